@@ -1,0 +1,52 @@
+"""The environment contract: pure functions of a typed state."""
+
+from abc import abstractmethod
+from typing import Generic, TypeVar
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from s5wm.types import Key, Metrics, TimeStep
+
+State = TypeVar("State")
+
+
+class EnvSpec(eqx.Module):
+    """Shapes an agent needs to be built; all static."""
+
+    obs_shape: tuple[int, ...] = eqx.field(static=True)
+    obs_dtype: np.dtype = eqx.field(static=True)  # float32 vectors or uint8 images
+    privileged_size: int = eqx.field(static=True)
+    action_size: int = eqx.field(static=True)  # every component lives in [-1, 1]
+    ctrl_dt: float = eqx.field(static=True)  # seconds between two actions
+
+
+class AbstractEnv(eqx.Module, Generic[State]):
+    """An environment for ONE copy; ``vmap`` makes many.
+
+    ``step`` is never called on a finished episode: ``AutoReset`` (envs/wrappers.py) calls ``restart``
+    instead.  Actions may lie outside ``[-1, 1]``; environments clip.  All array constants (tracks,
+    physical parameters) are array leaves, everything else is static.
+    """
+
+    @property
+    @abstractmethod
+    def spec(self) -> EnvSpec:
+        """Shapes and control period."""
+
+    @abstractmethod
+    def reset(self, key: Key) -> tuple[State, TimeStep]:
+        """First episode of a fresh copy; the time step has ``is_first`` and zero reward."""
+
+    @abstractmethod
+    def restart(self, state: State, key: Key) -> tuple[State, TimeStep]:
+        """Next episode of a living copy: keeps what outlives episodes (reset buffers, curriculum)."""
+
+    @abstractmethod
+    def step(self, state: State, action: Float[Array, " A"], key: Key) -> tuple[State, TimeStep]:
+        """One control period; rewards belong to the arrival at the returned observation."""
+
+    @abstractmethod
+    def episode_metrics(self, state: State) -> Metrics:
+        """Scalars that describe the episode so far (gates, laps, ...); logged when it ends."""

@@ -1,0 +1,60 @@
+"""Types every part of the project speaks: keys, time steps, transitions and how they line up in time.
+
+Axes used in every annotation: ``N`` environments, ``B`` batch, ``T`` time, ``H`` imagination horizon,
+``D`` deterministic width, ``S K`` latent groups and classes, ``F`` feature, ``E`` token, ``A`` action,
+``O`` observation, ``L`` layers, ``P`` SSM state.  ``*b`` stands for any leading batch axes.
+
+Alignment of one episode of three actions, followed by the next episode::
+
+    t         0    1    2    3 last   4 first     reward r_t is received on arriving at o_t
+    obs       o0   o1   o2   o3       o0'         action a_t is chosen at o_t
+    reward    0    r1   r2   r3       0           truncated = is_last & ~is_terminal: bootstrap from o3
+    action    a0   a1   a2   (ignored) a0'        the step after is_last is a reset
+"""
+
+from typing import Generic, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
+
+Key = PRNGKeyArray
+Scalar = Float[Array, ""]
+Metrics = dict[str, Scalar]
+"""Named scalars for the log; the only dictionary that leaves a pure function."""
+
+Extras = TypeVar("Extras")
+Carry = TypeVar("Carry")
+
+
+class Reward(eqx.Module):
+    """The two reward components, never mixed before a value target is built.
+
+    ``nominal`` is the task (progress, crashes); ``smoothing`` penalises rough actions and joins the
+    value target only once the curriculum lets it.
+    """
+
+    nominal: Float[Array, "*b"]
+    smoothing: Float[Array, "*b"]
+
+    def total(self, smoothing_weight: Scalar) -> Float[Array, "*b"]:
+        """``r_nom + w * r_aug``, the reward of a value target."""
+        return self.nominal + smoothing_weight * self.smoothing
+
+
+class TimeStep(eqx.Module):
+    """What an environment shows at one step; no batch axis here, ``[N]`` or ``[B, T]`` in front outside."""
+
+    obs: Shaped[Array, "*b ..."]  # the only thing a policy sees, besides is_first
+    privileged: Float[Array, "*b X"]  # targets of decoders and critics; never an argument of a policy
+    reward: Reward
+    is_first: Bool[Array, "*b"]
+    is_last: Bool[Array, "*b"]
+    is_terminal: Bool[Array, "*b"]
+
+
+class Transition(eqx.Module, Generic[Extras]):
+    """A time step, the raw (unclipped) action chosen at it, and what the policy wants to remember of it."""
+
+    timestep: TimeStep
+    action: Float[Array, "*b A"]
+    extras: Extras
