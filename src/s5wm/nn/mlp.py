@@ -1,0 +1,79 @@
+"""Linear maps, RMS normalisation and the MLP every head is made of."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from s5wm.types import Key
+
+NORM_EPSILON = 1e-4  # DreamerV3's
+
+
+class Linear(eqx.Module):
+    """``y = W x + b`` over the last axis; ``W`` truncated normal with variance ``scale^2 / inputs``, ``b`` zero."""
+
+    weight: Float[Array, "out in"]
+    bias: Float[Array, " out"]
+
+    def __init__(self, inputs: int, outputs: int, *, key: Key, scale: float = 1.0) -> None:
+        # 0.8796 is the standard deviation of a unit normal truncated at two.
+        std = scale / 0.87962566 / inputs**0.5
+        self.weight = std * jr.truncated_normal(key, -2.0, 2.0, (outputs, inputs))
+        self.bias = jnp.zeros(outputs)
+
+    def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
+        """Apply to the last axis."""
+        return x @ self.weight.T + self.bias
+
+
+class RMSNorm(eqx.Module):
+    """``x / sqrt(mean(x^2) + eps) * scale`` over the last axis."""
+
+    scale: Float[Array, " D"]
+
+    def __init__(self, size: int) -> None:
+        self.scale = jnp.ones(size)
+
+    def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+        """Normalise the last axis."""
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        return x * jax.lax.rsqrt(mean_square + NORM_EPSILON) * jnp.broadcast_to(self.scale, x.shape)
+
+
+class MLP(eqx.Module):
+    """``layers`` times Linear-RMSNorm-SiLU, then a Linear; ``out_scale`` 0 makes a head that starts at zero.
+
+    ``skip`` adds a linear map from the input straight to the output.
+    """
+
+    hidden: tuple[Linear, ...]
+    norms: tuple[RMSNorm, ...]
+    out: Linear
+    skip: Linear | None
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        outputs: int,
+        *,
+        key: Key,
+        out_scale: float = 1.0,
+        skip: bool = False,
+    ) -> None:
+        """``sizes`` = (inputs, width of every hidden layer...)."""
+        k_skip, k_out, *k_hidden = jr.split(key, len(sizes) + 1)
+        pairs = zip(sizes[:-1], sizes[1:], k_hidden, strict=True)
+        self.hidden = tuple(Linear(i, o, key=k) for i, o, k in pairs)
+        self.norms = tuple(RMSNorm(o) for o in sizes[1:])
+        self.out = Linear(sizes[-1], outputs, key=k_out, scale=out_scale)
+        self.skip = Linear(sizes[0], outputs, key=k_skip, scale=out_scale) if skip else None
+
+    def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
+        """Apply to the last axis."""
+        y = x
+        for linear, norm in zip(self.hidden, self.norms, strict=True):
+            y = jax.nn.silu(norm(linear(y)))
+        y = self.out(y)
+        return y if self.skip is None else y + self.skip(x)
