@@ -1,0 +1,126 @@
+"""Distributions as pytrees; the event is the last axis (OneHot: the last two), leading axes are free.
+
+All share the verbs that make sense for them: ``mean``, ``mode``, ``sample``, ``log_prob``, ``entropy``, ``kl``.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from s5wm.ops.transforms import two_hot, two_hot_mean
+from s5wm.types import Key
+
+
+class OneHot(eqx.Module):
+    """``S`` independent categoricals of ``K`` classes, mixed with 1 % uniform (unimix), straight-through samples."""
+
+    logits: Float[Array, "*b S K"]
+    unimix: float = eqx.field(static=True, default=0.01)
+
+    @property
+    def probs(self) -> Float[Array, "*b S K"]:
+        """``(1 - u) softmax(logits) + u / K``."""
+        return (1 - self.unimix) * jax.nn.softmax(self.logits) + self.unimix / self.logits.shape[-1]
+
+    def _straight_through(self, index: Float[Array, "*b S"], probs: Float[Array, "*b S K"]) -> Array:
+        onehot = jax.nn.one_hot(index, probs.shape[-1], dtype=probs.dtype)
+        return jax.lax.stop_gradient(onehot - probs) + probs
+
+    def sample(self, key: Key) -> Float[Array, "*b S K"]:
+        """One-hot sample whose gradient is that of the probabilities; one uniform per categorical."""
+        return self.sample_with(jr.uniform(key, self.logits.shape[:-1]))
+
+    def sample_with(self, uniform: Float[Array, "*b S"]) -> Float[Array, "*b S K"]:
+        """``sample`` with the noise given: the class is the inverse of the cumulative sum (cheaper than Gumbel)."""
+        probs = self.probs
+        cumulative = jnp.cumsum(jax.lax.stop_gradient(probs), axis=-1)
+        index = jnp.sum(uniform[..., None] * cumulative[..., -1:] >= cumulative, axis=-1)
+        return self._straight_through(jnp.minimum(index, probs.shape[-1] - 1), probs)
+
+    def mode(self) -> Float[Array, "*b S K"]:
+        """One-hot of the likeliest class."""
+        probs = self.probs
+        return self._straight_through(jnp.argmax(probs, axis=-1), probs)
+
+    def log_prob(self, onehot: Float[Array, "*b S K"]) -> Float[Array, "*b"]:
+        """Summed over the categoricals."""
+        return jnp.sum(onehot * jnp.log(self.probs), axis=(-2, -1))
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """Nats, summed over the categoricals."""
+        probs = self.probs
+        return -jnp.sum(probs * jnp.log(probs), axis=(-2, -1))
+
+    def kl(self, other: "OneHot") -> Float[Array, "*b"]:
+        """``KL(self | other)`` in nats, summed over the categoricals."""
+        probs = self.probs
+        return jnp.sum(probs * (jnp.log(probs) - jnp.log(other.probs)), axis=(-2, -1))
+
+
+class Normal(eqx.Module):
+    """Diagonal normal over the last axis."""
+
+    loc: Float[Array, "*b A"]
+    scale: Float[Array, "*b A"]
+
+    def mean(self) -> Float[Array, "*b A"]:
+        """The centre, which is also the mode."""
+        return self.loc
+
+    def mode(self) -> Float[Array, "*b A"]:
+        """The centre."""
+        return self.loc
+
+    def sample(self, key: Key) -> Float[Array, "*b A"]:
+        """Reparametrised sample."""
+        return self.sample_with(jr.normal(key, self.loc.shape))
+
+    def sample_with(self, noise: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
+        """``loc + scale * noise``."""
+        return self.loc + self.scale * noise
+
+    def log_prob(self, x: Float[Array, "*b A"]) -> Float[Array, "*b"]:
+        """Summed over the last axis."""
+        z = (x - self.loc) / self.scale
+        return jnp.sum(-0.5 * jnp.square(z) - jnp.log(self.scale) - 0.5 * jnp.log(2 * jnp.pi), axis=-1)
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """Nats, summed over the last axis."""
+        return jnp.sum(jnp.log(self.scale) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
+
+    def kl(self, other: "Normal") -> Float[Array, "*b"]:
+        """``KL(self | other)`` in nats, summed over the last axis."""
+        ratio = jnp.square(self.scale / other.scale)
+        shift = jnp.square((self.loc - other.loc) / other.scale)
+        return 0.5 * jnp.sum(ratio + shift - 1 - jnp.log(ratio), axis=-1)
+
+
+class Bernoulli(eqx.Module):
+    """A flag; ``log_prob`` accepts soft targets in [0, 1]."""
+
+    logit: Float[Array, "*b"]
+
+    def mean(self) -> Float[Array, "*b"]:
+        """Probability of 1."""
+        return jax.nn.sigmoid(self.logit)
+
+    def log_prob(self, x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """``x log p + (1 - x) log(1 - p)``."""
+        return x * jax.nn.log_sigmoid(self.logit) + (1 - x) * jax.nn.log_sigmoid(-self.logit)
+
+
+class TwoHot(eqx.Module):
+    """A scalar as a categorical over bins (symexp two-hot, DreamerV3); regression by cross-entropy."""
+
+    logits: Float[Array, "*b K"]
+    bins: Float[Array, " K"]
+
+    def mean(self) -> Float[Array, "*b"]:
+        """``sum p bin``, exactly 0 for uniform logits."""
+        return two_hot_mean(jax.nn.softmax(self.logits), self.bins)
+
+    def log_prob(self, x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Minus the cross-entropy against the two-hot encoding of ``x``."""
+        return jnp.sum(two_hot(x, self.bins) * jax.nn.log_softmax(self.logits), axis=-1)
