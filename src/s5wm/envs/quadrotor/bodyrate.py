@@ -1,0 +1,79 @@
+"""From an action (collective thrust and body rates, CTBR) to commanded rotor thrusts."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from s5wm.envs.quadrotor import rotors
+from s5wm.envs.quadrotor.params import QuadParams
+from s5wm.envs.quadrotor.rigid_body import gyroscopic_torque
+
+
+class Setpoint(eqx.Module):
+    """A scaled CTBR command."""
+
+    collective: Float[Array, ""]  # N, sum of the four thrusts
+    omega_b: Float[Array, " 3"]  # rad/s
+
+
+def scale(params: QuadParams, action: Float[Array, " 4"]) -> Setpoint:
+    """``[-1, 1]`` to ``[0, 4 f_max]`` and to plus or minus ``rate_max``; the only place where actions get units."""
+    action = jnp.clip(action, -1.0, 1.0)
+    return Setpoint(
+        collective=2.0 * params.thrust_max * (action[0] + 1.0), omega_b=params.rate_max * action[1:]
+    )
+
+
+def unscale(params: QuadParams, setpoint: Setpoint) -> Float[Array, " 4"]:
+    """Inverse of ``scale``."""
+    collective = setpoint.collective / (2.0 * params.thrust_max) - 1.0
+    return jnp.concatenate((collective[None], setpoint.omega_b / params.rate_max))
+
+
+def rate_torque(
+    params: QuadParams,
+    setpoint: Setpoint,
+    omega_b: Float[Array, " 3"],
+    rotor_torque: Float[Array, " 3"],
+) -> Float[Array, " 3"]:
+    """``tau = J K (w_cmd - w) - K_d tau_rotors + w x J w``, Nm.
+
+    The torque that the rotors make now stands for the filtered gyro derivative of a firmware: with the
+    motor lag it gives ``tau_m w'' + (1 + K_d) w' + K w = K w_cmd`` on roll and pitch.
+    """
+    error = setpoint.omega_b - omega_b
+    return (
+        params.inertia * params.rate_gain * error
+        - params.rate_damping * rotor_torque
+        + gyroscopic_torque(params, omega_b)
+    )
+
+
+def allocate(
+    params: QuadParams, collective: Float[Array, ""], torque_b: Float[Array, " 3"]
+) -> Float[Array, " 4"]:
+    """Rotor thrusts in ``[f_min, f_max]`` for a wrench, N.
+
+    Where the rotors cannot give it all, yaw yields first, then the collective, then roll and pitch
+    (scaled together, so that their direction is kept).
+    """
+    x, y = params.rotor_pos[:, 0], params.rotor_pos[:, 1]
+    low, high = params.thrust_min, params.thrust_max
+    tilt = torque_b[0] * y / jnp.sum(y * y) - torque_b[1] * x / jnp.sum(x * x)
+    span = jnp.max(tilt) - jnp.min(tilt)
+    tilt = tilt * jnp.minimum(1.0, (high - low) / jnp.maximum(span, 1e-6))
+    level = jnp.clip(0.25 * collective, low - jnp.min(tilt), high - jnp.max(tilt))
+    base = level + tilt
+    yaw = params.spin * torque_b[2] / (4.0 * params.torque_coeff)
+    room = jnp.where(yaw > 0.0, high - base, base - low)
+    share = jnp.min(room) / jnp.maximum(jnp.abs(torque_b[2]) / (4.0 * params.torque_coeff), 1e-6)
+    return jnp.clip(base + yaw * jnp.clip(share, 0.0, 1.0), low, high)
+
+
+def rotor_targets(
+    params: QuadParams, setpoint: Setpoint, omega_b: Float[Array, " 3"], rotor_speed: Float[Array, " 4"]
+) -> Float[Array, " 4"]:
+    """Rotor speeds that the rate controller asks for, rad/s."""
+    rotor_torque = rotors.thrust_torque(params, rotors.thrust(params, rotor_speed))
+    torque_b = rate_torque(params, setpoint, omega_b, rotor_torque)
+    return rotors.speed_of(params, allocate(params, setpoint.collective, torque_b))

@@ -1,0 +1,37 @@
+"""Newton-Euler equations of the airframe."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from s5wm.envs.quadrotor import quaternion
+from s5wm.envs.quadrotor.params import GRAVITY, QuadParams
+
+Vec3 = Float[Array, " 3"]
+
+
+def aero_force(params: QuadParams, vel_b: Vec3) -> Vec3:
+    """Rotor drag ``-diag(k) v`` and translational lift ``k_h (vx^2 + vy^2)`` along body z, N."""
+    vx, vy, _ = vel_b
+    lift = params.lift * (vx**2 + vy**2)
+    return jnp.stack((jnp.zeros_like(lift), jnp.zeros_like(lift), lift)) - params.drag * vel_b
+
+
+def acceleration(
+    params: QuadParams, quat: Float[Array, " 4"], vel_w: Vec3, collective: Float[Array, ""]
+) -> Vec3:
+    """``v' = g + R ([0, 0, sum f] + F_aero) / m``, m/s^2, world axes; ``collective`` is the sum of thrusts, N."""
+    force_b = aero_force(params, quaternion.rotate_inverse(quat, vel_w)).at[2].add(collective)
+    accel_w = quaternion.rotate(quat, force_b / params.mass)
+    return accel_w - jnp.array((0.0, 0.0, GRAVITY), accel_w.dtype)
+
+
+def gyroscopic_torque(params: QuadParams, omega_b: Vec3) -> Vec3:
+    """``w x J w``, Nm."""
+    p, q, r = omega_b
+    jx, jy, jz = params.inertia
+    return jnp.stack(((jz - jy) * q * r, (jx - jz) * p * r, (jy - jx) * p * q))
+
+
+def angular_acceleration(params: QuadParams, omega_b: Vec3, torque_b: Vec3) -> Vec3:
+    """``w' = J^-1 (tau - w x J w)``, rad/s^2, body axes."""
+    return (torque_b - gyroscopic_torque(params, omega_b)) / params.inertia
