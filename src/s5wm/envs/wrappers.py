@@ -82,7 +82,9 @@ class TimeLimit(AbstractEnv[TimeLimitState[State]], Generic[State]):
 
     def __check_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"TimeLimit.steps is {self.steps}; it must be at least 1: give a positive number.")
+            raise ValueError(
+                f"TimeLimit.steps is {self.steps}; it must be at least 1: give a positive number."
+            )
 
     @property
     def spec(self) -> EnvSpec:
