@@ -142,8 +142,8 @@ _AGIL5 = _Set(
     drag=(0.26, 0.28, 0.42),
     lift=0.01,
     rate_max=(10.0, 10.0, 4.0),
-    rate_gain=(107.0, 107.0, 12.0),
-    rate_damping=(1.2, 1.2, -0.5),
+    rate_gain=(125.0, 111.0, 13.3),
+    rate_damping=(1.45, 1.33, -1.0),
 )
 _KOLIBRI = _Set(
     mass=0.220,
@@ -159,7 +159,7 @@ _KOLIBRI = _Set(
     drag=(0.068, 0.046, 0.095),  # the published fit is per mass: 0.31, 0.21, 0.43 1/s
     lift=0.0,
     rate_max=(10.0, 10.0, 4.0),
-    rate_gain=(80.0, 80.0, 12.0),
-    rate_damping=(0.6, 0.6, -0.5),
+    rate_gain=(94.0, 82.0, 15.3),
+    rate_damping=(0.8, 0.71, -0.93),
 )
 _SETS = {"agil5": _AGIL5, "kolibri": _KOLIBRI}
