@@ -1,0 +1,65 @@
+# s5wm: `make race` trains a policy and shows its flight, `make test` runs the tests; both set up .venv first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup race test test-fast lint format types docs bench learn lock clean
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+EXTRA ?=
+PYTHON ?=
+BIN := $(VENV)/bin
+
+# What `make race` does; interrupted, the same command goes on where it stopped.
+RACE ?= $(BIN)/s5wm train race/split-s --agent s5wm --size cpu --run runs/race
+# Benchmarks of `make bench`.
+BENCH ?= $(BIN)/s5wm bench env --json
+# Two workers: each compiles on a core of its own.
+PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Options: EXTRA=cuda (CUDA GPU), PYTHON=python3.12, VENV=.venv"
+
+setup: ## create or update .venv (about a minute the first time, nothing to do later)
+	@VENV="$(VENV)" EXTRA="$(EXTRA)" PYTHON="$(PYTHON)" tools/setup.sh
+
+race: setup ## train S5WM on the Split-S, evaluate it, draw the flight
+	@$(RACE)
+
+test: setup ## the test suite (minutes)
+	@$(PYTEST)
+
+test-fast: setup ## the test suite without its slow tests
+	@$(PYTEST) -m "not slow and not learning and not gpu"
+
+lint: setup ## ruff, import direction, spelling
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
+	@$(BIN)/codespell
+
+format: setup ## format the code and repair what ruff can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: setup ## strict type check of src
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+docs: setup ## build the documentation into site/
+	@$(BIN)/zensical build --clean
+
+bench: setup ## time the environment and the updates on this machine
+	@$(BENCH)
+
+learn: setup ## tests that train agents to a threshold (long)
+	@$(BIN)/python -m pytest -m learning
+
+lock: setup ## renew requirements.lock for every supported Python
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean: ## remove caches and build outputs (keeps .venv and runs)
+	@rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
