@@ -1,0 +1,95 @@
+"""One episode of the race: what it remembers, how a step moves it, what ends it."""
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from s5wm.envs.quadrotor import integrate
+from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing.gates import GateEvent, distance_to_gate
+from s5wm.envs.racing.laps import Ending, LapClock, pass_first_gate
+from s5wm.envs.racing.restarts import RestartBuffer, remember
+from s5wm.envs.racing.track import Track
+from s5wm.types import Scalar
+
+SPIN_LIMIT = 30.0
+"""Body rate that ends an episode, rad/s."""
+
+PROGRESS_STEP = 0.01
+"""How much nearer than ever before counts as progress, m."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Lengths in control periods."""
+
+    episode: int  # then it is truncated
+    stall: int  # without progress, then it is terminal
+
+
+class RacingState(eqx.Module):
+    """One copy of the race; ``buffer`` and ``age`` outlive the episode."""
+
+    quad: QuadState
+    action: Float[Array, " 4"]  # the last one, clipped; at the start that of hovering
+    target: Int[Array, ""]  # the gate to pass next
+    steps: Int[Array, ""]  # flown in this episode
+    from_start: Bool[Array, ""]  # the episode began at the start pose
+    ending: Int[Array, ""]  # an Ending
+    closest: Scalar  # least distance to this target so far, m
+    stalled: Int[Array, ""]  # steps since then
+    gates: Int[Array, ""]  # passed in this episode
+    top_speed: Scalar  # m/s
+    clock: LapClock
+    buffer: RestartBuffer
+    age: Int[Array, ""]  # steps of this copy in all its episodes
+
+
+def advance(
+    track: Track, state: RacingState, quad: QuadState, action: Float[Array, " 4"], event: GateEvent
+) -> RacingState:
+    """The episode after a step to ``quad``, all but its ending."""
+    passed = event.passed
+    target = jnp.where(passed, track.following(state.target), state.target)
+    distance = distance_to_gate(track, target, quad.pos_w)
+    is_nearer = passed | (distance < state.closest - PROGRESS_STEP)
+    time = (state.steps + event.fraction) * integrate.CTRL_DT
+    first = passed & (state.target == 0)
+    return RacingState(
+        quad=quad,
+        action=action,
+        target=target,
+        steps=state.steps + 1,
+        from_start=state.from_start,
+        ending=state.ending,
+        closest=jnp.where(is_nearer, distance, state.closest),
+        stalled=jnp.where(is_nearer, 0, state.stalled + 1),
+        gates=state.gates + passed,
+        top_speed=jnp.maximum(state.top_speed, jnp.linalg.norm(quad.vel_w)),
+        clock=pass_first_gate(state.clock, time, first, state.from_start),
+        buffer=remember(state.buffer, state.target, quad, passed),
+        age=state.age + 1,
+    )
+
+
+def find_ending(
+    track: Track, state: RacingState, event: GateEvent, is_sane: Bool[Array, ""], limits: Limits
+) -> Int[Array, ""]:
+    """What ends the episode at this state, if anything; where several things do, the first listed."""
+    pos_w = state.quad.pos_w
+    outside = jnp.any((pos_w < track.box_lo) | (pos_w > track.box_hi))
+    reasons = (
+        (~is_sane, Ending.NON_FINITE),
+        (event.rim_hit, Ending.RIM_HIT),
+        (event.wrong_way, Ending.WRONG_WAY),
+        (pos_w[2] < track.box_lo[2], Ending.GROUND),
+        (outside, Ending.OUT_OF_BOX),
+        (jnp.linalg.norm(state.quad.omega_b) > SPIN_LIMIT, Ending.SPIN),
+        (state.stalled >= limits.stall, Ending.STALLED),
+        (state.steps >= limits.episode, Ending.TIME_LIMIT),
+    )
+    conditions, endings = zip(*reasons, strict=True)
+    values = [jnp.asarray(ending, jnp.int32) for ending in endings]
+    return jnp.select(list(conditions), values, jnp.asarray(Ending.FLYING, jnp.int32))

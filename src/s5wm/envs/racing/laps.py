@@ -1,0 +1,97 @@
+"""Lap times, and the record that a flight leaves."""
+
+from enum import IntEnum
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from s5wm.types import Scalar
+
+MAX_LAPS = 16
+"""Lap times kept per episode: the last ones, in a ring."""
+
+
+class Ending(IntEnum):
+    """What ended an episode; everything between ``FLYING`` and ``TIME_LIMIT`` is terminal, a crash."""
+
+    FLYING = 0
+    RIM_HIT = 1
+    WRONG_WAY = 2
+    GROUND = 3
+    OUT_OF_BOX = 4
+    SPIN = 5
+    NON_FINITE = 6
+    STALLED = 7
+    TIME_LIMIT = 8
+
+
+def is_crash(ending: Int[Array, "*b"]) -> Bool[Array, "*b"]:
+    """Whether an ending is terminal."""
+    return (ending > Ending.FLYING) & (ending < Ending.TIME_LIMIT)
+
+
+class LapClock(eqx.Module):
+    """Times of an episode, s from its beginning; NaN where there is none yet.
+
+    A lap is the time between two successive passes of the first gate (index 0), so lap 1 begins at the
+    first pass and a lap that begins elsewhere does not count.  ``launch_lap`` is the time from rest at
+    the start pose to the end of lap 1 (the second pass of the first gate); it exists only in episodes from
+    the start pose.  Laps from the second on are flying laps.
+    """
+
+    laps: Int[Array, ""]  # completed
+    times: Float[Array, " 16"]  # of lap k in place (k - 1) mod 16
+    began: Scalar  # when the first gate was last passed
+    launch_lap: Scalar
+
+
+def started_clock() -> LapClock:
+    """The clock of an episode that begins."""
+    none = jnp.full((), jnp.nan, jnp.float32)
+    times = jnp.full(MAX_LAPS, jnp.nan, jnp.float32)
+    return LapClock(laps=jnp.zeros((), jnp.int32), times=times, began=none, launch_lap=none)
+
+
+def pass_first_gate(
+    clock: LapClock, time: Scalar, passed: Bool[Array, ""], from_start: Bool[Array, ""]
+) -> LapClock:
+    """The clock after a step that passed the first gate at ``time``, or did not."""
+    closed = passed & ~jnp.isnan(clock.began)
+    is_slot = (jnp.arange(MAX_LAPS) == clock.laps % MAX_LAPS) & closed
+    is_launch = closed & from_start & (clock.laps == 0)
+    return LapClock(
+        laps=clock.laps + closed,
+        times=jnp.where(is_slot, time - clock.began, clock.times),
+        began=jnp.where(passed, time, clock.began),
+        launch_lap=jnp.where(is_launch, time, clock.launch_lap),
+    )
+
+
+def last_lap(clock: LapClock) -> Scalar:
+    """Time of the last completed lap, NaN if there is none."""
+    return clock.times[(clock.laps - 1) % MAX_LAPS]
+
+
+class FlightRecord(eqx.Module):
+    """What an episode looks like from outside, complete once ``ending`` is not ``FLYING``."""
+
+    ending: Int[Array, "*b"]  # an Ending
+    from_start: Bool[Array, "*b"]
+    gates: Int[Array, "*b"]  # passed
+    laps: Int[Array, "*b"]  # completed
+    lap_times: Float[Array, "*b 16"]  # s, NaN = none
+    launch_lap: Float[Array, "*b"]  # s, NaN = none
+    seconds: Float[Array, "*b"]  # flown
+    top_speed: Float[Array, "*b"]  # m/s
+
+    @property
+    def crash(self) -> Bool[Array, "*b"]:
+        """Whether the flight ended before its time."""
+        return is_crash(self.ending)
+
+    @property
+    def flying_laps(self) -> Float[Array, "*b 16"]:
+        """Times of laps two and later, s, NaN elsewhere."""
+        is_first_lap = (jnp.arange(MAX_LAPS) == 0) & (self.laps <= MAX_LAPS)[..., None]
+        return jnp.where(is_first_lap, jnp.nan, self.lap_times)

@@ -1,0 +1,68 @@
+"""Reward of racing: progress to the next gate, kept apart from the penalty on rough actions."""
+
+from dataclasses import dataclass, fields
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from s5wm.types import Reward, Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """Weights of the terms; all are non-negative, penalties are subtracted."""
+
+    progress: float = 1.0  # per metre nearer to the target
+    gate_pass: float = 1.0  # for a pass through the centre; nothing at the edge
+    body_rate: float = 0.005  # per squared roll and pitch rate, as fractions of the largest command
+    crash: float = 4.0  # for a terminal step
+    crash_speed: float = 0.1  # more of it per m/s
+    action_change: float = 0.02  # smoothing: squared change of the action
+    rate_command: float = 0.01  # smoothing: squared body-rate command
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) >= 0.0:
+                raise ValueError(
+                    f"RewardConfig.{field.name} is {getattr(self, field.name)}; weights must be at least 0: "
+                    "penalties are subtracted already, give the positive weight."
+                )
+
+
+class Arrival(eqx.Module):
+    """What the nominal reward of one step is made of."""
+
+    progress: Scalar  # m nearer to the centre of the target, which is the new one on a step that passes
+    passed: Bool[Array, ""]
+    miss: Scalar  # distance from the axis when passing, as a fraction of the half opening
+    rate_xy: Float[Array, " 2"]  # roll and pitch rate as fractions of the largest command
+    speed: Scalar  # m/s
+    crashed: Bool[Array, ""]
+
+
+def nominal_reward(config: RewardConfig, arrival: Arrival) -> Scalar:
+    """``k_p (d_{t-1} - d_t) + k_g [pass] (1 - e/half) - k_w |w_xy/w_max|^2 - [crash] (k_c + k_v |v|)``."""
+    passing = jnp.where(arrival.passed, 1.0 - arrival.miss, 0.0)
+    crash = jnp.where(arrival.crashed, config.crash + config.crash_speed * arrival.speed, 0.0)
+    return (
+        config.progress * arrival.progress
+        + config.gate_pass * passing
+        - config.body_rate * jnp.sum(jnp.square(arrival.rate_xy))
+        - crash
+    )
+
+
+def smoothing_reward(
+    action: Float[Array, " A"], previous: Float[Array, " A"], *, change: float, rate: float
+) -> Scalar:
+    """``-k_d |a_t - a_{t-1}|^2 - k_a |a_w|^2`` of actions clipped to [-1, 1], thrust first, then rates."""
+    return -change * jnp.sum(jnp.square(action - previous)) - rate * jnp.sum(jnp.square(action[1:]))
+
+
+def racing_reward(
+    config: RewardConfig, arrival: Arrival, action: Float[Array, " A"], previous: Float[Array, " A"]
+) -> Reward:
+    """Both components of one step."""
+    smoothing = smoothing_reward(action, previous, change=config.action_change, rate=config.rate_command)
+    return Reward(nominal=nominal_reward(config, arrival), smoothing=smoothing)

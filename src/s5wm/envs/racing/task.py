@@ -1,0 +1,255 @@
+"""The race: a quadrotor, a track and a reward make an environment."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from s5wm.envs.base import AbstractEnv, EnvSpec
+from s5wm.envs.quadrotor import bodyrate, integrate
+from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
+from s5wm.envs.quadrotor.state import QuadState, hover_state
+from s5wm.envs.racing import laps
+from s5wm.envs.racing.episode import Limits, RacingState, advance, find_ending
+from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
+from s5wm.envs.racing.laps import Ending, FlightRecord
+from s5wm.envs.racing.observation import OBS_SIZE, PRIVILEGED_SIZE, Layout, View, observe, privileged
+from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer
+from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
+from s5wm.envs.racing.track import SplitSConfig, Track, TrackConfig
+from s5wm.types import Key, Metrics, Reward, Scalar, TimeStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class RacingConfig:
+    """A race for training; ``evaluation()`` is the same race under the rules of a test.
+
+    Opening and share of start poses move linearly from their initial to their final values over the
+    first ``curriculum_steps`` steps of each copy of the environment.
+    """
+
+    track: TrackConfig = field(default_factory=SplitSConfig)
+    quad: QuadConfig = field(default_factory=QuadConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    noise: ResetNoise = field(default_factory=ResetNoise)
+    observation: Layout = "B"
+    episode_seconds: float = 10.0  # then the episode is truncated
+    stall_seconds: float = 3.0  # without coming nearer to the target than ever before: terminal
+    action_delay: float = 0.0  # s from observation to the action's effect, up to one control period
+    drone_radius: float = 0.15  # m
+    opening_initial: float = 1.0  # factor on the gates' half opening
+    opening_final: float = 1.0
+    p_start_initial: float = 0.3  # share of episodes from the start pose
+    p_start_final: float = 0.3
+    curriculum_steps: int = 0  # 0: the final values from the first step on
+
+    def __post_init__(self) -> None:
+        for name in ("episode_seconds", "stall_seconds"):
+            value = getattr(self, name)
+            if not integrate.CTRL_DT <= value < math.inf:
+                raise ValueError(
+                    f"RacingConfig.{name} is {value} s; it must be at least one step, {integrate.CTRL_DT} s."
+                )
+        if self.observation not in ("A", "B"):
+            raise ValueError(f"RacingConfig.observation is {self.observation!r}; choose layout 'B' or 'A'.")
+        if not 0.0 <= self.action_delay <= integrate.CTRL_DT:
+            raise ValueError(
+                f"RacingConfig.action_delay is {self.action_delay} s; it must lie in [0, {integrate.CTRL_DT}], "
+                "at most one control period: use 0.02 for the nominal delay."
+            )
+        if not 0.0 <= self.drone_radius < 0.75:
+            raise ValueError(
+                f"RacingConfig.drone_radius is {self.drone_radius} m; it must lie in [0, 0.75), "
+                "else the drone fits through no gate."
+            )
+        self._check_curriculum()
+
+    def _check_curriculum(self) -> None:
+        for name in ("p_start_initial", "p_start_final"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"RacingConfig.{name} is {value}; it is a probability: choose it in [0, 1].")
+        for name in ("opening_initial", "opening_final"):
+            value = getattr(self, name)
+            if not self.drone_radius < 0.75 * value < math.inf:
+                raise ValueError(
+                    f"RacingConfig.{name} is {value}; half the opening, 0.75 m times it, must exceed the "
+                    f"drone's radius of {self.drone_radius} m: choose 1 for the gate as built, more to help."
+                )
+        if self.curriculum_steps < 0:
+            raise ValueError(
+                f"RacingConfig.curriculum_steps is {self.curriculum_steps}; it must be at least 0: "
+                "give 0 for no curriculum."
+            )
+
+    @property
+    def limits(self) -> Limits:
+        """Time limit and stall limit in control periods."""
+        dt = integrate.CTRL_DT
+        return Limits(episode=round(self.episode_seconds / dt), stall=round(self.stall_seconds / dt))
+
+    @property
+    def delay_substeps(self) -> int:
+        """The action delay in integration steps."""
+        return round(self.action_delay / integrate.CTRL_DT * integrate.SUBSTEPS)
+
+    def evaluation(self) -> "RacingConfig":
+        """The race as it is judged: start pose only, gates as built, 20 s."""
+        return replace(
+            self,
+            episode_seconds=20.0,
+            opening_initial=1.0,
+            opening_final=1.0,
+            p_start_initial=1.0,
+            p_start_final=1.0,
+            curriculum_steps=0,
+        )
+
+    def build(self) -> "RacingEnv":
+        """The environment."""
+        return RacingEnv(params=self.quad.build(), track=self.track.build(), config=self)
+
+
+class RacingEnv(AbstractEnv[RacingState]):
+    """Fly through the gates of a track in order, lap after lap (racing rules in ``RacingConfig``).
+
+    The action is collective thrust and body rates in ``[-1, 1]`` (``quadrotor.bodyrate.scale``), held for
+    one control period of 20 ms.  Terminal: a rim hit, passing the target backwards, the ground, leaving the
+    flight volume, more than 30 rad/s, a non-finite state or action, no progress for ``stall_seconds``.
+    Truncated: the time limit.  Every number that leaves is finite, except lap times that do not exist.
+    """
+
+    params: QuadParams
+    track: Track
+    config: RacingConfig = eqx.field(static=True)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """A 24-D state observation."""
+        return EnvSpec(
+            obs_shape=(OBS_SIZE,),
+            obs_dtype=np.dtype(np.float32),
+            privileged_size=PRIVILEGED_SIZE,
+            action_size=4,
+            ctrl_dt=integrate.CTRL_DT,
+        )
+
+    def reset(self, key: Key) -> tuple[RacingState, TimeStep]:
+        """First episode, with untouched restart buffers."""
+        return self._begin(empty_buffer(self.track, self.params), jnp.zeros((), jnp.int32), key)
+
+    def restart(self, state: RacingState, key: Key) -> tuple[RacingState, TimeStep]:
+        """Next episode; the copy keeps its restart buffers and its age."""
+        return self._begin(state.buffer, state.age, key)
+
+    def step(self, state: RacingState, action: Float[Array, " 4"], key: Key) -> tuple[RacingState, TimeStep]:
+        """One control period.  The race itself is deterministic: ``key`` is not used."""
+        del key
+        is_sane = jnp.all(jnp.isfinite(action))
+        action = jnp.clip(jnp.where(jnp.isfinite(action), action, 0.0), -1.0, 1.0)
+        commands = integrate.delayed(state.action, action, self.config.delay_substeps)
+        flown = integrate.fly(self.params, state.quad, commands)
+        is_sane &= _is_finite(flown)
+        # After a blow-up the last sane state stays, so that no NaN reaches reward or observation.
+        quad = jax.tree.map(lambda new, old: jnp.where(is_sane, new, old), flown, state.quad)
+        event = cross_gates(self.track, state.target, state.quad.pos_w, quad.pos_w, self._gap(state.age))
+        stepped = advance(self.track, state, quad, action, event)
+        ending = find_ending(self.track, stepped, event, is_sane, self.config.limits)
+        stepped = eqx.tree_at(lambda s: s.ending, stepped, ending)
+        return stepped, self._timestep(stepped, self._reward(state, stepped, event), is_first=False)
+
+    def episode_metrics(self, state: RacingState) -> Metrics:
+        """Gates, laps, crash (0 or 1), last lap time (s, NaN if none), top speed, time, start pose (0 or 1)."""
+        record = self.flight_record(state)
+        return {
+            "gates": record.gates.astype(jnp.float32),
+            "laps": record.laps.astype(jnp.float32),
+            "crash": record.crash.astype(jnp.float32),
+            "lap_time_last": laps.last_lap(state.clock),
+            "top_speed": record.top_speed,
+            "seconds": record.seconds,
+            "from_start": record.from_start.astype(jnp.float32),
+        }
+
+    def flight_record(self, state: RacingState) -> FlightRecord:
+        """The episode so far, for evaluation."""
+        return FlightRecord(
+            ending=state.ending,
+            from_start=state.from_start,
+            gates=state.gates,
+            laps=state.clock.laps,
+            lap_times=state.clock.times,
+            launch_lap=state.clock.launch_lap,
+            seconds=state.steps.astype(jnp.float32) * integrate.CTRL_DT,
+            top_speed=state.top_speed,
+        )
+
+    def _begin(self, buffer: RestartBuffer, age: Int[Array, ""], key: Key) -> tuple[RacingState, TimeStep]:
+        config, zero = self.config, jnp.zeros((), jnp.int32)
+        start = hover_state(self.params, self.track.start_pos, self.track.start_yaw)
+        p_start = self._scheduled(config.p_start_initial, config.p_start_final, age)
+        begun = draw_restart(self.track, start, buffer, config.noise, p_start, key)
+        state = RacingState(
+            quad=begun.quad,
+            action=_hover_action(self.params),
+            target=begun.target,
+            steps=zero,
+            from_start=begun.from_start,
+            ending=jnp.asarray(Ending.FLYING, jnp.int32),
+            closest=distance_to_gate(self.track, begun.target, begun.quad.pos_w),
+            stalled=zero,
+            gates=zero,
+            top_speed=jnp.linalg.norm(begun.quad.vel_w),
+            clock=laps.started_clock(),
+            buffer=buffer,
+            age=age,
+        )
+        nothing = Reward(nominal=jnp.zeros(()), smoothing=jnp.zeros(()))
+        return state, self._timestep(state, nothing, is_first=True)
+
+    def _reward(self, before: RacingState, after: RacingState, event: GateEvent) -> Reward:
+        # Both distances are to the target of the arrival: a switch of target makes no jump.
+        was = distance_to_gate(self.track, after.target, before.quad.pos_w)
+        now = distance_to_gate(self.track, after.target, after.quad.pos_w)
+        half = self._gap(before.age).opening * self.track.half_opening
+        arrival = Arrival(
+            progress=was - now,
+            passed=event.passed,
+            miss=event.miss / half,
+            rate_xy=(after.quad.omega_b / self.params.rate_max)[:2],
+            speed=jnp.linalg.norm(after.quad.vel_w),
+            crashed=laps.is_crash(after.ending),
+        )
+        return racing_reward(self.config.reward, arrival, after.action, before.action)
+
+    def _timestep(self, state: RacingState, reward: Reward, *, is_first: bool) -> TimeStep:
+        view = View(quad=state.quad, target=state.target, action=state.action)
+        return TimeStep(
+            obs=observe(self.config.observation, self.track, view),
+            privileged=privileged(self.track, view, self.params.rotor_speed_max),
+            reward=reward,
+            is_first=jnp.asarray(is_first),
+            is_last=state.ending != Ending.FLYING,
+            is_terminal=laps.is_crash(state.ending),
+        )
+
+    def _gap(self, age: Int[Array, ""]) -> Gap:
+        opening = self._scheduled(self.config.opening_initial, self.config.opening_final, age)
+        return Gap(opening=opening, radius=jnp.asarray(self.config.drone_radius))
+
+    def _scheduled(self, initial: float, final: float, age: Int[Array, ""]) -> Scalar:
+        if self.config.curriculum_steps == 0:
+            return jnp.asarray(final)
+        return initial + (final - initial) * jnp.minimum(age / self.config.curriculum_steps, 1.0)
+
+
+def _hover_action(params: QuadParams) -> Float[Array, " 4"]:
+    return bodyrate.unscale(params, bodyrate.Setpoint(collective=params.weight, omega_b=jnp.zeros(3)))
+
+
+def _is_finite(quad: QuadState) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(quad)]))

@@ -1,0 +1,191 @@
+"""Tracks: where the gates stand, what belongs to them, and where a flight starts."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+MAX_GATES = 8
+"""Most passages a lap may have; the length of the one-hot gate index in the privileged vector."""
+
+
+class Track(eqx.Module):
+    """Gates in the order of passing.  SI units, world frame with z up, yaw about z in radians.
+
+    Frame of a gate: x is the direction of passing (``normal``), y is to the left, z is up.  A gate that is
+    flown twice per lap is listed twice; ``physical`` says which rows are one and the same frame.
+    """
+
+    gate_pos: Float[Array, "G 3"]  # centre, m
+    gate_yaw: Float[Array, " G"]
+    half_opening: Float[Array, ""]  # half the side of the square opening, m
+    rim: Float[Array, ""]  # width of the frame around it, m
+    has_lower_rim: Bool[Array, " G"]  # False where the frame stands on its side posts in the ground
+    physical: Int[Array, " G"]  # index of the frame that a passage goes through
+    box_lo: Float[Array, " 3"]  # corners of the flight volume, m; its floor is the ground
+    box_hi: Float[Array, " 3"]
+    start_pos: Float[Array, " 3"]
+    start_yaw: Float[Array, ""]
+
+    @property
+    def num_gates(self) -> int:
+        """Passages per lap."""
+        return self.gate_yaw.shape[0]
+
+    @property
+    def normal(self) -> Float[Array, "G 3"]:
+        """Unit vectors in the direction of passing."""
+        return jnp.stack(
+            [jnp.cos(self.gate_yaw), jnp.sin(self.gate_yaw), jnp.zeros_like(self.gate_yaw)], axis=-1
+        )
+
+    @property
+    def left(self) -> Float[Array, "G 3"]:
+        """Unit vectors to the left of the direction of passing."""
+        return jnp.stack(
+            [-jnp.sin(self.gate_yaw), jnp.cos(self.gate_yaw), jnp.zeros_like(self.gate_yaw)], axis=-1
+        )
+
+    @property
+    def corners(self) -> Float[Array, "G 4 3"]:
+        """Corners of the openings: upper left, upper right, lower right, lower left, seen when passing."""
+        side = jnp.array([1.0, -1.0, -1.0, 1.0])[None, :, None] * self.left[:, None, :]
+        up = jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [0.0, 0.0, -1.0]])
+        return self.gate_pos[:, None, :] + self.half_opening * (side + up[None])
+
+    def following(self, gate: Int[Array, ""]) -> Int[Array, ""]:
+        """The gate after ``gate``; the track is a loop."""
+        return jnp.where(gate + 1 == self.num_gates, 0, gate + 1)
+
+
+Row = tuple[float, float, float, float]
+
+_SPLIT_S: dict[str, tuple[Row, ...]] = {  # x, y, z in m, yaw in degrees
+    "rpg2026": (
+        (-0.60, -0.86, 3.68, -20),
+        (9.00, 6.45, 1.05, 0),
+        (8.85, -3.80, 1.05, -130),
+        (-4.30, -5.60, 3.40, 180),
+        (-4.30, -5.60, 1.42, 0),
+        (4.50, -0.45, 1.05, 80),
+        (-1.95, 6.81, 1.05, -150),
+    ),
+    "classic": (
+        (-1.1, -1.6, 3.6, -20),
+        (9.2, 6.6, 1.0, 0),
+        (9.2, -4.0, 1.2, -130),
+        (-4.5, -6.0, 3.5, 180),
+        (-4.5, -6.0, 0.8, 0),
+        (4.75, -0.9, 1.2, 80),
+        (-2.8, 6.8, 1.2, -150),
+    ),
+}
+
+_FIGURE_8: tuple[Row, ...] = (
+    (0.0, 0.0, 1.5, 90),
+    (3.5, 2.5, 1.5, 0),
+    (6.0, 0.0, 1.5, -90),
+    (3.5, -2.5, 1.5, 180),
+    (0.0, 0.0, 1.5, 90),
+    (-3.5, 2.5, 1.5, 180),
+    (-6.0, 0.0, 1.5, -90),
+    (-3.5, -2.5, 1.5, 0),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSConfig:
+    """The Split-S: seven gates, the fourth above the fifth and flown in the opposite direction.
+
+    ``rpg2026`` has the gates, flight volume and start of uzh-rpg/marl-racing (arXiv 2605.22748), the start
+    turned to the first gate; ``classic`` the gates of rpg_time_optimal, whose low fifth gate (0.8 m) has no
+    lower rim, since that would lie in the ground.
+    """
+
+    layout: Literal["rpg2026", "classic"] = "rpg2026"
+
+    def __post_init__(self) -> None:
+        _check_layout("SplitSConfig", self.layout, tuple(_SPLIT_S))
+
+    @property
+    def name(self) -> str:
+        """Name of the track in tasks and tables."""
+        return "split-s"
+
+    def build(self) -> Track:
+        """The track as arrays."""
+        rows = _SPLIT_S[self.layout]
+        start = (-5.0, 4.7, 0.61) if self.layout == "rpg2026" else (-5.0, 4.5, 1.2)
+        to_first = math.atan2(rows[0][1] - start[1], rows[0][0] - start[0])
+        return _track(
+            rows,
+            box=((-10.0, -8.0, 0.05), (14.0, 9.0, 6.0)),
+            start=(*start, to_first if self.layout == "rpg2026" else 0.0),
+            sunken=() if self.layout == "rpg2026" else (4,),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure8Config:
+    """A flat figure of eight: two lobes of three gates and a centre gate flown twice per lap.
+
+    ``fig8B`` is ``fig8A`` stretched by 1.75 in the plane.
+    """
+
+    layout: Literal["fig8A", "fig8B"] = "fig8A"
+
+    def __post_init__(self) -> None:
+        _check_layout("Figure8Config", self.layout, ("fig8A", "fig8B"))
+
+    @property
+    def name(self) -> str:
+        """Name of the track in tasks and tables."""
+        return "figure-8"
+
+    def build(self) -> Track:
+        """The track as arrays."""
+        scale, half_x, half_y = (1.0, 9.0, 6.0) if self.layout == "fig8A" else (1.75, 15.0, 9.0)
+        return _track(
+            tuple((scale * x, scale * y, z, yaw) for x, y, z, yaw in _FIGURE_8),
+            box=((-half_x, -half_y, 0.05), (half_x, half_y, 4.5)),
+            start=(-1.5 * scale, -2.2 * scale, 1.0, math.radians(50.0)),
+        )
+
+
+TrackConfig = SplitSConfig | Figure8Config
+
+
+def _track(
+    rows: tuple[Row, ...],
+    *,
+    box: tuple[tuple[float, float, float], tuple[float, float, float]],
+    start: tuple[float, float, float, float],
+    sunken: tuple[int, ...] = (),
+) -> Track:
+    """Arrays of a track with 1.5 m openings in 0.275 m rims; ``sunken`` gates have no lower rim."""
+    poses = np.array(rows, np.float32)
+    frames: dict[Row, int] = {}
+    physical = [frames.setdefault(row, len(frames)) for row in rows]
+    return Track(
+        gate_pos=jnp.asarray(poses[:, :3]),
+        gate_yaw=jnp.asarray(np.deg2rad(poses[:, 3])),
+        half_opening=jnp.asarray(0.75, jnp.float32),
+        rim=jnp.asarray(0.275, jnp.float32),
+        has_lower_rim=jnp.asarray([index not in sunken for index in range(len(rows))]),
+        physical=jnp.asarray(physical, jnp.int32),
+        box_lo=jnp.asarray(box[0], jnp.float32),
+        box_hi=jnp.asarray(box[1], jnp.float32),
+        start_pos=jnp.asarray(start[:3], jnp.float32),
+        start_yaw=jnp.asarray(start[3], jnp.float32),
+    )
+
+
+def _check_layout(where: str, layout: str, known: tuple[str, ...]) -> None:
+    if layout not in known:
+        raise ValueError(
+            f"{where}.layout is {layout!r}; it must be one of {', '.join(known)}: choose one of these."
+        )
