@@ -15,6 +15,7 @@ Alignment of one episode of three actions, followed by the next episode::
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 Key = PRNGKeyArray
@@ -44,7 +45,7 @@ class Reward(eqx.Module):
 class TimeStep(eqx.Module):
     """What an environment shows at one step; no batch axis here, ``[N]`` or ``[B, T]`` in front outside."""
 
-    obs: Shaped[Array, "*b ..."]  # the only thing a policy sees, besides is_first
+    obs: Shaped[Array, "..."]  # [*b, O] or [*b, 64, 64, 3]; the only thing a policy sees, besides is_first
     privileged: Float[Array, "*b X"]  # targets of decoders and critics; never an argument of a policy
     reward: Reward
     is_first: Bool[Array, "*b"]
@@ -58,3 +59,13 @@ class Transition(eqx.Module, Generic[Extras]):
     timestep: TimeStep
     action: Float[Array, "*b A"]
     extras: Extras
+
+
+class EnvSpec(eqx.Module):
+    """Shapes an agent needs to be built; all static."""
+
+    obs_shape: tuple[int, ...] = eqx.field(static=True)
+    obs_dtype: np.dtype = eqx.field(static=True)  # float32 vectors or uint8 images
+    privileged_size: int = eqx.field(static=True)
+    action_size: int = eqx.field(static=True)  # every component lives in [-1, 1]
+    ctrl_dt: float = eqx.field(static=True)  # seconds between two actions

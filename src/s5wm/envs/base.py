@@ -4,22 +4,12 @@ from abc import abstractmethod
 from typing import Generic, TypeVar
 
 import equinox as eqx
-import numpy as np
 from jaxtyping import Array, Float
 
+from s5wm.types import EnvSpec as EnvSpec
 from s5wm.types import Key, Metrics, TimeStep
 
 State = TypeVar("State")
-
-
-class EnvSpec(eqx.Module):
-    """Shapes an agent needs to be built; all static."""
-
-    obs_shape: tuple[int, ...] = eqx.field(static=True)
-    obs_dtype: np.dtype = eqx.field(static=True)  # float32 vectors or uint8 images
-    privileged_size: int = eqx.field(static=True)
-    action_size: int = eqx.field(static=True)  # every component lives in [-1, 1]
-    ctrl_dt: float = eqx.field(static=True)  # seconds between two actions
 
 
 class AbstractEnv(eqx.Module, Generic[State]):

@@ -1,0 +1,304 @@
+"""A world-model agent: replay, world model, and an actor-critic that learns inside it.
+
+Works for every point of the lattice of cores, posteriors, latents and decoder targets.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.agents.heads import Actor, ActorConfig, Critic, CriticConfig
+from s5wm.agents.imagination import (
+    ActorCriticConfig,
+    Behaviour,
+    actor_loss,
+    critic_loss,
+    replay_critic_loss,
+    roll_out,
+)
+from s5wm.agents.optimiser import OptimiserConfig
+from s5wm.agents.replay import Entry, Replay
+from s5wm.ops.running import ReturnScale
+from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
+from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Latent
+from s5wm.worldmodel.model import Chunk, Context, Encoder, WorldModel, WorldModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig:
+    """Sizes of the replay and of what is drawn from it."""
+
+    capacity: int = 8192  # rows per environment
+    batch: int = 16
+    length: int = 64
+    prefill: int = 1024  # rows in total before learning starts
+
+    def __post_init__(self) -> None:
+        for name in ("capacity", "batch", "length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"replay.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.length + 1 > self.capacity:
+            raise ValueError(
+                f"replay.length {self.length} plus one row of context does not fit into replay.capacity "
+                f"{self.capacity} rows per environment; shorten the length or enlarge the capacity"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamerConfig:
+    """A world-model agent; ``presets`` holds S5WM and its relatives at each size."""
+
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    discount_horizon: float = 333.0  # discount = 1 - 1 / horizon
+    updates_per_rollout: int = 1
+    behaviour_delay: int = 0  # updates of the world model before actor and critic start to learn
+    replay_gradient: bool = True  # whether the replay critic loss trains the world model too
+
+    def __post_init__(self) -> None:
+        if self.discount_horizon <= 1:
+            raise ValueError(f"discount_horizon is {self.discount_horizon} steps; it must exceed 1")
+        if self.updates_per_rollout < 1:
+            raise ValueError(f"updates_per_rollout is {self.updates_per_rollout}; it must be at least 1")
+        starts = self.actor_critic.starts
+        if starts is not None and starts > self.replay.batch * self.replay.length:
+            raise ValueError(
+                f"actor_critic.starts is {starts}, more than the {self.replay.batch * self.replay.length} states "
+                "of a batch (replay.batch x replay.length); use None for all of them"
+            )
+
+    @property
+    def discount(self) -> float:
+        """``1 - 1 / discount_horizon``."""
+        return 1.0 - 1.0 / self.discount_horizon
+
+    def build(self, spec: EnvSpec, *, num_envs: int) -> "Dreamer":
+        """The agent for ``num_envs`` environments of this spec."""
+        return Dreamer(self, spec, num_envs)
+
+
+class DreamerCarry(eqx.Module):
+    """What a world-model policy remembers: its belief and the last action."""
+
+    belief: Belief[Any]
+    prev_action: Float[Array, "*b A"]
+
+
+class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
+    """Encoder, one filter step, actor: no decoder, no prior, no privileged input."""
+
+    encoder: Encoder
+    dynamics: AbstractDynamics[Any]
+    actor: Actor
+
+    def initial(self) -> DreamerCarry:
+        """Empty memory."""
+        return DreamerCarry(self.dynamics.initial(), jnp.zeros(self.actor.network.out.bias.shape[0] // 2))
+
+    def __call__(
+        self, carry: DreamerCarry, obs: Shaped[Array, " ..."], is_first: Bool[Array, ""], *, key: Key | None
+    ) -> tuple[DreamerCarry, Float[Array, " A"], Entry[Any]]:
+        """Filter one observation and act on it; the extras are what replay stores beside the row."""
+        k_noise, k_action = (None, None) if key is None else jr.split(key)
+        noise = None if k_noise is None else self.dynamics.space.noise(k_noise, ())
+        belief = self.dynamics.step(
+            carry.belief, self.encoder(obs), carry.prev_action, is_first, noise=noise
+        )
+        dist = self.actor(belief.latent.feature)
+        action = dist.mode() if k_action is None else dist.sample(k_action)
+        return DreamerCarry(belief, action), action, Entry(belief.memory, belief.latent.stoch)
+
+
+class DreamerParams(eqx.Module):
+    """Everything that gradients change; the optimiser's groups are these fields."""
+
+    world_model: WorldModel[Any]
+    actor: Actor
+    critic: Critic
+
+
+class DreamerLearner(eqx.Module):
+    """All that learning carries along."""
+
+    params: DreamerParams
+    slow_critic: Critic
+    opt_state: optax.OptState
+    return_scale: ReturnScale
+    replay: Replay[Any]
+    updates: Int[Array, ""]
+
+
+class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
+    """The agent."""
+
+    config: DreamerConfig = eqx.field(static=True)
+    spec: EnvSpec
+    num_envs: int = eqx.field(static=True)
+
+    def init(self, key: Key) -> DreamerLearner:
+        """Fresh parameters and an empty replay."""
+        k_model, k_actor, k_critic = jr.split(key, 3)
+        config = self.config
+        model = config.world_model.build(self.spec, discount=config.discount, key=k_model)
+        features = model.dynamics.initial().latent.feature.shape[0]
+        params = DreamerParams(
+            model,
+            config.actor.build(features, self.spec.action_size, key=k_actor),
+            config.critic.build(features, key=k_critic),
+        )
+        return DreamerLearner(
+            params,
+            params.critic,
+            config.optimiser.build().init(params),
+            ReturnScale.init(),
+            Replay.init(self._row(params), self.num_envs, config.replay.capacity),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def _row(self, params: DreamerParams) -> Transition[Entry[Any]]:
+        zero, no = jnp.zeros(()), jnp.zeros((), bool)
+        timestep = TimeStep(
+            obs=jnp.zeros(self.spec.obs_shape, self.spec.obs_dtype),
+            privileged=jnp.zeros(self.spec.privileged_size),
+            reward=Reward(zero, zero),
+            is_first=no,
+            is_last=no,
+            is_terminal=no,
+        )
+        belief = params.world_model.dynamics.initial()
+        entry = Entry(belief.memory, belief.latent.stoch)
+        return Transition(timestep, jnp.zeros(self.spec.action_size), entry)
+
+    def policy(self, learner: DreamerLearner) -> DreamerPolicy:
+        """The parts that acting needs."""
+        model = learner.params.world_model
+        return DreamerPolicy(model.encoder, model.dynamics, learner.params.actor)
+
+    def update(
+        self,
+        learner: DreamerLearner,
+        rollout: Transition[Entry[Any]],
+        *,
+        smoothing_weight: Scalar,
+        key: Key,
+    ) -> tuple[DreamerLearner, Metrics]:
+        """Append the rollout, then ``updates_per_rollout`` gradient steps once the replay can serve them."""
+        config = self.config.replay
+        learner = eqx.tree_at(lambda x: x.replay, learner, learner.replay.add(rollout))
+
+        def step(learner: DreamerLearner, key: Key) -> tuple[DreamerLearner, Metrics]:
+            return self._gradient_step(learner, smoothing_weight, key)
+
+        def learn(learner: DreamerLearner) -> tuple[DreamerLearner, Metrics]:
+            learner, metrics = jax.lax.scan(step, learner, jr.split(key, self.config.updates_per_rollout))
+            return learner, jax.tree.map(jnp.mean, metrics)
+
+        def skip(learner: DreamerLearner) -> tuple[DreamerLearner, Metrics]:
+            shapes = jax.eval_shape(learn, learner)[1]
+            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        filled = learner.replay.filled
+        ready = (filled > config.length) & (filled * self.num_envs >= config.prefill)
+        return jax.lax.cond(ready, learn, skip, learner)
+
+    def _gradient_step(
+        self, learner: DreamerLearner, smoothing_weight: Scalar, key: Key
+    ) -> tuple[DreamerLearner, Metrics]:
+        k_sample, k_loss = jr.split(key)
+        config = self.config.replay
+        windows, rows = learner.replay.sample(k_sample, batch=config.batch, length=config.length + 1)
+        chunk = to_chunk(rows)
+        grads, (beliefs, scale, metrics) = jax.grad(self._loss, has_aux=True)(
+            learner.params, learner, chunk, smoothing_weight, k_loss
+        )
+        updates, opt_state = self.config.optimiser.build().update(grads, learner.opt_state, learner.params)
+        params = optax.apply_updates(learner.params, updates)
+        rate = self.config.actor_critic.slow_rate
+        slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
+        metrics |= {
+            f"gradient/{name}": optax.global_norm(getattr(grads, name))
+            for name in ("world_model", "actor", "critic")
+        }
+        replay = learner.replay.write_back(windows, fresh_entries(rows, beliefs))
+        return DreamerLearner(params, slow, opt_state, scale, replay, learner.updates + 1), metrics
+
+    def _loss(
+        self,
+        params: DreamerParams,
+        learner: DreamerLearner,
+        chunk: Chunk[Any],
+        smoothing_weight: Scalar,
+        key: Key,
+    ) -> tuple[Scalar, tuple[Belief[Any], ReturnScale, Metrics]]:
+        """World-model loss plus actor and critic losses from the same posterior beliefs."""
+        k_noise, k_behaviour = jr.split(key)
+        model = params.world_model
+        noise = model.dynamics.space.noise(k_noise, chunk.timestep.is_first.shape)
+        losses, (out, metrics) = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
+        nets = Behaviour(model, params.actor, params.critic, learner.slow_critic)
+        behaviour, scale, more = self._behaviour_loss(
+            nets, learner.return_scale, out.belief, chunk.timestep, smoothing_weight, k_behaviour
+        )
+        learning = (learner.updates >= self.config.behaviour_delay).astype(jnp.float32)
+        metrics = jax.tree.map(jnp.mean, metrics) | more
+        hold = jax.lax.stop_gradient
+        return losses.mean() + learning * behaviour, (hold(out.belief), hold(scale), metrics)
+
+    def _behaviour_loss(  # noqa: PLR0913 - the pieces of one loss, each of another type
+        self,
+        nets: Behaviour,
+        scale: ReturnScale,
+        belief: Belief[Any],
+        timestep: TimeStep,
+        smoothing_weight: Scalar,
+        key: Key,
+    ) -> tuple[Scalar, ReturnScale, Metrics]:
+        config, hold = self.config.actor_critic, jax.lax.stop_gradient
+        k_starts, k_roll = jr.split(key)
+        flat = jax.tree.map(lambda x: hold(x.reshape(-1, *x.shape[2:])), belief)
+        total = timestep.is_first.size
+        index = jnp.arange(total)
+        if config.starts is not None:
+            index = jr.permutation(k_starts, total)[: config.starts]
+        starts = jax.tree.map(lambda x: x[index], flat)
+        rolled = roll_out(config, nets, starts, smoothing_weight=smoothing_weight, key=k_roll)
+        scale = scale.update(hold(rolled.returns))
+        actor, metrics = actor_loss(config, nets.actor, rolled, scale)
+        critic = critic_loss(config, nets, rolled)
+
+        feature = belief.latent.feature
+        feature = feature if self.config.replay_gradient else hold(feature)
+        value = hold(nets.critic(feature).mean())
+        bootstrap = value.reshape(-1).at[index].set(hold(rolled.returns[:, 0])).reshape(value.shape)
+        replayed, more = replay_critic_loss(
+            config, nets, feature, timestep, bootstrap=bootstrap, smoothing_weight=smoothing_weight
+        )
+        loss = actor + config.critic_weight * critic + config.replay_critic_weight * replayed
+        return loss, scale, metrics | more | {"loss/critic": critic}
+
+
+def to_chunk(rows: Transition[Entry[Any]]) -> Chunk[Any]:
+    """Split sampled rows ``[B, T+1]`` into context (row 0) and training rows (the rest)."""
+    entry: Entry[Any] = jax.tree.map(lambda x: x[:, 0], rows.extras)
+    # The core never reads h of the context, only its memory and z.
+    latent = Latent(jnp.zeros((*entry.stoch.shape[:-1], 0)), entry.stoch)
+    context = Context(Belief(entry.memory, latent), rows.action[:, 0])
+    timestep = jax.tree.map(lambda x: x[:, 1:], rows.timestep)
+    return Chunk(context, timestep, rows.action[:, 1:])
+
+
+def fresh_entries(rows: Transition[Entry[Any]], beliefs: Belief[Any]) -> Entry[Any]:
+    """Beliefs of the trained rows behind the old one of the context row."""
+    fresh = Entry(beliefs.memory, beliefs.latent.stoch)
+    return jax.tree.map(lambda old, new: jnp.concatenate([old[:, :1], new], axis=1), rows.extras, fresh)

@@ -1,0 +1,257 @@
+"""Proximal policy optimisation (Schulman et al. 2017), the model-free baseline.
+
+Its critic may read the privileged state instead of the observation ("asymmetric").  Truncated episodes
+bootstrap from the value of their final observation, which has a row of its own.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Bool, Float
+
+from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.ops.distributions import Normal
+from s5wm.ops.returns import gae
+from s5wm.ops.running import RunningMoments
+from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep, Transition
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """Defaults fly ``race/split-s`` with 256 environments and rollouts of 64 steps."""
+
+    units: int = 128
+    layers: int = 2
+    log_std_init: float = -0.5
+    critic_inputs: Literal["obs", "privileged"] = "obs"
+    discount: float = 0.99
+    lambda_: float = 0.95
+    clip: float = 0.2
+    entropy: float = 1e-3
+    value_weight: float = 0.5
+    learning_rate: float = 5e-4
+    max_grad_norm: float = 0.5
+    epochs: int = 5
+    minibatches: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("units", "layers", "epochs", "minibatches", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"ppo.{name} is {getattr(self, name)}; it must be positive")
+        for name in ("discount", "lambda_"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"ppo.{name} is {getattr(self, name)}; it must lie in [0, 1]")
+
+    def build(self, spec: EnvSpec) -> "PPO":
+        """The agent for an environment of this spec."""
+        if len(spec.obs_shape) != 1:
+            raise ValueError(f"ppo needs a vector observation; this task shows {spec.obs_shape}")
+        return PPO(self, spec)
+
+
+class TanhMLP(eqx.Module):
+    """Orthogonal weights, tanh between them (Andrychowicz et al. 2021: what matters in on-policy RL)."""
+
+    weights: tuple[Float[Array, "out in"], ...]
+    biases: tuple[Float[Array, " out"], ...]
+
+    def __init__(self, sizes: tuple[int, ...], *, out_scale: float, key: Key) -> None:
+        gains = [2**0.5] * (len(sizes) - 2) + [out_scale]
+        keys = jr.split(key, len(gains))
+        self.weights = tuple(
+            jax.nn.initializers.orthogonal(gain)(k, (o, i))
+            for gain, k, i, o in zip(gains, keys, sizes[:-1], sizes[1:], strict=True)
+        )
+        self.biases = tuple(jnp.zeros(size) for size in sizes[1:])
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        """One vector."""
+        *hidden, (last, bias) = zip(self.weights, self.biases, strict=True)
+        for weight, offset in hidden:
+            x = jnp.tanh(weight @ x + offset)
+        return last @ x + bias
+
+
+class PPOPolicy(AbstractPolicy[None, Float[Array, "*b"]]):
+    """A memoryless Gaussian policy; its extra is the log-probability of the action."""
+
+    network: TanhMLP
+    log_std: Float[Array, " A"]
+    moments: RunningMoments
+
+    def initial(self) -> None:
+        """Nothing is remembered."""
+
+    def distribution(self, obs: Float[Array, " O"]) -> Normal:
+        """Of the raw action; environments clip to [-1, 1]."""
+        return Normal(self.network(self.moments.normalise(obs)), jnp.exp(self.log_std))
+
+    def __call__(
+        self, carry: None, obs: Float[Array, " O"], is_first: Bool[Array, ""], *, key: Key | None
+    ) -> tuple[None, Float[Array, " A"], Float[Array, ""]]:
+        """Act on one observation."""
+        dist = self.distribution(obs)
+        action = dist.mode() if key is None else dist.sample(key)
+        return None, action, dist.log_prob(action)
+
+
+class PPOParams(eqx.Module):
+    """Everything that gradients change."""
+
+    actor: TanhMLP
+    log_std: Float[Array, " A"]
+    critic: TanhMLP
+
+
+class PPOLearner(eqx.Module):
+    """Parameters, optimiser and input statistics."""
+
+    params: PPOParams
+    opt_state: optax.OptState
+    obs_moments: RunningMoments
+    critic_moments: RunningMoments
+
+
+class Samples(eqx.Module):
+    """Flat training samples ``[M, ...]``; ``weight`` 0 marks rows whose action was ignored."""
+
+    obs: Float[Array, "*b O"]
+    critic_obs: Float[Array, "*b X"]
+    action: Float[Array, "*b A"]
+    log_prob: Float[Array, "*b"]
+    advantage: Float[Array, "*b"]
+    target: Float[Array, "*b"]
+    weight: Float[Array, "*b"]
+
+
+class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
+    """The agent."""
+
+    config: PPOConfig = eqx.field(static=True)
+    spec: EnvSpec
+
+    @property
+    def _optimiser(self) -> optax.GradientTransformation:
+        config = self.config
+        return optax.chain(
+            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5)
+        )
+
+    @property
+    def _critic_size(self) -> int:
+        privileged = self.config.critic_inputs == "privileged"
+        return self.spec.privileged_size if privileged else self.spec.obs_shape[0]
+
+    def init(self, key: Key) -> PPOLearner:
+        """Fresh parameters."""
+        k_actor, k_critic = jr.split(key)
+        hidden = (self.config.units,) * self.config.layers
+        params = PPOParams(
+            TanhMLP((self.spec.obs_shape[0], *hidden, self.spec.action_size), out_scale=0.01, key=k_actor),
+            jnp.full(self.spec.action_size, self.config.log_std_init),
+            TanhMLP((self._critic_size, *hidden, 1), out_scale=1.0, key=k_critic),
+        )
+        return PPOLearner(
+            params,
+            self._optimiser.init(params),
+            RunningMoments.init(self.spec.obs_shape[0]),
+            RunningMoments.init(self._critic_size),
+        )
+
+    def policy(self, learner: PPOLearner) -> PPOPolicy:
+        """The current policy with its input statistics."""
+        return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments)
+
+    def _critic_obs(self, timestep: TimeStep) -> Array:
+        return timestep.privileged if self.config.critic_inputs == "privileged" else timestep.obs
+
+    def update(
+        self,
+        learner: PPOLearner,
+        rollout: Transition[Float[Array, "N T"]],
+        *,
+        smoothing_weight: Scalar,
+        key: Key,
+    ) -> tuple[PPOLearner, Metrics]:
+        """Epochs of minibatches over one rollout; its last row only serves as bootstrap."""
+        samples = self._samples(learner, rollout, smoothing_weight)
+        params, opt_state, metrics = self._epochs(learner, samples, key)
+        moved = PPOLearner(
+            params,
+            opt_state,
+            learner.obs_moments.update(rollout.timestep.obs),
+            learner.critic_moments.update(self._critic_obs(rollout.timestep)),
+        )
+        return moved, metrics
+
+    def _samples(
+        self, learner: PPOLearner, rollout: Transition[Float[Array, "N T"]], smoothing_weight: Scalar
+    ) -> Samples:
+        timestep = rollout.timestep
+        critic_obs = learner.critic_moments.normalise(self._critic_obs(timestep))
+        value = jax.vmap(jax.vmap(learner.params.critic))(critic_obs)[..., 0]
+        advantage = jax.vmap(
+            lambda r, v, last, terminal: gae(
+                r, v, last, terminal, discount=self.config.discount, lambda_=self.config.lambda_
+            )
+        )(timestep.reward.total(smoothing_weight), value, timestep.is_last, timestep.is_terminal)
+        samples = Samples(
+            learner.obs_moments.normalise(timestep.obs)[:, :-1],
+            critic_obs[:, :-1],
+            rollout.action[:, :-1],
+            rollout.extras[:, :-1],
+            advantage,
+            advantage + value[:, :-1],
+            1.0 - timestep.is_last[:, :-1].astype(jnp.float32),
+        )
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
+
+    def _epochs(
+        self, learner: PPOLearner, samples: Samples, key: Key
+    ) -> tuple[PPOParams, optax.OptState, Metrics]:
+        config, total = self.config, samples.weight.shape[0]
+        size = total // config.minibatches
+
+        def minibatch(
+            carry: tuple[PPOParams, optax.OptState], index: Array
+        ) -> tuple[tuple[PPOParams, optax.OptState], Metrics]:
+            params, opt_state = carry
+            batch = jax.tree.map(lambda x: x[index], samples)
+            grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
+            updates, opt_state = self._optimiser.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), metrics
+
+        order = jax.vmap(lambda k: jr.permutation(k, total))(jr.split(key, config.epochs))
+        index = order[:, : size * config.minibatches].reshape(-1, size)
+        (params, opt_state), metrics = jax.lax.scan(minibatch, (learner.params, learner.opt_state), index)
+        return params, opt_state, jax.tree.map(jnp.mean, metrics)
+
+    def _loss(self, params: PPOParams, batch: Samples) -> tuple[Scalar, Metrics]:
+        """Clipped surrogate + value regression - entropy."""
+        config, weight = self.config, batch.weight / jnp.maximum(batch.weight.sum(), 1.0)
+        mean = jnp.sum(weight * batch.advantage)
+        spread = jnp.sqrt(jnp.sum(weight * jnp.square(batch.advantage - mean)))
+        advantage = (batch.advantage - mean) / (spread + 1e-8)
+
+        loc = jax.vmap(params.actor)(batch.obs)
+        dist = Normal(loc, jnp.broadcast_to(jnp.exp(params.log_std), loc.shape))
+        ratio = jnp.exp(dist.log_prob(batch.action) - batch.log_prob)
+        clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
+        policy_loss = -jnp.sum(weight * jnp.minimum(ratio * advantage, clipped * advantage))
+        value = jax.vmap(params.critic)(batch.critic_obs)[:, 0]
+        value_loss = 0.5 * jnp.sum(weight * jnp.square(value - batch.target))
+        entropy = jnp.sum(weight * dist.entropy())
+        loss = policy_loss + config.value_weight * value_loss - config.entropy * entropy
+        metrics = {
+            "loss/policy": policy_loss,
+            "loss/value": value_loss,
+            "policy/entropy": entropy,
+            "policy/clipped": jnp.sum(weight * (jnp.abs(ratio - 1) > config.clip)),
+            "advantage/std": spread,
+        }
+        return loss, metrics

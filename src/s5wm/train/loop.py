@@ -1,0 +1,89 @@
+"""The training program: collect, learn, repeat, in one compiled function.
+
+It knows neither which agent nor which environment it runs.
+"""
+
+import functools as ft
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.envs.base import AbstractEnv
+from s5wm.train.state import ActorState, EpisodeSums, TrainState
+from s5wm.types import Key, Metrics, Transition
+
+Learner = TypeVar("Learner")
+
+
+def unroll(
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], actor: ActorState, *, length: int, key: Key
+) -> tuple[ActorState, Transition[Any], EpisodeSums]:
+    """Collect ``length`` steps of every environment; transitions come out ``[N, T, ...]``."""
+
+    def advance(actor: ActorState, key: Key) -> tuple[ActorState, tuple[Transition[Any], EpisodeSums]]:
+        num_envs = actor.length.shape[0]
+        k_policy, k_env = jr.split(key)
+        now = actor.timestep
+        carry, action, extras = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k))(
+            actor.carry, now.obs, now.is_first, jr.split(k_policy, num_envs)
+        )
+        env_state, timestep = jax.vmap(env.step)(actor.env_state, action, jr.split(k_env, num_envs))
+        nominal, smoothing, count = _accumulate(actor, timestep.reward.nominal, timestep.reward.smoothing)
+        ended = timestep.is_last.astype(jnp.float32)
+        described = {
+            "return_nominal": nominal,
+            "return_smoothing": smoothing,
+            "length": count.astype(jnp.float32),
+            **jax.vmap(env.episode_metrics)(env_state),
+        }
+        sums = EpisodeSums(ended.sum(), {k: (v * ended).sum() for k, v in described.items()})
+        following = ActorState(env_state, timestep, carry, nominal, smoothing, count)
+        return following, (Transition(now, action, extras), sums)
+
+    actor, (rollout, sums) = jax.lax.scan(advance, actor, jr.split(key, length))
+    batch_major = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rollout)
+    return actor, batch_major, jax.tree.map(lambda x: x.sum(0), sums)
+
+
+def _accumulate(
+    actor: ActorState, nominal: Float[Array, " N"], smoothing: Float[Array, " N"]
+) -> tuple[Array, Array, Array]:
+    # The step that follows an episode's last one is a reset: it starts the sums of the next episode.
+    alive = ~actor.timestep.is_last
+    return (
+        jnp.where(alive, actor.return_nominal, 0.0) + nominal,
+        jnp.where(alive, actor.return_smoothing, 0.0) + smoothing,
+        jnp.where(alive, actor.length, 0) + alive.astype(jnp.int32),
+    )
+
+
+@ft.partial(jax.jit, static_argnames=("length", "iterations"), donate_argnames="state")
+def train(
+    env: AbstractEnv[Any],
+    agent: AbstractAgent[Learner, Any, Any],
+    state: TrainState[Learner],
+    *,
+    length: int,
+    iterations: int,
+) -> tuple[TrainState[Learner], Metrics, EpisodeSums]:
+    """Run ``iterations`` of collect-and-learn; metrics are means over them, episode sums are sums."""
+
+    def iterate(
+        state: TrainState[Learner], _: None
+    ) -> tuple[TrainState[Learner], tuple[Metrics, EpisodeSums]]:
+        k_act, k_learn, key = jr.split(state.key, 3)
+        actor, rollout, sums = unroll(
+            env, agent.policy(state.learner), state.actor, length=length, key=k_act
+        )
+        learner, metrics = agent.update(
+            state.learner, rollout, smoothing_weight=state.smoothing_weight, key=k_learn
+        )
+        following = TrainState(learner, actor, state.smoothing_weight, key, state.iteration + 1)
+        return following, (metrics, sums)
+
+    state, (metrics, sums) = jax.lax.scan(iterate, state, length=iterations)
+    return state, jax.tree.map(jnp.mean, metrics), jax.tree.map(lambda x: x.sum(0), sums)

@@ -1,0 +1,75 @@
+"""S5WM's dynamics: the posterior sees the observation alone, so training is parallel over time.
+
+    q(z_t | o_t) for all t at once -> sample -> shift by one -> core over the whole sequence -> p(z_t | h_t)
+
+z_t cannot carry history: velocity, progress and all that is temporal live in the core's memory.
+"""
+
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from s5wm.nn.mlp import MLP
+from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Latent, Posterior
+from s5wm.worldmodel.latent import AbstractLatentSpace
+from s5wm.worldmodel.sequence import SequenceModel
+
+Memory = TypeVar("Memory")
+
+
+class DecoupledRSSM(AbstractDynamics[Memory], Generic[Memory]):
+    """``q(z_t | o_t)`` beside any sequence core."""
+
+    space: AbstractLatentSpace[Any]
+    sequence: SequenceModel[Memory]
+    posterior_head: MLP
+    deter_size: int = eqx.field(static=True)
+
+    def initial(self) -> Belief[Memory]:
+        """Zero latent, the core's initial memory."""
+        latent = Latent(jnp.zeros(self.deter_size), jnp.zeros(self.space.size))
+        return Belief(self.sequence.core.initial(), latent)
+
+    def step(
+        self,
+        belief: Belief[Memory],
+        token: Float[Array, " E"],
+        prev_action: Float[Array, " A"],
+        is_first: Bool[Array, ""],
+        *,
+        noise: Float[Array, " J"] | None,
+    ) -> Belief[Memory]:
+        """One recurrent step; needs no prior."""
+        memory, deter, _ = self.sequence.step(belief.memory, belief.latent.stoch, prev_action, is_first)
+        stoch = self.space.sample(self.space.posterior(self.posterior_head(token)), noise)
+        return Belief(memory, Latent(deter, stoch))
+
+    def predict(
+        self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
+    ) -> Belief[Memory]:
+        """One recurrent step, z_t from the prior."""
+        continues = jnp.zeros((), bool)
+        memory, deter, previous = self.sequence.step(
+            belief.memory, belief.latent.stoch, action, continues
+        )
+        stoch = self.space.sample(self.sequence.prior(deter, previous), noise)
+        return Belief(memory, Latent(deter, stoch))
+
+    def observe(
+        self,
+        belief: Belief[Memory],
+        tokens: Float[Array, "T E"],
+        prev_actions: Float[Array, "T A"],
+        is_first: Bool[Array, " T"],
+        *,
+        noise: Float[Array, "T J"] | None,
+    ) -> Posterior[Memory]:
+        """No loop over time but the core's own scan."""
+        posterior = self.space.posterior(self.posterior_head(tokens))
+        stochs = self.space.sample(posterior, noise)
+        shifted = jnp.concatenate([belief.latent.stoch[None], stochs[:-1]])
+        memories, deter, previous = self.sequence.scan(belief.memory, shifted, prev_actions, is_first)
+        prior = self.sequence.prior(deter, previous)
+        return Posterior(Belief(memories, Latent(deter, stochs)), posterior, prior)

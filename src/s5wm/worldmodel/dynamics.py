@@ -1,0 +1,125 @@
+"""The contract of a latent dynamics model, and imagination as a fold of its prediction.
+
+The Markov state of a world model is its ``Belief``: the memory of the sequence core and the latent
+``(h_t, z_t)``.  Heads read the latent's ``feature``, never the memory.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from s5wm.types import Key
+from s5wm.worldmodel.latent import AbstractLatentSpace
+
+Memory = TypeVar("Memory")
+
+
+class Latent(eqx.Module):
+    """``h_t`` (deter) and the flat sample ``z_t`` (stoch)."""
+
+    deter: Float[Array, "*b D"]
+    stoch: Float[Array, "*b Z"]
+
+    @property
+    def feature(self) -> Float[Array, "*b F"]:
+        """``[h_t, z_t]``, what every head reads."""
+        return jnp.concatenate([self.deter, self.stoch], axis=-1)
+
+
+class Belief(eqx.Module, Generic[Memory]):
+    """All that the future depends on, given future actions and observations."""
+
+    memory: Memory
+    latent: Latent
+
+
+class Posterior(eqx.Module, Generic[Memory]):
+    """What ``observe`` returns, every leaf with a leading ``T``."""
+
+    belief: Belief[Memory]
+    posterior: Any  # distribution of the latent space, q(z_t | ...)
+    prior: Any  # distribution of the latent space, p(z_t | h_t)
+
+
+class AbstractDynamics(eqx.Module, Generic[Memory]):
+    """Filtering, prediction and training pass over ONE sequence.
+
+    Noise is an argument (``space.noise``), so every method is a pure function of parameters, data and
+    noise; ``None`` takes modes.  Law (tests/laws): ``observe`` equals folding ``step``.
+    """
+
+    space: eqx.AbstractVar[AbstractLatentSpace[Any]]
+
+    @abstractmethod
+    def initial(self) -> Belief[Memory]:
+        """Belief before an episode."""
+
+    @abstractmethod
+    def step(
+        self,
+        belief: Belief[Memory],
+        token: Float[Array, " E"],
+        prev_action: Float[Array, " A"],
+        is_first: Bool[Array, ""],
+        *,
+        noise: Float[Array, " J"] | None,
+    ) -> Belief[Memory]:
+        """Filter one observation: collection, evaluation and deployment."""
+
+    @abstractmethod
+    def predict(
+        self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
+    ) -> Belief[Memory]:
+        """One step ahead through the prior."""
+
+    @abstractmethod
+    def observe(
+        self,
+        belief: Belief[Memory],
+        tokens: Float[Array, "T E"],
+        prev_actions: Float[Array, "T A"],
+        is_first: Bool[Array, " T"],
+        *,
+        noise: Float[Array, "T J"] | None,
+    ) -> Posterior[Memory]:
+        """The training pass; ``belief`` is the one before the first token."""
+
+
+class Imagined(eqx.Module):
+    """A rollout of ``H`` predictions: ``H + 1`` features (the start included) and the actions chosen at them."""
+
+    feature: Float[Array, "H+1 F"]
+    action: Float[Array, "H+1 A"]
+
+
+def imagine(
+    dynamics: AbstractDynamics[Memory],
+    belief: Belief[Memory],
+    act: Callable[[Float[Array, " F"], Key], Float[Array, " A"]],
+    *,
+    horizon: int,
+    key: Key,
+) -> Imagined:
+    """Fold ``predict`` along the actions of ``act``; the last action is chosen but not used."""
+    k_noise, k_act = jax.random.split(key)
+    noises = dynamics.space.noise(k_noise, (horizon,))
+    act_keys = jax.random.split(k_act, horizon + 1)
+
+    def advance(
+        current: Belief[Memory], inputs: tuple[Array, Key]
+    ) -> tuple[Belief[Memory], tuple[Array, Array]]:
+        noise, act_key = inputs
+        action = act(current.latent.feature, act_key)
+        return dynamics.predict(current, action, noise=noise), (current.latent.feature, action)
+
+    last, (features, actions) = jax.lax.scan(advance, belief, (noises, act_keys[:-1]))
+    final = last.latent.feature
+    return Imagined(
+        jnp.concatenate([features, final[None]]),
+        jnp.concatenate([actions, act(final, act_keys[-1])[None]]),
+    )

@@ -1,0 +1,234 @@
+"""The world model: encoder, dynamics, decoder, two reward heads and a continue head, and its loss.
+
+    L = sum_heads -log p(target | h_t, z_t) + b_dyn max(1, KL[sg q | p]) + b_rep max(1, KL[q | sg p])
+
+The discount lives in the continue head, whose target is ``(1 - is_terminal) * discount``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from s5wm.nn.mlp import MLP, Linear, RMSNorm
+from s5wm.nn.s5 import S5Config
+from s5wm.ops.distributions import Bernoulli, TwoHot
+from s5wm.ops.transforms import symexp_bins, symlog
+from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep
+from s5wm.worldmodel.decoupled import DecoupledRSSM
+from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Posterior
+from s5wm.worldmodel.latent import CategoricalConfig, LatentConfig
+from s5wm.worldmodel.sequence import SequenceModel
+
+Memory = TypeVar("Memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossScales:
+    """Weights of the world-model loss (DreamerV3's)."""
+
+    decoder: float = 1.0
+    reward: float = 1.0
+    cont: float = 1.0
+    dyn: float = 1.0
+    rep: float = 0.1
+    free_nats: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinsConfig:
+    """Support of two-hot heads: ``symexp`` of ``count`` points in ``[-limit, limit]``."""
+
+    count: int = 255
+    limit: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.count < 3 or self.count % 2 == 0:
+            raise ValueError(f"bins.count is {self.count}; it must be odd and at least 3")
+
+    def build(self) -> Float[Array, " K"]:
+        """The bins."""
+        return symexp_bins(self.limit, self.count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelConfig:
+    """Defaults are the faithful size 12m; ``presets`` holds the other sizes."""
+
+    core: S5Config = field(default_factory=S5Config)
+    latent: LatentConfig = field(default_factory=CategoricalConfig)
+    target: Literal["observation", "privileged"] = "observation"
+    units: int = 256
+    encoder_layers: int = 3
+    posterior_layers: int = 1
+    prior_layers: int = 2
+    decoder_layers: int = 3
+    reward_layers: int = 1
+    cont_layers: int = 1
+    linear_skips: bool = False  # linear paths around encoder, posterior, prior and decoder
+    prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
+    symlog_inputs: bool = True
+    bins: BinsConfig = field(default_factory=BinsConfig)
+    scales: LossScales = field(default_factory=LossScales)
+
+    def __post_init__(self) -> None:
+        for name in ("units", "encoder_layers", "posterior_layers", "prior_layers", "decoder_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"world_model.{name} is {getattr(self, name)}; it must be at least 1")
+
+    def build(self, spec: EnvSpec, *, discount: float, key: Key) -> "WorldModel[Any]":
+        """The model for an environment of this spec."""
+        k_enc, k_dyn, k_dec, k_nom, k_aug, k_cont = jr.split(key, 6)
+        units, skip = self.units, self.linear_skips
+        inputs = spec.obs_shape[0]
+        targets = inputs if self.target == "observation" else spec.privileged_size
+        feature = self.core.width + self.latent.build().size
+
+        def head(layers: int, outputs: int, key: Key, *, zero: bool) -> MLP:
+            sizes = (feature, *(units,) * layers)
+            return MLP(sizes, outputs, key=key, out_scale=0.0 if zero else 1.0, skip=skip and not zero)
+
+        return WorldModel(
+            encoder=Encoder(self, inputs, key=k_enc),
+            dynamics=self._dynamics(spec.action_size, skip, key=k_dyn),
+            decoder=head(self.decoder_layers, targets, k_dec, zero=False),
+            reward_nominal=head(self.reward_layers, self.bins.count, k_nom, zero=True),
+            reward_smoothing=head(self.reward_layers, self.bins.count, k_aug, zero=True),
+            cont=head(self.cont_layers, 1, k_cont, zero=False),
+            config=self,
+            discount=discount,
+        )
+
+    def _dynamics(self, action_size: int, skip: bool, *, key: Key) -> AbstractDynamics[Any]:
+        k_in, k_core, k_prior, k_post = jr.split(key, 4)
+        space = self.latent.build()
+        previous = space.size + action_size
+        core = self.core.build(self.core.width, key=k_core)
+        prior_in = self.core.width + (previous if self.prior_sees_inputs else 0)
+        sequence = SequenceModel(
+            inputs=Linear(previous, self.core.width, key=k_in),
+            norm=RMSNorm(self.core.width),
+            core=core,
+            prior_head=MLP(
+                (prior_in, *(self.units,) * self.prior_layers), space.params_size, key=k_prior, skip=skip
+            ),
+            space=space,
+            prior_sees_inputs=self.prior_sees_inputs,
+        )
+        posterior = MLP(
+            (self.units, *(self.units,) * self.posterior_layers), space.params_size, key=k_post, skip=skip
+        )
+        return DecoupledRSSM(space, sequence, posterior, self.core.width)
+
+
+class Encoder(eqx.Module):
+    """Vector observation to token: ``layers`` of Linear-RMSNorm-SiLU."""
+
+    network: MLP
+    symlog_inputs: bool = eqx.field(static=True)
+
+    def __init__(self, config: WorldModelConfig, inputs: int, *, key: Key) -> None:
+        sizes = (inputs, *(config.units,) * (config.encoder_layers - 1))
+        self.network = MLP(sizes, config.units, key=key, skip=config.linear_skips)
+        self.symlog_inputs = config.symlog_inputs
+
+    def __call__(self, obs: Float[Array, "*b O"]) -> Float[Array, "*b E"]:
+        """Tokens."""
+        return self.network(symlog(obs) if self.symlog_inputs else obs)
+
+
+class Predictions(eqx.Module):
+    """What the heads say of a feature."""
+
+    reward_nominal: Float[Array, "*b"]
+    reward_smoothing: Float[Array, "*b"]
+    cont: Float[Array, "*b"]  # contains the discount
+
+
+class Context(eqx.Module, Generic[Memory]):
+    """What precedes a training chunk: the stored belief and action of the row before it."""
+
+    belief: Belief[Memory]
+    action: Float[Array, " A"]
+
+
+class Chunk(eqx.Module, Generic[Memory]):
+    """``T`` consecutive rows and their context."""
+
+    context: Context[Memory]
+    timestep: TimeStep  # [T, ...]
+    action: Float[Array, "T A"]
+
+
+class WorldModel(eqx.Module, Generic[Memory]):
+    """Learns from chunks, then serves imagination; knows nothing of tasks, actors or optimisers."""
+
+    encoder: Encoder
+    dynamics: AbstractDynamics[Memory]
+    decoder: MLP
+    reward_nominal: MLP
+    reward_smoothing: MLP
+    cont: MLP
+    config: WorldModelConfig = eqx.field(static=True)
+    discount: float = eqx.field(static=True)
+
+    def observe(self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None) -> Posterior[Memory]:
+        """Posterior beliefs of a chunk."""
+        tokens = self.encoder(chunk.timestep.obs)
+        prev_actions = jnp.concatenate([chunk.context.action[None], chunk.action[:-1]])
+        return self.dynamics.observe(
+            chunk.context.belief, tokens, prev_actions, chunk.timestep.is_first, noise=noise
+        )
+
+    def nominal(self, feature: Float[Array, "*b F"]) -> TwoHot:
+        """Distribution of the nominal reward received on arriving here."""
+        return TwoHot(self.reward_nominal(feature), self.config.bins.build())
+
+    def smoothing(self, feature: Float[Array, "*b F"]) -> TwoHot:
+        """Distribution of the smoothing reward received on arriving here."""
+        return TwoHot(self.reward_smoothing(feature), self.config.bins.build())
+
+    def continues(self, feature: Float[Array, "*b F"]) -> Bernoulli:
+        """Discounted probability that the episode goes on."""
+        return Bernoulli(self.cont(feature)[..., 0])
+
+    def predict(self, feature: Float[Array, "*b F"]) -> Predictions:
+        """Means of the scalar heads."""
+        return Predictions(
+            self.nominal(feature).mean(), self.smoothing(feature).mean(), self.continues(feature).mean()
+        )
+
+    def target(self, timestep: TimeStep) -> Float[Array, "*b Y"]:
+        """What the decoder has to say, in its own units (symlog where configured)."""
+        raw = timestep.obs if self.config.target == "observation" else timestep.privileged
+        return symlog(raw) if self.config.symlog_inputs else raw
+
+    def loss(
+        self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None
+    ) -> tuple[Scalar, tuple[Posterior[Memory], Metrics]]:
+        """Loss of one chunk (mean over time), posterior beliefs for imagination, metrics."""
+        scales, space = self.config.scales, self.dynamics.space
+        out = self.observe(chunk, noise=noise)
+        feature, step = out.belief.latent.feature, chunk.timestep
+        hold = jax.lax.stop_gradient
+        dyn = space.kl(hold(out.posterior), out.prior)
+        rep = space.kl(out.posterior, hold(out.prior))
+        alive = (1.0 - step.is_terminal.astype(jnp.float32)) * self.discount
+        error = jnp.square(self.decoder(feature) - self.target(step)).sum(-1)
+        terms = {
+            "decoder": scales.decoder * error,
+            "reward_nominal": -scales.reward * self.nominal(feature).log_prob(step.reward.nominal),
+            "reward_smoothing": -scales.reward * self.smoothing(feature).log_prob(step.reward.smoothing),
+            "cont": -scales.cont * self.continues(feature).log_prob(alive),
+            "dyn": scales.dyn * jnp.maximum(scales.free_nats, dyn),
+            "rep": scales.rep * jnp.maximum(scales.free_nats, rep),
+        }
+        metrics = {f"loss/{name}": term.mean() for name, term in terms.items()}
+        metrics["latent/kl"] = dyn.mean()
+        metrics["latent/posterior_entropy"] = space.entropy(out.posterior).mean()
+        metrics["latent/prior_entropy"] = space.entropy(out.prior).mean()
+        return sum(term.mean() for term in terms.values()), (out, metrics)
