@@ -39,7 +39,9 @@ def rate_torque(
     """``tau = J K (w_cmd - w) - K_d tau_rotors + w x J w``, Nm.
 
     The torque that the rotors make now stands for the filtered gyro derivative of a firmware: with the
-    motor lag it gives ``tau_m w'' + (1 + K_d) w' + K w = K w_cmd`` on roll and pitch.
+    motor lag it gives ``tau_m w'' + (1 + K_d) w' + K w = K w_cmd`` on roll and pitch.  On yaw, where the
+    rotors' own inertia does the damping, ``K_d`` near -1 makes the controller incremental, as a firmware's
+    integral term does.
     """
     error = setpoint.omega_b - omega_b
     return (

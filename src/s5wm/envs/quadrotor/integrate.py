@@ -37,13 +37,20 @@ def fly(
 ) -> QuadState:
     """One control period of ``dt`` s in ``M`` substeps, one CTBR action in ``[-1, 1]`` per substep.
 
-    Second order: explicit midpoint, with the exponential map for the attitude and the exact
-    exponential for the motors.
+    Kutta's third-order method, the rate controller in every stage: at ten substeps the position stays
+    within 1 cm of 0.25 ms RK4 through 1 s of open-loop racing, which second order misses where rotors
+    enter and leave saturation.
     """
     sim_dt = dt / commands.shape[0]
 
     def substep(state: QuadState, action: Float[Array, " 4"]) -> tuple[QuadState, None]:
-        return _midpoint(params, state, bodyrate.scale(params, action), sim_dt), None
+        setpoint = bodyrate.scale(params, action)
+        k_1 = _derivative(params, state, setpoint)
+        k_2 = _derivative(params, _moved(state, k_1, 0.5 * sim_dt), setpoint)
+        ahead = jax.tree.map(lambda a, b: 2.0 * b - a, k_1, k_2)
+        k_3 = _derivative(params, _moved(state, ahead, sim_dt), setpoint)
+        slope = jax.tree.map(lambda a, b, c: (a + 4.0 * b + c) / 6.0, k_1, k_2, k_3)
+        return _moved(state, slope, sim_dt), None
 
     state, _ = jax.lax.scan(substep, state, commands)
     return _normalised(state)
@@ -52,7 +59,7 @@ def fly(
 def fly_rk4(
     params: QuadParams, state: QuadState, commands: Float[Array, "M 4"], *, dt: float = CTRL_DT
 ) -> QuadState:
-    """The reference for ``fly``: classical Runge-Kutta of fourth order, rate controller in every stage."""
+    """The reference for ``fly``: classical fourth-order Runge-Kutta; 20 substeps make the usual 1 ms."""
     sim_dt = dt / commands.shape[0]
 
     def substep(state: QuadState, action: Float[Array, " 4"]) -> tuple[QuadState, None]:
@@ -68,36 +75,10 @@ def fly_rk4(
     return _normalised(state)
 
 
-def _midpoint(params: QuadParams, state: QuadState, setpoint: bodyrate.Setpoint, dt: float) -> QuadState:
-    half = _euler(params, state, state, setpoint, 0.5 * dt)
-    return _euler(params, state, half, setpoint, dt)
-
-
-def _euler(
-    params: QuadParams, state: QuadState, at: QuadState, setpoint: bodyrate.Setpoint, dt: float
-) -> QuadState:
-    """``state`` moved by ``dt`` along the slope found ``at`` another state."""
-    target = bodyrate.rotor_targets(params, setpoint, at.omega_b, at.rotor_speed)
-    rotor_speed = rotors.follow(params, state.rotor_speed, target, dt)
-    thrust = rotors.thrust(params, at.rotor_speed)
-    # the mean acceleration of the rotors: conserves angular momentum about yaw exactly
-    torque_b = rotors.thrust_torque(params, thrust) + rotors.inertia_torque(
-        params, (rotor_speed - state.rotor_speed) / dt
-    )
-    accel_w = acceleration(params, at.quat, at.vel_w, jnp.sum(thrust))
-    return QuadState(
-        pos_w=state.pos_w + dt * at.vel_w,
-        vel_w=state.vel_w + dt * accel_w,
-        quat=quaternion.integrate(state.quat, at.omega_b, dt),
-        omega_b=state.omega_b + dt * angular_acceleration(params, at.omega_b, torque_b),
-        rotor_speed=rotor_speed,
-    )
-
-
 def _derivative(params: QuadParams, state: QuadState, setpoint: bodyrate.Setpoint) -> QuadState:
     """The right-hand side of the equations of motion, in the shape of a state."""
     target = bodyrate.rotor_targets(params, setpoint, state.omega_b, state.rotor_speed)
-    rotor_acceleration = (target - state.rotor_speed) / params.motor_tau
+    rotor_acceleration = rotors.acceleration(params, state.rotor_speed, target)
     thrust = rotors.thrust(params, state.rotor_speed)
     torque_b = rotors.thrust_torque(params, thrust) + rotors.inertia_torque(params, rotor_acceleration)
     spin_quat = jnp.concatenate((jnp.zeros_like(state.omega_b[:1]), state.omega_b))

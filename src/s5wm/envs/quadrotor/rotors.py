@@ -19,9 +19,9 @@ def speed_of(params: QuadParams, rotor_thrust: Rotors) -> Rotors:
     return jnp.clip(speed, params.rotor_speed_min, params.rotor_speed_max)
 
 
-def follow(params: QuadParams, rotor_speed: Rotors, target: Rotors, dt: float) -> Rotors:
-    """Motor lag ``Om' = (Om_cmd - Om) / tau``, exact for a held command."""
-    return target + (rotor_speed - target) * jnp.exp(-dt / params.motor_tau)
+def acceleration(params: QuadParams, rotor_speed: Rotors, target: Rotors) -> Rotors:
+    """First-order motor lag ``Om' = (Om_cmd - Om) / tau``, rad/s^2."""
+    return (target - rotor_speed) / params.motor_tau
 
 
 def thrust_torque(params: QuadParams, rotor_thrust: Rotors) -> Float[Array, " 3"]:
