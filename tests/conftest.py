@@ -10,6 +10,8 @@ import jax
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A forgotten axis fails instead of broadcasting.  Strict dtype promotion would be welcome too, but optax multiplies
+# Python floats with integer counters, which it forbids.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 settings.register_profile(

@@ -14,7 +14,7 @@ FILES = sorted((SRC / "s5wm").rglob("*.py"))
 BLOCKED = ("tyro", "rich", "matplotlib", "PIL", "tensorboardX", "gymnasium", "scipy.io", "pandas", "torch")
 
 # The only modules that may need them at import.
-OPTIONAL = ("s5wm.cli", "s5wm.__main__", "s5wm.plots", "s5wm.gym")
+OPTIONAL = ("s5wm.cli", "s5wm.__main__", "s5wm.plots", "s5wm.envs.gymnasium")
 
 MAX_LINES = 320
 
@@ -33,7 +33,7 @@ for name in {modules!r}:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
         failed.append(f"{{name}}: {{error}}")
-sys.exit("\\n".join(failed))
+sys.exit("\\n".join(failed) or 0)
 """
 
 
