@@ -58,7 +58,7 @@ class RacingConfig:
             raise ValueError(f"RacingConfig.observation is {self.observation!r}; choose layout 'B' or 'A'.")
         if not 0.0 <= self.action_delay <= integrate.CTRL_DT:
             raise ValueError(
-                f"RacingConfig.action_delay is {self.action_delay} s; it must lie in [0, {integrate.CTRL_DT}], "
+                f"RacingConfig.action_delay is {self.action_delay}; it must lie in [0, {integrate.CTRL_DT}] s, "
                 "at most one control period: use 0.02 for the nominal delay."
             )
         if not 0.0 <= self.drone_radius < 0.75:
@@ -163,7 +163,7 @@ class RacingEnv(AbstractEnv[RacingState]):
         return stepped, self._timestep(stepped, self._reward(state, stepped, event), is_first=False)
 
     def episode_metrics(self, state: RacingState) -> Metrics:
-        """Gates, laps, crash (0 or 1), last lap time (s, NaN if none), top speed, time, start pose (0 or 1)."""
+        """Gates, laps, crash, last lap time (s, NaN if none), top speed, seconds, begun at the start pose."""
         record = self.flight_record(state)
         return {
             "gates": record.gates.astype(jnp.float32),
