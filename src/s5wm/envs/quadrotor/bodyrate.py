@@ -8,6 +8,13 @@ from s5wm.envs.quadrotor import rotors
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.quadrotor.rigid_body import gyroscopic_torque
 
+YAW_RESERVE = 0.15
+"""Part of a rotor's thrust range that yaw may always use.
+
+With none, full (or no) collective leaves yaw without control, and the gyroscopic torque of fast roll and
+pitch spins the body up without bound.
+"""
+
 
 class Setpoint(eqx.Module):
     """A scaled CTBR command."""
@@ -56,20 +63,21 @@ def allocate(
 ) -> Float[Array, " 4"]:
     """Rotor thrusts in ``[f_min, f_max]`` for a wrench, N.
 
-    Where the rotors cannot give it all, yaw yields first, then the collective, then roll and pitch
-    (scaled together, so that their direction is kept).
+    Where the rotors cannot give it all, yaw yields first (down to ``YAW_RESERVE``), then the collective,
+    then roll and pitch (scaled together, so that their direction is kept).
     """
     x, y = params.rotor_pos[:, 0], params.rotor_pos[:, 1]
-    low, high = params.thrust_min, params.thrust_max
+    span = params.thrust_max - params.thrust_min
+    yaw = torque_b[2] / (4.0 * params.torque_coeff)
+    kept = jnp.minimum(jnp.abs(yaw), YAW_RESERVE * span)
+    low, high = params.thrust_min + kept, params.thrust_max - kept
     tilt = torque_b[0] * y / jnp.sum(y * y) - torque_b[1] * x / jnp.sum(x * x)
-    span = jnp.max(tilt) - jnp.min(tilt)
-    tilt = tilt * jnp.minimum(1.0, (high - low) / jnp.maximum(span, 1e-6))
-    level = jnp.clip(0.25 * collective, low - jnp.min(tilt), high - jnp.max(tilt))
-    base = level + tilt
-    yaw = params.spin * torque_b[2] / (4.0 * params.torque_coeff)
-    room = jnp.where(yaw > 0.0, high - base, base - low)
-    share = jnp.min(room) / jnp.maximum(jnp.abs(torque_b[2]) / (4.0 * params.torque_coeff), 1e-6)
-    return jnp.clip(base + yaw * jnp.clip(share, 0.0, 1.0), low, high)
+    tilt_span = jnp.max(tilt) - jnp.min(tilt)
+    tilt = tilt * jnp.minimum(1.0, (high - low) / jnp.maximum(tilt_span, 1e-6))
+    base = jnp.clip(0.25 * collective, low - jnp.min(tilt), high - jnp.max(tilt)) + tilt
+    room = kept + jnp.min(jnp.where(params.spin * yaw > 0.0, high - base, base - low))
+    thrust = base + params.spin * jnp.clip(yaw, -room, room)
+    return jnp.clip(thrust, params.thrust_min, params.thrust_max)
 
 
 def rotor_targets(

@@ -55,7 +55,11 @@ def test_saturation_keeps_roll_and_pitch_then_the_collective(collective, roll, p
     thrust = allocate(PARAMS, jnp.float32(collective), torque_b)
     assert jnp.all((thrust >= low) & (thrust <= high))
     got_collective, got_torque = wrench(thrust)
-    # independent of the code: the largest share of roll and pitch that any collective allows
+    # what yaw may always have
+    kept = min(abs(float(torque_b[2])) / 0.088, 0.15 * (high - low))
+    assert abs(got_torque[2]) > 0.088 * kept - 1e-4
+    low, high = low + kept, high - kept
+    # the largest share of roll and pitch that any collective allows
     tilt = float(abs(torque_b[0])) / 0.4 + float(abs(torque_b[1])) / 0.3
     share = min(1.0, (high - low) / max(2.0 * tilt, 1e-9))
     np.testing.assert_allclose(got_torque[:2], share * torque_b[:2], atol=3e-5)
@@ -72,6 +76,15 @@ def test_yaw_yields_first():
     assert collective == pytest.approx(16.0, rel=1e-5)
     assert torque[0] == pytest.approx(0.5, rel=1e-4)
     assert 0.02 < torque[2] < 0.5  # all that fits beside them
+    at_the_limit = allocate(PARAMS, jnp.float32(16.0), torque_b)
+    assert jnp.any(jnp.isclose(at_the_limit, PARAMS.thrust_max) | jnp.isclose(at_the_limit, PARAMS.thrust_min))
+
+
+def test_yaw_keeps_a_reserve_at_full_throttle_and_costs_nothing_when_not_asked():
+    collective, torque = wrench(allocate(PARAMS, jnp.float32(34.0), jnp.array((0.0, 0.0, 5.0))))
+    assert torque[2] == pytest.approx(0.088 * 0.15 * 8.465, rel=1e-3)
+    assert collective == pytest.approx(34.0 - 4.0 * 0.15 * 8.465, rel=1e-3)
+    np.testing.assert_allclose(allocate(PARAMS, jnp.float32(34.0), jnp.zeros(3)), 8.5, rtol=1e-6)
 
 
 def test_collective_yields_before_roll_at_full_and_at_no_throttle():
