@@ -8,11 +8,15 @@ from s5wm.envs.quadrotor.params import GRAVITY, QuadParams
 
 Vec3 = Float[Array, " 3"]
 
+LIFT_SPEED_MAX = 25.0
+"""m/s; translational lift grows no further.  A square law without end beats the linear drag above some
+40 m/s, and a tumbling body would then gain energy from the air."""
+
 
 def aero_force(params: QuadParams, vel_b: Vec3) -> Vec3:
     """Rotor drag ``-diag(k) v`` and translational lift ``k_h (vx^2 + vy^2)`` along body z, N."""
     vx, vy, _ = vel_b
-    lift = params.lift * (vx**2 + vy**2)
+    lift = params.lift * jnp.minimum(vx**2 + vy**2, LIFT_SPEED_MAX**2)
     return jnp.stack((jnp.zeros_like(lift), jnp.zeros_like(lift), lift)) - params.drag * vel_b
 
 

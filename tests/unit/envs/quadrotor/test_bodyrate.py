@@ -77,7 +77,9 @@ def test_yaw_yields_first():
     assert torque[0] == pytest.approx(0.5, rel=1e-4)
     assert 0.02 < torque[2] < 0.5  # all that fits beside them
     at_the_limit = allocate(PARAMS, jnp.float32(16.0), torque_b)
-    assert jnp.any(jnp.isclose(at_the_limit, PARAMS.thrust_max) | jnp.isclose(at_the_limit, PARAMS.thrust_min))
+    assert jnp.any(
+        jnp.isclose(at_the_limit, PARAMS.thrust_max) | jnp.isclose(at_the_limit, PARAMS.thrust_min)
+    )
 
 
 def test_yaw_keeps_a_reserve_at_full_throttle_and_costs_nothing_when_not_asked():

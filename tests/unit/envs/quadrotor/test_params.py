@@ -20,7 +20,9 @@ def test_thrust_to_weight(config, ratio):
     assert float(params.thrust_to_weight) == pytest.approx(ratio, abs=5e-3)
     # the motors can turn fast enough to give it
     speed = rotors.speed_of(params, jnp.full(4, params.thrust_max))
-    assert float(jnp.sum(rotors.thrust(params, speed)) / (params.mass * GRAVITY)) == pytest.approx(ratio, abs=5e-3)
+    assert float(jnp.sum(rotors.thrust(params, speed)) / (params.mass * GRAVITY)) == pytest.approx(
+        ratio, abs=5e-3
+    )
 
 
 @pytest.mark.parametrize("name", ["agil5", "kolibri"])

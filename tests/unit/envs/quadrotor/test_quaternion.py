@@ -11,7 +11,9 @@ rotate = jax.jit(quaternion.rotate)
 rotate_inverse = jax.jit(quaternion.rotate_inverse)
 multiply = jax.jit(quaternion.multiply)
 to_matrix = jax.jit(quaternion.to_matrix)
-vectors = st.lists(st.floats(-3.0, 3.0, width=32), min_size=3, max_size=3).map(lambda v: jnp.array(v, jnp.float32))
+vectors = st.lists(st.floats(-3.0, 3.0, width=32), min_size=3, max_size=3).map(
+    lambda v: jnp.array(v, jnp.float32)
+)
 laws = settings(max_examples=40, deadline=None)
 
 

@@ -52,7 +52,9 @@ def energy(params, states):
 NO_ACTION = jnp.zeros((50, 4))
 
 
-@pytest.mark.parametrize("config", [QuadConfig(), QuadConfig(name="kolibri"), QuadConfig(thrust_to_weight=2.5)])
+@pytest.mark.parametrize(
+    "config", [QuadConfig(), QuadConfig(name="kolibri"), QuadConfig(thrust_to_weight=2.5)]
+)
 def test_hover_is_an_equilibrium(config):
     params = config.build()
     action = bodyrate.unscale(params, Setpoint(collective=params.weight, omega_b=jnp.zeros(3)))
@@ -70,7 +72,9 @@ def test_free_fall():
     start_pos, start_vel = np.array((1.0, 2.0, 3.0)), np.array((4.0, -3.0, 6.0))
     gravity = np.array((0.0, 0.0, -GRAVITY))
     np.testing.assert_allclose(states.vel_w, start_vel + gravity * time, atol=1e-4)
-    np.testing.assert_allclose(states.pos_w, start_pos + start_vel * time + 0.5 * gravity * time**2, atol=1e-4)
+    np.testing.assert_allclose(
+        states.pos_w, start_pos + start_vel * time + 0.5 * gravity * time**2, atol=1e-4
+    )
 
 
 def test_energy_is_kept_without_air_and_lost_with_it():
@@ -85,7 +89,9 @@ def test_energy_is_kept_without_air_and_lost_with_it():
 def test_torque_free_tumbling_conserves_angular_momentum():
     states = trajectory(without_rotors(PARAMS), tumbling(), NO_ACTION)
     momentum = jax.vmap(quaternion.rotate)(states.quat, states.omega_b * PARAMS.inertia[None])
-    np.testing.assert_allclose(momentum, jnp.tile(momentum[0], (51, 1)), atol=float(2e-4 * jnp.linalg.norm(momentum[0])))
+    np.testing.assert_allclose(
+        momentum, jnp.tile(momentum[0], (51, 1)), atol=float(2e-4 * jnp.linalg.norm(momentum[0]))
+    )
     # the body really tumbles: its rates change while the momentum does not
     assert jnp.ptp(states.omega_b, axis=0).min() > 0.5
 
@@ -94,7 +100,7 @@ def test_momentum_and_energy_follow_the_thrust():
     params = without_air(PARAMS)
     actions = jnp.asarray(0.6 * np.sin(np.arange(50)[:, None] * np.array((0.2, 0.3, 0.25, 0.1))), jnp.float32)
     states = trajectory(params, tumbling(), actions)
-    force_b = jnp.zeros((51, 3)).at[:, 2].set(jnp.sum(rotors.thrust(params, states.rotor_speed), axis=1))
+    force_b = jnp.zeros((51, 3)).at[:, 2].set(jnp.sum(params.thrust_coeff * states.rotor_speed**2, axis=1))
     force_w = np.asarray(jax.vmap(quaternion.rotate)(states.quat, force_b), np.float64)
     weight = np.array((0.0, 0.0, -float(params.weight)))
     impulse = 0.02 * (0.5 * (force_w[1:] + force_w[:-1])).sum(0) + weight  # over 1 s
