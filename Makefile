@@ -34,7 +34,7 @@ test-fast: setup ## the test suite without its slow tests
 	@$(PYTEST) -m "not slow and not learning and not gpu"
 
 lint: setup ## ruff, import direction, spelling
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff format --check --output-format concise .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
 	@$(BIN)/codespell
