@@ -5,8 +5,7 @@ through exactly what ``GymEnv.reset(seed=s + i)`` does.  A reset with a seed mak
 without one starts the next episode of the living copy.
 """
 
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import gymnasium as gym
@@ -21,12 +20,16 @@ from jaxtyping import Array, Float, UInt32
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv, EnvSpec
+from s5wm.envs.hover import HoverConfig
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.track import Figure8Config, SplitSConfig
 from s5wm.envs.wrappers import AutoReset, AutoResetState
 from s5wm.types import Key, TimeStep
 
 Values = NDArray[Any]
 
 
+@runtime_checkable
 class EnvConfig(Protocol):
     """Any environment's configuration."""
 
@@ -80,8 +83,8 @@ class _Fleet:
         """The next episode of every living copy."""
         copies = self._living()
         # A step after is_last is a restart: one compiled function serves both.
-        state = replace(copies.state, is_last=jnp.ones_like(copies.state.is_last))
-        self.copies = replace(copies, state=state)
+        is_last = jnp.ones_like(copies.state.is_last)
+        self.copies = eqx.tree_at(lambda c: c.state.is_last, copies, is_last)
         return self.advance(np.zeros(self.action_shape, np.float32))
 
     def advance(self, action: Values) -> TimeStep:
@@ -163,6 +166,26 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         reward = np.asarray(timestep.reward.nominal + timestep.reward.smoothing, np.float64)
         terminated = np.array(timestep.is_terminal)
         return np.array(timestep.obs), reward, terminated, timestep.is_last & ~terminated, {}
+
+
+def register() -> None:
+    """Makes the tasks known to ``gymnasium.make`` and ``gymnasium.make_vec``; twice does no harm.
+
+    They are the races as trained on; pass ``config=RacingConfig(...).evaluation()`` for the rules of a test.
+    """
+    tasks: dict[str, EnvConfig] = {
+        "s5wm/SplitS-v0": RacingConfig(track=SplitSConfig()),
+        "s5wm/Figure8State-v0": RacingConfig(track=Figure8Config()),
+        "s5wm/Hover-v0": HoverConfig(),
+    }
+    for name, config in tasks.items():
+        if name not in gym.registry:
+            gym.register(
+                name,
+                entry_point="s5wm.envs.gymnasium:make_single",
+                vector_entry_point="s5wm.envs.gymnasium:make_vector",
+                kwargs={"config": config},
+            )
 
 
 def make_single(config: EnvConfig) -> GymEnv:
