@@ -117,7 +117,7 @@ class HoverEnv(AbstractEnv[HoverState]):
         is_sane = jnp.all(jnp.isfinite(action))
         action = jnp.clip(jnp.where(jnp.isfinite(action), action, 0.0), -1.0, 1.0)
         flown = integrate.fly(self.params, state.quad, integrate.held(action))
-        is_sane &= jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(flown)]))
+        is_sane &= jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < 1e6) for leaf in jax.tree.leaves(flown)]))
         quad = jax.tree.map(lambda new, old: jnp.where(is_sane, new, old), flown, state.quad)
         error, rate = jnp.linalg.norm(quad.pos_w), jnp.linalg.norm(quad.omega_b)
         stepped = HoverState(

@@ -153,7 +153,7 @@ class RacingEnv(AbstractEnv[RacingState]):
         action = jnp.clip(jnp.where(jnp.isfinite(action), action, 0.0), -1.0, 1.0)
         commands = integrate.delayed(state.action, action, self.config.delay_substeps)
         flown = integrate.fly(self.params, state.quad, commands)
-        is_sane &= _is_finite(flown)
+        is_sane &= _is_sane(flown)
         # After a blow-up the last sane state stays, so that no NaN reaches reward or observation.
         quad = jax.tree.map(lambda new, old: jnp.where(is_sane, new, old), flown, state.quad)
         event = cross_gates(self.track, state.target, state.quad.pos_w, quad.pos_w, self._gap(state.age))
@@ -251,5 +251,6 @@ def _hover_action(params: QuadParams) -> Float[Array, " 4"]:
     return bodyrate.unscale(params, bodyrate.Setpoint(collective=params.weight, omega_b=jnp.zeros(3)))
 
 
-def _is_finite(quad: QuadState) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(quad)]))
+def _is_sane(quad: QuadState) -> Bool[Array, ""]:
+    """Whether every number is one that can be squared and summed; NaN is not."""
+    return jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < 1e6) for leaf in jax.tree.leaves(quad)]))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -35,9 +34,8 @@ class Race:
 
 def changed(tree: Any, **fields: Any) -> Any:
     """A copy of a module with some fields replaced."""
-    for name, value in fields.items():
-        tree = eqx.tree_at(lambda t, name=name: getattr(t, name), tree, value)
-    return tree
+    kept = {name: getattr(tree, name) for name in tree.__dataclass_fields__}
+    return type(tree)(**{**kept, **fields})
 
 
 def make_race(config: RacingConfig) -> Race:

@@ -85,9 +85,7 @@ def test_agrees_with_dense_sampling(name, seed):
         velocity *= rng.uniform(0.1, 30.0) / np.linalg.norm(velocity)
         y, z = rng.uniform(-1.4, 1.4, size=2)
         starts[i], ends[i] = segment(track, gate, y, z, velocity, rng.uniform(-0.3, 1.3))
-    found = cross_many(
-        track, jnp.asarray(targets, jnp.int32), jnp.asarray(starts), jnp.asarray(ends), gap()
-    )
+    found = cross_many(track, jnp.asarray(targets, jnp.int32), jnp.asarray(starts), jnp.asarray(ends), gap())
     checked = 0
     for i in range(n):
         *expected, doubtful = oracle(track, targets[i], starts[i].astype(float), ends[i].astype(float))

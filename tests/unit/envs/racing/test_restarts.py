@@ -14,6 +14,7 @@ from s5wm.envs.racing.track import SplitSConfig
 
 TRACK, PARAMS = SplitSConfig().build(), QuadConfig().build()
 START = hover_state(PARAMS, TRACK.start_pos, TRACK.start_yaw)
+NOISE = ResetNoise()
 STILL = ResetNoise(pos=(0.0, 0.0, 0.0), vel=0.0, tilt=0.0, rate=0.0)
 
 _draw = jax.jit(
@@ -24,7 +25,7 @@ _draw = jax.jit(
 )
 
 
-def draw(p_start, *, noise=ResetNoise(), buffer=None, n=2000):
+def draw(p_start, *, noise=NOISE, buffer=None, n=2000):
     buffer = empty_buffer(TRACK, PARAMS) if buffer is None else buffer
     return _draw(buffer, jnp.asarray(p_start), jr.split(jr.key(0), n), noise)
 
@@ -58,7 +59,9 @@ def test_an_untouched_buffer_starts_just_past_each_gate():
     passed = (np.asarray(begun.target) - 1) % 7
     normal = np.asarray(TRACK.normal)[passed]
     np.testing.assert_allclose(begun.quad.vel_w, 2.0 * normal, atol=1e-6)
-    np.testing.assert_allclose(begun.quad.pos_w, np.asarray(TRACK.gate_pos)[passed] + 0.05 * normal, atol=1e-5)
+    np.testing.assert_allclose(
+        begun.quad.pos_w, np.asarray(TRACK.gate_pos)[passed] + 0.05 * normal, atol=1e-5
+    )
 
 
 def test_noise_never_puts_the_drone_back_behind_its_gate():
