@@ -18,8 +18,9 @@ from jaxtyping import Array, Bool
 
 from s5wm.ops.pairs import Pair
 
-# Steps per iteration of the sequential loop; chosen by benchmarks/scan.py on CPU.
-UNROLL = 8
+# Steps per iteration of the sequential loop.  More only costs on CPU: XLA fuses the unrolled steps into
+# kernels that recompute each other's work (benchmarks/scan.py, results/scan/cpu.json).
+UNROLL = 1
 
 
 class ScanMethod(enum.StrEnum):
