@@ -174,13 +174,14 @@ def test_scan_equals_folded_steps(method: ScanMethod, gate: Gate) -> None:
         m, y = model.step(m, *inputs)
         return m, (m, y)
 
+    scan = jax.jit(lambda m: model.scan(m, u, first))
     with jax.default_matmul_precision("highest"):
-        memories, y = jax.jit(model.scan)(memory, u, first)
+        memories, y = scan(memory)
         _, (folded, y_folded) = jax.lax.scan(body, memory, (u, first))
     np.testing.assert_allclose(memories, folded, atol=1e-5)
     np.testing.assert_allclose(y, y_folded, atol=1e-5)
     assert memories.shape == (20, 2, SMALL.stored_states, 2)
-    assert not np.allclose(memories[3], jax.jit(model.scan)(model.initial(), u, first)[0][3])
+    assert not np.allclose(memories[3], scan(model.initial())[0][3])
 
 
 def test_stack_does_not_leak(x64: None) -> None:
