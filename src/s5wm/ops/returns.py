@@ -30,7 +30,7 @@ def lambda_return(
         current = base + decay * following
         return current, current
 
-    _, returns = jax.lax.scan(backward, bootstrap, (inputs, cont[1:] * lambdas), reverse=True, unroll=8)
+    _, returns = jax.lax.scan(backward, bootstrap, (inputs, cont[1:] * lambdas), reverse=True)
     return returns
 
 
