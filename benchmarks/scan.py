@@ -28,7 +28,7 @@ from s5wm.ops import recurrence
 from s5wm.ops.pairs import Pair
 from s5wm.ops.recurrence import FORMS, ScanMethod, linear_recurrence
 
-UNROLLS = (1, 4, 8)  # 32 and more take minutes to compile on CPU, and run slower still
+UNROLLS = (1, 4, 8)  # a full unroll of 64 steps compiled for a minute on CPU and ran slower still
 WARM_UP = 3
 SIZES = ((64, 32), (256, 128))  # width, state size
 BATCHES = ((16, 64), (32, 32))  # B, T

@@ -49,4 +49,5 @@ def block_spectrum(state_size: int, block_size: int) -> Spectrum:
     blocks = state_size // block_size
     eigenvalues, vectors = hippo_eigen(block_size)
     half = block_size // 2
-    return Spectrum(np.tile(eigenvalues[:half], blocks), np.kron(np.eye(blocks), vectors[:, :half]))
+    rotation = np.kron(np.eye(blocks), vectors[:, :half]).astype(np.complex128)
+    return Spectrum(np.tile(eigenvalues[:half], blocks), rotation)

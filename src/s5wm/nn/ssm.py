@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, DTypeLike, Float
+from jaxtyping import Array, Bool, Float
+from numpy.typing import NDArray
 
 from s5wm.nn.hippo import Spectrum
 from s5wm.ops.pairs import Pair
@@ -178,5 +179,5 @@ def ssm_parameter_labels(tree: Any) -> Any:
     return jax.tree.map(label, tree, is_leaf=lambda node: isinstance(node, DiagonalSSM))
 
 
-def _f32(array: DTypeLike) -> Float[Array, "..."]:
+def _f32(array: NDArray[np.float64]) -> Float[Array, "..."]:
     return jnp.asarray(array, jnp.float32)

@@ -18,8 +18,8 @@ from jaxtyping import Array, Bool
 
 from s5wm.ops.pairs import Pair
 
-# Steps per iteration of the sequential loop.  More only costs on CPU: XLA fuses the unrolled steps into
-# kernels that recompute each other's work (benchmarks/scan.py, results/scan/cpu.json).
+# Steps per iteration of the sequential loop.  Unrolling does not pay on CPU: the recurrence itself gets slower
+# with every doubling and compiles longer (benchmarks/scan.py, results/scan/cpu.json).
 UNROLL = 1
 
 
