@@ -1,0 +1,132 @@
+"""Recorded flights: what an evaluation keeps of an episode, so that it can be drawn later.
+
+SI units; ``_w`` world frame (z up); quaternions w first, body to world.  The file is a plain ``.npz``:
+``count``, then ``0/time``, ``0/pos_w``, ... for every flight, and ``course/gate_pos``, ... if it was given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+UNHARMED = ("FLYING", "TIME_LIMIT")
+"""Endings that are not a crash; every other name of ``envs.racing.laps.Ending`` is one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flight:
+    """One episode, one row per control step, the last row being the state in which it ended.
+
+    ``target`` is the gate to pass next, so a gate was passed wherever it changes.  On a task without gates
+    it is zero throughout.
+    """
+
+    time: Float[np.ndarray, " T"]  # s from the start
+    pos_w: Float[np.ndarray, "T 3"]  # m
+    vel_w: Float[np.ndarray, "T 3"]  # m/s
+    quat: Float[np.ndarray, "T 4"]
+    action: Float[np.ndarray, "T 4"]  # in [-1, 1]; the one chosen at this row
+    target: Int[np.ndarray, " T"]
+    gates: int  # passed in total
+    lap_times: Sequence[float]  # s, of the completed laps in order
+    ending: str  # the name of an Ending, e.g. "RIM_HIT"
+
+    def __post_init__(self) -> None:
+        length = len(self.time)
+        for name, width in (("pos_w", 3), ("vel_w", 3), ("quat", 4), ("action", 4)):
+            shape = np.shape(getattr(self, name))
+            if shape != (length, width):
+                raise ValueError(
+                    f"Flight.{name} has shape {shape}; it must be ({length}, {width}), one row per time: "
+                    "cut all arrays of a flight at the step where it ended."
+                )
+        if length < 1 or np.shape(self.target) != (length,):
+            raise ValueError(
+                f"Flight.target has shape {np.shape(self.target)} at {length} times; both must be equal, at "
+                "least 1: give the gate to pass next at every step."
+            )
+
+    @property
+    def speed(self) -> Float[np.ndarray, " T"]:
+        """m/s."""
+        return np.linalg.norm(self.vel_w, axis=-1)
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended before its time."""
+        return self.ending.upper() not in UNHARMED
+
+    @property
+    def passes(self) -> Int[np.ndarray, " K"]:
+        """Rows at which the drone is for the first time beyond the gate it passed."""
+        return np.flatnonzero(np.diff(self.target)) + 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """The gates of a track (``envs.racing.track``) as plain arrays; see there for the frame of a gate."""
+
+    gate_pos: Float[np.ndarray, "G 3"]  # centres, m
+    gate_yaw: Float[np.ndarray, " G"]  # direction of passing, rad about z
+    physical: Int[np.ndarray, " G"]  # the frame a passage goes through
+    half_opening: float  # m
+    rim: float  # width of the frame around the opening, m
+    box_lo: Float[np.ndarray, " 3"]  # flight volume, m
+    box_hi: Float[np.ndarray, " 3"]
+    start_pos: Float[np.ndarray, " 3"]  # m
+    start_yaw: float  # rad
+
+
+def course_of(track: object) -> Course:
+    """The course of a racing ``Track``: its arrays of the same names, copied to the host."""
+    values = {field.name: np.asarray(getattr(track, field.name)) for field in fields(Course)}
+    return Course(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+
+
+def save_flights(path: Path, flights: Sequence[Flight], *, course: Course | None = None) -> None:
+    """Writes flights, the most telling first, and the course they were flown on; replaces the file whole."""
+    arrays: dict[str, np.ndarray] = {"count": np.asarray(len(flights))}
+    for index, flight in enumerate(flights):
+        for field in fields(Flight):
+            arrays[f"{index}/{field.name}"] = _plain(getattr(flight, field.name))
+    if course is not None:
+        for field in fields(Course):
+            arrays[f"course/{field.name}"] = _plain(getattr(course, field.name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part.npz")
+    np.savez_compressed(unfinished, **arrays)  # pyright: ignore[reportArgumentType] -- a dict of arrays is fine
+    unfinished.replace(path)
+
+
+def load_flights(path: Path) -> list[Flight]:
+    """The flights of a file, in the order saved."""
+    with np.load(path, allow_pickle=False) as data:
+        return [_flight(data, index) for index in range(int(data["count"]))]
+
+
+def load_course(path: Path) -> Course | None:
+    """The course saved with the flights, None if there is none."""
+    with np.load(path, allow_pickle=False) as data:
+        if "course/gate_pos" not in data:
+            return None
+        values = {field.name: data[f"course/{field.name}"] for field in fields(Course)}
+    return Course(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+
+
+def _flight(data: "np.lib.npyio.NpzFile", index: int) -> Flight:
+    arrays = {
+        name: data[f"{index}/{name}"] for name in ("time", "pos_w", "vel_w", "quat", "action", "target")
+    }
+    return Flight(
+        **arrays,
+        gates=int(data[f"{index}/gates"]),
+        lap_times=[float(t) for t in data[f"{index}/lap_times"]],
+        ending=str(data[f"{index}/ending"]),
+    )
+
+
+def _plain(value: object) -> np.ndarray:
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
