@@ -25,7 +25,8 @@ class Linear(eqx.Module):
 
     def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
         """Apply to the last axis."""
-        return x @ self.weight.T + self.bias
+        y = x @ self.weight.T
+        return y + jnp.broadcast_to(self.bias, y.shape)
 
 
 class RMSNorm(eqx.Module):
