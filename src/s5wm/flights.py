@@ -7,6 +7,7 @@ SI units; ``_w`` world frame (z up); quaternions w first, body to world.  The fi
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -81,8 +82,7 @@ class Course:
 
 def course_of(track: object) -> Course:
     """The course of a racing ``Track``: its arrays of the same names, copied to the host."""
-    values = {field.name: np.asarray(getattr(track, field.name)) for field in fields(Course)}
-    return Course(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+    return _course({field.name: np.asarray(getattr(track, field.name)) for field in fields(Course)})
 
 
 def save_flights(path: Path, flights: Sequence[Flight], *, course: Course | None = None) -> None:
@@ -111,8 +111,12 @@ def load_course(path: Path) -> Course | None:
     with np.load(path, allow_pickle=False) as data:
         if "course/gate_pos" not in data:
             return None
-        values = {field.name: data[f"course/{field.name}"] for field in fields(Course)}
-    return Course(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+        return _course({field.name: data[f"course/{field.name}"] for field in fields(Course)})
+
+
+def _course(arrays: dict[str, np.ndarray]) -> Course:
+    values: dict[str, Any] = {name: v.item() if v.ndim == 0 else v for name, v in arrays.items()}
+    return Course(**values)
 
 
 def _flight(data: "np.lib.npyio.NpzFile", index: int) -> Flight:
