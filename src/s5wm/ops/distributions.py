@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from s5wm.ops.transforms import two_hot, two_hot_mean
 from s5wm.types import Key
@@ -24,7 +24,7 @@ class OneHot(eqx.Module):
         """``(1 - u) softmax(logits) + u / K``."""
         return (1 - self.unimix) * jax.nn.softmax(self.logits) + self.unimix / self.logits.shape[-1]
 
-    def _straight_through(self, index: Float[Array, "*b S"], probs: Float[Array, "*b S K"]) -> Array:
+    def _straight_through(self, index: Int[Array, "*b S"], probs: Float[Array, "*b S K"]) -> Array:
         onehot = jax.nn.one_hot(index, probs.shape[-1], dtype=probs.dtype)
         return jax.lax.stop_gradient(onehot - probs) + probs
 
