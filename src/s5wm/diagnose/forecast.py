@@ -1,0 +1,85 @@
+"""Predictions of a world model along real flights: open loop, with the actions that were really flown.
+
+Start ``t`` and horizon ``k`` (from 1) predict row ``t + k`` from the posterior belief of row ``t`` and the
+actions of rows ``t .. t + k - 1``.  A prediction counts if no episode begins in rows ``t + 1 .. t + k``.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from s5wm.ops.transforms import symexp
+from s5wm.types import Key
+from s5wm.worldmodel.dynamics import Belief
+from s5wm.worldmodel.model import WorldModel
+
+
+class Forecast(eqx.Module):
+    """What the heads say of some rows."""
+
+    state: Float[Array, "*b Y"]  # the decoder's target in raw units of the environment
+    reward: Float[Array, "*b"]  # nominal
+    terminal: Float[Array, "*b"]  # P(is_terminal)
+
+
+class Reach(eqx.Module):
+    """Which rows the forecasts of ``S`` starts at ``H`` horizons are about."""
+
+    start: Int[Array, " S"]
+    row: Int[Array, "S H"]  # start + horizon, clipped to the window
+    action: Int[Array, "S H"]  # row of the action that leads there, clipped to the window
+    valid: Bool[Array, "B S H"]
+
+    @classmethod
+    def of(cls, is_first: Bool[Array, "B T"], *, horizon: int, stride: int) -> "Reach":
+        """Every ``stride``-th row but the last one is a start."""
+        length = is_first.shape[1]
+        start = jnp.arange(0, length - 1, stride)
+        row = start[:, None] + 1 + jnp.arange(horizon)[None]
+        inside = row < length
+        row = jnp.minimum(row, length - 1)
+        episode = jnp.cumsum(is_first, axis=1)
+        valid = inside[None] & (episode[:, row] == episode[:, start][..., None])
+        return cls(start, row, jnp.maximum(row - 1, start[:, None]), valid)
+
+
+def describe(model: WorldModel[Any], feature: Float[Array, "*b F"]) -> Forecast:
+    """Heads of a feature, in raw units: without symlog, without the discount."""
+    state = model.decoder(feature)
+    said = model.predict(feature)
+    terminal = jnp.clip(1.0 - said.cont / model.discount, 0.0, 1.0)
+    return Forecast(symexp(state) if model.config.symlog_inputs else state, said.reward_nominal, terminal)
+
+
+def forecast(
+    model: WorldModel[Any], belief: Belief[Any], actions: Float[Array, "K H A"], *, key: Key
+) -> Forecast:
+    """Open loop from ``K`` beliefs: entry ``[k, i]`` is about the row that the ``i``-th action leads to."""
+    noise = model.dynamics.space.noise(key, actions.shape[:2])
+
+    def advance(current: Belief[Any], inputs: tuple[Array, Array]) -> tuple[Belief[Any], Forecast]:
+        following = jax.vmap(lambda b, a, n: model.dynamics.predict(b, a, noise=n))(current, *inputs)
+        return following, describe(model, following.latent.feature)
+
+    by_time = (jnp.swapaxes(actions, 0, 1), jnp.swapaxes(noise, 0, 1))
+    _, said = jax.lax.scan(advance, belief, by_time)
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), said)
+
+
+def forecast_from(
+    model: WorldModel[Any], belief: Belief[Any], action: Float[Array, "B T A"], reach: Reach, *, key: Key
+) -> Forecast:
+    """``forecast`` from the beliefs ``[B, T]`` of the starts of ``reach``, ``[B, S, H]``."""
+    batch, starts = action.shape[0], reach.start.shape[0]
+    chosen = jax.tree.map(lambda x: x[:, reach.start].reshape(batch * starts, *x.shape[2:]), belief)
+    actions = action[:, reach.action]
+    said = forecast(model, chosen, actions.reshape(batch * starts, *actions.shape[2:]), key=key)
+    return jax.tree.map(lambda x: x.reshape(batch, starts, *x.shape[1:]), said)
+
+
+def flat(x: Array) -> Array:
+    """Batch and start as one axis."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
