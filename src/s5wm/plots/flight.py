@@ -1,0 +1,172 @@
+"""The flight picture: the track in perspective, from above and from the side, the line coloured by speed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from s5wm.flights import Course, Flight
+from s5wm.plots.camera import Camera, clearest_azimuth, from_above, from_the_side, in_perspective
+from s5wm.plots.drone import Pose, draw_drone, drone_scale
+from s5wm.plots.motion import Motion, best_lap, motion_at, smooth
+from s5wm.plots.scene import Extent, Scene, draw_gates, draw_ground, draw_start, extent_of
+from s5wm.plots.style import (
+    MISSED,
+    MUTED,
+    PASSED,
+    SPEED,
+    UNREACHED,
+    bare,
+    heading,
+    new_figure,
+    speed_scale,
+)
+
+GHOST_INTERVAL = 0.4
+"""s between two drones drawn on the line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """What is said about a flight beside the picture."""
+
+    title: str
+    facts: str = ""  # e.g. the success rate of the whole evaluation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Picture:
+    """What all three views share."""
+
+    course: Course | None
+    flight: Flight
+    motion: Motion
+    others: Sequence[Motion]
+    extent: Extent
+    scale: Normalize
+
+
+def draw_flight(flights: Sequence[Flight], course: Course | None, caption: Caption) -> Figure:
+    """The first flight in colour, the others as thin lines behind it."""
+    motions = [smooth(flight) for flight in flights]
+    picture = _Picture(
+        course=course,
+        flight=flights[0],
+        motion=motions[0],
+        others=motions[1:],
+        extent=extent_of(course, [motion.pos_w for motion in motions]),
+        scale=speed_scale(motions[0].speed),
+    )
+    figure = new_figure(13.0, 7.0)
+    main = figure.add_axes((0.01, 0.07, 0.61, 0.80))
+    plan = figure.add_axes((0.645, 0.34, 0.345, 0.53))
+    side = figure.add_axes((0.645, 0.07, 0.345, 0.22))
+    extent = picture.extent
+    azimuth = -65.0 if course is None else clearest_azimuth(course.gate_yaw)
+    _draw_view(main, in_perspective(extent.lo, extent.hi, azimuth=azimuth), picture, ghosts=True)
+    _draw_view(plan, from_above(), picture, ghosts=False)
+    _draw_view(side, from_the_side(), picture, ghosts=False)
+    plan.set_title("from above", fontsize=9, color=MUTED, fontweight="normal", pad=2)
+    side.set_title("from the side (x, height)", fontsize=9, color=MUTED, fontweight="normal", pad=2)
+    _draw_colour_bar(figure, picture.scale)
+    _draw_legend(figure, picture)
+    heading(figure, caption.title, describe(flights[0], len(flights), caption.facts))
+    return figure
+
+
+def gate_colours(flight: Flight, count: int) -> list[str]:
+    """Passed, missed (the target when the flight crashed) or not reached, by gate."""
+    target = np.asarray(flight.target)
+    colours = [UNREACHED] * count
+    for gate in np.unique(target[flight.passes - 1]):
+        colours[int(gate)] = PASSED
+    if flight.crashed and 0 <= int(target[-1]) < count:
+        colours[int(target[-1])] = MISSED
+    return colours
+
+
+def describe(flight: Flight, count: int, facts: str) -> str:
+    """One line: laps, gates, top speed, ending, and what is known of the whole evaluation."""
+    laps = [f"{t:.2f}" for t in flight.lap_times if np.isfinite(t)]
+    parts = [f"laps {', '.join(laps)} s" if laps else "no complete lap"]
+    parts += [f"{flight.gates} gates passed", f"top speed {flight.speed.max():.1f} m/s"]
+    ending = flight.ending.lower().replace("_", " ")
+    parts.append(f"crash: {ending}" if flight.crashed else f"{flight.time[-1]:.1f} s flown without a crash")
+    if count > 1:
+        parts.append(f"first of {count} flights in colour")
+    return "   ·   ".join([*parts, facts] if facts else parts)
+
+
+def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -> None:
+    scene = Scene(axes=axes, camera=camera)
+    motion = picture.motion
+    draw_ground(scene, picture.extent)
+    if picture.course is not None:
+        draw_gates(scene, picture.course, gate_colours(picture.flight, len(picture.course.gate_pos)))
+        draw_start(scene, picture.course)
+    if ghosts:
+        scene.line(motion.pos_w * [1.0, 1.0, 0.0] + [0.0, 0.0, picture.extent.lo[2]], "#d9dde2", 1.4)
+    for other in picture.others:
+        scene.line(other.pos_w, "#aab4be", 0.8, zorder=4.0)
+    scene.path(motion.pos_w, motion.speed, picture.scale, 2.6 if ghosts else 1.8)
+    if ghosts:
+        _draw_ghosts(scene, picture.flight, picture.extent)
+    _draw_marks(scene, picture.flight, 20.0 if ghosts else 11.0)
+    scene.finish()
+    _frame(scene, picture)
+
+
+def _draw_marks(scene: Scene, flight: Flight, size: float) -> None:
+    passes = flight.passes
+    if len(passes):
+        scene.mark(np.asarray(flight.pos_w)[passes], "o", PASSED, size)
+    if flight.crashed:
+        scene.mark(np.asarray(flight.pos_w)[-1:], "x", MISSED, 3.5 * size)
+
+
+def _draw_ghosts(scene: Scene, flight: Flight, extent: Extent) -> None:
+    """Drones along the fastest lap, or along the whole flight if there is none."""
+    begin, end = best_lap(flight) or (float(flight.time[0]), float(flight.time[-1]))
+    motion = motion_at(flight, np.arange(begin, end, GHOST_INTERVAL))
+    for pos_w, quat in zip(motion.pos_w, motion.quat, strict=True):
+        draw_drone(scene.axes, scene.camera, Pose(pos_w=pos_w, quat=quat), drone_scale(extent))
+
+
+def _frame(scene: Scene, picture: _Picture) -> None:
+    """Limits around ground and flight, as the camera sees them."""
+    lo, hi = picture.extent.lo, picture.extent.hi
+    corners = np.array([[x, y, lo[2]] for x in (lo[0], hi[0]) for y in (lo[1], hi[1])])
+    points = [corners, picture.motion.pos_w, *(other.pos_w for other in picture.others)]
+    if picture.course is not None:
+        points.append(picture.course.gate_pos + [0.0, 0.0, 1.6])
+    flat, _ = scene.camera.project(np.concatenate(points))
+    pad = 0.15
+    bare(scene.axes)
+    scene.axes.set_xlim(flat[:, 0].min() - pad, flat[:, 0].max() + pad)
+    scene.axes.set_ylim(flat[:, 1].min() - pad, flat[:, 1].max() + pad)
+
+
+def _draw_colour_bar(figure: Figure, scale: Normalize) -> None:
+    axes = figure.add_axes((0.03, 0.055, 0.20, 0.016))
+    bar = figure.colorbar(ScalarMappable(scale, SPEED), cax=axes, orientation="horizontal")
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue] -- typed as Spine or Axes
+    bar.set_label("speed, m/s", labelpad=1)
+
+
+def _draw_legend(figure: Figure, picture: _Picture) -> None:
+    if picture.course is None:
+        return
+    shades = gate_colours(picture.flight, len(picture.course.gate_pos))
+    entries = (("gate passed", PASSED), ("gate missed", MISSED), ("gate not reached", UNREACHED))
+    x = 0.27
+    for words, colour in (entry for entry in entries if entry[1] in shades):
+        figure.text(x, 0.062, "■", color=colour, fontsize=11, va="center")
+        figure.text(x + 0.014, 0.063, words, color=MUTED, fontsize=9, va="center")
+        x += 0.1
+    if picture.flight.crashed:
+        figure.text(x, 0.062, "✕", color=MISSED, fontsize=11, va="center")
+        figure.text(x + 0.014, 0.063, "crash", color=MUTED, fontsize=9, va="center")

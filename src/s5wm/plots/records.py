@@ -1,0 +1,85 @@
+"""What a run directory says about itself in text: metrics, evaluation, configuration.  Tolerates a run in progress."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+Series = tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]
+"""Abscissae and values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecords:
+    """The log of one run: one dictionary of numbers per log step."""
+
+    name: str
+    rows: tuple[dict[str, float], ...]
+
+    def series(self, x: str, *names: str) -> Series:
+        """Finite values of the first of ``names`` that the run has, against ``x``; empty if it has none."""
+        found = next((name for name in names if any(name in row for row in self.rows)), None)
+        pairs = [(row[x], row[found]) for row in self.rows if found in row and x in row] if found else []
+        finite = [pair for pair in pairs if all(map(math.isfinite, pair))]
+        xs, ys = np.array(finite, np.float64).reshape(-1, 2).T
+        return xs, ys
+
+    @property
+    def names(self) -> list[str]:
+        """Everything logged, in the order of first appearance."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+
+def read_records(run_dir: Path) -> RunRecords | None:
+    """The metrics of a run, None if there are none (yet)."""
+    file = run_dir / "metrics.jsonl"
+    if not file.is_file():
+        return None
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = tuple(row for row in map(_numbers, lines) if row)
+    return RunRecords(name=run_dir.resolve().name, rows=rows) if rows else None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """An object of a JSON file; empty if the file is missing, torn or something else."""
+    try:
+        value: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def title_of(run_dir: Path) -> str:
+    """Task and agent of a run where its configuration names them, else the name of its directory."""
+    config = read_json(run_dir / "config.json")
+    words = [config.get(name) for name in ("task", "agent", "size")]
+    known = [word for word in words if isinstance(word, str)]
+    return " · ".join(known) if known else run_dir.resolve().name
+
+
+def facts_of(run_dir: Path) -> str:
+    """Success and lap time of the whole evaluation, empty if there was none."""
+    result = read_json(run_dir / "eval.json")
+    success, lap, episodes = (result.get(k) for k in ("success_rate", "lap_time_mean", "episodes"))
+    facts: list[str] = []
+    if isinstance(success, int | float):
+        of = f" of {episodes} episodes" if isinstance(episodes, int) else ""
+        facts.append(f"success {100 * success:.0f} %{of}")
+    if isinstance(lap, int | float) and math.isfinite(lap):
+        facts.append(f"mean lap {lap:.2f} s")
+    return ", ".join(facts)
+
+
+def _numbers(line: str) -> dict[str, float]:
+    """The numbers of one line; empty for a line that a crash or a run in progress has torn."""
+    try:
+        row: Any = json.loads(line)
+    except ValueError:
+        return {}
+    if not isinstance(row, dict):
+        return {}
+    return {k: float(v) for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}

@@ -1,0 +1,212 @@
+"""The race course seen through a camera: ground, gates with number and direction, and what flies there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import Normalize, to_rgba
+from matplotlib.patheffects import withStroke
+
+from s5wm.flights import Course
+from s5wm.plots.camera import Camera
+from s5wm.plots.style import FAINT, GROUND, INK, MUTED, SPEED, UNREACHED, coloured_line
+
+MARGIN = 1.2
+"""m of ground around everything that is drawn."""
+
+_GRID = 2.0  # m between the lines on the ground
+_LEVELS = 40  # colours of a line
+_SOLID = 100.0  # z-order of the furthest solid; labels lie above all of them
+_LABEL = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Extent:
+    """Corners of everything that is drawn, m."""
+
+    lo: Float[np.ndarray, " 3"]
+    hi: Float[np.ndarray, " 3"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """One picture under construction.  Solids are kept until ``finish`` knows the order of their depths."""
+
+    axes: Axes
+    camera: Camera
+    bars: list[Float[np.ndarray, "4 3"]] = field(default_factory=list)
+    bar_colours: list[str] = field(default_factory=list)
+
+    def line(self, points: Float[np.ndarray, "T 3"], colour: str, width: float, zorder: float = 2.0) -> None:
+        """A plain line that covers nothing and is covered by every solid."""
+        flat, _ = self.camera.project(points)
+        self.axes.add_collection(coloured_line([flat], colour, width, zorder))
+
+    def path(
+        self, points: Float[np.ndarray, "T 3"], speed: Float[np.ndarray, " T"], scale: Normalize, width: float
+    ) -> None:
+        """A line coloured by speed among the solids.  Neighbours of one colour and layer are one polyline."""
+        if len(points) < 2:
+            return
+        flat, depth = self.camera.project(points)
+        level = np.round(scale((speed[1:] + speed[:-1]) / 2.0) * _LEVELS).astype(int)
+        layer = np.searchsorted(-self._bar_depths(), -(depth[1:] + depth[:-1]) / 2.0, side="right")
+        cuts = np.flatnonzero((np.diff(level) != 0) | (np.diff(layer) != 0)) + 1
+        begins, ends = np.concatenate([[0], cuts]), np.concatenate([cuts, [len(level)]])
+        for rank in np.unique(layer):
+            runs = np.flatnonzero(layer[begins] == rank)
+            pieces = [flat[begins[run] : ends[run] + 1] for run in runs]
+            colours = SPEED(level[begins[runs]] / _LEVELS)
+            self.axes.add_collection(coloured_line(pieces, colours, width, _SOLID + rank - 0.5))
+
+    def finish(self) -> None:
+        """Puts the solids on the picture, the nearest last."""
+        order = np.argsort([-self.camera.project(bar)[1].mean() for bar in self.bars], kind="stable")
+        for rank, index in enumerate(order):
+            flat, _ = self.camera.project(self.bars[index])
+            colour = self.bar_colours[index]
+            self.axes.add_collection(
+                PolyCollection(
+                    [flat], facecolors=colour, edgecolors=colour, linewidths=1.6, zorder=_SOLID + rank
+                )
+            )
+
+    def text(self, point: Float[np.ndarray, " 3"], words: str, colour: str, size: float = 8.0) -> None:
+        """Words at a place, readable over everything."""
+        flat, _ = self.camera.project(point)
+        self.axes.text(
+            *flat, words, color=colour, fontsize=size, fontweight="bold", ha="center", va="center",
+            zorder=_LABEL, path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )  # fmt: skip
+
+    def mark(self, points: Float[np.ndarray, "K 3"], marker: str, colour: str, size: float) -> None:
+        """Symbols above everything but words."""
+        flat, _ = self.camera.project(points)
+        is_stroke = marker in "x+"
+        self.axes.scatter(
+            flat[:, 0], flat[:, 1], s=size, marker=marker, c=colour, zorder=_LABEL - 1,
+            linewidths=2.2 if is_stroke else 0.8, edgecolors=None if is_stroke else "white",
+        )  # fmt: skip
+
+    def _bar_depths(self) -> Float[np.ndarray, " B"]:
+        """Depths of the solids, the furthest first."""
+        return -np.sort([-float(self.camera.project(bar)[1].mean()) for bar in self.bars])
+
+
+def extent_of(course: Course | None, paths: Sequence[Float[np.ndarray, "T 3"]]) -> Extent:
+    """Room for the gates and all paths; the ground is the lower side."""
+    points = [np.asarray(path, np.float64) for path in paths]
+    if course is not None:
+        points += [_outline(course, course.half_opening + course.rim).reshape(-1, 3), course.start_pos[None]]
+    together = np.concatenate(points)
+    ground = min(0.0, float(together[:, 2].min()))
+    lo = np.array([together[:, 0].min() - MARGIN, together[:, 1].min() - MARGIN, ground])
+    hi = np.array([together[:, 0].max() + MARGIN, together[:, 1].max() + MARGIN, together[:, 2].max() + 0.3])
+    return Extent(lo=lo, hi=hi)
+
+
+def draw_ground(scene: Scene, extent: Extent) -> None:
+    """The floor with a 2 m grid."""
+    (x0, y0, z), (x1, y1, _) = extent.lo, extent.hi
+    floor = np.array([[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]])
+    flat, _ = scene.camera.project(floor)
+    scene.axes.add_collection(PolyCollection([flat], facecolors=GROUND, edgecolors="none", zorder=0))
+    xs = np.arange(np.ceil(x0 / _GRID), np.floor(x1 / _GRID) + 1) * _GRID
+    ys = np.arange(np.ceil(y0 / _GRID), np.floor(y1 / _GRID) + 1) * _GRID
+    lines = [[[x, y0, z], [x, y1, z]] for x in xs] + [[[x0, y, z], [x1, y, z]] for y in ys]
+    flat, _ = scene.camera.project(np.array(lines))
+    scene.axes.add_collection(LineCollection(list(flat), colors="#e2e6ea", linewidths=0.6, zorder=1))
+
+
+def draw_gates(scene: Scene, course: Course, colours: Sequence[str]) -> None:
+    """Frames standing on posts, numbered in the order of passing, with an arrow in the passing direction."""
+    outer, inner = _outline(course, course.half_opening + course.rim), _outline(course, course.half_opening)
+    for gate in range(len(course.gate_pos)):
+        if gate in np.flatnonzero(course.physical == course.physical[gate])[1:]:
+            continue  # the frame stands already
+        corners = zip(
+            outer[gate], np.roll(outer[gate], -1, 0), inner[gate], np.roll(inner[gate], -1, 0), strict=True
+        )
+        scene.bars.extend(np.stack([a, b, d, c]) for a, b, c, d in corners)
+        scene.bar_colours.extend([colours[gate]] * 4)
+        for foot in outer[gate][2:]:  # its lower corners
+            scene.line(np.stack([foot, foot * [1.0, 1.0, 0.0]]), FAINT, 1.0, zorder=3.0)
+    _draw_directions(scene, course, colours)
+    _draw_numbers(scene, course, colours)
+
+
+def draw_start(scene: Scene, course: Course) -> None:
+    """The start pose: a triangle pointing the way the drone looks."""
+    ahead = np.array([np.cos(course.start_yaw), np.sin(course.start_yaw), 0.0])
+    side = np.array([-ahead[1], ahead[0], 0.0])
+    tip, wing = course.start_pos + 0.55 * ahead, course.start_pos - 0.35 * ahead
+    flat, _ = scene.camera.project(np.stack([tip, wing + 0.4 * side, wing - 0.4 * side]))
+    scene.axes.add_collection(
+        PolyCollection([flat], facecolors=INK, edgecolors="white", linewidths=0.8, zorder=_LABEL - 1)
+    )
+    scene.text(course.start_pos - 1.0 * ahead, "start", INK, 7.5)
+
+
+def plain_colours(course: Course) -> list[str]:
+    """Gates of which nothing is said."""
+    return [UNREACHED] * len(course.gate_pos)
+
+
+def _draw_directions(scene: Scene, course: Course, colours: Sequence[str]) -> None:
+    normal, _ = _axes_of(course)
+    tail, _ = scene.camera.project(course.gate_pos - 0.25 * normal)
+    head, _ = scene.camera.project(course.gate_pos + 1.15 * normal)
+    for gate, colour in enumerate(colours):
+        if np.linalg.norm(head[gate] - tail[gate]) < 0.3:
+            continue  # it points at the viewer
+        scene.axes.annotate(
+            "", head[gate], tail[gate], zorder=_LABEL - 2,
+            arrowprops={"arrowstyle": "-|>", "color": to_rgba(colour, 0.9), "lw": 1.3, "mutation_scale": 9,
+                        "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+
+
+def _draw_numbers(scene: Scene, course: Course, colours: Sequence[str]) -> None:
+    """Numbers above the frames (beside them in the plan); frames that cover each other share one label."""
+    normal, left = _axes_of(course)
+    reach = course.half_opening + course.rim + 0.45
+    is_plan = abs(scene.camera.forward[2]) > 0.99
+    beside = course.gate_pos + reach * (left if is_plan else np.array([0.0, 0.0, 1.0]))
+    if is_plan:  # stacked gates with opposite directions have their labels on the same side
+        beside = np.where(
+            (left @ np.array([0.3, 1.0, 0.0]) < 0.0)[:, None], course.gate_pos - reach * left, beside
+        )
+    flat, _ = scene.camera.project(beside)
+    for group in _clusters(flat, 0.8):
+        words = "·".join(dict.fromkeys(str(gate + 1) for gate in group))
+        shades = {colours[gate] for gate in group}
+        scene.text(beside[group].mean(0), words, shades.pop() if len(shades) == 1 else MUTED, 9.5)
+
+
+def _clusters(flat: Float[np.ndarray, "G 2"], radius: float) -> list[list[int]]:
+    """Indices of points that lie together in the picture."""
+    groups: list[list[int]] = []
+    for index, point in enumerate(flat):
+        near = next((g for g in groups if np.linalg.norm(flat[g].mean(0) - point) < radius), None)
+        if near is None:
+            groups.append([index])
+        else:
+            near.append(index)
+    return groups
+
+
+def _axes_of(course: Course) -> tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, "G 3"]]:
+    """Passing directions and the directions to their left."""
+    cos, sin, zero = np.cos(course.gate_yaw), np.sin(course.gate_yaw), np.zeros(len(course.gate_yaw))
+    return np.stack([cos, sin, zero], -1), np.stack([-sin, cos, zero], -1)
+
+
+def _outline(course: Course, half: float) -> Float[np.ndarray, "G 4 3"]:
+    """Corners of squares about the centres: upper left, upper right, lower right, lower left."""
+    _, left = _axes_of(course)
+    side = np.array([1.0, -1.0, -1.0, 1.0])[None, :, None] * left[:, None]
+    up = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [0.0, 0.0, -1.0]])
+    return course.gate_pos[:, None] + half * (side + up[None])

@@ -1,0 +1,103 @@
+"""One look for every picture: colours, type, figures that belong to no window, and how they are saved."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+
+INK = "#1f2730"  # text, real flight
+MUTED = "#6b7682"  # secondary text
+FAINT = "#c9cfd6"  # other flights, ground lines
+GROUND = "#f3f5f7"
+PASSED, MISSED, UNREACHED = "#2a9d6f", "#d62839", "#9aa5b1"  # gates
+IMAGINED = "#3b76d6"
+CYCLE = ("#3b76d6", "#e07b39", "#2a9d6f", "#8e5bb5", "#c2456b", "#5f7d8c", "#b39323", "#21a0b5")
+
+SPEED: Colormap = LinearSegmentedColormap.from_list(
+    # slow to fast, dark to light; without the green and grey of the gates, and never near white
+    "speed",
+    ["#2c2a8c", "#5b2fb0", "#9433b5", "#c73d9a", "#e8566f", "#f57f45", "#f7ab2f"],
+)
+
+_RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8ebee",
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "white",
+    "svg.hashsalt": "s5wm",  # the same picture is the same file
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The look, inside a ``with`` only: importing this package changes nobody else's figures."""
+    with mpl.rc_context(_RC):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure in inches, without a window and without pyplot's list of open figures."""
+    return Figure(figsize=(width, height), dpi=150)
+
+
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Writes ``stem.png`` and ``stem.svg``."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
+    figure.savefig(png)
+    figure.savefig(svg, metadata={"Date": None})
+    return [png, svg]
+
+
+def speed_scale(speeds: Float[np.ndarray, " T"]) -> Normalize:
+    """From standing to the top speed, rounded up to whole m/s, so that pictures of a run compare."""
+    top = float(np.max(speeds, initial=1.0))
+    return Normalize(0.0, float(np.ceil(top)))
+
+
+def coloured_line(
+    pieces: Sequence[Float[np.ndarray, "_ 2"]], colours: Any, width: float, zorder: float
+) -> LineCollection:
+    """Pieces of a line, all in one colour or each in its own, as one artist."""
+    return LineCollection(
+        list(pieces), colors=colours, linewidths=width, zorder=zorder, capstyle="round", joinstyle="round"
+    )
+
+
+def bare(axes: Axes) -> None:
+    """Only what is drawn: no frame, ticks or grid, and a metre is a metre in both directions."""
+    axes.set_axis_off()
+    axes.set_aspect("equal", adjustable="box")
+
+
+def heading(figure: Figure, title: str, caption: str, *, top: float = 0.965) -> None:
+    """Title and one line of facts, in the upper left corner."""
+    line = 0.27 / figure.get_figheight()
+    figure.text(0.03, top, title, fontsize=14, fontweight="bold", color=INK, va="center")
+    figure.text(0.03, top - line, caption, fontsize=9.5, color=MUTED, va="center")
