@@ -57,12 +57,12 @@ class Behaviour(eqx.Module):
 
 
 class Rollouts(eqx.Module):
-    """``K`` imagined rollouts with what the heads say of them."""
+    """``K`` imagined rollouts of ``R = H + 1`` states with what the heads say of them."""
 
-    feature: Float[Array, "K H+1 F"]
-    action: Float[Array, "K H+1 A"]
+    feature: Float[Array, "K R F"]
+    action: Float[Array, "K R A"]
     returns: Float[Array, "K H"]
-    value: Float[Array, "K H+1"]
+    value: Float[Array, "K R"]
     weight: Float[Array, "K H"]
 
 

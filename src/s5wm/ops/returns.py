@@ -9,13 +9,13 @@ from jaxtyping import Array, Bool, Float
 
 
 def lambda_return(
-    reward: Float[Array, " T+1"],
-    cont: Float[Array, " T+1"],
-    value: Float[Array, " T+1"],
+    reward: Float[Array, " T"],
+    cont: Float[Array, " T"],
+    value: Float[Array, " T"],
     bootstrap: Float[Array, ""],
-    lambda_: Float[Array, " T+1"] | float,
-) -> Float[Array, " T"]:
-    """``R_t = r_{t+1} + c_{t+1} [(1 - l_{t+1}) v_{t+1} + l_{t+1} R_{t+1}]``, ``R_T = bootstrap``.
+    lambda_: Float[Array, " T"] | float,
+) -> Float[Array, " T-1"]:
+    """``R_t = r_{t+1} + c_{t+1} [(1 - l_{t+1}) v_{t+1} + l_{t+1} R_{t+1}]``, the last row's ``R`` is ``bootstrap``.
 
     ``cont`` contains the discount and is 0 at termination; ``value[0]``, ``reward[0]``, ``cont[0]`` are not
     read.  A truncation at ``t+1`` is a ``lambda_`` of 0 there: bootstrap from ``v_{t+1}``.
@@ -35,15 +35,15 @@ def lambda_return(
 
 
 def gae(
-    reward: Float[Array, " T+1"],
-    value: Float[Array, " T+1"],
-    is_last: Bool[Array, " T+1"],
-    is_terminal: Bool[Array, " T+1"],
+    reward: Float[Array, " T"],
+    value: Float[Array, " T"],
+    is_last: Bool[Array, " T"],
+    is_terminal: Bool[Array, " T"],
     *,
     discount: float,
     lambda_: float,
-) -> Float[Array, " T"]:
-    """Generalised advantages of the actions at steps ``0..T-1`` (Schulman et al. 2016).
+) -> Float[Array, " T-1"]:
+    """Generalised advantages of the actions at all rows but the last (Schulman et al. 2016).
 
     Termination at ``t+1`` removes its value; truncation keeps it (the final observation has its own row)
     and both cut the sum.  The action at a step with ``is_last`` only triggers a reset: mask it.

@@ -91,10 +91,10 @@ class AbstractDynamics(eqx.Module, Generic[Memory]):
 
 
 class Imagined(eqx.Module):
-    """A rollout of ``H`` predictions: ``H + 1`` features (the start included) and the actions chosen at them."""
+    """A rollout of ``H`` predictions: ``R = H + 1`` features (the start included) and the actions chosen at them."""
 
-    feature: Float[Array, "H+1 F"]
-    action: Float[Array, "H+1 A"]
+    feature: Float[Array, "R F"]
+    action: Float[Array, "R A"]
 
 
 def imagine(
