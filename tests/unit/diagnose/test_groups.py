@@ -1,0 +1,58 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s5wm.diagnose.groups import HOVER, RACING, Group, groups_of
+from s5wm.envs.hover import HoverConfig
+from s5wm.envs.quadrotor import quaternion
+from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing.observation import View, observe_b
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.track import SplitSConfig
+from s5wm.envs.toys import DoubleIntegratorConfig
+
+
+def flying(pos: list[float], vel: list[float], turn: list[float], omega: list[float]) -> jnp.ndarray:
+    quad = QuadState(
+        pos_w=jnp.asarray(pos),
+        vel_w=jnp.asarray(vel),
+        quat=quaternion.exp(jnp.asarray(turn)),
+        omega_b=jnp.asarray(omega),
+        rotor_speed=jnp.zeros(4),
+    )
+    return observe_b(SplitSConfig().build(), View(quad=quad, target=jnp.asarray(2), action=jnp.zeros(4)))
+
+
+def test_racing_errors_are_in_physical_units() -> None:
+    still = flying([0.0, 0.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.3], [0.0, 0.0, 0.0])
+    moved = flying([3.0, 4.0, 2.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.8], [0.0, 0.0, -7.0])
+    errors = {group.name: float(group.error(moved, still)) for group in RACING}
+    expected = {"position": 5.0, "velocity": 2.0, "attitude": np.rad2deg(0.5), "rates": 7.0, "gate": 5.0}
+    assert errors == pytest.approx(expected | {"next_gate": 0.0}, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-3, 1.0, 3.1])
+def test_an_angle_survives_decoding_that_is_no_rotation(angle: float) -> None:
+    (group,) = (group for group in HOVER if group.kind == "rotation")
+
+    def columns(turn: list[float]) -> jnp.ndarray:
+        rotation = quaternion.to_matrix(quaternion.exp(jnp.asarray(turn)))
+        return jnp.concatenate([jnp.zeros(6), rotation[:, 0], rotation[:, 1]])
+
+    real = columns([0.0, 0.0, 0.0])
+    stretched = columns([angle, 0.0, 0.0]) * jnp.asarray([1.0] * 6 + [1.7] * 3 + [0.6] * 3)
+    assert group.error(stretched, real) == pytest.approx(np.rad2deg(angle), rel=2e-3, abs=1e-3)
+
+
+def test_groups_are_chosen_by_the_environment() -> None:
+    assert groups_of(RacingConfig().build().spec, 24) is RACING
+    assert groups_of(HoverConfig().build().spec, 15) is HOVER
+    assert groups_of(DoubleIntegratorConfig().build().spec, 2) == (Group(name="state", start=0, stop=2),)
+
+
+def test_hover_groups_are_in_physical_units() -> None:
+    env = HoverConfig().build()
+    obs = jnp.concatenate([jnp.asarray([2.0, 0, 0]) / 3, jnp.asarray([0, 2.0, 0]) / 5, jnp.zeros(9)])
+    scales = {group.name: float(group.error(obs, 0.0 * obs)) for group in HOVER[:2]}
+    assert scales == pytest.approx({"position": 2.0, "velocity": 2.0})
+    assert "p/3, v/5" in " ".join((type(env).__doc__ or "").split())
