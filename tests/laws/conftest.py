@@ -1,0 +1,151 @@
+"""A tiny world model and a chunk that has everything laws trip over: carried-in state and resets inside."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from s5wm.nn.s5 import S5Config
+from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
+from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
+from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig
+from s5wm.worldmodel.model import BinsConfig, Chunk, Context, WorldModel, WorldModelConfig
+
+SPEC = EnvSpec((5,), np.dtype(np.float32), privileged_size=3, action_size=2, ctrl_dt=0.02)
+STEPS = 8
+CORE = S5Config(width=8, state_size=8, block_size=4, layers=2, dt_min=0.1, dt_max=1.0)
+SMALL = WorldModelConfig(
+    core=CORE,
+    latent=CategoricalConfig(groups=3, classes=4),
+    units=8,
+    encoder_layers=1,
+    prior_layers=1,
+    decoder_layers=1,
+    bins=BinsConfig(count=21, limit=3.0),
+)
+CONFIGS = {
+    "categorical": SMALL,
+    "gaussian": WorldModelConfig(
+        core=CORE,
+        latent=GaussianConfig(width=4),
+        target="privileged",
+        units=8,
+        encoder_layers=1,
+        prior_layers=1,
+        decoder_layers=1,
+        linear_skips=True,
+        prior_sees_inputs=True,
+        symlog_inputs=False,
+        bins=BinsConfig(count=21, limit=3.0),
+    ),
+}
+
+
+TERMS = ("decoder", "reward_nominal", "reward_smoothing", "cont", "dyn", "rep")
+
+
+class Study(NamedTuple):
+    """What a world model's loss says of a chunk."""
+
+    loss: Array
+    metrics: Metrics
+    gradient: WorldModel
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A model, a chunk and its noise."""
+
+    model: WorldModel
+    chunk: Chunk
+    noise: Array
+
+    def observe(self, chunk: Chunk | None = None) -> Posterior:
+        return observe(self.model, self.chunk if chunk is None else chunk, self.noise)
+
+    def study(self, *terms: str, model: WorldModel | None = None, chunk: Chunk | None = None) -> Study:
+        """With the gradient of the given terms, or of all."""
+        weights = {name: jnp.float32(not terms or name in terms) for name in TERMS}
+        return study(
+            self.model if model is None else model, self.chunk if chunk is None else chunk, self.noise, weights
+        )
+
+
+observe = eqx.filter_jit(lambda model, chunk, noise: model.observe(chunk, noise=noise))
+
+
+@eqx.filter_jit
+def study(model: WorldModel, chunk: Chunk, noise: Array, weights: dict[str, Array]) -> Study:
+    """The loss, its terms, and the gradient of their weighted sum; compiled once for any weights."""
+
+    def weighted(model: WorldModel) -> tuple[Array, tuple[Array, Metrics]]:
+        loss, (_, metrics) = model.loss(chunk, noise=noise)
+        return sum(weight * metrics[f"loss/{name}"] for name, weight in weights.items()), (loss, metrics)
+
+    gradient, (loss, metrics) = jax.grad(weighted, has_aux=True)(model)
+    return Study(loss, metrics, gradient)
+
+
+@functools.cache
+def build_model(kind: str) -> WorldModel:
+    """With heads that say something."""
+    k_model, k_wake = jr.split(jr.key(6))
+    return _wake(CONFIGS[kind].build(SPEC, discount=0.9, key=k_model), k_wake)
+
+
+def build_lab(kind: str, is_first: tuple[int, ...]) -> Lab:
+    """``is_first`` lists the rows that open an episode; the row before each ends one."""
+    keys = iter(jr.split(jr.key(7), 16))
+    model = build_model(kind)
+    initial = model.dynamics.initial()
+    first = jnp.isin(jnp.arange(STEPS), jnp.array(is_first, jnp.int32))
+    last = jnp.roll(first, -1).at[-1].set(False)
+    timestep = TimeStep(
+        obs=2 * jr.normal(next(keys), (STEPS, 5)),
+        privileged=jr.normal(next(keys), (STEPS, 3)),
+        reward=Reward(jr.normal(next(keys), (STEPS,)), jr.normal(next(keys), (STEPS,))),
+        is_first=first,
+        is_last=last,
+        is_terminal=last & (jnp.arange(STEPS) % 2 == 0),
+    )
+    memory = jr.normal(next(keys), initial.memory.shape)
+    noise = model.dynamics.space.noise(next(keys), (STEPS + 1,))
+    stoch = model.dynamics.space.sample(
+        model.dynamics.space.posterior(jr.normal(next(keys), (model.dynamics.space.params_size,))), noise[0]
+    )
+    context = Context(
+        Belief(memory, Latent(jnp.zeros(model.config.core.width), stoch)), jr.normal(next(keys), (2,))
+    )
+    action = 1.5 * jr.normal(next(keys), (STEPS, 2))
+    return Lab(model, Chunk(context, timestep, action), noise[1:])
+
+
+def _wake(model: WorldModel, key: Array) -> WorldModel:
+    """Reward heads that say something (they start at zero), a posterior that spends more than the free nats."""
+
+    def heads(model: WorldModel) -> tuple[Array, ...]:
+        return model.reward_nominal.out.weight, model.reward_smoothing.out.weight
+
+    woken = [0.3 * jr.normal(k, w.shape) for k, w in zip(jr.split(key), heads(model), strict=True)]
+    model = eqx.tree_at(heads, model, woken)
+    return eqx.tree_at(lambda m: m.dynamics.posterior_head.out.weight, model, replace_fn=lambda w: 5 * w)
+
+
+@pytest.fixture(scope="session", params=list(CONFIGS))
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """Categorical and Gaussian; episodes open at rows 3, 4 and 7."""
+    return build_lab(request.param, (3, 4, 7))
+
+
+@pytest.fixture(scope="session")
+def make_lab() -> Callable[..., Lab]:
+    """``make_lab(kind, is_first=...)``; one compile per kind and function, whatever the chunk holds."""
+    return lambda kind, is_first=(3, 4, 7): build_lab(kind, is_first)

@@ -1,0 +1,258 @@
+"""Laws of the world model (method specification, property tests 15, 17-20, 23, 24)."""
+
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from s5wm.worldmodel.dynamics import Belief, Latent, imagine
+
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+
+def same(actual, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), actual, expected)
+
+
+@eqx.filter_jit
+def filter_one_by_one(lab_model, chunk, noise):
+    """The acting path: one step at a time, with the prior that training computes beside it."""
+    dynamics = lab_model.dynamics
+
+    def advance(carry, inputs):
+        belief, prev_action = carry
+        obs, action, is_first, uniform = inputs
+        _, deter, previous = dynamics.sequence.step(belief.memory, belief.latent.stoch, prev_action, is_first)
+        prior = dynamics.sequence.prior(deter, previous)
+        belief = dynamics.step(belief, lab_model.encoder(obs), prev_action, is_first, noise=uniform)
+        return (belief, action), (belief, prior)
+
+    carry = (chunk.context.belief, chunk.context.action)
+    rows = (chunk.timestep.obs, chunk.action, chunk.timestep.is_first, noise)
+    return jax.lax.scan(advance, carry, rows)[1]
+
+
+def test_the_parallel_pass_equals_acting_step_by_step(lab):
+    out = lab.observe()
+    belief, prior = filter_one_by_one(lab.model, lab.chunk, lab.noise)
+    same(out.belief, belief)
+    same(out.prior, prior)
+
+
+def test_a_reset_forgets_memory_latent_and_action(lab):
+    """Another past gives the same future from the first reset on, and another one before it."""
+    other = jax.tree.map(lambda x: x + 1.0, lab.chunk.context)
+    action = lab.chunk.action.at[2].add(1.0)  # chosen at the row before the reset: ignored
+    out, moved = lab.observe(), lab.observe(replace(lab.chunk, context=other, action=action))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(a[3:], b[3:]), (out.belief, out.prior), (moved.belief, moved.prior)
+    )
+    assert np.all(np.abs(out.belief.latent.deter[:3] - moved.belief.latent.deter[:3]).max(axis=-1) > 1e-3)
+
+
+def test_context_reaches_the_first_row(lab):
+    """Memory, latent and action that were carried in each matter."""
+    context = lab.chunk.context
+    memory, latent = context.belief.memory, context.belief.latent
+    others = (
+        replace(context, belief=Belief(memory + 1.0, latent)),
+        replace(context, belief=Belief(memory, replace(latent, stoch=latent.stoch[::-1] + 1.0))),
+        replace(context, action=-context.action),
+    )
+    out = lab.observe().belief.latent.deter
+    for other in others:
+        moved = lab.observe(replace(lab.chunk, context=other)).belief.latent.deter
+        assert np.abs(out[0] - moved[0]).max() > 1e-4
+
+
+def test_causality(make_lab):
+    """o_t and a_t change nothing before t; h_t depends on neither, h_{t+1} on both."""
+    lab = make_lab("gaussian", is_first=())
+    rows = lab.chunk.timestep.obs.shape[0]
+    out = lab.observe()
+    for t in range(rows):
+        obs = lab.chunk.timestep.obs.at[t].add(3.0)
+        seen = lab.observe(replace(lab.chunk, timestep=replace(lab.chunk.timestep, obs=obs)))
+        # Turned round rather than pushed: a component beyond 1 is squashed to 1.
+        acted = lab.observe(replace(lab.chunk, action=lab.chunk.action.at[t].multiply(-1.0)))
+        for moved, first_stoch in ((seen, t), (acted, rows)):
+            deter = np.abs(moved.belief.latent.deter - out.belief.latent.deter).max(axis=-1)
+            memory = np.abs(moved.belief.memory - out.belief.memory).max(axis=(1, 2, 3))
+            stoch = np.abs(moved.belief.latent.stoch - out.belief.latent.stoch).max(axis=-1)
+            prior = np.abs(moved.prior.loc - out.prior.loc).max(axis=-1)
+            for difference in (deter, memory, prior):
+                assert np.all(difference[: t + 1] == 0.0)
+                assert np.all(difference[t + 1 : t + 2] > 1e-4)
+            assert np.all(stoch[:first_stoch] == 0.0)
+            assert np.all(stoch[first_stoch : first_stoch + 1] > 1e-4)
+
+
+def test_truncation_goes_on_and_termination_does_not(make_lab):
+    """The continue target is the discount at a truncation and 0 at a terminal step; is_last is not read."""
+    lab = make_lab("categorical")
+    no = jnp.zeros_like(lab.chunk.timestep.is_first)
+    logit = lab.model.cont(lab.observe().belief.latent.feature)[:, 0]
+
+    def cont_loss(is_last, is_terminal):
+        timestep = replace(lab.chunk.timestep, is_last=is_last, is_terminal=is_terminal)
+        return lab.study(chunk=replace(lab.chunk, timestep=timestep)).metrics["loss/cont"]
+
+    def cross_entropy(target):
+        return -(target * jax.nn.log_sigmoid(logit) + (1 - target) * jax.nn.log_sigmoid(-logit)).mean()
+
+    row = no.at[2].set(True)
+    going_on = jnp.full(logit.shape, 0.9)
+    assert cont_loss(no, no) == pytest.approx(float(cross_entropy(going_on)), rel=1e-5)
+    assert cont_loss(row, no) == cont_loss(no, no)
+    assert cont_loss(row, row) == pytest.approx(float(cross_entropy(going_on.at[2].set(0.0))), rel=1e-5)
+
+
+def test_imagination_continues_the_parallel_pass(make_lab):
+    """From every row, ``predict`` with the replayed action and the latent forced is the next row: the stored
+    memory is that of the right row in every layer."""
+    lab = make_lab("categorical", is_first=(4,))
+    out = lab.observe()
+    ahead = jax.vmap(lambda b, a: lab.model.dynamics.predict(b, a, noise=None))(out.belief, lab.chunk.action)
+    keep = np.array([t for t in range(7) if t + 1 != 4])
+    np.testing.assert_allclose(ahead.latent.deter[keep], out.belief.latent.deter[keep + 1], **TOLERANCE)
+    np.testing.assert_allclose(ahead.memory[keep], out.belief.memory[keep + 1], **TOLERANCE)
+    assert np.abs(ahead.memory[3] - out.belief.memory[4]).max() > 1e-3  # a reset lies between
+    # Several steps on from row 4.
+    belief = jax.tree.map(lambda x: x[4], out.belief)
+    for t in range(4, 7):
+        belief = lab.model.dynamics.predict(belief, lab.chunk.action[t], noise=None)
+        np.testing.assert_allclose(belief.latent.deter, out.belief.latent.deter[t + 1], **TOLERANCE)
+        belief = Belief(belief.memory, Latent(belief.latent.deter, out.belief.latent.stoch[t + 1]))
+
+
+def test_imagine_folds_predict(lab):
+    dynamics, key, horizon = lab.model.dynamics, jr.key(3), 4
+    start = jax.tree.map(lambda x: x[5], lab.observe().belief)
+
+    def act(feature, k_act):
+        return feature[:2] + jr.normal(k_act, (2,))
+
+    imagined = jax.jit(lambda belief: imagine(dynamics, belief, act, horizon=horizon, key=key))(start)
+    k_noise, _ = jr.split(key)
+    noises = dynamics.space.noise(k_noise, (horizon,))
+    belief, features = start, [start.latent.feature]
+    for t in range(horizon):
+        belief = dynamics.predict(belief, imagined.action[t], noise=noises[t])
+        features.append(belief.latent.feature)
+    np.testing.assert_allclose(imagined.feature, jnp.stack(features), **TOLERANCE)
+    assert imagined.action.shape == (horizon + 1, 2)
+
+
+def largest(tree):
+    return max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+
+
+def set_logits(model, posterior, prior):
+    """Heads that say the same whatever they read: their output is a bias."""
+
+    def heads(model):
+        prior, posterior = model.dynamics.sequence.prior_head.out, model.dynamics.posterior_head.out
+        return posterior.weight, prior.weight, posterior.bias, prior.bias
+
+    weights = [jnp.zeros_like(weight) for weight in heads(model)[:2]]
+    return eqx.tree_at(heads, model, (*weights, posterior, prior))
+
+
+def logits(strength):
+    return jnp.zeros((3, 4)).at[:, 0].set(strength).reshape(-1)
+
+
+def total_kl(strength):
+    """Of three equal groups, posterior of this strength against a uniform prior."""
+    q = 0.99 * np.asarray(jax.nn.softmax(jnp.array([strength, 0.0, 0.0, 0.0]))) + 0.0025
+    return 3 * float(np.sum(q * np.log(q / 0.25)))
+
+
+def test_free_nats_apply_to_the_sum_over_groups(make_lab):
+    lab = make_lab("categorical")
+    weak, strong = 0.8, 2.2  # the latter spends less than one nat per group, but more than one in all
+    assert 0 < total_kl(weak) < 1 < total_kl(strong) < 3
+
+    def metrics(strength):
+        return lab.study(model=set_logits(lab.model, logits(strength), logits(0.0))).metrics
+
+    assert metrics(weak)["loss/dyn"] == pytest.approx(1.0)
+    assert metrics(strong)["loss/dyn"] == pytest.approx(total_kl(strong), rel=1e-3)
+    assert metrics(strong)["loss/rep"] == pytest.approx(0.1 * total_kl(strong), rel=1e-3)
+    assert metrics(strong)["latent/kl"] == pytest.approx(total_kl(strong), rel=1e-3)
+
+
+@pytest.mark.parametrize("term", ["dyn", "rep"])
+def test_each_kl_term_moves_its_own_side_and_none_below_the_free_nats(make_lab, term):
+    lab = make_lab("categorical")
+
+    def grads(strength):
+        dynamics = lab.study(term, model=set_logits(lab.model, logits(strength), logits(0.0))).gradient.dynamics
+        return dynamics.posterior_head.out.bias, dynamics.sequence.prior_head.out.bias
+
+    posterior, prior = map(largest, grads(2.2))
+    moved, held = (prior, posterior) if term == "dyn" else (posterior, prior)
+    assert moved > 1e-3
+    assert held == 0.0
+    assert largest(grads(0.8)) == 0.0
+
+
+def test_dyn_loss_reaches_the_encoder_only_through_earlier_latents(lab):
+    assert largest(lab.study("dyn").gradient.encoder) > 1e-6
+    every = replace(lab.chunk.timestep, is_first=jnp.ones(8, bool))
+    cut = lab.study("dyn", chunk=replace(lab.chunk, timestep=every)).gradient
+    assert largest(cut.encoder) == 0.0
+    assert largest(cut.dynamics.sequence.prior_head) > 1e-6
+
+
+def test_rep_loss_leaves_the_prior_alone(lab):
+    gradient = lab.study("rep").gradient
+    assert largest(gradient.dynamics.sequence) == 0.0
+    assert largest(gradient.encoder) > 1e-6
+    assert largest(gradient.dynamics.posterior_head) > 1e-6
+
+
+def test_every_part_of_the_model_learns(lab):
+    """No gradient is cut by accident: each tensor of the model moves under the full loss."""
+    leaves = jax.tree_util.tree_leaves_with_path(lab.study().gradient)
+    assert [jax.tree_util.keystr(path) for path, leaf in leaves if not np.any(leaf != 0.0)] == []
+
+
+def test_the_loss_is_the_sum_of_its_terms(lab):
+    study = lab.study()
+    terms = [float(value) for name, value in study.metrics.items() if name.startswith("loss/")]
+    assert len(terms) == 6
+    assert study.loss == pytest.approx(sum(terms), rel=1e-5)
+
+
+def test_rewards_are_predicted_where_they_arrive(lab):
+    """The loss of row t reads the reward of row t, with the feature of row t."""
+    feature, reward = lab.observe().belief.latent.feature, lab.chunk.timestep.reward
+    metrics = lab.study().metrics
+    nominal = -lab.model.nominal(feature).log_prob(reward.nominal).mean()
+    smoothing = -lab.model.smoothing(feature).log_prob(reward.smoothing).mean()
+    assert metrics["loss/reward_nominal"] == pytest.approx(float(nominal), rel=1e-5)
+    assert metrics["loss/reward_smoothing"] == pytest.approx(float(smoothing), rel=1e-5)
+
+
+def test_decoder_target_is_the_configured_group(lab):
+    """In its own units: symlog where the encoder applies it."""
+    timestep = lab.chunk.timestep
+    if lab.model.config.target == "privileged":
+        np.testing.assert_array_equal(lab.model.target(timestep), timestep.privileged)
+    else:
+        np.testing.assert_allclose(
+            lab.model.target(timestep), np.sign(timestep.obs) * np.log1p(np.abs(timestep.obs)), rtol=1e-6
+        )
+
+
+def test_privileged_state_touches_nothing_but_the_decoder(make_lab):
+    lab = make_lab("gaussian")
+    timestep = replace(lab.chunk.timestep, privileged=lab.chunk.timestep.privileged + 1.0)
+    moved = replace(lab.chunk, timestep=timestep)
+    jax.tree.map(np.testing.assert_array_equal, lab.observe(), lab.observe(moved))
+    loss, other = lab.study().metrics, lab.study(chunk=moved).metrics
+    assert [name for name in loss if loss[name] != other[name]] == ["loss/decoder"]
