@@ -12,8 +12,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, PercentFor
 from s5wm.plots.records import RunRecords, Series
 from s5wm.plots.style import CYCLE, MUTED, heading, new_figure
 
-SMOOTHING = 0.9
-"""Weight of the past in the bold line of a loss."""
+WINDOW = 0.08
+"""Share of a curve that one point of its bold line is the mean of."""
 
 COLUMNS = 4
 _NOT_A_SIGNAL = ("eval/", "time/", "train/", "episode/")
@@ -110,14 +110,13 @@ def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
     return figure
 
 
-def running_mean(values: Float[np.ndarray, " K"], weight: float = SMOOTHING) -> Float[np.ndarray, " K"]:
-    """Exponential mean, free of the pull of its beginning."""
-    total = np.zeros_like(values)
-    mass, mean = 0.0, 0.0
-    for index, value in enumerate(values):
-        mean, mass = weight * mean + (1 - weight) * value, weight * mass + (1 - weight)
-        total[index] = mean / mass
-    return total
+def running_mean(values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """Mean over a window centred on each point, which does not lag; the window shrinks at both ends."""
+    half = max(1, round(WINDOW * len(values) / 2))
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(index, len(values) - 1 - index))
+    return (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
 
 
 def _draw_quantity(axes: Axes, runs: Sequence[RunRecords], quantity: Quantity, x: str) -> None:
@@ -130,7 +129,7 @@ def _draw_quantity(axes: Axes, runs: Sequence[RunRecords], quantity: Quantity, x
         if len(dots[0]):
             axes.plot(*dots, color=colour, linewidth=1.8, marker="o", markersize=3.6, markeredgecolor="white")
             _label_last(axes, dots, quantity, colour, is_alone=len(runs) == 1)
-    _format_abscissa(axes, x)
+    _format_abscissa(axes, runs, x)
     if quantity.is_share:
         axes.set_ylim(-0.04, 1.06)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -165,14 +164,15 @@ def _draw_signal(axes: Axes, runs: Sequence[RunRecords], name: str) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.set_title(name.removeprefix("loss/").replace("_", " "), fontsize=8.5)
     axes.tick_params(labelsize=7.5)
-    _format_abscissa(axes, "env_steps")
+    _format_abscissa(axes, runs, "env_steps")
 
 
-def _format_abscissa(axes: Axes, x: str) -> None:
+def _format_abscissa(axes: Axes, runs: Sequence[RunRecords], x: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     if x == "env_steps":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlim(left=0)
+    furthest = max((row[x] for run in runs for row in run.rows if x in row), default=1.0)
+    axes.set_xlim(0, 1.03 * max(furthest, 1e-6))
 
 
 def _draw_bound(axes: Axes, bound: float) -> None:

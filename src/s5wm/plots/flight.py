@@ -13,14 +13,13 @@ from s5wm.flights import Course, Flight
 from s5wm.plots.camera import Camera, clearest_azimuth, from_above, from_the_side, in_perspective
 from s5wm.plots.drone import Pose, draw_drone, drone_scale
 from s5wm.plots.motion import Motion, best_lap, motion_at, smooth
-from s5wm.plots.scene import Extent, Scene, draw_gates, draw_ground, draw_start, extent_of
+from s5wm.plots.scene import Extent, Scene, draw_gates, draw_ground, draw_start, extent_of, fit_limits
 from s5wm.plots.style import (
     MISSED,
     MUTED,
     PASSED,
     SPEED,
     UNREACHED,
-    bare,
     heading,
     new_figure,
     speed_scale,
@@ -117,7 +116,7 @@ def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -
         _draw_ghosts(scene, picture.flight, picture.extent)
     _draw_marks(scene, picture.flight, 20.0 if ghosts else 11.0)
     scene.finish()
-    _frame(scene, picture)
+    fit_limits(scene, picture.extent, picture.course, [m.pos_w for m in (motion, *picture.others)])
 
 
 def _draw_marks(scene: Scene, flight: Flight, size: float) -> None:
@@ -134,20 +133,6 @@ def _draw_ghosts(scene: Scene, flight: Flight, extent: Extent) -> None:
     motion = motion_at(flight, np.arange(begin, end, GHOST_INTERVAL))
     for pos_w, quat in zip(motion.pos_w, motion.quat, strict=True):
         draw_drone(scene.axes, scene.camera, Pose(pos_w=pos_w, quat=quat), drone_scale(extent))
-
-
-def _frame(scene: Scene, picture: _Picture) -> None:
-    """Limits around ground and flight, as the camera sees them."""
-    lo, hi = picture.extent.lo, picture.extent.hi
-    corners = np.array([[x, y, lo[2]] for x in (lo[0], hi[0]) for y in (lo[1], hi[1])])
-    points = [corners, picture.motion.pos_w, *(other.pos_w for other in picture.others)]
-    if picture.course is not None:
-        points.append(picture.course.gate_pos + [0.0, 0.0, 1.6])
-    flat, _ = scene.camera.project(np.concatenate(points))
-    pad = 0.15
-    bare(scene.axes)
-    scene.axes.set_xlim(flat[:, 0].min() - pad, flat[:, 0].max() + pad)
-    scene.axes.set_ylim(flat[:, 1].min() - pad, flat[:, 1].max() + pad)
 
 
 def _draw_colour_bar(figure: Figure, scale: Normalize) -> None:

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from s5wm.flights import Course
 from s5wm.plots.camera import Camera
-from s5wm.plots.style import FAINT, GROUND, INK, MUTED, SPEED, UNREACHED, coloured_line
+from s5wm.plots.style import FAINT, GROUND, INK, MUTED, SPEED, UNREACHED, bare, coloured_line
 
 MARGIN = 1.2
 """m of ground around everything that is drawn."""
@@ -38,6 +38,7 @@ class Scene:
     axes: Axes
     camera: Camera
     bars: list[Float[np.ndarray, "4 3"]] = field(default_factory=list)
+    bar_gates: list[int] = field(default_factory=list)  # the gate it belongs to
     bar_colours: list[str] = field(default_factory=list)
 
     def line(self, points: Float[np.ndarray, "T 3"], colour: str, width: float, zorder: float = 2.0) -> None:
@@ -131,11 +132,27 @@ def draw_gates(scene: Scene, course: Course, colours: Sequence[str]) -> None:
             outer[gate], np.roll(outer[gate], -1, 0), inner[gate], np.roll(inner[gate], -1, 0), strict=True
         )
         scene.bars.extend(np.stack([a, b, d, c]) for a, b, c, d in corners)
+        scene.bar_gates.extend([gate] * 4)
         scene.bar_colours.extend([colours[gate]] * 4)
         for foot in outer[gate][2:]:  # its lower corners
             scene.line(np.stack([foot, foot * [1.0, 1.0, 0.0]]), FAINT, 1.0, zorder=3.0)
     _draw_directions(scene, course, colours)
     _draw_numbers(scene, course, colours)
+
+
+def fit_limits(
+    scene: Scene, extent: Extent, course: Course | None, paths: Sequence[Float[np.ndarray, "_ 3"]]
+) -> None:
+    """Limits of the picture around ground, gates and paths."""
+    (x0, y0, z), (x1, y1, _) = extent.lo, extent.hi
+    points = [np.array([[x, y, z] for x in (x0, x1) for y in (y0, y1)]), *paths]
+    if course is not None:
+        points.append(course.gate_pos + [0.0, 0.0, 1.6])  # their numbers
+    flat, _ = scene.camera.project(np.concatenate(points))
+    (left, bottom), (right, top) = flat.min(axis=0) - 0.15, flat.max(axis=0) + 0.15
+    bare(scene.axes)
+    scene.axes.set_xlim(left, right)
+    scene.axes.set_ylim(bottom, top)
 
 
 def draw_start(scene: Scene, course: Course) -> None:

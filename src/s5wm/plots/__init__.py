@@ -1,0 +1,5 @@
+"""Pictures of runs.  Needs matplotlib and pillow; an MP4 of the lap also needs imageio-ffmpeg."""
+
+from s5wm.plots.run import plot_flight as plot_flight
+from s5wm.plots.run import plot_run as plot_run
+from s5wm.plots.run import plot_runs as plot_runs

@@ -1,0 +1,112 @@
+"""All pictures of a run directory, from whatever it holds by now."""
+
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from s5wm.fans import load_fans
+from s5wm.flights import Course, load_course, load_flights
+from s5wm.plots.animation import animate_lap
+from s5wm.plots.curves import draw_curves, draw_signals
+from s5wm.plots.flight import Caption, draw_flight
+from s5wm.plots.imagination import draw_imagination
+from s5wm.plots.records import facts_of, read_json, read_records, title_of
+from s5wm.plots.style import house_style, save_figure
+
+FLIGHTS = Path("plots/flights.npz")
+"""Where an evaluation leaves the flights to be drawn (``s5wm.flights``), inside a run directory."""
+
+FANS = Path("plots/imagination.npz")
+"""Where ``s5wm imagine`` leaves its futures (``s5wm.fans``)."""
+
+Report = Callable[[str], None]
+
+
+def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
+    """Draws what a run directory has into its ``plots/``: flight and animation, curves, imagination.
+
+    What is missing is skipped with one line through ``report`` (standard error by default).  Returns the
+    files written.
+    """
+    say = report or _to_stderr
+    written: list[Path] = []
+    with house_style():
+        for draw in (_flight, _animation, _curves, _imagination):
+            try:
+                written += draw(run_dir)
+            except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError) as error:
+                say(f"skipped the {draw.__name__.removeprefix('_')}: {error}")
+    return written
+
+
+def plot_runs(run_dirs: Sequence[Path], out: Path, *, report: Report | None = None) -> list[Path]:
+    """Learning curves and signals of several runs in the same axes, as ``out/curves`` and ``out/signals``."""
+    say = report or _to_stderr
+    found = [(run_dir, read_records(run_dir)) for run_dir in run_dirs]
+    for run_dir, records in found:
+        if records is None:
+            say(f"skipped {run_dir}: no readable line in {run_dir / 'metrics.jsonl'} (yet)")
+    runs = [records for _, records in found if records is not None]
+    if not runs:
+        return []
+    bounds = {_bound(run_dir) for run_dir in run_dirs} - {None}
+    with house_style():
+        curves = draw_curves(runs, bound=bounds.pop() if len(bounds) == 1 else None)
+        written = save_figure(curves, out / "curves")
+        signals = draw_signals(runs)
+        return written + (save_figure(signals, out / "signals") if signals else [])
+
+
+def plot_flight(run_dir: Path) -> list[Path]:
+    """The flight picture alone, ``plots/flight.png`` and ``.svg``: fast enough after every evaluation."""
+    with house_style():
+        return _flight(run_dir)
+
+
+def _flight(run_dir: Path) -> list[Path]:
+    file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
+    caption = Caption(title=title_of(run_dir), facts=facts_of(run_dir))
+    figure = draw_flight(load_flights(file), load_course(file), caption)
+    return save_figure(figure, run_dir / "plots" / "flight")
+
+
+def _animation(run_dir: Path) -> list[Path]:
+    file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
+    flight = load_flights(file)[0]
+    return animate_lap(flight, load_course(file), title_of(run_dir), run_dir / "plots" / "lap")
+
+
+def _curves(run_dir: Path) -> list[Path]:
+    _needed(run_dir / "metrics.jsonl", "metrics, which s5wm train logs")
+    lines: list[str] = []
+    written = plot_runs([run_dir], run_dir / "plots", report=lines.append)
+    if lines:
+        raise ValueError(lines[0])
+    return written
+
+
+def _imagination(run_dir: Path) -> list[Path]:
+    file = _needed(run_dir / FANS, "imagined futures, which s5wm imagine records")
+    figure = draw_imagination(load_fans(file), _course_of(run_dir), f"Imagination · {title_of(run_dir)}")
+    return save_figure(figure, run_dir / "plots" / "imagination")
+
+
+def _course_of(run_dir: Path) -> Course | None:
+    file = run_dir / FLIGHTS
+    return load_course(file) if file.is_file() else None
+
+
+def _needed(file: Path, what: str) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(f"no {file} with {what}")
+    return file
+
+
+def _bound(run_dir: Path) -> float | None:
+    bound = read_json(run_dir / "eval.json").get("bound_s")
+    return float(bound) if isinstance(bound, int | float) else None
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
