@@ -1,0 +1,27 @@
+"""World models on S5 state-space layers that learn to race quadrotors.
+
+``train`` makes a run, ``load`` an agent from one, ``make`` an environment in pure JAX; ``nn.S5`` is usable on its own.
+"""
+
+import importlib
+from importlib.util import find_spec
+from typing import Any
+
+import s5wm.train as _subpackage  # first, so that importing one of its modules later does not rebind the name below
+from s5wm.api import Run, load, make, train
+
+__all__ = ["Run", "load", "make", "nn", "train"]
+
+del _subpackage
+
+if find_spec("gymnasium"):
+    from s5wm.envs.gymnasium import register
+
+    register()
+    del register
+
+
+def __getattr__(name: str) -> Any:
+    if name == "nn":
+        return importlib.import_module("s5wm.nn")
+    raise AttributeError(f"module 's5wm' has no attribute {name!r}")

@@ -47,8 +47,9 @@ class PPOConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"ppo.{name} is {getattr(self, name)}; it must lie in [0, 1]")
 
-    def build(self, spec: EnvSpec) -> "PPO":
-        """The agent for an environment of this spec."""
+    def build(self, spec: EnvSpec, *, num_envs: int = 1) -> "PPO":
+        """The agent for environments of this spec; it keeps nothing per environment, so any number will do."""
+        del num_envs
         if len(spec.obs_shape) != 1:
             raise ValueError(f"ppo needs a vector observation; this task shows {spec.obs_shape}")
         return PPO(self, spec)

@@ -1,0 +1,142 @@
+"""A trained policy outside of training: found by name, loaded without running anything, driven with NumPy."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from numpy.typing import NDArray
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.codec import Warn, suggest
+from s5wm.errors import CorruptError, RunDirectoryError
+from s5wm.experiment import Experiment, load_experiment
+from s5wm.train.checkpoint import Checkpoints
+from s5wm.train.directory import CONFIG, RunDirectory
+from s5wm.train.files import MANIFEST, read_json, verify_manifest
+from s5wm.train.policyfile import load_policy
+
+PREFIX = "pretrained/"
+
+Which = Literal["best", "latest"]
+
+
+class ActingState(eqx.Module):
+    """What an agent remembers between two observations."""
+
+    carry: Any
+    is_new: Bool[Array, ""]  # no observation yet
+
+
+@jax.jit
+def _act(
+    policy: AbstractPolicy[Any, Any], state: ActingState, obs: Array, first: Bool[Array, ""]
+) -> tuple[Float[Array, " A"], ActingState]:
+    carry, action, _ = policy(state.carry, obs, state.is_new | first, key=None)
+    return jnp.clip(action, -1.0, 1.0), ActingState(carry, jnp.zeros((), bool))
+
+
+@dataclass(frozen=True)
+class TrainedAgent:
+    """Acts with the mode of a policy; observations are those of the task it was trained on."""
+
+    experiment: Experiment
+    policy: AbstractPolicy[Any, Any]
+    source: Path
+
+    @cached_property
+    def obs_shape(self) -> tuple[int, ...]:
+        """Of one observation."""
+        return self.experiment.build_env().spec.obs_shape
+
+    def init(self) -> ActingState:
+        """Before the first observation."""
+        return ActingState(self.policy.initial(), jnp.ones((), bool))
+
+    def act(
+        self, obs: NDArray[Any], state: ActingState, *, first: bool = False
+    ) -> tuple[NDArray[np.float32], ActingState]:
+        """Action in ``[-1, 1]`` for one observation; ``first=True`` says that a new episode begins with it."""
+        given = np.asarray(obs)
+        if given.shape != self.obs_shape:
+            raise ValueError(
+                f"an observation of shape {given.shape} was given, {self.obs_shape} is expected: pass one at a time"
+            )
+        action, state = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first))
+        return np.asarray(action), state
+
+
+def pretrained_folder() -> Path:
+    """Where shipped policies are installed."""
+    return Path(str(files("s5wm"))) / "pretrained"
+
+
+def pretrained_names() -> list[str]:
+    """Names of shipped policies."""
+    return sorted(PREFIX + p.parent.name for p in pretrained_folder().glob("*/policy.npz"))
+
+
+def find(run: str | Path) -> Path:
+    """Folder of a run or of a shipped policy (``pretrained/NAME``)."""
+    path = Path(run)
+    if (path / CONFIG).is_file():
+        return path
+    text = str(run)
+    if text.startswith(PREFIX):
+        shipped = pretrained_folder() / text.removeprefix(PREFIX)
+        if (shipped / CONFIG).is_file():
+            return shipped
+        raise RunDirectoryError(
+            f"no shipped policy {text!r}" + suggest(text, pretrained_names() or ["none yet"])
+        )
+    known = sorted(str(p.parent) for p in Path("runs").glob(f"*/{CONFIG}")) + pretrained_names()
+    raise RunDirectoryError(f"{text} is not a run (no {CONFIG})" + suggest(text, known or ["none yet"]))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory rather than a single policy."""
+    return not (folder / "policy.npz").is_file()
+
+
+def load_agent(run: str | Path, *, which: Which, say: Warn) -> TrainedAgent:
+    """The policy of a run (the best evaluated or the latest saved) or a shipped one."""
+    folder = find(run)
+    experiment = load_experiment(folder / CONFIG, warn=say)
+    source = _policy_folder(folder, which, say)
+    env = experiment.build_env()
+    agent = experiment.build_agent(env)
+    template = jax.eval_shape(lambda: agent.policy(agent.init(jr.key(0))))
+    return TrainedAgent(experiment, load_policy(source / "policy.npz", template), source)
+
+
+def _policy_folder(folder: Path, which: Which, say: Warn) -> Path:
+    if not is_run(folder):
+        verify_manifest(folder)
+        return folder
+    directory = RunDirectory(folder)
+    if which == "best" and (directory.best / MANIFEST).is_file():
+        try:
+            verify_manifest(directory.best)
+        except CorruptError as error:
+            say(f"the best policy is damaged ({error}); taking the latest")
+        else:
+            return directory.best
+    newest = Checkpoints(directory.checkpoints, keep=1).newest(say)
+    if newest is None:
+        raise RunDirectoryError(f"{folder} has no policy yet: train until the first evaluation or checkpoint")
+    return newest
+
+
+def trained_steps(source: Path) -> int | None:
+    """Environment steps that a policy was trained for, where its folder tells."""
+    for name in ("host.json", "eval.json"):
+        if (source / name).is_file():
+            return read_json(source / name).get("env_steps")
+    return None

@@ -1,0 +1,102 @@
+"""What ``import s5wm`` offers: train, load, make."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from s5wm.acting import TrainedAgent
+    from s5wm.envs.base import AbstractEnv
+    from s5wm.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of ``metrics.jsonl``."""
+        from s5wm.train.directory import RunDirectory
+        from s5wm.train.log import read_rows
+
+        return read_rows(RunDirectory(self.path).metrics)
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """``eval.json``, once there is one."""
+        from s5wm.train.files import read_json
+
+        path = self.path / "eval.json"
+        return read_json(path) if path.is_file() else None
+
+
+def configure(
+    task: str,
+    agent: str,
+    size: str,
+    *,
+    seed: int,
+    budget: tuple[int | None, float | None],
+    overrides: Sequence[str],
+) -> Experiment:
+    """The experiment of these names with budget (env steps, minutes) and ``path=value`` overrides applied."""
+    from s5wm.codec import override
+    from s5wm.presets import preset, with_budget
+
+    env_steps, minutes = budget
+    return override(
+        with_budget(preset(task, agent, size, seed=seed), env_steps=env_steps, minutes=minutes), overrides
+    )
+
+
+def fresh_path(task: str, agent: str, size: str, seed: int) -> Path:
+    """A directory for a run that names none."""
+    now = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{task.replace('/', '-')}_{agent}_{size}_s{seed}_{now}"
+
+
+def train(  # noqa: PLR0913 - keywords, the same as those of the command line
+    task: str,
+    *,
+    agent: str = "s5wm",
+    size: str = "cpu",
+    seed: int = 0,
+    run: str | Path | None = None,
+    env_steps: int | None = None,
+    minutes: float | None = None,
+    overrides: Sequence[str] = (),
+) -> Run:
+    """Train an agent, evaluate it, and give the run; on an existing ``run`` it goes on where that stopped.
+
+    ``overrides`` are ``"path.to.field=value"`` strings on ``s5wm.experiment.Experiment``.
+    """
+    from s5wm.running import evaluate_run, run_experiment
+
+    experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
+    path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
+    if run_experiment(experiment, path):
+        evaluate_run(path)
+    return Run(path)
+
+
+def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") -> TrainedAgent:
+    """A trained agent: of a run, its directory, or a shipped policy such as ``"pretrained/split-s"``."""
+    from s5wm.acting import load_agent
+    from s5wm.running import to_stderr
+
+    return load_agent(run.path if isinstance(run, Run) else run, which=which, say=to_stderr)
+
+
+def make(task: str) -> AbstractEnv[Any]:
+    """A task as a stream of episodes in pure JAX: ``reset(key)`` and ``step(state, action, key)`` of one copy."""
+    from s5wm.envs.wrappers import AutoReset
+    from s5wm.presets import task_config
+
+    return AutoReset(task_config(task).build())

@@ -1,0 +1,64 @@
+"""Verbs that look at runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from s5wm.cli.common import DONE, Verb, print_json, say, table
+from s5wm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Plot(Verb):
+    """Draw learning curves and flights of runs into their plots/ folders.
+
+    Example: s5wm plot runs/first
+    """
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run directories.")]
+
+    def run(self) -> int:
+        """Draw."""
+        from s5wm.acting import find
+
+        for folder in [find(path) for path in self.runs]:
+            draw(folder)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Imagine(Verb):
+    """Open-loop prediction error against horizon, on flights of the run's own policy.
+
+    Example: s5wm imagine runs/first --horizon 50 --json
+    """
+
+    run_dir: Annotated[Positional[Path], arg(metavar="RUN", help="A run directory.")]
+    horizon: Annotated[int, arg(help="Steps to imagine.")] = 50
+    episodes: Annotated[int, arg(help="Flights to compare with.")] = 32
+    json_: Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")] = False
+
+    def run(self) -> int:
+        """Imagine and compare."""
+        for name, value in (("horizon", self.horizon), ("episodes", self.episodes)):
+            if value < 1:
+                raise ConfigError(f"--{name} is {value}; it must be at least 1")
+        from s5wm.acting import find
+        from s5wm.diagnose import imagine_run
+
+        result = imagine_run(find(self.run_dir), self.horizon, self.episodes)
+        if self.json_:
+            print_json(result)
+        else:
+            table([(name, str(value)) for name, value in result.items()])
+        return DONE
+
+
+def draw(folder: Path) -> None:
+    """Pictures of a run, and where they are."""
+    from s5wm.plots import plot_run
+
+    for picture in plot_run(folder):
+        say(f"drawn: {picture}")

@@ -1,0 +1,189 @@
+"""Verbs that make and judge policies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from s5wm.api import configure, fresh_path
+from s5wm.cli.common import DONE, STOPPED, Verb, print_json, say, table
+from s5wm.cli.pictures import draw
+
+Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
+RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
+Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated best, or the latest one saved.")]
+
+
+@dataclass(frozen=True)
+class Train(Verb):
+    """Train an agent; on an existing --run, go on where it stopped.
+
+    Example: s5wm train race/split-s --agent s5wm --size cpu --run runs/first
+    """
+
+    task: Annotated[Positional[str], arg(metavar="TASK", help="See s5wm list.")]
+    agent: Annotated[str, arg(help="See s5wm list.")] = "s5wm"
+    size: Annotated[str, arg(help="See s5wm list.")] = "cpu"
+    run_dir: Annotated[Path | None, arg(name="run", help="Run directory; default: a new one in runs/.")] = (
+        None
+    )
+    seed: Annotated[int, arg(help="Of everything random.")] = 0
+    env_steps: Annotated[int | None, arg(help="Budget in environment steps; default: the preset's.")] = None
+    minutes: Annotated[
+        float | None, arg(help="Budget in minutes of training; alone, it replaces the steps.")
+    ] = None
+    override: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="PATH=VALUE", help="Change any field, e.g. agent.world_model.units=64; may be repeated."),
+    ] = ()
+    json_: Json = False
+
+    def run(self) -> int:
+        """Train and evaluate."""
+        budget = (self.env_steps, self.minutes)
+        experiment = configure(
+            self.task, self.agent, self.size, seed=self.seed, budget=budget, overrides=self.override
+        )
+        path = self.run_dir or fresh_path(self.task, self.agent, self.size, self.seed)
+        from s5wm.running import run_experiment
+
+        return _finish(path, run_experiment(experiment, path), self.json_)
+
+
+@dataclass(frozen=True)
+class Resume(Verb):
+    """Go on with a run exactly where it stopped.
+
+    Example: s5wm resume runs/first
+    """
+
+    run_dir: Annotated[Positional[Path], arg(metavar="RUN", help="A run directory.")]
+    json_: Json = False
+
+    def run(self) -> int:
+        """Train and evaluate."""
+        return _finish(self.run_dir, _resume(self.run_dir), self.json_)
+
+
+@dataclass(frozen=True)
+class Evaluate(Verb):
+    """Fly the evaluation protocol: start pose, mean action, success is three laps in a row.
+
+    Example: s5wm eval pretrained/split-s --episodes 100 --json
+    """
+
+    policy_run: RunName
+    episodes: Annotated[int, arg(help="Flights.")] = 100
+    seed: Annotated[int, arg(help="Of the start poses.")] = 12345
+    policy: Policy = "best"
+    json_: Json = False
+
+    def run(self) -> int:
+        """Evaluate."""
+        from s5wm.running import evaluate_run
+
+        figures = evaluate_run(self.policy_run, episodes=self.episodes, seed=self.seed, which=self.policy)
+        report(figures, self.json_)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Race(Verb):
+    """Train S5WM on the Split-S, evaluate it and draw its flight: what `make race` does.
+
+    Interrupted, the same command goes on where it stopped.
+    Example: s5wm race --run runs/race
+    """
+
+    run_dir: Annotated[Path, arg(name="run", help="Run directory.")] = Path("runs/race")
+    minutes: Annotated[float | None, arg(help="Budget in minutes of training; default: the preset's.")] = None
+    json_: Json = False
+
+    def run(self) -> int:
+        """Train or go on, evaluate, draw."""
+        from s5wm.running import evaluate_run, run_experiment
+        from s5wm.train.directory import RunDirectory
+
+        if RunDirectory(self.run_dir).exists():
+            finished = _resume(self.run_dir, on_evaluation=draw)
+        else:
+            experiment = configure(
+                "race/split-s", "s5wm", "cpu", seed=0, budget=(None, self.minutes), overrides=()
+            )
+            finished = run_experiment(experiment, self.run_dir, on_evaluation=draw)
+        if not finished:
+            say(f"stopped; the same command goes on ({self.run_dir})")
+            return STOPPED
+        figures = evaluate_run(self.run_dir)
+        draw(self.run_dir)
+        report(figures, self.json_)
+        _what_next(self.run_dir)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Ship(Verb):
+    """Evaluate a run's policy and write it as a small artefact of arrays and JSON.
+
+    Without --to it goes into the installed package, where `pretrained/NAME` finds it.
+    Example: s5wm ship runs/race split-s
+    """
+
+    policy_run: RunName
+    name: Annotated[Positional[str], arg(metavar="NAME", help="Name of the shipped policy.")]
+    to: Annotated[Path | None, arg(help="Write to this folder instead, as TO/NAME.")] = None
+    policy: Policy = "best"
+    json_: Json = False
+
+    def run(self) -> int:
+        """Write it."""
+        from s5wm.acting import pretrained_folder
+        from s5wm.running import ship
+
+        folder = (self.to or pretrained_folder()) / self.name
+        report(ship(self.policy_run, folder, which=self.policy), self.json_)
+        size = sum(p.stat().st_size for p in folder.iterdir())
+        say(f"written to {folder} ({size / 1e6:.2f} MB)")
+        return DONE
+
+
+def report(figures: dict[str, Any], as_json: bool) -> None:
+    """Figures of an evaluation."""
+    if as_json:
+        print_json(figures)
+        return
+    from s5wm.evaluation import headline
+
+    print(headline(figures))
+    hidden = ("config", "versions")
+    shown = {k: v for k, v in figures.items() if v is not None and k not in hidden}
+    table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])
+
+
+def _resume(path: Path, **hooks: Any) -> bool:
+    from s5wm.acting import find
+    from s5wm.experiment import load_experiment
+    from s5wm.running import run_experiment
+    from s5wm.train.directory import CONFIG
+
+    folder = find(path)
+    return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, **hooks)
+
+
+def _finish(path: Path, finished: bool, as_json: bool) -> int:
+    if not finished:
+        say(f"stopped; go on with: s5wm resume {path}")
+        return STOPPED
+    from s5wm.running import evaluate_run
+
+    report(evaluate_run(path) | {"run": str(path)}, as_json)
+    return DONE
+
+
+def _what_next(path: Path) -> None:
+    say(f"\nPictures: {path / 'plots'}\nWhat next:")
+    say(f"  s5wm eval {path} --episodes 100 --json      the figures again, for machines")
+    say(f"  s5wm imagine {path}                         how well the model foresees its flights")
+    say("  s5wm train race/figure-8-state               another track")
+    say("  s5wm train race/split-s --agent ppo          the model-free baseline")

@@ -1,0 +1,40 @@
+"""What can go wrong on the way from a user's wish to a trained policy, with the exit code of the command line.
+
+Every message names the value, the rule it breaks and the usual fix.
+"""
+
+
+class S5wmError(Exception):
+    """An error that a user can act on: shown without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(S5wmError, ValueError):
+    """A name, field or value that no training can start from; found before anything compiles."""
+
+    exit_code = 2
+
+
+class DivergedError(S5wmError):
+    """Training produced numbers that are not finite."""
+
+    exit_code = 70
+
+
+class RunDirectoryError(S5wmError):
+    """A run directory that cannot be created or used, or that another process is using."""
+
+    exit_code = 73
+
+
+class WriteError(S5wmError):
+    """A file could not be written in the middle of a run."""
+
+    exit_code = 74
+
+
+class CorruptError(S5wmError):
+    """A stored file is not what was written: its checksum, shape or syntax is wrong."""
+
+    exit_code = 65

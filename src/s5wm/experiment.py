@@ -1,0 +1,120 @@
+"""An experiment: a task, an agent and a budget; what ``config.json`` holds."""
+
+import functools as ft
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s5wm.agents.base import AbstractAgent
+from s5wm.agents.dreamer import DreamerConfig
+from s5wm.agents.ppo import PPOConfig
+from s5wm.codec import Warn, decode, encode
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.wrappers import AutoReset
+from s5wm.errors import ConfigError, CorruptError
+from s5wm.evaluation import TaskConfig, evaluator
+from s5wm.timing import time_pieces
+from s5wm.train.config import TrainConfig
+from s5wm.train.files import read_json, write_json
+from s5wm.train.run import Program
+
+SCHEMA = 1
+
+AgentConfig = DreamerConfig | PPOConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetName:
+    """The names that an experiment began with; overrides may have changed what they stood for."""
+
+    task: str = ""
+    agent: str = ""
+    size: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that decides how a training goes."""
+
+    name: PresetName = PresetName()
+    task: TaskConfig = field(default_factory=RacingConfig)
+    agent: AgentConfig = field(default_factory=DreamerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; it must lie in [0, 2^32)")
+        if isinstance(self.agent, DreamerConfig):
+            self._check_replay(self.agent)
+        else:
+            self._check_samples(self.agent)
+
+    def _check_replay(self, agent: DreamerConfig) -> None:
+        capacity, length = agent.replay.capacity, self.train.rollout_length
+        if capacity % length:
+            raise ValueError(
+                f"train.rollout_length {length} does not divide agent.replay.capacity {capacity}; "
+                f"choose a capacity that is a multiple of it, e.g. {max(capacity // length, 1) * length}"
+            )
+        if agent.replay.prefill > capacity * self.train.num_envs:
+            raise ValueError(
+                f"agent.replay.prefill is {agent.replay.prefill}, more than the {capacity * self.train.num_envs} rows "
+                "that the replay holds (capacity x num_envs); learning would never start"
+            )
+
+    def _check_samples(self, agent: PPOConfig) -> None:
+        samples = self.train.num_envs * (self.train.rollout_length - 1)
+        if samples < agent.minibatches:
+            raise ValueError(
+                f"agent.minibatches is {agent.minibatches}, more than the {samples} samples of a rollout "
+                "(train.num_envs x (train.rollout_length - 1)); use fewer minibatches or longer rollouts"
+            )
+
+    def build_env(self) -> AbstractEnv[Any]:
+        """The environment that is trained in."""
+        return AutoReset(self.task.build())
+
+    def build_agent(self, env: AbstractEnv[Any]) -> AbstractAgent[Any, Any, Any]:
+        """The agent for it."""
+        return self.agent.build(env.spec, num_envs=self.train.num_envs)
+
+    def build(self) -> Program:
+        """The training program."""
+        env = self.build_env()
+        agent = self.build_agent(env)
+        return Program(
+            env=env,
+            agent=agent,
+            updates_per_iteration=self._updates,
+            evaluate=evaluator(self.task, self.train.eval_episodes),
+            time_pieces=ft.partial(time_pieces, env, agent, length=self.train.rollout_length),
+        )
+
+    @property
+    def _updates(self) -> int:
+        agent = self.agent
+        return (
+            agent.updates_per_rollout
+            if isinstance(agent, DreamerConfig)
+            else agent.epochs * agent.minibatches
+        )
+
+
+def save_experiment(path: Path, experiment: Experiment) -> None:
+    """Write ``config.json``."""
+    named = {"task": experiment.name.task, "agent": experiment.name.agent, "size": experiment.name.size}
+    write_json(path, {"schema": SCHEMA, **named, "experiment": encode(experiment)})
+
+
+def load_experiment(path: Path, *, warn: Warn) -> Experiment:
+    """Read ``config.json``; every unknown field and wrong value is named."""
+    stored = read_json(path)
+    if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
+        found = stored.get("schema") if isinstance(stored, dict) else None
+        raise CorruptError(f"{path} has schema {found!r}; this version of s5wm reads schema {SCHEMA}")
+    try:
+        return decode(Experiment, stored.get("experiment"), warn=lambda text: warn(f"{path}: {text}"))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error

@@ -1,0 +1,160 @@
+"""Named experiments: a task, an agent and a size by name, each a plain value."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from s5wm.agents.dreamer import DreamerConfig, ReplayConfig
+from s5wm.agents.heads import ActorConfig, CriticConfig
+from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.agents.optimiser import OptimiserConfig
+from s5wm.agents.ppo import PPOConfig
+from s5wm.codec import suggest
+from s5wm.envs.hover import HoverConfig
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.track import Figure8Config, SplitSConfig
+from s5wm.envs.toys import DoubleIntegratorConfig, MemoryCueConfig
+from s5wm.errors import ConfigError
+from s5wm.evaluation import TaskConfig
+from s5wm.experiment import AgentConfig, Experiment, PresetName
+from s5wm.nn.s5 import S5Config
+from s5wm.train.config import TrainConfig
+from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig
+from s5wm.worldmodel.model import BinsConfig, LossScales, WorldModelConfig
+
+TASKS: dict[str, Callable[[], TaskConfig]] = {
+    "race/split-s": lambda: RacingConfig(track=SplitSConfig()),
+    "race/figure-8-state": lambda: RacingConfig(track=Figure8Config()),
+    "hover": HoverConfig,
+    "toy/double-integrator": DoubleIntegratorConfig,
+    "toy/memory": MemoryCueConfig,
+}
+
+PLANNED_AGENTS = ("s5wm-p", "dreamerv3", "dreamerv3-p", "ppo-asymmetric")
+
+
+def s5wm_cpu() -> tuple[DreamerConfig, TrainConfig]:
+    """S5WM for two CPU cores: a small core, a continuous latent and gradients through the model."""
+    agent = DreamerConfig(
+        world_model=WorldModelConfig(
+            core=S5Config(width=64, state_size=32, layers=2, dt_min=1e-2, dt_max=1.0),
+            latent=GaussianConfig(width=32),
+            units=128,
+            encoder_layers=2,
+            decoder_layers=2,
+            linear_skips=True,
+            prior_sees_inputs=True,
+            symlog_inputs=False,
+            bins=BinsConfig(count=63, limit=3.0),
+            scales=LossScales(decoder=1000.0, reward=1.0, cont=1.0, free_nats=0.0),
+        ),
+        actor=ActorConfig(units=128, layers=2),
+        critic=CriticConfig(units=128, layers=2, bins=63, limit=5.0),
+        actor_critic=ActorCriticConfig(gradient="dynamics", starts=128, replay_critic_weight=1.0),
+        optimiser=OptimiserConfig(learning_rate=1e-3, warmup=100),
+        replay=ReplayConfig(capacity=2048, batch=16, length=32),
+        discount_horizon=100.0,
+        updates_per_rollout=16,
+        replay_gradient=False,
+    )
+    train = TrainConfig(
+        num_envs=64,
+        rollout_length=16,
+        iterations_per_chunk=8,
+        env_steps=1_000_000,
+        eval_every=50_000,
+        checkpoint_every=100_000,
+    )
+    return agent, train
+
+
+def s5wm_1m() -> tuple[DreamerConfig, TrainConfig]:
+    """S5WM of about a million parameters; losses, heads and optimiser are DreamerV3's."""
+    core = S5Config(width=256, state_size=128, layers=2)
+    return _faithful(core, CategoricalConfig(groups=32, classes=4), units=64)
+
+
+def s5wm_12m() -> tuple[DreamerConfig, TrainConfig]:
+    """S5WM of about twelve million parameters."""
+    core = S5Config(width=768, state_size=512, layers=3)
+    return _faithful(core, CategoricalConfig(groups=32, classes=16), units=256)
+
+
+def _faithful(core: S5Config, latent: CategoricalConfig, *, units: int) -> tuple[DreamerConfig, TrainConfig]:
+    agent = DreamerConfig(
+        world_model=WorldModelConfig(core=core, latent=latent, units=units),
+        actor=ActorConfig(units=units),
+        critic=CriticConfig(units=units),
+        replay=ReplayConfig(capacity=65536, batch=16, length=64),
+        updates_per_rollout=128,
+    )
+    train = TrainConfig(num_envs=16, rollout_length=16, iterations_per_chunk=8, eval_every=50_000)
+    return agent, train
+
+
+def ppo_cpu() -> tuple[PPOConfig, TrainConfig]:
+    """Proximal policy optimisation."""
+    train = TrainConfig(
+        num_envs=256,
+        rollout_length=64,
+        iterations_per_chunk=10,
+        env_steps=13_000_000,
+        eval_every=1_000_000,
+        checkpoint_every=2_000_000,
+    )
+    return PPOConfig(), train
+
+
+AGENTS: dict[str, dict[str, Callable[[], tuple[AgentConfig, TrainConfig]]]] = {
+    "s5wm": {"cpu": s5wm_cpu, "1m": s5wm_1m, "12m": s5wm_12m},
+    "ppo": {"cpu": ppo_cpu},
+}
+
+
+def task_config(name: str) -> TaskConfig:
+    """A task by name."""
+    if name == "race/figure-8":
+        raise ConfigError(
+            "task 'race/figure-8' (64x64 images) comes in a later version; use 'race/figure-8-state'"
+        )
+    if name not in TASKS:
+        raise ConfigError(f"unknown task {name!r}" + suggest(name, list(TASKS)))
+    return TASKS[name]()
+
+
+def agent_configs(agent: str, size: str) -> tuple[AgentConfig, TrainConfig]:
+    """An agent and how it is trained, by name and size."""
+    if agent in PLANNED_AGENTS:
+        raise ConfigError(f"agent {agent!r} comes in a later version; this one has {', '.join(AGENTS)}")
+    if agent not in AGENTS:
+        raise ConfigError(f"unknown agent {agent!r}" + suggest(agent, list(AGENTS)))
+    if size not in AGENTS[agent]:
+        raise ConfigError(f"unknown size {size!r} of agent {agent!r}" + suggest(size, list(AGENTS[agent])))
+    return AGENTS[agent][size]()
+
+
+def preset(task: str, agent: str = "s5wm", size: str = "cpu", *, seed: int = 0) -> Experiment:
+    """The experiment of these names."""
+    configuration = task_config(task)
+    learner, train = agent_configs(agent, size)
+    name = PresetName(task=task, agent=agent, size=size)
+    return Experiment(name=name, task=configuration, agent=learner, train=train, seed=seed)
+
+
+def with_budget(experiment: Experiment, *, env_steps: int | None, minutes: float | None) -> Experiment:
+    """The same with another budget; minutes alone lift the limit on steps."""
+    train = experiment.train
+    if env_steps is None and minutes is not None:
+        env_steps = 10**12
+    values = {
+        "env_steps": env_steps or train.env_steps,
+        "minutes": minutes if minutes is not None else train.minutes,
+    }
+    for name, value in (("env-steps", env_steps), ("minutes", minutes)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"--{name} is {value}; it must be positive")
+    return replace(experiment, train=replace(train, **values))
+
+
+def presets() -> Sequence[tuple[str, str, str]]:
+    """Every (task, agent, size)."""
+    return [(task, agent, size) for task in TASKS for agent, sizes in AGENTS.items() for size in sizes]

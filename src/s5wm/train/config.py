@@ -1,0 +1,36 @@
+"""How long and how finely a training runs."""
+
+from dataclasses import dataclass, field, fields
+
+from s5wm.train.curriculum import CurriculumConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Counts of one training; everything that happens on the host happens between two chunks.
+
+    A chunk is ``iterations_per_chunk`` times collect-and-learn in one call of the compiled program.  Training
+    ends after the first chunk that reaches ``env_steps`` or, if given, ``minutes``.
+    """
+
+    num_envs: int = 64
+    rollout_length: int = 16  # steps of each environment per iteration
+    iterations_per_chunk: int = 16
+    env_steps: int = 1_000_000  # in total
+    minutes: float | None = None  # of training, over all resumptions
+    eval_every: int = 100_000  # env steps
+    eval_episodes: int = 32
+    checkpoint_every: int = 200_000  # env steps
+    keep: int = 3  # checkpoints, besides the best policy
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, int | float) and not value > 0:
+                raise ValueError(f"train.{f.name} is {value}; it must be positive")
+
+    @property
+    def chunk_steps(self) -> int:
+        """Environment steps per chunk."""
+        return self.num_envs * self.rollout_length * self.iterations_per_chunk

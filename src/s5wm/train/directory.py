@@ -1,0 +1,93 @@
+"""A run directory: one training, one owner at a time."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from s5wm.errors import RunDirectoryError
+
+CONFIG = "config.json"
+
+
+class RunDirectory:
+    """``config.json``, ``metrics.jsonl``, ``eval.json``, ``flights.npz``; ``checkpoints``, ``best``, ``plots``, ...
+
+    A context manager that holds the run's lock.  The lock dies with its process, so that none is ever stale.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    @property
+    def config(self) -> Path:
+        """The resolved experiment."""
+        return self.path / CONFIG
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per log step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of full checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """The policy that was evaluated best: ``policy.npz`` and ``eval.json``."""
+        return self.path / "best"
+
+    @property
+    def flights(self) -> Path:
+        """Recorded episodes of the latest evaluation."""
+        return self.path / "flights.npz"
+
+    def exists(self) -> bool:
+        """Whether a run has begun here."""
+        return self.config.is_file()
+
+    def check(self) -> None:
+        """Raises ``RunDirectoryError`` where no run can begin or go on; creates nothing."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunDirectoryError(f"{self.path} is a file; name a directory for the run")
+        if self.path.is_dir() and not self.exists() and any(p.name != "lock" for p in self.path.iterdir()):
+            raise RunDirectoryError(
+                f"{self.path} is not empty and not a run (it has no {CONFIG}); name another directory"
+            )
+        parent = self.path
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise RunDirectoryError(f"{parent} is not writable; name another directory with --run")
+
+    def __enter__(self) -> "RunDirectory":
+        self.check()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunDirectoryError(
+                f"cannot use {self.path}: {error.strerror}; name another directory"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            lock.close()
+            raise RunDirectoryError(
+                f"{self.path} is in use by process {owner}; wait for it, stop it, or name another directory"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        self._lock = lock
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

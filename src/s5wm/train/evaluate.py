@@ -1,0 +1,138 @@
+"""Whole episodes of a policy in one compiled program."""
+
+import functools as ft
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.envs.base import AbstractEnv
+from s5wm.types import Key, Metrics, TimeStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlightPlan:
+    """What to fly and what to write down; hashable, because it is part of the compiled program."""
+
+    episodes: int
+    max_steps: int  # an episode that lasts longer is cut
+    recorded: int  # the first so many episodes are recorded step by step
+    snapshot: Callable[[Any], Any]  # what to record of a state of the environment
+
+
+class Recording(eqx.Module):
+    """``R`` episodes step by step; row ``t`` holds the state at ``t`` and the action chosen there.
+
+    Rows beyond ``steps`` of an episode mean nothing.
+    """
+
+    snapshot: Any  # [R, T+1, ...]
+    action: Float[Array, "R T A"]  # clipped to [-1, 1]
+
+
+class Flights(eqx.Module):
+    """``K`` episodes, each seen at its end."""
+
+    final: Any  # states of the environment [K, ...]
+    return_nominal: Float[Array, " K"]
+    return_smoothing: Float[Array, " K"]
+    steps: Int[Array, " K"]
+    is_terminal: Bool[Array, " K"]
+    metrics: Metrics  # the environment's description of each episode, [K]
+    recording: Recording
+
+
+class _Progress(eqx.Module):
+    t: Int[Array, ""]
+    env_state: Any
+    timestep: TimeStep
+    carry: Any
+    flights: tuple[Float[Array, " K"], Float[Array, " K"], Int[Array, " K"]]
+    recording: Recording
+
+
+@ft.partial(jax.jit, static_argnames=("plan",))
+def fly(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPlan, key: Key) -> Flights:
+    """Fly ``plan.episodes`` episodes with the policy's mode, each from a reset of its own.
+
+    The environment is a plain one, without ``AutoReset``.  Stops as soon as every episode has ended.
+    """
+    k_reset, k_step = jr.split(key)
+    env_state, timestep = jax.vmap(env.reset)(jr.split(k_reset, plan.episodes))
+    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (plan.episodes, *x.shape)), policy.initial())
+    zeros = jnp.zeros(plan.episodes)
+    begin = _Progress(
+        jnp.zeros((), jnp.int32),
+        env_state,
+        timestep,
+        carry,
+        (zeros, zeros, jnp.zeros(plan.episodes, jnp.int32)),
+        _blank(plan, env_state, env.spec.action_size),
+    )
+
+    def is_flying(now: _Progress) -> Bool[Array, ""]:
+        return (now.t < plan.max_steps) & ~jnp.all(now.timestep.is_last)
+
+    end = jax.lax.while_loop(is_flying, ft.partial(_advance, env, policy, plan, k_step), begin)
+    nominal, smoothing, steps = end.flights
+    last_row = _record(end.recording.snapshot, jax.vmap(plan.snapshot)(_head(plan, end.env_state)), end.t)
+    return Flights(
+        final=end.env_state,
+        return_nominal=nominal,
+        return_smoothing=smoothing,
+        steps=steps,
+        is_terminal=end.timestep.is_terminal,
+        metrics=jax.vmap(env.episode_metrics)(end.env_state),
+        recording=Recording(last_row, end.recording.action),
+    )
+
+
+def _advance(
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPlan, key: Key, now: _Progress
+) -> _Progress:
+    carry, action, _ = jax.vmap(lambda c, o, f: policy(c, o, f, key=None))(
+        now.carry, now.timestep.obs, now.timestep.is_first
+    )
+    keys = jr.split(jr.fold_in(key, now.t), plan.episodes)
+    stepped, timestep = jax.vmap(env.step)(now.env_state, action, keys)
+    flying = ~now.timestep.is_last
+    # A finished episode stays as it ended.
+    env_state, timestep = _select(flying, (stepped, timestep), (now.env_state, now.timestep))
+    nominal, smoothing, steps = now.flights
+    recording = Recording(
+        _record(now.recording.snapshot, jax.vmap(plan.snapshot)(_head(plan, now.env_state)), now.t),
+        _record(now.recording.action, jnp.clip(_head(plan, action), -1.0, 1.0), now.t),
+    )
+    flights = (
+        nominal + jnp.where(flying, timestep.reward.nominal, 0.0),
+        smoothing + jnp.where(flying, timestep.reward.smoothing, 0.0),
+        steps + flying,
+    )
+    return _Progress(now.t + 1, env_state, timestep, carry, flights, recording)
+
+
+def _blank(plan: FlightPlan, env_state: Any, action_size: int) -> Recording:
+    shapes = jax.eval_shape(jax.vmap(plan.snapshot), _head(plan, env_state))
+    rows = jax.tree.map(lambda x: jnp.zeros((x.shape[0], plan.max_steps + 1, *x.shape[1:]), x.dtype), shapes)
+    return Recording(rows, jnp.zeros((plan.recorded, plan.max_steps, action_size)))
+
+
+def _head(plan: FlightPlan, tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[: plan.recorded], tree)
+
+
+def _record(rows: Any, row: Any, t: Int[Array, ""]) -> Any:
+    return jax.tree.map(lambda ring, new: ring.at[:, t].set(new), rows, row)
+
+
+def _select(condition: Bool[Array, " K"], on_true: Any, on_false: Any) -> Any:
+    def select(new: Array, old: Array) -> Array:
+        return jnp.where(condition.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(select, on_true, on_false)

@@ -1,0 +1,83 @@
+"""Files that are either whole or not there, JSON for figures, and checksums."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s5wm.errors import CorruptError, WriteError
+
+MANIFEST = "manifest.json"
+
+
+def plain(value: Any) -> Any:
+    """JSON values: numbers that are not finite become null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replace ``path`` at once by ``data``."""
+    write_bytes(path, (json.dumps(plain(data), indent=2) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` at once by ``content``."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a JSON file of ours."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CorruptError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CorruptError(f"{path} is not valid JSON: {error}") from error
+
+
+def write_manifest(folder: Path) -> None:
+    """Record size and SHA-256 of every file below ``folder``."""
+    files = {_name(folder, path): _digest(path) for path in _files(folder)}
+    write_json(folder / MANIFEST, {"sha256": files})
+
+
+def verify_manifest(folder: Path) -> None:
+    """Raises ``CorruptError`` unless ``folder`` holds exactly the files it was written with, bit for bit."""
+    stored = read_json(folder / MANIFEST)
+    expected = stored.get("sha256") if isinstance(stored, dict) else None
+    if not isinstance(expected, dict):
+        raise CorruptError(f"{folder / MANIFEST} holds no checksums")
+    present = {_name(folder, path): path for path in _files(folder)}
+    if odd := sorted(expected.keys() ^ present.keys()):
+        raise CorruptError(f"{folder}: file {odd[0]} is {'missing' if odd[0] in expected else 'not its own'}")
+    for name, path in present.items():
+        if _digest(path) != expected[name]:
+            raise CorruptError(f"{path} has changed since it was written (SHA-256)")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+
+
+def _name(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

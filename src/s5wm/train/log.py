@@ -1,0 +1,139 @@
+"""Where the numbers of a training go: JSON lines, TensorBoard, and lines of text or a live panel."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from s5wm.errors import WriteError
+from s5wm.train.files import plain, write_bytes
+
+Row = dict[str, float]
+
+
+class Sink(Protocol):
+    """Something that takes rows of metrics and lines of text."""
+
+    def row(self, row: Row) -> None:
+        """One log step; keys are ``group/name``."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line for a person."""
+        ...
+
+    def close(self) -> None:
+        """Write everything out."""
+        ...
+
+
+class JsonLines:
+    """``metrics.jsonl``; what was written beyond ``env_steps`` by an interrupted run is removed first."""
+
+    def __init__(self, path: Path, *, env_steps: int) -> None:
+        self.path = path
+        kept = [row for row in read_rows(path) if row["env_steps"] <= env_steps]
+        write_bytes(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def row(self, row: Row) -> None:
+        """Append."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(plain(row)) + "\n")
+        except OSError as error:
+            raise WriteError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def say(self, text: str) -> None:
+        """Text is not a metric."""
+
+    def close(self) -> None:
+        """Nothing is open between rows."""
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a ``metrics.jsonl``; a line torn by a crash is left out."""
+    if not path.is_file():
+        return []
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("env_steps"), int):
+            rows.append(row)
+    return rows
+
+
+class TensorBoard:
+    """TensorBoard events, where tensorboardX is installed."""
+
+    def __init__(self, folder: Path, *, env_steps: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1 if env_steps else None)
+
+    def row(self, row: Row) -> None:
+        """One point per number."""
+        for name, value in row.items():
+            if value == value:  # TensorBoard draws no NaN
+                self._writer.add_scalar(name, value, int(row["env_steps"]))
+
+    def say(self, text: str) -> None:
+        """Text is not a metric."""
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._writer.close()
+
+
+COLUMNS: Sequence[tuple[str, str, str]] = (
+    ("env_steps", "steps", "{:,.0f}"),
+    ("episode/return_nominal", "return", "{:.2f}"),
+    ("episode/gates", "gates", "{:.2f}"),
+    ("episode/laps", "laps", "{:.2f}"),
+    ("episode/crash", "crash", "{:.0%}"),
+    ("eval/success", "success", "{:.0%}"),
+    ("eval/lap_time", "lap", "{:.2f} s"),
+    ("env_steps_per_s", "steps/s", "{:,.0f}"),
+    ("updates_per_s", "updates/s", "{:,.1f}"),
+)
+
+
+class Lines:
+    """Plain lines on stderr, at most one every ``every`` seconds besides evaluations."""
+
+    def __init__(self, *, every: float = 10.0) -> None:
+        self._every = every
+        self._last = -float("inf")
+
+    def row(self, row: Row) -> None:
+        """A short line."""
+        now = time.monotonic()
+        if now - self._last < self._every and "eval/success" not in row:
+            return
+        self._last = now
+        parts = [f"{title} {form.format(row[key])}" for key, title, form in shown(row)]
+        self.say("  ".join([f"{row.get('minutes', 0.0):6.1f} min", *parts, f"ETA {eta_text(row)}"]))
+
+    def say(self, text: str) -> None:
+        """The line."""
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+def shown(row: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """The columns that this row has numbers for."""
+    return [c for c in COLUMNS if c[0] in row and row[c[0]] == row[c[0]]]
+
+
+def eta_text(row: Mapping[str, float]) -> str:
+    """Time to the end of the budget, at the mean speed so far."""
+    minutes = row.get("eta_minutes", float("nan"))
+    if not minutes >= 0:
+        return "?"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

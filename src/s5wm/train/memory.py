@@ -1,0 +1,62 @@
+"""Whether a training fits into memory, told before anything is allocated."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from s5wm.errors import ConfigError
+
+HEADROOM = 0.9
+"""Share of the free memory that the training state may take; the rest is for the compiled program."""
+
+
+def tree_bytes(tree: Any) -> int:
+    """Size of the arrays (or of their shapes) in a tree."""
+    return sum(_leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def check_memory(state: Any) -> None:
+    """Raises ``ConfigError`` with both figures if a state of these shapes does not fit."""
+    needed, free = tree_bytes(state), free_bytes()
+    if free is not None and needed > HEADROOM * free:
+        largest = max(jax.tree_util.tree_leaves_with_path(state), key=lambda item: _leaf_bytes(item[1]))
+        name = jax.tree_util.keystr(largest[0], simple=True, separator=".")
+        raise ConfigError(
+            f"the training state takes {needed / 1e9:.1f} GB (largest: {name}, {_leaf_bytes(largest[1]) / 1e9:.1f} GB) "
+            f"and {free / 1e9:.1f} GB are free; lower agent.replay.capacity or train.num_envs"
+        )
+
+
+def free_bytes() -> int | None:
+    """Free memory of the device that computes; None where it does not tell."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        stats = device.memory_stats() or {}
+        limit = stats.get("bytes_limit")
+        return None if limit is None else limit - stats.get("bytes_in_use", 0)
+    figures = [f for f in (_system_free(), _group_free()) if f is not None]
+    return min(figures, default=None)
+
+
+def _system_free() -> int | None:
+    info = Path("/proc/meminfo")
+    lines = info.read_text(encoding="ascii").splitlines() if info.is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _group_free() -> int | None:
+    """What the control group of a container leaves."""
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    try:
+        return int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no such group, or its limit is "max"
+        return None
+
+
+def _leaf_bytes(leaf: Any) -> int:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jr.key_data, leaf)
+    return leaf.size * leaf.dtype.itemsize

@@ -1,0 +1,221 @@
+"""The host loop of a training: chunks of the compiled program, and between them everything else."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.envs.base import AbstractEnv
+from s5wm.errors import CorruptError, DivergedError
+from s5wm.train.best import Judgement, keep_best
+from s5wm.train.checkpoint import Checkpoints, restore
+from s5wm.train.config import TrainConfig
+from s5wm.train.curriculum import CurriculumState, after_chunk, after_evaluation, smoothing_weight
+from s5wm.train.directory import RunDirectory
+from s5wm.train.log import Row, Sink
+from s5wm.train.loop import train
+from s5wm.train.state import EpisodeSums, TrainState, init_train
+from s5wm.train.stop import StopRequest
+from s5wm.types import Key, Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What is trained, how it is judged, and how its time is divided.
+
+    ``evaluate`` flies a policy.  ``time_pieces`` gives the seconds per iteration of ``collect`` and ``world_model``
+    when they run alone.
+    """
+
+    env: AbstractEnv[Any]  # with AutoReset
+    agent: AbstractAgent[Any, Any, Any]
+    updates_per_iteration: int
+    evaluate: Callable[[AbstractPolicy[Any, Any], Key], Judgement]
+    time_pieces: Callable[[TrainState[Any]], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostState:
+    """What the host remembers between chunks; saved as JSON with each checkpoint."""
+
+    env_steps: int = 0
+    minutes: float = 0.0
+    best: tuple[float, ...] | None = None  # score of the best evaluation
+    curriculum: CurriculumState = CurriculumState()
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "HostState":
+        """The inverse of ``dataclasses.asdict`` through JSON."""
+        best = data["best"]
+        return cls(
+            env_steps=data["env_steps"],
+            minutes=data["minutes"],
+            best=None if best is None else tuple(best),
+            curriculum=CurriculumState(**data["curriculum"]),
+        )
+
+
+def abstract_state(program: Program, config: TrainConfig, seed: int) -> TrainState[Any]:
+    """Shapes of the whole training state; nothing is allocated."""
+    return jax.eval_shape(lambda: init_train(program.env, program.agent, config.num_envs, seed))
+
+
+class Trainer:
+    """One process's share of a training; ``fit`` runs it to the end of its budget or to a request to stop."""
+
+    def __init__(self, program: Program, config: TrainConfig, directory: RunDirectory, seed: int) -> None:
+        self.program = program
+        self.config = config
+        self.directory = directory
+        self.seed = seed
+        self.checkpoints = Checkpoints(directory.checkpoints, keep=config.keep)
+        self.host = HostState()
+        self.state: TrainState[Any] | None = None
+
+    def load(self, say: Callable[[str], None]) -> None:
+        """Begin, or go on from the newest valid checkpoint."""
+        newest = self.checkpoints.newest(say)
+        if newest is None:
+            if self.checkpoints.steps():
+                raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
+            self.state = init_train(self.program.env, self.program.agent, self.config.num_envs, self.seed)
+            return
+        template = abstract_state(self.program, self.config, self.seed)
+        self.state, host = restore(newest, template)
+        self.host = HostState.from_json(host)
+        say(f"going on at {self.host.env_steps:,} environment steps, from {newest}")
+
+    @property
+    def share(self) -> float:
+        """Of the budget that is used, in [0, 1]."""
+        used = self.host.env_steps / self.config.env_steps
+        if self.config.minutes is not None:
+            used = max(used, self.host.minutes / self.config.minutes)
+        return min(used, 1.0)
+
+    def fit(self, sink: Sink, on_evaluation: Callable[[], None]) -> bool:
+        """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint."""
+        if self.share >= 1.0:
+            return True
+        chunk = self._compile(sink)
+        begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
+        with StopRequest(sink.say) as stop:
+            while self.share < 1.0 and not stop.requested:
+                before = self.host.env_steps
+                row = self._chunk(chunk)
+                if not pieces:
+                    pieces = self.program.time_pieces(self._state)
+                row |= self._shares(pieces, row)
+                row["eta_minutes"] = _eta(time.monotonic() - begun, share_then, self.share)
+                row |= self._evaluate(before, sink, on_evaluation)
+                sink.row(row)
+                if self._is_due(before, self.config.checkpoint_every) or self.share >= 1.0 or stop.requested:
+                    self._save()
+        return self.share >= 1.0
+
+    @property
+    def _state(self) -> TrainState[Any]:
+        assert self.state is not None, "load() comes first"
+        return self.state
+
+    def _compile(self, sink: Sink) -> Callable[..., tuple[TrainState[Any], Metrics, EpisodeSums]]:
+        sink.say("compiling the training program ...")
+        begun = time.monotonic()
+        shape = {"length": self.config.rollout_length, "iterations": self.config.iterations_per_chunk}
+        compiled = train.lower(self.program.env, self.program.agent, self._state, **shape).compile()
+        sink.say(f"compiled in {time.monotonic() - begun:.0f} s")
+        return compiled
+
+    def _chunk(self, chunk: Callable[..., tuple[TrainState[Any], Metrics, EpisodeSums]]) -> Row:
+        weight = smoothing_weight(self.config.curriculum, self.host.curriculum, share=self.share)
+        state = eqx.tree_at(lambda s: s.smoothing_weight, self._state, jnp.asarray(weight, jnp.float32))
+        begun = time.monotonic()
+        self.state, metrics, sums = jax.block_until_ready(chunk(self.program.env, self.program.agent, state))
+        seconds = time.monotonic() - begun
+        steps = self.config.chunk_steps
+        self.host = replace(
+            self.host, env_steps=self.host.env_steps + steps, minutes=self.host.minutes + seconds / 60
+        )
+        learned = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        self._check_finite(learned)
+        episodes = _episode_means(sums)
+        laps = episodes.get("episode/laps")
+        curriculum = after_chunk(self.config.curriculum, self.host.curriculum, laps=laps, share=self.share)
+        self.host = replace(self.host, curriculum=curriculum)
+        updates = self.program.updates_per_iteration
+        return {
+            "env_steps": self.host.env_steps,
+            "updates": self.host.env_steps // steps * self.config.iterations_per_chunk * updates,
+            "minutes": self.host.minutes,
+            "env_steps_per_s": steps / seconds,
+            "updates_per_s": self.config.iterations_per_chunk * updates / seconds,
+            "smoothing_weight": weight,
+            **episodes,
+            **learned,
+        }
+
+    def _check_finite(self, metrics: Row) -> None:
+        if bad := [name for name, value in metrics.items() if not math.isfinite(value)]:
+            kept = self.checkpoints.steps()
+            raise DivergedError(
+                f"training diverged at {self.host.env_steps:,} environment steps: {', '.join(bad)} not finite. "
+                + (
+                    f"The last good checkpoint, {kept[-1]:,}, is kept. "
+                    if kept
+                    else "No checkpoint existed yet. "
+                )
+                + "Lower the learning rate in a new run."
+            )
+
+    def _shares(self, pieces: dict[str, float], row: Row) -> Row:
+        """Shares of the wall time: pieces as measured alone, and what they leave is the actor-critic's."""
+        iteration = self.config.num_envs * self.config.rollout_length / row["env_steps_per_s"]
+        shares = {f"time/{name}": min(seconds / iteration, 1.0) for name, seconds in pieces.items()}
+        return shares | {"time/actor_critic": max(0.0, 1.0 - sum(shares.values()))}
+
+    def _evaluate(self, before: int, sink: Sink, on_evaluation: Callable[[], None]) -> Row:
+        if not (self._is_due(before, self.config.eval_every) or self.share >= 1.0):
+            return {}
+        policy = self.program.agent.policy(self._state.learner)
+        key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
+        judged = self.program.evaluate(policy, key)
+        curriculum = after_evaluation(
+            self.config.curriculum, self.host.curriculum, success=judged.success, share=self.share
+        )
+        if self.host.best is None or judged.score > self.host.best:
+            keep_best(self.directory.best, policy, judged, self.host.env_steps)
+            self.host = replace(self.host, best=judged.score)
+        self.host = replace(self.host, curriculum=curriculum)
+        judged.save_flights(self.directory.flights)
+        sink.say(f"evaluated at {self.host.env_steps:,} environment steps: {judged.headline}")
+        on_evaluation()
+        return judged.row
+
+    def _save(self) -> None:
+        policy = self.program.agent.policy(self._state.learner)
+        self.checkpoints.save(self.host.env_steps, self._state, asdict(self.host), policy)
+
+    def _is_due(self, before: int, every: int) -> bool:
+        return self.host.env_steps // every > before // every
+
+
+def _episode_means(sums: EpisodeSums) -> Row:
+    """Means over the episodes that ended; what no episode had (a lap time) is left out."""
+    count = float(sums.count)
+    if count == 0:
+        return {"episode/count": 0.0}
+    means = {f"episode/{name}": float(np.asarray(total)) / count for name, total in sums.metrics.items()}
+    return {"episode/count": count} | {k: v for k, v in means.items() if math.isfinite(v)}
+
+
+def _eta(seconds: float, share_then: float, share_now: float) -> float:
+    done = share_now - share_then
+    return (1.0 - share_now) / done * seconds / 60 if done > 0 else math.nan
