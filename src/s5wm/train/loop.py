@@ -76,9 +76,7 @@ def train(
         state: TrainState[Learner], _: None
     ) -> tuple[TrainState[Learner], tuple[Metrics, EpisodeSums]]:
         k_act, k_learn, key = jr.split(state.key, 3)
-        actor, rollout, sums = unroll(
-            env, agent.policy(state.learner), state.actor, length=length, key=k_act
-        )
+        actor, rollout, sums = unroll(env, agent.policy(state.learner), state.actor, length=length, key=k_act)
         learner, metrics = agent.update(
             state.learner, rollout, smoothing_weight=state.smoothing_weight, key=k_learn
         )
