@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Normalize, to_rgba
@@ -32,7 +32,7 @@ TRAIL = 1.4
 """s of flight that fade behind the drone."""
 
 _WIDTH, _HEIGHT, _DPI = 600, 400, 100  # pixels, even as video wants
-_PALETTE = 80  # colours of the GIF
+_PALETTE = 192  # colours of the GIF
 
 Frame = UInt8[np.ndarray, "R C 3"]
 
@@ -63,7 +63,7 @@ class _View:
         self._place_gates(moment)
         flat, _ = camera.project(moment.tail.pos_w)
         self.trail.set_segments(list(np.stack([flat[:-1], flat[1:]], axis=1)))
-        self.trail.set_colors(_glow(moment.tail, speeds))
+        self.trail.set_color(_glow(moment.tail, speeds))
         place_drone(self.drone, camera, moment.pose, self.scale)
         for artist in (self.behind, self.trail, *self.drone, self.front, *axes.texts):
             axes.draw_artist(artist)
@@ -81,7 +81,7 @@ class _View:
         colours = np.where((owners == moment.target)[:, None], to_rgba(PASSED), to_rgba(UNREACHED))
         for artist, chosen in ((self.behind, order[~is_front]), (self.front, order[is_front])):
             artist.set_verts(list(flat[chosen]))
-            artist.set_color(colours[chosen])
+            artist.set_color(colours[chosen].tolist())
 
 
 def animate_lap(flight: Flight, course: Course | None, title: str, stem: Path) -> list[Path]:
@@ -139,7 +139,7 @@ def _moving_parts(scene: Scene, scale: float, size: float) -> _View:
     """Artists that no ordinary drawing shows, since they are animated."""
     for words in scene.axes.texts:
         words.set_animated(True)
-        words.set_fontsize(words.get_fontsize() * (0.85 if size == 1.0 else 0.6))
+        words.set_fontsize(8.0 if size == 1.0 else 5.5)
     view = _View(
         scene=scene,
         behind=PolyCollection([], linewidths=1.2 * size),
@@ -162,12 +162,12 @@ def _moment_at(flight: Flight, time: float) -> _Moment:
     return _Moment(pose=pose, target=int(flight.target[max(row, 0)]), tail=tail)
 
 
-def _glow(tail: Motion, speeds: Normalize) -> Float[np.ndarray, "K 4"]:
+def _glow(tail: Motion, speeds: Normalize) -> Any:
     """Colours by speed that mix with the paper as they age, and so need no transparency."""
     colours = np.asarray(SPEED(speeds(tail.speed[1:])))
     age = np.linspace(1.0, 0.0, len(colours))[:, None] ** 1.5
     colours[:, :3] += (0.85 - colours[:, :3]) * age
-    return colours
+    return colours.tolist()
 
 
 def _draw_clock(figure: Figure, clock: Text, words: str) -> None:

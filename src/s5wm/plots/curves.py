@@ -17,7 +17,16 @@ WINDOW = 0.08
 
 COLUMNS = 4
 _NOT_A_SIGNAL = ("eval/", "time/", "train/", "episode/")
-_COUNTERS = ("env_steps", "updates", "minutes", "iteration", "env_steps_per_s", "updates_per_s", "seconds")
+_COUNTERS = (
+    "env_steps",
+    "updates",
+    "minutes",
+    "eta_minutes",
+    "iteration",
+    "env_steps_per_s",
+    "updates_per_s",
+    "seconds",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +43,11 @@ QUANTITIES = (
     Quantity(
         title="return (nominal)",
         evaluated=("eval/return_nominal",),
-        trained=("train/return_nominal", "episode/return_nominal", "return_nominal"),
+        trained=("episode/return_nominal", "train/return_nominal"),
     ),
-    Quantity(title="success", evaluated=("eval/success",), trained=("train/success",), is_share=True),
-    Quantity(
-        title="lap time, s", evaluated=("eval/lap_time",), trained=("train/lap_time", "train/lap_time_last")
-    ),
-    Quantity(title="gates per episode", evaluated=("eval/gates",), trained=("train/gates", "episode/gates")),
+    Quantity(title="success", evaluated=("eval/success",), trained=(), is_share=True),
+    Quantity(title="lap time, s", evaluated=("eval/lap_time",), trained=("train/lap_time",)),
+    Quantity(title="gates per episode", evaluated=("eval/gates",), trained=("episode/gates", "train/gates")),
 )
 
 

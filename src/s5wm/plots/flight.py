@@ -73,7 +73,11 @@ def draw_flight(flights: Sequence[Flight], course: Course | None, caption: Capti
     side.set_title("from the side (x, height)", fontsize=9, color=MUTED, fontweight="normal", pad=2)
     _draw_colour_bar(figure, picture.scale)
     _draw_legend(figure, picture)
-    heading(figure, caption.title, describe(flights[0], len(flights), caption.facts))
+    heading(
+        figure,
+        caption.title,
+        describe(flights[0], caption.facts, count=len(flights), has_gates=course is not None),
+    )
     return figure
 
 
@@ -88,11 +92,13 @@ def gate_colours(flight: Flight, count: int) -> list[str]:
     return colours
 
 
-def describe(flight: Flight, count: int, facts: str) -> str:
+def describe(flight: Flight, facts: str = "", *, count: int = 1, has_gates: bool = True) -> str:
     """One line: laps, gates, top speed, ending, and what is known of the whole evaluation."""
     laps = [f"{t:.2f}" for t in flight.lap_times if np.isfinite(t)]
-    parts = [f"laps {', '.join(laps)} s" if laps else "no complete lap"]
-    parts += [f"{flight.gates} gates passed", f"top speed {flight.speed.max():.1f} m/s"]
+    parts: list[str] = []
+    if has_gates:
+        parts = [f"laps {', '.join(laps)} s" if laps else "no complete lap", f"{flight.gates} gates passed"]
+    parts.append(f"top speed {flight.speed.max():.1f} m/s")
     ending = flight.ending.lower().replace("_", " ")
     parts.append(f"crash: {ending}" if flight.crashed else f"{flight.time[-1]:.1f} s flown without a crash")
     if count > 1:
@@ -138,7 +144,7 @@ def _draw_ghosts(scene: Scene, flight: Flight, extent: Extent) -> None:
 def _draw_colour_bar(figure: Figure, scale: Normalize) -> None:
     axes = figure.add_axes((0.03, 0.055, 0.20, 0.016))
     bar = figure.colorbar(ScalarMappable(scale, SPEED), cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue] -- typed as Spine or Axes
+    bar.outline.set_visible(False)
     bar.set_label("speed, m/s", labelpad=1)
 
 

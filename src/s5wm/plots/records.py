@@ -57,7 +57,7 @@ def title_of(run_dir: Path) -> str:
     """Task and agent of a run where its configuration names them, else the name of its directory."""
     config = read_json(run_dir / "config.json")
     words = [config.get(name) for name in ("task", "agent", "size")]
-    known = [word for word in words if isinstance(word, str)]
+    known = [word for word in words if isinstance(word, str) and word]
     return " · ".join(known) if known else run_dir.resolve().name
 
 

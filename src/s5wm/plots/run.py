@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from s5wm.fans import load_fans
-from s5wm.flights import Course, load_course, load_flights
+from s5wm.flights import Course, Flight, load_course, load_flights
 from s5wm.plots.animation import animate_lap
 from s5wm.plots.curves import draw_curves, draw_signals
 from s5wm.plots.flight import Caption, draw_flight
@@ -14,7 +14,7 @@ from s5wm.plots.imagination import draw_imagination
 from s5wm.plots.records import facts_of, read_json, read_records, title_of
 from s5wm.plots.style import house_style, save_figure
 
-FLIGHTS = Path("plots/flights.npz")
+FLIGHTS = Path("flights.npz")
 """Where an evaluation leaves the flights to be drawn (``s5wm.flights``), inside a run directory."""
 
 FANS = Path("plots/imagination.npz")
@@ -67,14 +67,13 @@ def plot_flight(run_dir: Path) -> list[Path]:
 def _flight(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
     caption = Caption(title=title_of(run_dir), facts=facts_of(run_dir))
-    figure = draw_flight(load_flights(file), load_course(file), caption)
+    figure = draw_flight(_flown(file), load_course(file), caption)
     return save_figure(figure, run_dir / "plots" / "flight")
 
 
 def _animation(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
-    flight = load_flights(file)[0]
-    return animate_lap(flight, load_course(file), title_of(run_dir), run_dir / "plots" / "lap")
+    return animate_lap(_flown(file)[0], load_course(file), title_of(run_dir), run_dir / "plots" / "lap")
 
 
 def _curves(run_dir: Path) -> list[Path]:
@@ -90,6 +89,13 @@ def _imagination(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FANS, "imagined futures, which s5wm imagine records")
     figure = draw_imagination(load_fans(file), _course_of(run_dir), f"Imagination · {title_of(run_dir)}")
     return save_figure(figure, run_dir / "plots" / "imagination")
+
+
+def _flown(file: Path) -> list[Flight]:
+    flights = load_flights(file)
+    if not flights:
+        raise ValueError(f"{file} holds no flight: the task has no drone")
+    return flights
 
 
 def _course_of(run_dir: Path) -> Course | None:

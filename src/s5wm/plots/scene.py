@@ -79,7 +79,7 @@ class Scene:
         """Words at a place, readable over everything."""
         flat, _ = self.camera.project(point)
         self.axes.text(
-            *flat, words, color=colour, fontsize=size, fontweight="bold", ha="center", va="center",
+            flat[0], flat[1], words, color=colour, fontsize=size, fontweight="bold", ha="center", va="center",
             zorder=_LABEL, path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )  # fmt: skip
 
@@ -188,7 +188,7 @@ def _draw_directions(scene: Scene, course: Course, colours: Sequence[str]) -> No
 
 def _draw_numbers(scene: Scene, course: Course, colours: Sequence[str]) -> None:
     """Numbers above the frames (beside them in the plan); frames that cover each other share one label."""
-    normal, left = _axes_of(course)
+    _, left = _axes_of(course)
     reach = course.half_opening + course.rim + 0.45
     is_plan = abs(scene.camera.forward[2]) > 0.99
     beside = course.gate_pos + reach * (left if is_plan else np.array([0.0, 0.0, 1.0]))

@@ -1,6 +1,6 @@
 """One look for every picture: colours, type, figures that belong to no window, and how they are saved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ SPEED: Colormap = LinearSegmentedColormap.from_list(
     ["#2c2a8c", "#5b2fb0", "#9433b5", "#c73d9a", "#e8566f", "#f57f45", "#f7ab2f"],
 )
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib
     "font.size": 9.0,
     "text.color": INK,
@@ -55,7 +55,7 @@ _RC: dict[str, Any] = {
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
+def house_style() -> Generator[None]:
     """The look, inside a ``with`` only: importing this package changes nobody else's figures."""
     with mpl.rc_context(_RC):
         yield
