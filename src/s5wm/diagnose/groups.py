@@ -65,7 +65,7 @@ def flight_groups(position: float, velocity: float, rate: float) -> Groups:
         Group(name="position", start=0, stop=3, scale=position, unit="m"),
         Group(name="velocity", start=3, stop=6, scale=velocity, unit="m/s"),
         Group(name="attitude", start=6, stop=12, unit="deg", kind="rotation"),
-        Group(name="rates", start=12, stop=15, scale=rate, unit="rad/s"),
+        Group(name="body_rates", start=12, stop=15, scale=rate, unit="rad/s"),
     )
 
 

@@ -43,7 +43,9 @@ def test_an_oracle_foresees_the_end(flights: Flights) -> None:
     assert np.all(events.crashes.count[:3] > 5)
     assert np.all(events.terminal_auc[:3] > 0.999)
     assert np.all(events.crashes.terminal_predicted[:3] > events.others.terminal_predicted[:3] + 0.1)
-    assert events.crashes.reward_predicted[:3] == pytest.approx(np.asarray(events.crashes.reward_real[:3]), abs=1e-3)
+    assert events.crashes.reward_predicted[:3] == pytest.approx(
+        np.asarray(events.crashes.reward_real[:3]), abs=1e-3
+    )
     assert np.all(events.passes.count == 0)
     assert np.isnan(events.passes.reward_real).all()
 
@@ -52,11 +54,7 @@ def test_no_prediction_crosses_the_start_of_an_episode(flights: Flights) -> None
     found = measure(flights)
     is_first = np.asarray(flights[2].timestep.is_first)[:, 1:]
     expected = [
-        sum(
-            not is_first[b, t + 1 : t + k + 1].any()
-            for b in range(ENVS)
-            for t in range(LENGTH - k)
-        )
+        sum(not is_first[b, t + 1 : t + k + 1].any() for b in range(ENVS) for t in range(LENGTH - k))
         for k in range(1, HORIZON + 1)
     ]
     assert found.reward.step.count.tolist() == expected
@@ -75,9 +73,7 @@ def shift_rewards(rows: Transition) -> Transition:
 
 
 def shift_ends(rows: Transition) -> Transition:
-    return eqx.tree_at(
-        lambda r: r.timestep.is_terminal, rows, jnp.roll(rows.timestep.is_terminal, 1, axis=1)
-    )
+    return eqx.tree_at(lambda r: r.timestep.is_terminal, rows, jnp.roll(rows.timestep.is_terminal, 1, axis=1))
 
 
 def test_rows_out_of_step_show(flights: Flights) -> None:
@@ -94,6 +90,12 @@ def test_rows_out_of_step_show(flights: Flights) -> None:
 def test_the_log_is_flat_and_complete(flights: Flights) -> None:
     metrics = measure(flights).metrics()
     assert all(value.shape == () for value in metrics.values())
-    assert {"crash/terminal_1", "error/state_0", "error/state_10", "reward/r2_1", "value/all_r2"} <= metrics.keys()
+    assert {
+        "crash/terminal_1",
+        "error/state_0",
+        "error/state_10",
+        "reward/r2_1",
+        "value/all_r2",
+    } <= metrics.keys()
     assert "error/state_20" not in metrics
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(measure(flights)))

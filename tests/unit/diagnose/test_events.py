@@ -1,14 +1,14 @@
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 
 from s5wm.diagnose.events import gate_passes, measure_events
 from s5wm.diagnose.forecast import Forecast, Reach
 from s5wm.diagnose.groups import RACING
-from s5wm.envs.racing.observation import PRIVILEGED_SIZE
-from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing.observation import PRIVILEGED_SIZE, View, privileged
+from s5wm.envs.racing.track import MAX_GATES, SplitSConfig
 from s5wm.types import Reward, TimeStep
 
 # Two flights; the second is a new episode from row 3 on.
@@ -36,10 +36,21 @@ def test_a_pass_is_a_change_of_target_within_an_episode() -> None:
 
 
 def test_the_target_is_where_the_environment_writes_it() -> None:
-    env = RacingConfig(p_start_initial=0.0, p_start_final=0.0).build()
-    state, step = jax.vmap(env.reset)(jr.split(jr.key(0), 16))
-    assert len(set(state.target.tolist())) > 3
-    assert np.array_equal(np.argmax(step.privileged[:, -8:], axis=-1), state.target)
+    quad = QuadState(
+        pos_w=jnp.zeros(3),
+        vel_w=jnp.zeros(3),
+        quat=jnp.asarray([1.0, 0.0, 0.0, 0.0]),
+        omega_b=jnp.zeros(3),
+        rotor_speed=jnp.zeros(4),
+    )
+
+    @jax.jit
+    def show(target: jax.Array) -> jax.Array:
+        view = View(quad=quad, target=target, action=jnp.ones(4))
+        return privileged(SplitSConfig().build(), view, jnp.asarray(1000.0))
+
+    shown = [show(jnp.asarray(target)) for target in range(7)]
+    assert [int(jnp.argmax(vector[-MAX_GATES:])) for vector in shown] == list(range(7))
 
 
 def test_means_at_the_rows_of_a_pass() -> None:

@@ -27,7 +27,7 @@ def test_racing_errors_are_in_physical_units() -> None:
     still = flying([0.0, 0.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.3], [0.0, 0.0, 0.0])
     moved = flying([3.0, 4.0, 2.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.8], [0.0, 0.0, -7.0])
     errors = {group.name: float(group.error(moved, still)) for group in RACING}
-    expected = {"position": 5.0, "velocity": 2.0, "attitude": np.rad2deg(0.5), "rates": 7.0, "gate": 5.0}
+    expected = {"position": 5.0, "velocity": 2.0, "attitude": np.rad2deg(0.5), "body_rates": 7.0, "gate": 5.0}
     assert errors == pytest.approx(expected | {"next_gate": 0.0}, rel=1e-4, abs=1e-5)
 
 

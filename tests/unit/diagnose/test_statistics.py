@@ -34,7 +34,9 @@ def test_agreement_of_valid_samples() -> None:
     rng = np.random.default_rng(1)
     real, valid = rng.normal(size=(60, 1)), rng.random((60, 1)) < 0.7
     predicted = np.where(valid, 2.0 * real + 1.0 + 0.3 * rng.normal(size=(60, 1)), 1e6)
-    found = Agreement.of(jnp.asarray(predicted, jnp.float32), jnp.asarray(real, jnp.float32), jnp.asarray(valid))
+    found = Agreement.of(
+        jnp.asarray(predicted, jnp.float32), jnp.asarray(real, jnp.float32), jnp.asarray(valid)
+    )
     x, y = predicted[valid], real[valid]
     assert found.count[0] == valid.sum()
     assert found.bias[0] == pytest.approx(x.mean() - y.mean(), rel=1e-4)
