@@ -21,7 +21,7 @@ from s5wm.plots.camera import clearest_azimuth, from_above, in_perspective
 from s5wm.plots.drone import Pose, drone_artists, drone_scale, place_drone
 from s5wm.plots.motion import Motion, best_lap, motion_at
 from s5wm.plots.scene import Scene, draw_gates, draw_ground, extent_of, fit_limits, plain_colours
-from s5wm.plots.style import INK, PASSED, SPEED, UNREACHED, coloured_line, speed_scale
+from s5wm.plots.style import GRID, GROUND, INK, PASSED, SPEED, TRACE, UNREACHED, coloured_line, speed_scale
 
 FRAMES_PER_SECOND = 25
 
@@ -32,7 +32,7 @@ TRAIL = 1.4
 """s of flight that fade behind the drone."""
 
 _WIDTH, _HEIGHT, _DPI = 600, 400, 100  # pixels, even as video wants
-_PALETTE = 192  # colours of the GIF
+_PAPER = 0.85  # grey that the trail fades to
 
 Frame = UInt8[np.ndarray, "R C 3"]
 
@@ -129,7 +129,7 @@ def _build_views(figure: Figure, flight: Flight, course: Course | None) -> list[
         draw_ground(scene, extent)
         if course is not None:
             draw_gates(scene, course, plain_colours(course))
-        scene.line(path, "#d3d8de", 0.9)
+        scene.line(path, TRACE, 0.9)
         fit_limits(scene, extent, course, [path])
         views.append(_moving_parts(scene, drone_scale(extent), size))
     return views
@@ -166,7 +166,7 @@ def _glow(tail: Motion, speeds: Normalize) -> Any:
     """Colours by speed that mix with the paper as they age, and so need no transparency."""
     colours = np.asarray(SPEED(speeds(tail.speed[1:])))
     age = np.linspace(1.0, 0.0, len(colours))[:, None] ** 1.5
-    colours[:, :3] += (0.85 - colours[:, :3]) * age
+    colours[:, :3] += (_PAPER - colours[:, :3]) * age
     return colours.tolist()
 
 
@@ -177,8 +177,8 @@ def _draw_clock(figure: Figure, clock: Text, words: str) -> None:
 
 def _write_gif(frames: Sequence[Frame], file: Path) -> Path:
     """One palette for all frames, so that pixels that stand still stay the same and cost nothing."""
-    sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
-    palette = Image.fromarray(sample).quantize(_PALETTE, Image.Quantize.MAXCOVERAGE)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(_palette().tobytes())
     pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     durations = [1000 // FRAMES_PER_SECOND] * len(frames)
     durations[-1] += 400  # a breath before it begins again
@@ -186,6 +186,18 @@ def _write_gif(frames: Sequence[Frame], file: Path) -> Path:
         file, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True
     )
     return file
+
+
+def _palette() -> UInt8[np.ndarray, "K 3"]:
+    """The colours that these pictures are made of, and their mixtures with the paper at edges and in the trail."""
+    glow = np.asarray(SPEED(np.linspace(0.0, 1.0, 28)))[:, None, :3]
+    ages = np.linspace(0.0, 1.0, 7)[:, None]
+    solids = np.array([to_rgba(colour)[:3] for colour in (INK, UNREACHED, PASSED)])[:, None]
+    light = np.linspace(0.0, 1.0, 12)[:, None]
+    ground = [to_rgba(colour)[:3] for colour in ("white", GROUND, GRID, TRACE)]
+    mixed = (glow + ages * (_PAPER - glow), solids + light * (1.0 - solids))
+    colours = np.concatenate([ground, *(colour.reshape(-1, 3) for colour in mixed)])
+    return np.round(255.0 * colours).astype(np.uint8)
 
 
 def _write_mp4(frames: Sequence[Frame], file: Path) -> Path:

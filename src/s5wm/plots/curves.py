@@ -36,7 +36,7 @@ class Quantity:
     title: str
     evaluated: tuple[str, ...]  # names in the log, the first found counts
     trained: tuple[str, ...]  # the same quantity in training episodes, drawn thin
-    is_share: bool = False
+    form: str = "{:.1f}"  # of the last figure
 
 
 QUANTITIES = (
@@ -45,8 +45,8 @@ QUANTITIES = (
         evaluated=("eval/return_nominal",),
         trained=("episode/return_nominal", "train/return_nominal"),
     ),
-    Quantity(title="success", evaluated=("eval/success",), trained=(), is_share=True),
-    Quantity(title="lap time, s", evaluated=("eval/lap_time",), trained=("train/lap_time",)),
+    Quantity(title="success", evaluated=("eval/success",), trained=(), form="{:.0%}"),
+    Quantity(title="lap time, s", evaluated=("eval/lap_time",), trained=("train/lap_time",), form="{:.2f}"),
     Quantity(title="gates per episode", evaluated=("eval/gates",), trained=("episode/gates", "train/gates")),
 )
 
@@ -137,7 +137,7 @@ def _draw_quantity(axes: Axes, runs: Sequence[RunRecords], quantity: Quantity, x
             axes.plot(*dots, color=colour, linewidth=1.8, marker="o", markersize=3.6, markeredgecolor="white")
             _label_last(axes, dots, quantity, colour, is_alone=len(runs) == 1)
     _format_abscissa(axes, runs, x)
-    if quantity.is_share:
+    if quantity.form.endswith("%}"):
         axes.set_ylim(-0.04, 1.06)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
@@ -147,10 +147,9 @@ def _label_last(axes: Axes, dots: Series, quantity: Quantity, colour: str, *, is
     if not is_alone:
         return
     x, y = dots[0][-1], dots[1][-1]
-    words = f"{100 * y:.0f} %" if quantity.is_share else f"{y:.2f}" if abs(y) < 100 else f"{y:.0f}"
     axes.annotate(
-        words, (x, y), xytext=(-4, -11), textcoords="offset points", ha="right", color=colour, fontsize=8.5,
-        fontweight="bold",
+        quantity.form.format(y), (x, y), xytext=(6, 0), textcoords="offset points", ha="left", va="center",
+        color=colour, fontsize=8.5, fontweight="bold",
     )  # fmt: skip
 
 
@@ -179,7 +178,7 @@ def _format_abscissa(axes: Axes, runs: Sequence[RunRecords], x: str) -> None:
     if x == "env_steps":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     furthest = max((row[x] for run in runs for row in run.rows if x in row), default=1.0)
-    axes.set_xlim(0, 1.03 * max(furthest, 1e-6))
+    axes.set_xlim(0, 1.09 * max(furthest, 1e-6))
 
 
 def _draw_bound(axes: Axes, bound: float) -> None:

@@ -19,6 +19,7 @@ from s5wm.plots.style import (
     MUTED,
     PASSED,
     SPEED,
+    TRACE,
     UNREACHED,
     heading,
     new_figure,
@@ -114,7 +115,7 @@ def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -
         draw_gates(scene, picture.course, gate_colours(picture.flight, len(picture.course.gate_pos)))
         draw_start(scene, picture.course)
     if ghosts:
-        scene.line(motion.pos_w * [1.0, 1.0, 0.0] + [0.0, 0.0, picture.extent.lo[2]], "#d9dde2", 1.4)
+        scene.line(motion.pos_w * [1.0, 1.0, 0.0] + [0.0, 0.0, picture.extent.lo[2]], TRACE, 1.4)
     for other in picture.others:
         scene.line(other.pos_w, "#aab4be", 0.8, zorder=4.0)
     scene.path(motion.pos_w, motion.speed, picture.scale, 2.6 if ghosts else 1.8)

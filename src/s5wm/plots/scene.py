@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from s5wm.flights import Course
 from s5wm.plots.camera import Camera
-from s5wm.plots.style import FAINT, GROUND, INK, MUTED, SPEED, UNREACHED, bare, coloured_line
+from s5wm.plots.style import FAINT, GRID, GROUND, INK, MUTED, SPEED, UNREACHED, bare, coloured_line
 
 MARGIN = 1.2
 """m of ground around everything that is drawn."""
@@ -119,7 +119,7 @@ def draw_ground(scene: Scene, extent: Extent) -> None:
     ys = np.arange(np.ceil(y0 / _GRID), np.floor(y1 / _GRID) + 1) * _GRID
     lines = [[[x, y0, z], [x, y1, z]] for x in xs] + [[[x0, y, z], [x1, y, z]] for y in ys]
     flat, _ = scene.camera.project(np.array(lines))
-    scene.axes.add_collection(LineCollection(list(flat), colors="#e2e6ea", linewidths=0.6, zorder=1))
+    scene.axes.add_collection(LineCollection(list(flat), colors=GRID, linewidths=0.6, zorder=1))
 
 
 def draw_gates(scene: Scene, course: Course, colours: Sequence[str]) -> None:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 INK = "#1f2730"  # text, real flight
 MUTED = "#6b7682"  # secondary text
 FAINT = "#c9cfd6"  # other flights, ground lines
-GROUND = "#f3f5f7"
+GROUND, GRID = "#f3f5f7", "#e2e6ea"
+TRACE = "#d3d8de"  # where something flew, shadows
 PASSED, MISSED, UNREACHED = "#2a9d6f", "#d62839", "#9aa5b1"  # gates
 IMAGINED = "#3b76d6"
 CYCLE = ("#3b76d6", "#e07b39", "#2a9d6f", "#8e5bb5", "#c2456b", "#5f7d8c", "#b39323", "#21a0b5")

@@ -1,0 +1,80 @@
+"""Learning curves: what is read from a log, and what is drawn of it."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from s5wm.plots.curves import draw_curves, draw_signals, running_mean
+from s5wm.plots.records import RunRecords, facts_of, read_json, read_records, title_of
+from s5wm.plots.style import CYCLE, house_style
+
+
+def test_torn_last_line_and_nan_are_left_out(run_dir):
+    records = read_records(run_dir)
+    assert len(records.rows) == 10
+    steps, laps = records.series("env_steps", "eval/lap_time")
+    assert steps.tolist() == [10_000] and laps.tolist() == [5.5]
+
+
+def test_other_rubbish_in_a_log(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'\n[1]\n{"a": "text", "b": true, "env_steps": 3}\n\xff\xfe{"x')
+    assert read_records(tmp_path).rows == ({"env_steps": 3.0},)
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert read_records(tmp_path) is None
+    assert read_records(tmp_path / "nowhere") is None
+
+
+def test_first_name_found_counts():
+    run = RunRecords(name="x", rows=({"env_steps": 1.0, "old": 2.0}, {"env_steps": 2.0, "old": 3.0}))
+    assert run.series("env_steps", "new", "old")[1].tolist() == [2.0, 3.0]
+    assert len(run.series("env_steps", "new")[0]) == 0
+
+
+def test_curves_over_steps_and_minutes(run_dir):
+    with house_style():
+        figure = draw_curves([read_records(run_dir)], bound=5.0)
+    left, right = figure.axes[0], figure.axes[1]
+    assert [axes.get_title("left") for axes in figure.axes[::2]] == [
+        "return (nominal)",
+        "success",
+        "lap time, s",
+    ]
+    *_, dots = left.get_lines()
+    assert dots.get_xdata().tolist() == [5000, 10_000] and dots.get_ydata().tolist() == [10, 20]
+    assert right.get_lines()[-1].get_xdata().tolist() == [2.5, 5.0]
+    assert left.get_xlim()[0] == 0 and left.get_xlim()[1] >= 10_000 and right.get_xlim()[1] < 10
+    assert any("5.00" in text.get_text() for text in figure.axes[4].texts)
+
+
+def test_each_run_has_its_colour(run_dir):
+    records = read_records(run_dir)
+    with house_style():
+        figure = draw_curves([records, records])
+    found = [to_hex(line.get_color()) for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert found == list(CYCLE[:2])
+
+
+def test_signals_have_losses_first_and_log_axes_where_they_help(run_dir):
+    with house_style():
+        figure = draw_signals([read_records(run_dir)])
+    assert [axes.get_title("left") for axes in figure.axes] == ["dyn", "flat", "latent/kl"]
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear"]
+    assert draw_signals([RunRecords(name="x", rows=({"env_steps": 1.0},))]) is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_running_mean_does_not_lag(count):
+    line = np.linspace(3.0, 7.0, count)
+    np.testing.assert_allclose(running_mean(line), line)
+    noise = np.random.default_rng(0).normal(size=400)
+    assert running_mean(noise)[50:-50].std() < 0.35 * noise.std()
+
+
+def test_words_about_a_run(tmp_path):
+    assert title_of(tmp_path) == tmp_path.name and facts_of(tmp_path) == ""
+    (tmp_path / "config.json").write_text('{"task": "race/split-s", "agent": "s5wm", "size": ""}')
+    (tmp_path / "eval.json").write_text('{"success_rate": 0.97, "episodes": 100, "lap_time_mean": null}')
+    assert title_of(tmp_path) == "race/split-s · s5wm"
+    assert facts_of(tmp_path) == "success 97 % of 100 episodes"
+    (tmp_path / "eval.json").write_text('{"success_rate": 0.9')
+    assert read_json(tmp_path / "eval.json") == {}

@@ -1,0 +1,113 @@
+"""The flight picture: what is coloured how, which lap is the best, where a point is drawn."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
+
+from s5wm.plots.camera import clearest_azimuth, from_above, from_the_side, in_perspective
+from s5wm.plots.flight import Caption, describe, draw_flight, gate_colours
+from s5wm.plots.motion import best_lap, motion_at, smooth
+from s5wm.plots.style import MISSED, PASSED, SPEED, UNREACHED, house_style, save_figure, speed_scale
+
+
+def test_gates_are_passed_missed_or_not_reached(laps, crash):
+    assert gate_colours(laps, 7) == [PASSED] * 7
+    # it begins just beyond the first gate and hits the fourth
+    assert gate_colours(crash, 7) == [UNREACHED, PASSED, PASSED, MISSED, UNREACHED, UNREACHED, UNREACHED]
+
+
+def test_description(laps, crash):
+    assert "laps 5." in describe(laps) or "laps 4." in describe(laps)
+    assert "without a crash" in describe(laps, "success 98 %") and "success 98 %" in describe(
+        laps, "success 98 %"
+    )
+    assert "crash: rim hit" in describe(crash) and "no complete lap" in describe(crash)
+    assert "lap" not in describe(crash, has_gates=False)
+
+
+def test_picture_shows_gates_and_speeds(laps, crash, course, tmp_path):
+    with house_style():
+        figure = draw_flight([crash, laps], course, Caption(title="race/split-s"))
+        png, svg = save_figure(figure, tmp_path / "deep" / "flight")
+    assert 100_000 < png.stat().st_size < 1_500_000 and 50_000 < svg.stat().st_size < 2_000_000
+    assert {f"{gate}" for gate in (1, 2, 3, 6, 7)} <= {text.get_text() for text in figure.axes[0].texts}
+    drawn = np.concatenate(
+        [c.get_colors() for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    )
+    fast = SPEED(speed_scale(crash.speed)(crash.speed.max() - 0.2))
+    assert np.abs(drawn - np.asarray(fast)).max(axis=1).min() < 0.1
+    faces = np.concatenate([c.get_facecolor() for c in figure.axes[0].collections if len(c.get_facecolor())])
+    assert (faces == to_rgba(MISSED)).all(axis=1).any() and (faces == to_rgba(UNREACHED)).all(axis=1).any()
+    for axes in figure.axes[:3]:  # the flight lies inside the picture
+        assert axes.get_aspect() == 1.0
+
+
+def test_plan_and_elevation_hold_the_flight(laps, course):
+    with house_style():
+        figure = draw_flight([laps], course, Caption(title="x"))
+    plan, side = figure.axes[1], figure.axes[2]
+    for axes, columns in ((plan, (0, 1)), (side, (0, 2))):
+        for (lo, hi), column in zip((axes.get_xlim(), axes.get_ylim()), columns, strict=True):
+            assert lo < laps.pos_w[:, column].min() and laps.pos_w[:, column].max() < hi
+
+
+def test_flight_of_one_row_without_gates(crash):
+    names = ("time", "pos_w", "vel_w", "quat", "action", "target")
+    short = replace(crash, **{name: getattr(crash, name)[:1] for name in names})
+    with house_style():
+        figure = draw_flight([short], None, Caption(title="hover"))
+    assert len(figure.axes) == 4  # three views and the colour bar
+
+
+def test_speed_scale_begins_at_rest_and_holds_the_top_speed(laps):
+    scale = speed_scale(laps.speed)
+    assert scale.vmin == 0.0 and 0 <= scale.vmax - laps.speed.max() < 1.0
+
+
+def test_best_lap_runs_from_first_gate_to_first_gate(laps, crash):
+    assert best_lap(crash) is None
+    begin, end = best_lap(laps)
+    assert end - begin == pytest.approx(laps.lap_times[0], abs=0.05)
+
+
+def test_motion_passes_through_the_record(laps):
+    found = motion_at(laps, laps.time)
+    np.testing.assert_allclose(found.pos_w, laps.pos_w, atol=1e-5)
+    np.testing.assert_allclose(found.speed, laps.speed, rtol=1e-5)
+    assert len(smooth(laps, per_step=3).time) == 3 * (len(laps.time) - 1) + 1
+
+
+def test_attitude_goes_the_short_way_between_q_and_minus_q(laps):
+    signs = np.where(np.arange(len(laps.time)) % 2 == 0, 1.0, -1.0)[:, None]
+    flipped = replace(laps, quat=laps.quat * signs)
+    found = motion_at(flipped, laps.time[:-1] + 0.01)
+    np.testing.assert_allclose(np.abs(found.quat[:, 0]), 1.0)
+
+
+def test_views_from_above_and_from_the_side():
+    point = np.array([1.0, 2.0, 3.0])
+    flat, depth = from_above().project(point)
+    np.testing.assert_allclose([*flat, depth], [1.0, 2.0, -3.0])
+    flat, depth = from_the_side().project(point)
+    np.testing.assert_allclose([*flat, depth], [1.0, 3.0, 2.0])
+
+
+def test_perspective_keeps_up_and_makes_near_things_large():
+    camera = in_perspective(np.array([-5.0, -5.0, 0.0]), np.array([5.0, 5.0, 4.0]), azimuth=-90.0)
+    middle = np.array([0.0, 0.0, 2.0])
+    flat, depth = camera.project(
+        np.stack([middle, middle + [0, 0, 1], middle + [1, 0, 0], middle + [0, -1, 0]])
+    )
+    np.testing.assert_allclose(flat[0], 0.0, atol=1e-9)
+    assert flat[1, 1] > 0.5 and abs(flat[1, 0]) < 1e-9
+    assert flat[2, 0] == pytest.approx(1.0) and depth[3] < depth[0]
+    near, _ = camera.project(np.array([[0.0, -4.0, 2.0], [1.0, -4.0, 2.0]]))
+    assert near[1, 0] - near[0, 0] > 1.05
+
+
+def test_no_gate_is_seen_edge_on(course):
+    azimuth = np.deg2rad(clearest_azimuth(course.gate_yaw))
+    assert np.abs(np.cos(azimuth - course.gate_yaw)).min() > 0.25

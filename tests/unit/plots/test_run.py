@@ -1,0 +1,100 @@
+"""Everything of a run directory, the moving picture included; what is missing is skipped with a line."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from s5wm.fans import save_fans
+from s5wm.flights import save_flights
+from s5wm.plots import plot_flight, plot_run, plot_runs
+from s5wm.plots.animation import render_lap
+from s5wm.plots.drone import Pose, body_at, rotation
+from s5wm.plots.run import FANS, FLIGHTS
+from s5wm.plots.style import PASSED, house_style
+
+
+def names(paths):
+    return {path.name for path in paths}
+
+
+def test_full_run(run_dir, crash, laps, fans, course):
+    save_flights(run_dir / FLIGHTS, [crash, laps], course=course)
+    save_fans(run_dir / FANS, fans)
+    (run_dir / "eval.json").write_text(json.dumps({"bound_s": 4.7}))
+    said = []
+    written = plot_run(run_dir, report=said.append)
+    assert said == []
+    stems = ("flight", "curves", "signals", "imagination")
+    expected = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")} | {"lap.gif"}
+    assert names(written) - {"lap.mp4"} == expected
+    assert all(path.parent == run_dir / "plots" and path.stat().st_size > 5_000 for path in written)
+
+    with Image.open(run_dir / "plots" / "lap.gif") as gif:
+        assert gif.size == (600, 400) and gif.info["duration"] == 40
+        # a crash is shown to its end
+        assert gif.n_frames == 1 + round(float(crash.time[-1]) * 25)
+    assert (run_dir / "plots" / "lap.gif").stat().st_size < 3_000_000
+
+
+def test_empty_run_is_told_of_line_by_line(tmp_path, capsys):
+    assert plot_run(tmp_path) == []
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) == 4
+    assert (
+        "flights.npz" in captured.err and "metrics.jsonl" in captured.err and "s5wm imagine" in captured.err
+    )
+
+
+def test_torn_and_empty_files_do_not_stop_the_others(run_dir):
+    save_flights(run_dir / FLIGHTS, [])
+    (run_dir / FANS).parent.mkdir()
+    (run_dir / FANS).write_bytes(b"PK\x03\x04 torn")
+    said = []
+    assert "curves.png" in names(plot_run(run_dir, report=said.append))
+    assert len(said) == 3 and any("no flight" in line for line in said)
+
+
+def test_several_runs_in_the_same_axes(run_dir, tmp_path):
+    said = []
+    written = plot_runs([run_dir, run_dir, tmp_path / "none"], tmp_path / "out", report=said.append)
+    assert names(written) == {"curves.png", "curves.svg", "signals.png", "signals.svg"}
+    assert len(said) == 1 and "none" in said[0]
+    assert plot_runs([tmp_path / "none"], tmp_path, report=said.append) == []
+
+
+def test_flight_picture_alone(tmp_path, laps, course):
+    save_flights(tmp_path / FLIGHTS, [laps], course=course)
+    before = plot_flight(tmp_path)[1].read_bytes()
+    assert plot_flight(tmp_path)[1].read_bytes() == before  # the same picture is the same file
+
+
+def test_frames_of_the_best_lap_move_and_show_the_target(laps, course):
+    with house_style():
+        frames = list(render_lap(laps, course, "x"))
+    assert len(frames) == 1 + round(laps.lap_times[0] * 25) or len(frames) == round(laps.lap_times[0] * 25)
+    assert frames[0].shape == (400, 600, 3)
+    differ = np.any(frames[0] != frames[40], axis=-1)
+    assert 300 < differ.sum() < 0.2 * differ.size  # what stands still does
+    green = np.array([int(PASSED[i : i + 2], 16) for i in (1, 3, 5)])
+    places = [np.argwhere((frame == green).all(-1)).mean(0) for frame in (frames[0], frames[40])]
+    assert np.linalg.norm(places[0] - places[1]) > 50
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_rotation_about_each_axis(axis):
+    half = np.deg2rad(35.0)
+    quat = np.zeros(4)
+    quat[0], quat[1 + axis] = np.cos(half), np.sin(half)
+    after, before = np.eye(3)[(axis + 2) % 3], np.eye(3)[(axis + 1) % 3]
+    np.testing.assert_allclose(
+        rotation(quat) @ before, np.cos(2 * half) * before + np.sin(2 * half) * after, atol=1e-12
+    )
+
+
+def test_body_is_carried_along():
+    level = Pose(pos_w=np.array([1.0, 2.0, 3.0]), quat=np.array([1.0, 0.0, 0.0, 0.0]))
+    body = body_at(level, 2.0)
+    np.testing.assert_allclose(body.arms[2], [[1.0, 2.0, 3.0], [1.275, 2.0, 3.0]])
+    np.testing.assert_allclose(body.discs.mean(axis=(0, 1)), [1.0, 2.0, 3.0 + 2 * 0.075 * 0.15])
