@@ -1,9 +1,12 @@
 """A world model that knows the double integrator exactly, made of our own networks with weights set by hand."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 
 from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner, ReplayConfig, to_chunk
 from s5wm.agents.heads import ActorConfig, CriticConfig
@@ -59,6 +62,27 @@ def selection(outputs: int, inputs: int, entries: dict[tuple[int, int], float]) 
     return weight
 
 
+def fill(template: Any) -> Any:
+    """Arrays for a tree of shapes: small numbers drawn by NumPy, which compiles nothing; keys, flags, counts zero."""
+    rng = np.random.default_rng(0)
+
+    def leaf(shape: jax.ShapeDtypeStruct) -> jax.Array:
+        if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+            return jr.key(0)
+        if not jnp.issubdtype(shape.dtype, jnp.floating):
+            return jnp.zeros(shape.shape, shape.dtype)
+        return jnp.asarray(0.3 * rng.normal(size=shape.shape), shape.dtype)
+
+    return jax.tree.map(leaf, template)
+
+
+def make_learner(agent: Dreamer) -> DreamerLearner:
+    """Any parameters, but a core that is stable."""
+    learner = fill(jax.eval_shape(agent.init, jr.key(0)))
+    core = jax.jit(lambda key: CONFIG.world_model.core.build(8, key=key))(jr.key(0))
+    return eqx.tree_at(lambda x: x.params.world_model.dynamics.sequence.core, learner, core)
+
+
 def make_oracle(learner: DreamerLearner) -> DreamerLearner:
     """Latent = observation, prior = the exact integrator without spread, reward head anything but constant."""
     width, tight = 8, -200.0
@@ -66,15 +90,14 @@ def make_oracle(learner: DreamerLearner) -> DreamerLearner:
     step = {(0, velocity): DT, (0, force): DT**2 / 2, (1, force): DT}
     model = learner.params.world_model
     dynamics = model.dynamics
-    k_reward, k_cont = jr.split(jr.key(5))
-    random = 3.0 * jr.normal(k_reward, model.reward_nominal.out.weight.shape)
+    rng = np.random.default_rng(5)
     networks = (
         linear(model.encoder.network, selection(8, 2, {(0, 0): 1.0, (1, 1): 1.0}), 0.0),
         linear(dynamics.posterior_head, selection(4, 8, {(0, 0): 1.0, (1, 1): 1.0}), tight),
         linear(dynamics.sequence.prior_head, selection(4, width + 3, step), tight),
         linear(model.decoder, selection(2, width + 2, {(0, position): 1.0, (1, velocity): 1.0}), 0.0),
-        random,
-        4.0 * jr.normal(k_cont, model.cont.out.weight.shape),
+        jnp.asarray(3.0 * rng.normal(size=model.reward_nominal.out.weight.shape), jnp.float32),
+        jnp.asarray(4.0 * rng.normal(size=model.cont.out.weight.shape), jnp.float32),
     )
     model = eqx.tree_at(
         lambda m: (
@@ -96,9 +119,10 @@ def collect() -> tuple[Dreamer, DreamerLearner, Transition]:
     env = AutoReset(DoubleIntegratorConfig(steps=STEPS, ctrl_dt=DT).build())
     agent = CONFIG.build(env.spec, num_envs=ENVS)
 
+    learner = make_oracle(make_learner(agent))
+
     @jax.jit
-    def run() -> tuple[DreamerLearner, Transition]:
-        learner = make_oracle(agent.init(jr.key(0)))
+    def run(learner: DreamerLearner) -> Transition:
         policy = agent.policy(learner)
         actor = init_actor(env, policy, ENVS, key=jr.key(1))
         rows = unroll(env, policy, actor, length=LENGTH + 1, key=jr.key(2))[1]
@@ -116,7 +140,6 @@ def collect() -> tuple[Dreamer, DreamerLearner, Transition]:
             rows.timestep,
             (Reward(padded[0], jnp.zeros_like(padded[0])), padded[1]),
         )
-        return learner, eqx.tree_at(lambda r: r.timestep, rows, timestep)
+        return eqx.tree_at(lambda r: r.timestep, rows, timestep)
 
-    learner, rows = run()
-    return agent, learner, rows
+    return agent, learner, run(learner)

@@ -13,6 +13,8 @@ from s5wm.types import Transition
 
 from .oracle import ENVS, HORIZON, LENGTH, STEPS, collect
 
+pytestmark = pytest.mark.slow  # one compile of the whole report
+
 Flights = tuple[Dreamer, DreamerLearner, Transition]
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +18,9 @@ from s5wm.experiment import Experiment, save_experiment
 from s5wm.fans import load_fans
 from s5wm.train.checkpoint import Checkpoints
 from s5wm.train.config import TrainConfig
-from s5wm.train.state import init_train
+from s5wm.train.run import abstract_state
 
-from .oracle import CONFIG
+from .oracle import CONFIG, fill, make_learner
 
 STEPS, HORIZON = 30, 6
 SMALL = Experiment(
@@ -36,13 +37,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_experiment(folder / "config.json", SMALL)
     env = SMALL.build_env()
     agent = SMALL.build_agent(env)
-    state = init_train(env, agent, SMALL.train.num_envs, 0)
+    state = fill(abstract_state(SMALL.build(), SMALL.train, SMALL.seed))
+    state = eqx.tree_at(lambda s: s.learner, state, make_learner(agent))
     Checkpoints(folder / "checkpoints", keep=1).save(
         192, state, {"env_steps": 192}, agent.policy(state.learner)
     )
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_measured(run: Path) -> None:
     found = imagine_run(run, HORIZON, 3)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
