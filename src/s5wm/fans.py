@@ -68,7 +68,7 @@ def save_fans(path: Path, fans: Fans) -> None:
 
 def load_fans(path: Path) -> Fans:
     """What ``save_fans`` wrote."""
-    with np.load(path, allow_pickle=False) as data:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         errors = {
             str(group): ErrorBand(
                 unit=str(unit),

@@ -102,13 +102,13 @@ def save_flights(path: Path, flights: Sequence[Flight], *, course: Course | None
 
 def load_flights(path: Path) -> list[Flight]:
     """The flights of a file, in the order saved."""
-    with np.load(path, allow_pickle=False) as data:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         return [_flight(data, index) for index in range(int(data["count"]))]
 
 
 def load_course(path: Path) -> Course | None:
     """The course saved with the flights, None if there is none."""
-    with np.load(path, allow_pickle=False) as data:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         if "course/gate_pos" not in data:
             return None
         return _course({field.name: data[f"course/{field.name}"] for field in fields(Course)})

@@ -23,7 +23,7 @@ class Camera:
     ) -> tuple[Float[np.ndarray, "*b 2"], Float[np.ndarray, "*b"]]:
         """Where points (m, world axes) lie in the picture, and how far behind it (larger is further)."""
         offset = np.asarray(points, np.float64) - self.eye
-        depth = offset @ self.forward
+        depth = np.asarray(offset @ self.forward)  # an array even for one point
         flat = np.stack([offset @ self.right, offset @ self.up], axis=-1)
         if np.isinf(self.distance):
             return flat, depth

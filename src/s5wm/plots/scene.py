@@ -97,7 +97,7 @@ class Scene:
         return -np.sort([-float(self.camera.project(bar)[1].mean()) for bar in self.bars])
 
 
-def extent_of(course: Course | None, paths: Sequence[Float[np.ndarray, "T 3"]]) -> Extent:
+def extent_of(course: Course | None, paths: Sequence[Float[np.ndarray, "_ 3"]]) -> Extent:
     """Room for the gates and all paths; the ground is the lower side."""
     points = [np.asarray(path, np.float64) for path in paths]
     if course is not None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -20,7 +21,8 @@ def test_fans_survive_the_file(fans, tmp_path):
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["fans.npz"]
 
 
-def test_shapes_that_do_not_fit_are_named(fans):
+def test_shapes_that_do_not_fit_are_named(fans, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as where only users run it
     with pytest.raises(ValueError, match=r"imagined_pos has shape .* must be"):
         replace(fans, imagined_pos=fans.imagined_pos[:, :, :-1])
     with pytest.raises(ValueError, match="one value per horizon step"):
