@@ -83,9 +83,10 @@ def roll_out(
             key=k,
         )
     )(starts, jr.split(key, count))
-    said = model.predict(imagined.feature)
+    # Without the barriers XLA:CPU fuses the backward passes of all heads and recomputes each several times.
+    feature = jax.lax.optimization_barrier(imagined.feature)
+    said, value = jax.lax.optimization_barrier((model.predict(feature), critic(feature).mean()))
     reward = said.reward_nominal + smoothing_weight * said.reward_smoothing
-    value = critic(imagined.feature).mean()
     returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(reward, said.cont, value)
     weight = hold(jnp.cumprod(said.cont[:, :-1], axis=1))
     return Rollouts(imagined.feature, imagined.action, returns, value, weight)

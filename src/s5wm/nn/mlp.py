@@ -39,8 +39,10 @@ class RMSNorm(eqx.Module):
 
     def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
         """Normalise the last axis."""
-        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        return x * jax.lax.rsqrt(mean_square + NORM_EPSILON) * jnp.broadcast_to(self.scale, x.shape)
+        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + NORM_EPSILON)
+        # XLA:CPU would fuse the reduction into the product and repeat it for every element.
+        inverse = jax.lax.optimization_barrier(inverse)
+        return x * inverse * jnp.broadcast_to(self.scale, x.shape)
 
 
 class MLP(eqx.Module):
@@ -78,3 +80,21 @@ class MLP(eqx.Module):
             y = jax.nn.silu(norm(linear(y)))
         y = self.out(y)
         return y if self.skip is None else y + self.skip(x)
+
+
+class Identity(eqx.Module):
+    """Passes its input on."""
+
+    def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b in"]:
+        """``x``."""
+        return x
+
+
+class Tail(eqx.Module):
+    """Drops the first ``start`` numbers of its input."""
+
+    start: int = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
+        """``x[start:]``."""
+        return x[..., self.start :]

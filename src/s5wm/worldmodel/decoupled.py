@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from s5wm.nn.mlp import MLP
+from s5wm.nn.mlp import MLP, Identity
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Latent, Posterior
 from s5wm.worldmodel.latent import AbstractLatentSpace
 from s5wm.worldmodel.sequence import SequenceModel
@@ -24,7 +24,7 @@ class DecoupledRSSM(AbstractDynamics[Memory], Generic[Memory]):
 
     space: AbstractLatentSpace[Any]
     sequence: SequenceModel[Memory]
-    posterior_head: MLP
+    posterior_head: MLP | Identity
     deter_size: int = eqx.field(static=True)
 
     def initial(self) -> Belief[Memory]:

@@ -144,6 +144,53 @@ class GaussianSpace(AbstractLatentSpace[Normal]):
         return dist.entropy()
 
 
+class ObservedSpace(AbstractLatentSpace[Normal]):
+    """The latent *is* the observation, blurred by a fixed noise; nothing is encoded or decoded.
+
+    ``KL[q | p]`` is then the negative log-likelihood of the next observation (up to a constant), and the
+    prior a probabilistic one-step model around the sequence core.
+    """
+
+    width: int = eqx.field(static=True)
+    std: float = eqx.field(static=True)
+    step: float = eqx.field(static=True)
+
+    @property
+    def size(self) -> int:
+        """Width of the observation."""
+        return self.width
+
+    @property
+    def params_size(self) -> int:
+        """Mean and log-scale of each component (of the prior; the posterior has no parameters)."""
+        return 2 * self.width
+
+    def posterior(self, params: Float[Array, "*b Q"]) -> Normal:
+        """``N(o, std^2)``; ``params`` is the observation."""
+        return Normal(params, jnp.full_like(params, self.std))
+
+    def prior(self, params: Float[Array, "*b Q"], previous: Float[Array, "*b Z"]) -> Normal:
+        """``N(z_{t-1} + step m, (std + step softplus(s))^2)``: ``step`` is the size of a typical change."""
+        loc, raw = jnp.split(params, 2, axis=-1)
+        return Normal(previous + self.step * loc, self.std + self.step * jax.nn.softplus(raw))
+
+    def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b J"]:
+        """Standard normal."""
+        return jr.normal(key, (*shape, self.width))
+
+    def sample(self, dist: Normal, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
+        """Reparametrised."""
+        return dist.mode() if noise is None else dist.sample_with(noise)
+
+    def kl(self, left: Normal, right: Normal) -> Float[Array, "*b"]:
+        """Summed over the components."""
+        return left.kl(right)
+
+    def entropy(self, dist: Normal) -> Float[Array, "*b"]:
+        """Summed over the components."""
+        return dist.entropy()
+
+
 @dataclass(frozen=True, kw_only=True)
 class CategoricalConfig:
     """DreamerV3's latent: 32 groups; 4 classes at size 1m, 16 at 12m."""
@@ -158,7 +205,7 @@ class CategoricalConfig:
                 f"latent has {self.groups} groups of {self.classes} classes; it needs at least 1 group of 2"
             )
 
-    def build(self) -> CategoricalSpace:
+    def build(self, inputs: int) -> CategoricalSpace:
         """The latent space."""
         return CategoricalSpace(self.groups, self.classes, self.unimix)
 
@@ -176,9 +223,25 @@ class GaussianConfig:
                 f"latent width is {self.width} and min_std {self.min_std}; both must be positive"
             )
 
-    def build(self) -> GaussianSpace:
+    def build(self, inputs: int) -> GaussianSpace:
         """The latent space."""
         return GaussianSpace(self.width, self.min_std)
 
 
-LatentConfig = CategoricalConfig | GaussianConfig
+@dataclass(frozen=True, kw_only=True)
+class ObservedConfig:
+    """No latent code: for low-dimensional states that are nearly Markov, in small models."""
+
+    std: float = 0.002  # of the blur, in units of the observation
+    step: float = 0.1  # typical change of the observation in a step, its scale in the prior
+
+    def __post_init__(self) -> None:
+        if self.std <= 0 or self.step <= 0:
+            raise ValueError(f"latent std is {self.std} and step {self.step}; both must be positive")
+
+    def build(self, inputs: int) -> ObservedSpace:
+        """The latent space of an observation of ``inputs`` numbers."""
+        return ObservedSpace(inputs, self.std, self.step)
+
+
+LatentConfig = CategoricalConfig | GaussianConfig | ObservedConfig

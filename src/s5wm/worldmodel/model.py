@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from s5wm.nn.mlp import MLP, Linear, RMSNorm
+from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail
 from s5wm.nn.s5 import S5Config
 from s5wm.ops.distributions import Bernoulli, TwoHot
 from s5wm.ops.transforms import symexp_bins, symlog
 from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep
 from s5wm.worldmodel.decoupled import DecoupledRSSM
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Posterior
-from s5wm.worldmodel.latent import CategoricalConfig, LatentConfig
+from s5wm.worldmodel.latent import AbstractLatentSpace, CategoricalConfig, LatentConfig, ObservedConfig
 from s5wm.worldmodel.sequence import SequenceModel
 
 Memory = TypeVar("Memory")
@@ -80,22 +80,30 @@ class WorldModelConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"world_model.{name} is {getattr(self, name)}; it must be at least 1")
 
+    @property
+    def has_plain_latent(self) -> bool:
+        """Whether z is the observation itself: nothing is encoded, and nothing needs decoding."""
+        return isinstance(self.latent, ObservedConfig)
+
     def build(self, spec: EnvSpec, *, discount: float, key: Key) -> "WorldModel[Any]":
         """The model for an environment of this spec."""
         k_enc, k_dyn, k_dec, k_nom, k_aug, k_cont = jr.split(key, 6)
         units, skip = self.units, self.linear_skips
         inputs = spec.obs_shape[0]
         targets = inputs if self.target == "observation" else spec.privileged_size
-        feature = self.core.width + self.latent.build().size
+        space = self.latent.build(inputs)
+        feature = self.core.width + space.size
 
         def head(layers: int, outputs: int, key: Key, *, zero: bool) -> MLP:
             sizes = (feature, *(units,) * layers)
             return MLP(sizes, outputs, key=key, out_scale=0.0 if zero else 1.0, skip=skip and not zero)
 
         return WorldModel(
-            encoder=Encoder(self, inputs, key=k_enc),
-            dynamics=self._dynamics(spec.action_size, skip, key=k_dyn),
-            decoder=head(self.decoder_layers, targets, k_dec, zero=False),
+            encoder=self._encoder(inputs, key=k_enc),
+            dynamics=self._dynamics(space, spec.action_size, key=k_dyn),
+            decoder=Tail(self.core.width)
+            if self.has_plain_latent and self.target == "observation"
+            else head(self.decoder_layers, targets, k_dec, zero=False),
             reward_nominal=head(self.reward_layers, self.bins.count, k_nom, zero=True),
             reward_smoothing=head(self.reward_layers, self.bins.count, k_aug, zero=True),
             cont=head(self.cont_layers, 1, k_cont, zero=False),
@@ -103,9 +111,17 @@ class WorldModelConfig:
             discount=discount,
         )
 
-    def _dynamics(self, action_size: int, skip: bool, *, key: Key) -> AbstractDynamics[Any]:
+    def _encoder(self, inputs: int, *, key: Key) -> "Encoder":
+        if self.has_plain_latent:
+            return Encoder(Identity(), self.symlog_inputs)
+        sizes = (inputs, *(self.units,) * (self.encoder_layers - 1))
+        return Encoder(MLP(sizes, self.units, key=key, skip=self.linear_skips), self.symlog_inputs)
+
+    def _dynamics(
+        self, space: AbstractLatentSpace[Any], action_size: int, *, key: Key
+    ) -> AbstractDynamics[Any]:
         k_in, k_core, k_prior, k_post = jr.split(key, 4)
-        space = self.latent.build()
+        skip = self.linear_skips
         previous = space.size + action_size
         core = self.core.build(self.core.width, key=k_core)
         prior_in = self.core.width + (previous if self.prior_sees_inputs else 0)
@@ -119,22 +135,16 @@ class WorldModelConfig:
             space=space,
             prior_sees_inputs=self.prior_sees_inputs,
         )
-        posterior = MLP(
-            (self.units, *(self.units,) * self.posterior_layers), space.params_size, key=k_post, skip=skip
-        )
+        sizes = (self.units, *(self.units,) * self.posterior_layers)
+        posterior = Identity() if self.has_plain_latent else MLP(sizes, space.params_size, key=k_post, skip=skip)
         return DecoupledRSSM(space, sequence, posterior, self.core.width)
 
 
 class Encoder(eqx.Module):
-    """Vector observation to token: ``layers`` of Linear-RMSNorm-SiLU."""
+    """Vector observation to token."""
 
-    network: MLP
+    network: MLP | Identity
     symlog_inputs: bool = eqx.field(static=True)
-
-    def __init__(self, config: WorldModelConfig, inputs: int, *, key: Key) -> None:
-        sizes = (inputs, *(config.units,) * (config.encoder_layers - 1))
-        self.network = MLP(sizes, config.units, key=key, skip=config.linear_skips)
-        self.symlog_inputs = config.symlog_inputs
 
     def __call__(self, obs: Float[Array, "*b O"]) -> Float[Array, "*b E"]:
         """Tokens."""
@@ -169,7 +179,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
 
     encoder: Encoder
     dynamics: AbstractDynamics[Memory]
-    decoder: MLP
+    decoder: MLP | Tail
     reward_nominal: MLP
     reward_smoothing: MLP
     cont: MLP
