@@ -65,15 +65,15 @@ class Scene:
 
     def finish(self) -> None:
         """Puts the solids on the picture, the nearest last."""
-        order = np.argsort([-self.camera.project(bar)[1].mean() for bar in self.bars], kind="stable")
-        for rank, index in enumerate(order):
-            flat, _ = self.camera.project(self.bars[index])
-            colour = self.bar_colours[index]
-            self.axes.add_collection(
-                PolyCollection(
-                    [flat], facecolors=colour, edgecolors=colour, linewidths=1.6, zorder=_SOLID + rank
-                )
+        if not self.bars:
+            return
+        flat, depth = self.camera.project(np.stack(self.bars))
+        for rank, index in enumerate(np.argsort(-depth.mean(axis=1), kind="stable")):
+            colour, zorder = self.bar_colours[index], _SOLID + rank
+            solid = PolyCollection(
+                [flat[index]], facecolors=colour, edgecolors=colour, linewidths=1.6, zorder=zorder
             )
+            self.axes.add_collection(solid)
 
     def text(self, point: Float[np.ndarray, " 3"], words: str, colour: str, size: float = 8.0) -> None:
         """Words at a place, readable over everything."""
@@ -94,7 +94,9 @@ class Scene:
 
     def _bar_depths(self) -> Float[np.ndarray, " B"]:
         """Depths of the solids, the furthest first."""
-        return -np.sort([-float(self.camera.project(bar)[1].mean()) for bar in self.bars])
+        if not self.bars:
+            return np.zeros(0)
+        return -np.sort(-self.camera.project(np.stack(self.bars))[1].mean(axis=1))
 
 
 def extent_of(course: Course | None, paths: Sequence[Float[np.ndarray, "_ 3"]]) -> Extent:

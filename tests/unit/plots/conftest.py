@@ -59,7 +59,7 @@ def laps() -> Flight:
 @pytest.fixture(scope="session")
 def crash() -> Flight:
     """Ends between the third and the fourth gate."""
-    return fly_reference(1, ending="RIM_HIT", rows=60)
+    return fly_reference(1, ending="RIM_HIT", rows=50)
 
 
 @pytest.fixture
