@@ -1,0 +1,76 @@
+"""Distributions against sampling, quadrature and each other."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from s5wm.ops.distributions import Bernoulli, Normal, OneHot
+
+LOGITS = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 3.0]])
+
+
+def test_unimix_keeps_every_class_alive():
+    dist = OneHot(jnp.array([[1e4, 0.0, 0.0, -1e4]]))
+    np.testing.assert_allclose(dist.probs, [[0.9925, 0.0025, 0.0025, 0.0025]], rtol=1e-5)
+    assert np.isfinite(dist.entropy()) and np.isfinite(dist.kl(OneHot(-dist.logits)))
+
+
+def test_one_hot_samples_are_one_hot_and_follow_the_probabilities():
+    dist = OneHot(jnp.broadcast_to(LOGITS, (20000, 2, 4)))
+    samples = dist.sample(jr.key(0))
+    np.testing.assert_allclose(np.sort(samples, axis=-1)[..., -1], 1.0, atol=1e-6)
+    np.testing.assert_allclose(samples.sum(-1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(samples.mean(0), OneHot(LOGITS).probs, atol=0.015)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.999999, 1.0])
+def test_the_ends_of_the_noise_give_a_class(uniform):
+    sample = OneHot(LOGITS).sample_with(jnp.full(2, uniform))
+    np.testing.assert_allclose(sample.max(-1), 1.0, atol=1e-6)
+
+
+def test_samples_pass_the_gradient_of_the_probabilities_straight_through():
+    weights = jnp.arange(8.0).reshape(2, 4)
+    noise = jnp.array([0.3, 0.8])
+    through = jax.grad(lambda logits: jnp.sum(weights * OneHot(logits).sample_with(noise)))(LOGITS)
+    direct = jax.grad(lambda logits: jnp.sum(weights * OneHot(logits).probs))(LOGITS)
+    np.testing.assert_allclose(through, direct, rtol=1e-5)
+    assert np.abs(direct).max() > 0.1
+
+
+def test_one_hot_measures_sum_over_the_groups():
+    left, right = OneHot(LOGITS), OneHot(LOGITS[::-1])
+    p, q = np.asarray(left.probs), np.asarray(right.probs)
+    assert left.kl(right) == pytest.approx(np.sum(p * np.log(p / q)), rel=1e-5)
+    assert left.kl(left) == pytest.approx(0.0, abs=1e-6)
+    assert left.entropy() == pytest.approx(-np.sum(p * np.log(p)), rel=1e-5)
+    assert left.log_prob(left.mode()) == pytest.approx(np.log(p.max(-1)).sum(), rel=1e-5)
+    np.testing.assert_array_equal(np.argmax(left.mode(), -1), [0, 3])
+
+
+def test_normal_measures_agree_with_samples():
+    left = Normal(jnp.array([0.3, -1.0]), jnp.array([0.5, 2.0]))
+    right = Normal(jnp.array([0.0, 0.5]), jnp.array([1.0, 1.5]))
+    samples = Normal(jnp.broadcast_to(left.loc, (40000, 2)), jnp.broadcast_to(left.scale, (40000, 2))).sample(jr.key(1))
+    log_left = jax.vmap(left.log_prob)(samples)
+    log_right = jax.vmap(right.log_prob)(samples)
+    assert left.kl(right) == pytest.approx(float((log_left - log_right).mean()), abs=0.03)
+    assert left.entropy() == pytest.approx(float(-log_left.mean()), abs=0.03)
+    assert left.kl(left) == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose(samples.mean(0), left.loc, atol=0.04)
+    np.testing.assert_allclose(samples.std(0), left.scale, rtol=0.02)
+
+
+def test_normal_density_integrates_to_one():
+    x = jnp.linspace(-8.0, 8.0, 4001)[:, None]
+    dist = Normal(jnp.array([0.4]), jnp.array([0.7]))
+    assert jnp.exp(jax.vmap(dist.log_prob)(x)).sum() * (16.0 / 4000) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_bernoulli_is_stable_and_least_surprised_by_its_own_mean():
+    assert np.all(np.isfinite(Bernoulli(jnp.array([200.0, -200.0])).log_prob(jnp.array([0.0, 1.0]))))
+    gradient = jax.grad(lambda logit: Bernoulli(logit).log_prob(jax.nn.sigmoid(jnp.float32(1.3))))(jnp.float32(1.3))
+    assert gradient == pytest.approx(0.0, abs=1e-6)
+    assert Bernoulli(jnp.float32(1.3)).mean() == pytest.approx(1 / (1 + np.exp(-1.3)), rel=1e-5)
