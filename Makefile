@@ -11,7 +11,7 @@ PYTHON ?=
 BIN := $(VENV)/bin
 
 # What `make race` does; interrupted, the same command goes on where it stopped.
-RACE ?= $(BIN)/s5wm train race/split-s --agent s5wm --size cpu --run runs/race
+RACE ?= $(BIN)/s5wm race --run runs/race
 # Benchmarks of `make bench`.
 BENCH ?= $(BIN)/s5wm bench env --json
 # Two workers: each compiles on a core of its own.

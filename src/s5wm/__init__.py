@@ -5,7 +5,7 @@
 
 import importlib
 from importlib.util import find_spec
-from typing import Any
+from types import ModuleType
 
 import s5wm.train as _subpackage  # first, so that importing one of its modules later does not rebind the name below
 from s5wm.api import Run, load, make, train
@@ -21,7 +21,7 @@ if find_spec("gymnasium"):
     del register
 
 
-def __getattr__(name: str) -> Any:
-    if name == "nn":
+def __getattr__(name: str) -> ModuleType:
+    if name == "nn":  # pulls in JAX and Equinox, so only when asked for
         return importlib.import_module("s5wm.nn")
     raise AttributeError(f"module 's5wm' has no attribute {name!r}")

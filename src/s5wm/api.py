@@ -1,17 +1,16 @@
 """What ``import s5wm`` offers: train, load, make."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+# The functions import what they need when they are called: `import s5wm` stays light.
 if TYPE_CHECKING:
-    from s5wm.acting import TrainedAgent
-    from s5wm.envs.base import AbstractEnv
-    from s5wm.experiment import Experiment
+    import s5wm.acting
+    import s5wm.envs.base
+    import s5wm.experiment
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def configure(
     seed: int,
     budget: tuple[int | None, float | None],
     overrides: Sequence[str],
-) -> Experiment:
+) -> "s5wm.experiment.Experiment":
     """The experiment of these names with budget (env steps, minutes) and ``path=value`` overrides applied."""
     from s5wm.codec import override
     from s5wm.presets import preset, with_budget
@@ -86,7 +85,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     return Run(path)
 
 
-def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") -> TrainedAgent:
+def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") -> "s5wm.acting.TrainedAgent":
     """A trained agent: of a run, its directory, or a shipped policy such as ``"pretrained/split-s"``."""
     from s5wm.acting import load_agent
     from s5wm.running import to_stderr
@@ -94,7 +93,7 @@ def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") ->
     return load_agent(run.path if isinstance(run, Run) else run, which=which, say=to_stderr)
 
 
-def make(task: str) -> AbstractEnv[Any]:
+def make(task: str) -> "s5wm.envs.base.AbstractEnv[Any]":
     """A task as a stream of episodes in pure JAX: ``reset(key)`` and ``step(state, action, key)`` of one copy."""
     from s5wm.envs.wrappers import AutoReset
     from s5wm.presets import task_config

@@ -157,7 +157,7 @@ _NO_LAPS: Figures = dict.fromkeys(
 def race_figures(task: RacingConfig, record: FlightRecord) -> Figures:
     """Figures of finished flights ``[K]``; raises ``ImpossibleLapError`` for a lap that beats physics."""
     check_lap_times(task.track, task.quad, np.asarray(record.lap_times))
-    flying = np.asarray(record.flying_laps, np.float64)
+    flying = np.asarray(jax.vmap(lambda flight: flight.flying_laps)(record), np.float64)
     flying = flying[~np.isnan(flying)]
     launch = np.asarray(record.launch_lap, np.float64)
     launch = launch[~np.isnan(launch)]

@@ -59,10 +59,11 @@ def terminal(title: str) -> Sink:
 
 def run_experiment(experiment: Experiment, path: Path, *, on_evaluation: Hook | None = None) -> bool:
     """Train in ``path``, from nothing or from where it stopped; False if stopped on request before the end."""
+    RunDirectory(path).check()
+    program = experiment.build()
+    check_memory(abstract_state(program, experiment.train, experiment.seed))
     with RunDirectory(path) as directory:
         _settle_config(directory, experiment)
-        program = experiment.build()
-        check_memory(abstract_state(program, experiment.train, experiment.seed))
         trainer = Trainer(program, experiment.train, directory, experiment.seed)
         screen = terminal(str(path))
         try:

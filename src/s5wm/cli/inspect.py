@@ -5,10 +5,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
+import jax
+import jax.numpy as jnp
+import jax.random as jr
 from tyro.conf import Positional, arg
 
+from s5wm.acting import pretrained_names
+from s5wm.api import make
 from s5wm.cli.common import DONE, Verb, print_json, table
 from s5wm.errors import ConfigError
+from s5wm.presets import AGENTS, TASKS, presets
+from s5wm.provenance import provenance
+from s5wm.train.memory import free_bytes
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 OPTIONAL = ("rich", "matplotlib", "PIL", "tensorboardX", "gymnasium")
@@ -25,9 +33,6 @@ class List(Verb):
 
     def run(self) -> int:
         """Print them."""
-        from s5wm.acting import pretrained_names
-        from s5wm.presets import AGENTS, TASKS, presets
-
         agents = {agent: list(sizes) for agent, sizes in AGENTS.items()}
         if self.json_:
             known = {"tasks": list(TASKS), "agents": agents, "pretrained": pretrained_names()}
@@ -90,12 +95,6 @@ class Bench(Verb):
 
 def examine() -> dict[str, Any]:
     """What the installation can do."""
-    import jax
-    import jax.numpy as jnp
-
-    from s5wm.provenance import provenance
-    from s5wm.train.memory import free_bytes
-
     matrix = jnp.ones((512, 512))
     begun = time.perf_counter()
     total = float(jax.jit(lambda x: (x @ x).sum())(matrix))
@@ -111,12 +110,6 @@ def examine() -> dict[str, Any]:
 
 def time_env(task: str, num_envs: int, steps: int, repeats: int) -> dict[str, Any]:
     """Environment steps per second under random actions."""
-    import jax
-    import jax.random as jr
-
-    from s5wm.api import make
-    from s5wm.provenance import provenance
-
     env = make(task)
     k_reset, k_step = jr.split(jr.key(0))
     states, _ = jax.jit(jax.vmap(env.reset))(jr.split(k_reset, num_envs))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from s5wm.acting import find
 from s5wm.cli.common import DONE, Verb, print_json, say, table
 from s5wm.errors import ConfigError
 
@@ -21,8 +22,6 @@ class Plot(Verb):
 
     def run(self) -> int:
         """Draw."""
-        from s5wm.acting import find
-
         for folder in [find(path) for path in self.runs]:
             draw(folder)
         return DONE
@@ -37,7 +36,7 @@ class Imagine(Verb):
 
     run_dir: Annotated[Positional[Path], arg(metavar="RUN", help="A run directory.")]
     horizon: Annotated[int, arg(help="Steps to imagine.")] = 50
-    episodes: Annotated[int, arg(help="Flights to compare with.")] = 32
+    episodes: Annotated[int, arg(help="Flights to compare with.")] = 20
     json_: Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")] = False
 
     def run(self) -> int:
@@ -45,10 +44,9 @@ class Imagine(Verb):
         for name, value in (("horizon", self.horizon), ("episodes", self.episodes)):
             if value < 1:
                 raise ConfigError(f"--{name} is {value}; it must be at least 1")
-        from s5wm.acting import find
-        from s5wm.diagnose import imagine_run
+        from s5wm.diagnose.run import imagine_run
 
-        result = imagine_run(find(self.run_dir), self.horizon, self.episodes)
+        result = imagine_run(self.run_dir, self.horizon, self.episodes, say=say)
         if self.json_:
             print_json(result)
         else:
@@ -57,8 +55,18 @@ class Imagine(Verb):
 
 
 def draw(folder: Path) -> None:
-    """Pictures of a run, and where they are."""
+    """All pictures of a run, and where they are."""
     from s5wm.plots import plot_run
 
     for picture in plot_run(folder):
         say(f"drawn: {picture}")
+
+
+def sketch(folder: Path) -> None:
+    """The flight picture alone, for a training in progress, which no failure of drawing may end."""
+    from s5wm.plots import plot_flight
+
+    try:
+        plot_flight(folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        say(f"no picture of this evaluation: {error}")

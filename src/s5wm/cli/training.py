@@ -6,9 +6,14 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from s5wm.acting import find, pretrained_folder
 from s5wm.api import configure, fresh_path
 from s5wm.cli.common import DONE, STOPPED, Verb, print_json, say, table
-from s5wm.cli.pictures import draw
+from s5wm.cli.pictures import draw, sketch
+from s5wm.evaluation import headline
+from s5wm.experiment import load_experiment
+from s5wm.running import evaluate_run, run_experiment, ship
+from s5wm.train.directory import CONFIG, RunDirectory
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
@@ -46,7 +51,6 @@ class Train(Verb):
             self.task, self.agent, self.size, seed=self.seed, budget=budget, overrides=self.override
         )
         path = self.run_dir or fresh_path(self.task, self.agent, self.size, self.seed)
-        from s5wm.running import run_experiment
 
         return _finish(path, run_experiment(experiment, path), self.json_)
 
@@ -81,8 +85,6 @@ class Evaluate(Verb):
 
     def run(self) -> int:
         """Evaluate."""
-        from s5wm.running import evaluate_run
-
         figures = evaluate_run(self.policy_run, episodes=self.episodes, seed=self.seed, which=self.policy)
         report(figures, self.json_)
         return DONE
@@ -102,20 +104,21 @@ class Race(Verb):
 
     def run(self) -> int:
         """Train or go on, evaluate, draw."""
-        from s5wm.running import evaluate_run, run_experiment
-        from s5wm.train.directory import RunDirectory
-
         if RunDirectory(self.run_dir).exists():
-            finished = _resume(self.run_dir, on_evaluation=draw)
+            finished = _resume(self.run_dir, on_evaluation=sketch)
         else:
             experiment = configure(
                 "race/split-s", "s5wm", "cpu", seed=0, budget=(None, self.minutes), overrides=()
             )
-            finished = run_experiment(experiment, self.run_dir, on_evaluation=draw)
+            finished = run_experiment(experiment, self.run_dir, on_evaluation=sketch)
         if not finished:
             say(f"stopped; the same command goes on ({self.run_dir})")
             return STOPPED
+        from s5wm.diagnose.run import imagine_run
+
         figures = evaluate_run(self.run_dir)
+        say("comparing imagination with real flights ...")
+        imagine_run(self.run_dir, say=say)
         draw(self.run_dir)
         report(figures, self.json_)
         _what_next(self.run_dir)
@@ -138,9 +141,6 @@ class Ship(Verb):
 
     def run(self) -> int:
         """Write it."""
-        from s5wm.acting import pretrained_folder
-        from s5wm.running import ship
-
         folder = (self.to or pretrained_folder()) / self.name
         report(ship(self.policy_run, folder, which=self.policy), self.json_)
         size = sum(p.stat().st_size for p in folder.iterdir())
@@ -153,7 +153,6 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(figures)
         return
-    from s5wm.evaluation import headline
 
     print(headline(figures))
     hidden = ("config", "versions")
@@ -162,10 +161,6 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
 
 
 def _resume(path: Path, **hooks: Any) -> bool:
-    from s5wm.acting import find
-    from s5wm.experiment import load_experiment
-    from s5wm.running import run_experiment
-    from s5wm.train.directory import CONFIG
 
     folder = find(path)
     return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, **hooks)
@@ -175,7 +170,6 @@ def _finish(path: Path, finished: bool, as_json: bool) -> int:
     if not finished:
         say(f"stopped; go on with: s5wm resume {path}")
         return STOPPED
-    from s5wm.running import evaluate_run
 
     report(evaluate_run(path) | {"run": str(path)}, as_json)
     return DONE

@@ -112,10 +112,8 @@ def _restore_arrays(folder: Path, template: Any) -> list[jax.Array]:
         except (OSError, ValueError, KeyError) as error:
             raise CorruptError(f"cannot read {folder / 'state'}: {error}") from error
     arrays = [jnp.asarray(restored[name]) for name in _numbered(target)]
-    return [
-        jr.wrap_key_data(a, impl=jr.key_impl(t)) if _is_key(t) else a
-        for a, t in zip(arrays, leaves, strict=True)
-    ]
+    # Keys are of the default implementation: tree.json has told that they are those of the template.
+    return [jr.wrap_key_data(a) if _is_key(t) else a for a, t in zip(arrays, leaves, strict=True)]
 
 
 def _numbered(arrays: list[Any]) -> dict[str, Any]:

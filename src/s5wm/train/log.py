@@ -5,14 +5,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from s5wm.errors import WriteError
 from s5wm.train.files import plain, write_bytes
 
-Row = dict[str, float]
+Row = dict[str, int | float]
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Something that takes rows of metrics and lines of text."""
 
@@ -126,12 +127,12 @@ class Lines:
         """Nothing is held back."""
 
 
-def shown(row: Mapping[str, float]) -> list[tuple[str, str, str]]:
+def shown(row: Mapping[str, int | float]) -> list[tuple[str, str, str]]:
     """The columns that this row has numbers for."""
     return [c for c in COLUMNS if c[0] in row and row[c[0]] == row[c[0]]]
 
 
-def eta_text(row: Mapping[str, float]) -> str:
+def eta_text(row: Mapping[str, int | float]) -> str:
     """Time to the end of the budget, at the mean speed so far."""
     minutes = row.get("eta_minutes", float("nan"))
     if not minutes >= 0:

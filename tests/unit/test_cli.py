@@ -1,0 +1,219 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import s5wm
+from s5wm.acting import load_agent
+from s5wm.cli import VERBS, main
+from s5wm.errors import CorruptError
+from s5wm.train.directory import RunDirectory
+
+TINY = [
+    *("train.num_envs=4", "train.rollout_length=8", "train.iterations_per_chunk=2", "train.eval_every=128"),
+    *("train.eval_episodes=2", "train.checkpoint_every=64", "task.steps=10"),
+    *("agent.units=4", "agent.layers=1", "agent.epochs=1", "agent.minibatches=2"),
+]
+
+
+def options(overrides: list[str]) -> list[str]:
+    return [word for item in overrides for word in ("--override", item)]
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    s5wm.train("toy/double-integrator", agent="ppo", run=path, env_steps=192, overrides=TINY)
+    return path
+
+
+def test_a_run_holds_what_the_contract_says(run: Path) -> None:
+    names = {p.name for p in run.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "best", "eval.json", "tensorboard"} <= names
+    config = json.loads((run / "config.json").read_text())
+    assert (config["schema"], config["task"], config["agent"]) == (1, "toy/double-integrator", "ppo")
+    needed = {"env_steps", "updates", "minutes", "time/world_model", "time/actor_critic", "time/collect"}
+    needed |= {"env_steps_per_s", "updates_per_s", "loss/policy"}
+    rows = s5wm.Run(run).metrics
+    assert all(needed <= row.keys() for row in rows)
+    assert {"eval/success", "eval/return_nominal"} <= rows[-1].keys()
+
+
+def test_eval_reports_the_contract_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("eval", str(run), "--episodes", "3", "--seed", "4", "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    figures = json.loads(lines[0])
+    needed = {
+        "episodes",
+        "success_rate",
+        "lap_time_mean",
+        "lap_time_std",
+        "lap_time_best",
+        "launch_lap",
+        "crash_rate",
+    }
+    needed |= {
+        "speed_max",
+        "bound_s",
+        "above_bound_percent",
+        "device",
+        "platform",
+        "versions",
+        "commit",
+        "date",
+    }
+    assert needed | {"seed", "config"} <= figures.keys()
+    assert (figures["episodes"], figures["seed"]) == (3, 4)
+    assert json.loads((run / "eval.json").read_text()) == figures
+
+
+def test_an_agent_acts_as_it_was_evaluated(run: Path) -> None:
+    agent = s5wm.load(s5wm.Run(run))
+    obs = np.array([0.5, -0.25], np.float32)
+    action, state = agent.act(obs, agent.init())
+    again, _ = agent.act(obs, state, first=True)
+    assert action.shape == (1,)
+    assert action.dtype == np.float32
+    np.testing.assert_array_equal(action, again)
+    assert np.abs(agent.act(1e6 * obs, state)[0]) <= 1.0
+    with pytest.raises(ValueError, match="one at a time"):
+        agent.act(np.zeros((3, 2)), state)
+
+
+def test_another_configuration_is_refused_on_an_existing_run(run: Path, capsys) -> None:
+    common = ["train", "toy/double-integrator", "--agent", "ppo", "--run", str(run), "--env-steps", "192"]
+    assert call(*common, *options([*TINY, "agent.units=5"])) == 2
+    assert "agent.units: 4 against 5" in capsys.readouterr().err
+
+
+def test_a_larger_budget_goes_on_where_the_run_stopped(run: Path, tmp_path: Path, capsys) -> None:
+    import shutil
+
+    copy = shutil.copytree(run, tmp_path / "copy")
+    common = ["train", "toy/double-integrator", "--agent", "ppo", "--run", str(copy), "--env-steps", "256"]
+    assert call(*common, *options(TINY), "--json") == 0
+    out = capsys.readouterr()
+    assert "going on at 192" in out.err
+    assert json.loads(out.out)["run"] == str(copy)
+    assert [row["env_steps"] for row in s5wm.Run(copy).metrics] == [64, 128, 192, 256]
+
+
+def test_a_run_in_use_is_refused(run: Path, capsys) -> None:
+    with RunDirectory(run):
+        assert call("resume", str(run)) == 73
+    assert f"in use by process {os.getpid()}" in capsys.readouterr().err
+
+
+def test_a_shipped_policy_is_small_whole_and_flies_alike(run: Path, tmp_path: Path, capsys) -> None:
+    assert call("ship", str(run), "toy", "--to", str(tmp_path)) == 0
+    shipped = tmp_path / "toy"
+    assert {p.name for p in shipped.iterdir()} == {"policy.npz", "config.json", "eval.json", "manifest.json"}
+    assert sum(p.stat().st_size for p in shipped.iterdir()) < 5e6
+    obs = np.array([0.3, 0.1], np.float32)
+    ours, theirs = s5wm.load(run), s5wm.load(shipped)
+    np.testing.assert_array_equal(ours.act(obs, ours.init())[0], theirs.act(obs, theirs.init())[0])
+    capsys.readouterr()
+    assert call("eval", str(shipped), "--episodes", "100", "--json") == 0
+    figures, stored = json.loads(capsys.readouterr().out), json.loads((shipped / "eval.json").read_text())
+    assert figures["return_nominal"] == stored["return_nominal"]
+
+    content = bytearray((shipped / "policy.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (shipped / "policy.npz").write_bytes(content)
+    with pytest.raises(CorruptError, match="has changed"):
+        s5wm.load(shipped)
+
+
+def test_a_damaged_best_policy_gives_way_to_the_latest(run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "best" / "policy.npz").write_bytes(b"PK")
+    said: list[str] = []
+    agent = load_agent(copy, which="best", say=said.append)
+    assert agent.source == copy / "checkpoints" / "000000000192"
+    assert "damaged" in said[0]
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list", "--json") == 0
+    known = json.loads(capsys.readouterr().out)
+    assert {"race/split-s", "race/figure-8-state", "hover"} <= set(known["tasks"])
+    assert known["agents"] == {"s5wm": ["cpu", "1m", "12m"], "ppo": ["cpu"]}
+    assert call("list") == 0
+    assert "race/split-s" in capsys.readouterr().out
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["matmul_correct"] is True
+    assert found["versions"]["jax"]
+    assert found["free_gb"] > 0
+
+
+def test_bench_env(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["bench", "env", "--task", "toy/memory", "--num-envs", "2", "--steps", "3", "--repeats", "3"]
+    assert call(*common, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert len(figures["samples"]) == 3
+    assert figures["env_steps_per_s"] == sorted(figures["samples"])[1]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb, "--help") == 0
+    assert f"Example: s5wm {verb}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_make_is_a_stream_of_episodes_in_pure_jax() -> None:
+    import jax
+    import jax.numpy as jnp
+
+    env = s5wm.make("toy/double-integrator")
+    state, timestep = env.reset(jax.random.key(0))
+    state, timestep = jax.jit(env.step)(state, jnp.zeros(1), jax.random.key(1))
+    assert timestep.obs.shape == env.spec.obs_shape
+
+
+def test_the_function_and_the_subpackage_of_one_name_live_together() -> None:
+    code = (
+        "import s5wm; from s5wm.train.run import Trainer; import s5wm.train.loop\n"
+        "assert callable(s5wm.train) and s5wm.train.__module__ == 's5wm.api'\n"
+        "assert s5wm.nn.S5Config().width == 256"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_command_saves_and_exits_resumable(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "s5wm", "train", "toy/double-integrator", "--agent", "ppo"]
+    command += ["--run", str(tmp_path / "run"), *options(TINY), "--env-steps", "100000000"]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not RunDirectory(tmp_path / "run").metrics.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert "s5wm resume" in err
+    assert list((tmp_path / "run" / "checkpoints").glob("0*"))

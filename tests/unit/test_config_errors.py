@@ -1,0 +1,117 @@
+"""Everything that can be wrong with a wish to train is told at once, with exit code 2 or 73."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from s5wm.cli import main
+from s5wm.train.run import Trainer
+
+
+@pytest.fixture(autouse=True)
+def nothing_may_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object) -> NoReturn:
+        pytest.fail("training began")
+
+    monkeypatch.setattr(Trainer, "load", load)
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    code = caught.value.code
+    assert isinstance(code, int)
+    out = capsys.readouterr()
+    assert "Traceback" not in out.err
+    return code, out.out + out.err
+
+
+NAMES = [
+    (["race/splits"], "unknown task 'race/splits'; did you mean 'race/split-s'?"),
+    (["race/figure-8"], "use 'race/figure-8-state'"),
+    (["hover", "--agent", "pppo"], "did you mean 'ppo'?"),
+    (["hover", "--agent", "dreamerv3"], "this one has s5wm, ppo"),
+    (["hover", "--size", "13m"], "did you mean '12m'?"),
+    (["hover", "--agent", "ppo", "--size", "1m"], "unknown size '1m' of agent 'ppo'"),
+    (["hover", "--env-steps", "0"], "--env-steps is 0; it must be positive"),
+    (["hover", "--minutes", "-3"], "--minutes is -3.0; it must be positive"),
+    (["hover", "--seed", "-1"], "seed is -1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), NAMES)
+def test_names_and_budgets(arguments: list[str], message: str, tmp_path: Path, capsys) -> None:
+    code, text = refused(["train", *arguments, "--run", str(tmp_path / "run")], capsys)
+    assert code == 2
+    assert message in text
+    assert not (tmp_path / "run").exists()
+
+
+OVERRIDES = [
+    ("agent.world_model.unit=3", "did you mean 'units'"),
+    ("agent.world_model.units=wide", "must be a whole number"),
+    ("agent.world_model.units=0", "world_model.units is 0"),
+    ("train.num_envs=-4", "train.num_envs is -4; it must be positive"),
+    ("agent.optimiser.learning_rate=-1", "must be positive"),
+    ("agent.optimiser.learning_rate=NaN", "finite"),
+    ("agent.actor_critic.imagination_horizon=0", "at least 1"),
+    ("agent.actor_critic.gradient=magic", "Known: reinforce, dynamics"),
+    ("agent.replay.length=5000", "does not fit into replay.capacity"),
+    ("agent.replay.prefill=100000000", "learning would never start"),
+    ("train.rollout_length=17", "does not divide agent.replay.capacity"),
+    ("agent.replay.capacity=1600000000", "GB are free; lower agent.replay.capacity"),
+    ("task.seconds=0", "HoverConfig.seconds"),
+]
+
+
+@pytest.mark.parametrize(("assignment", "message"), OVERRIDES)
+def test_fields(assignment: str, message: str, tmp_path: Path, capsys) -> None:
+    code, text = refused(["train", "hover", "--override", assignment, "--run", str(tmp_path / "run")], capsys)
+    assert code == 2
+    assert message in text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trian", "hover"],
+        ["train"],
+        ["train", "hover", "--sed", "3"],
+        ["train", "hover", "--seed", "three"],
+        ["bench", "enw"],
+        ["bench", "env", "--num-envs", "0"],
+        ["eval", "nowhere", "--episodes", "0"],
+        ["imagine", "nowhere", "--horizon", "0"],
+    ],
+    ids=" ".join,
+)
+def test_usage(arguments: list[str], capsys) -> None:
+    assert refused(arguments, capsys)[0] == 2
+
+
+def test_runs_that_do_not_exist(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "config.json").write_text("{}")
+    for verb in (["eval"], ["resume"], ["plot"], ["imagine"]):
+        code, text = refused([*verb, "runs/frist"], capsys)
+        assert code == 73
+        assert "did you mean 'runs/first'?" in text
+    assert "no shipped policy" in refused(["eval", "pretrained/none-such"], capsys)[1]
+
+
+def test_a_directory_of_something_else(tmp_path: Path, capsys) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    code, text = refused(["train", "hover", "--run", str(tmp_path)], capsys)
+    assert code == 73
+    assert "not a run" in text
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"schema": 99}', '{"schema": 1, "experiment": 3}'])
+def test_a_configuration_that_is_not_one(content: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "config.json").write_text(content)
+    code, text = refused(["resume", str(tmp_path)], capsys)
+    assert code in (2, 65)
+    assert "config.json" in text

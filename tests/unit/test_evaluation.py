@@ -1,0 +1,109 @@
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jaxtyping import Array, Bool
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.envs.hover import HoverConfig
+from s5wm.envs.racing.bounds import ImpossibleLapError, lap_bound
+from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.evaluation import evaluator, judge, race_figures
+from s5wm.flights import load_course, load_flights
+from s5wm.types import Key
+
+NAN = float("nan")
+
+
+def record(*flights: tuple[list[float], Ending]) -> FlightRecord:
+    times = np.full((len(flights), MAX_LAPS), NAN, np.float32)
+    for row, (laps, _) in zip(times, flights, strict=True):
+        row[: len(laps)] = laps
+    count = len(flights)
+    laps = jnp.array([len(laps) for laps, _ in flights], jnp.int32)
+    return FlightRecord(
+        ending=jnp.array([ending for _, ending in flights], jnp.int32),
+        from_start=jnp.ones(count, bool),
+        gates=7 * laps + 1,
+        laps=laps,
+        lap_times=jnp.asarray(times),
+        launch_lap=jnp.where(laps > 0, 7.0, NAN).astype(jnp.float32),
+        seconds=jnp.full(count, 20.0, jnp.float32),
+        top_speed=jnp.arange(count, dtype=jnp.float32) + 10,
+    )
+
+
+def test_figures_of_a_race_by_hand() -> None:
+    flown = record(
+        ([6.0, 5.0, 5.5], Ending.TIME_LIMIT),
+        ([6.0, 5.2, 5.1, 5.2], Ending.RIM_HIT),  # a crash after three laps is still a success
+        ([6.0, 5.0], Ending.GROUND),
+        ([], Ending.STALLED),
+    )
+    figures = race_figures(RacingConfig().evaluation(), flown)
+    flying = np.array([5.0, 5.5, 5.2, 5.1, 5.2, 5.0])
+    assert figures["success_rate"] == 0.5
+    assert figures["crash_rate"] == 0.75
+    assert figures["lap_time_mean"] == pytest.approx(flying.mean(), rel=1e-5)
+    assert figures["lap_time_std"] == pytest.approx(flying.std(), rel=1e-4)
+    assert figures["lap_time_best"] == pytest.approx(5.0)
+    assert figures["launch_lap"] == pytest.approx(7.0)
+    assert figures["speed_max"] == 13.0
+    config = RacingConfig()
+    bound = lap_bound(config.track, config.quad)
+    assert bound is not None
+    assert figures["bound_s"] == bound
+    assert figures["above_bound_percent"] == pytest.approx(100 * (flying.mean() / bound - 1), rel=1e-4)
+    assert figures["endings"] == {"rim_hit": 1, "ground": 1, "stalled": 1, "time_limit": 1}
+
+
+def test_no_laps_no_times() -> None:
+    figures = race_figures(RacingConfig(), record(([], Ending.GROUND)))
+    assert figures["success_rate"] == 0.0
+    assert figures["lap_time_mean"] is None
+    assert figures["above_bound_percent"] is None
+    assert figures["bound_s"] is not None
+
+
+def test_a_lap_faster_than_physics_is_an_error() -> None:
+    with pytest.raises(ImpossibleLapError):
+        race_figures(RacingConfig(), record(([6.0, 4.0], Ending.TIME_LIMIT)))
+
+
+def test_more_success_beats_faster_laps_beats_more_reward() -> None:
+    def score(success: float, lap: float | None, total: float) -> tuple[float, ...]:
+        figures = {"success_rate": success, "lap_time_mean": lap, "return_nominal": total}
+        return judge(figures, lambda _: None).score
+
+    assert score(0.5, None, 0.0) > score(0.4, 5.0, 99.0)
+    assert score(0.5, 5.0, 0.0) > score(0.5, 5.1, 99.0) > score(0.5, None, 99.0) > score(0.5, None, 1.0)
+
+
+class Constant(AbstractPolicy[None, None]):
+    def initial(self) -> None:
+        return None
+
+    def __call__(
+        self, carry: None, obs: Array, is_first: Bool[Array, ""], *, key: Key | None
+    ) -> tuple[None, Array, None]:
+        return None, jnp.array([-1.0, 0.0, 0.0, 0.0]), None
+
+
+@pytest.mark.parametrize("task", [RacingConfig(), HoverConfig()], ids=["race", "hover"])
+def test_a_drone_that_falls_is_judged_and_recorded(task: RacingConfig | HoverConfig, tmp_path) -> None:
+    judged = evaluator(task, 3)(Constant(), jr.key(0))
+    assert judged.success == 0.0
+    assert judged.figures["crash_rate"] == 1.0
+    assert judged.figures["lap_time_mean"] is None
+    assert judged.row["eval/crash"] == 1.0
+    assert "success 0%" in judged.headline
+    judged.save_flights(tmp_path / "flights.npz")
+    flights = load_flights(tmp_path / "flights.npz")
+    assert len(flights) == 3
+    fallen = flights[0]
+    assert fallen.crashed
+    assert fallen.vel_w[-1, 2] < -1.0
+    np.testing.assert_allclose(np.diff(fallen.time), 0.02, rtol=1e-4)
+    np.testing.assert_array_equal(fallen.action[0], [-1, 0, 0, 0])
+    assert (load_course(tmp_path / "flights.npz") is not None) == isinstance(task, RacingConfig)

@@ -1,0 +1,61 @@
+"""A training so small that it fits into a unit test."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from s5wm.agents.ppo import PPOConfig
+from s5wm.envs.toys import DoubleIntegratorConfig
+from s5wm.experiment import Experiment
+from s5wm.train.config import TrainConfig
+from s5wm.train.log import Row
+
+
+class Ears:
+    """A sink that remembers."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.texts: list[str] = []
+
+    def row(self, row: Row) -> None:
+        self.rows.append(row)
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def ears() -> Ears:
+    return Ears()
+
+
+@pytest.fixture
+def tiny() -> Experiment:
+    """PPO on the double integrator: chunks of 64 steps, four of them."""
+    return Experiment(
+        task=DoubleIntegratorConfig(steps=10),
+        agent=PPOConfig(units=4, layers=1, epochs=1, minibatches=2),
+        train=TrainConfig(
+            num_envs=4,
+            rollout_length=8,
+            iterations_per_chunk=2,
+            env_steps=256,
+            eval_every=128,
+            eval_episodes=2,
+            checkpoint_every=64,
+        ),
+    )
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    return tmp_path / "a run, with ünicode"
+
+
+def with_steps(experiment: Experiment, env_steps: int) -> Experiment:
+    return replace(experiment, train=replace(experiment.train, env_steps=env_steps))

@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from s5wm.errors import WriteError
+from s5wm.train.log import JsonLines, Lines, eta_text, read_rows
+from s5wm.train.panel import Panel
+
+ROW = {"env_steps": 64, "minutes": 0.5, "loss/policy": 0.25, "eval/success": 0.5, "eval/lap_time": 5.0}
+
+
+def test_rows_come_back_and_what_json_cannot_hold_is_null(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = JsonLines(path, env_steps=0)
+    log.row({"env_steps": 1, "eta_minutes": float("nan")})
+    log.row({"env_steps": 2, "loss/x": 0.1})
+    assert read_rows(path) == [{"env_steps": 1, "eta_minutes": None}, {"env_steps": 2, "loss/x": 0.1}]
+
+
+def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"env_steps": 1}\n[1]\n{"env_steps": "x"}\n\xff\n{"env_steps": 2, "lo')
+    assert read_rows(path) == [{"env_steps": 1}]
+
+
+def test_resuming_removes_what_was_logged_after_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"env_steps": 1}\n{"env_steps": 2}\n{"env_steps": 3}\n{"env')
+    JsonLines(path, env_steps=2).row({"env_steps": 5})
+    assert [json.loads(line)["env_steps"] for line in path.read_text().splitlines()] == [1, 2, 5]
+
+
+def test_a_full_or_missing_disk_is_told(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "metrics.jsonl", env_steps=0)
+    log.path = tmp_path / "gone" / "metrics.jsonl"
+    with pytest.raises(WriteError, match="cannot write"):
+        log.row({"env_steps": 1})
+
+
+def test_plain_lines_say_the_essentials(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(every=1000.0)
+    lines.row(ROW)
+    lines.row({"env_steps": 65})  # too soon for another line
+    lines.row({"env_steps": 66, "eval/success": 1.0})  # but never for an evaluation
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert out.err.splitlines() == [
+        "   0.5 min  steps 64  success 50%  lap 5.00 s  ETA ?",
+        "   0.0 min  steps 66  success 100%  ETA ?",
+    ]
+
+
+def test_the_panel_keeps_what_was_said_last(capsys: pytest.CaptureFixture[str]) -> None:
+    panel = Panel("runs/x")
+    panel.row(ROW | {"time/collect": 0.25, "eta_minutes": 3.0})
+    panel.row({"env_steps": 1_000_000})
+    panel.close()
+    err = capsys.readouterr().err
+    for text in ("runs/x", "1,000,000", "policy", "0.25", "collection", "25%", "ETA 3 min"):
+        assert text in err, text
+
+
+@pytest.mark.parametrize(("minutes", "text"), [(float("nan"), "?"), (5.4, "5 min"), (150.0, "2.5 h")])
+def test_eta(minutes: float, text: str) -> None:
+    assert eta_text({"eta_minutes": minutes}) == text

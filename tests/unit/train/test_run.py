@@ -1,0 +1,191 @@
+import functools as ft
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from s5wm.agents.dreamer import DreamerConfig, ReplayConfig
+from s5wm.agents.heads import ActorConfig, CriticConfig
+from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.errors import CorruptError, DivergedError
+from s5wm.experiment import Experiment, save_experiment
+from s5wm.nn.s5 import S5Config
+from s5wm.train.directory import RunDirectory
+from s5wm.train.loop import train
+from s5wm.train.run import HostState, Program, Trainer
+from s5wm.train.state import TrainState
+from s5wm.worldmodel.latent import CategoricalConfig
+from s5wm.worldmodel.model import BinsConfig, WorldModelConfig
+
+from .conftest import Ears, with_steps
+
+TIMES = ("minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
+
+
+@pytest.fixture(autouse=True)
+def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program through the cache of jit, which several trainers of one process share."""
+
+    def cached(trainer: Trainer, _: Any) -> Any:
+        config = trainer.config
+        return ft.partial(train, length=config.rollout_length, iterations=config.iterations_per_chunk)
+
+    monkeypatch.setattr(Trainer, "_compile", cached)
+
+
+def fit(experiment: Experiment, path: Path, ears: Ears, program: Program | None = None) -> Trainer:
+    with RunDirectory(path) as directory:
+        save_experiment(directory.config, experiment)
+        trainer = Trainer(program or experiment.build(), experiment.train, directory, experiment.seed)
+        trainer.load(ears.say)
+        trainer.fit(ears, lambda: None)
+    return trainer
+
+
+def assert_bitwise(left: Any, right: Any) -> None:
+    paths = jax.tree_util.tree_leaves_with_path(left)
+    for (path, a), b in zip(paths, jax.tree.leaves(right), strict=True):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jr.key_data(a), jr.key_data(b)
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+
+
+def untimed(ears: Ears) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in ears.rows]
+
+
+def assert_resumes_exactly(experiment: Experiment, tmp_path: Path) -> None:
+    whole_ears, part_ears = Ears(), Ears()
+    whole = fit(experiment, tmp_path / "whole", whole_ears)
+    fit(with_steps(experiment, experiment.train.env_steps // 2), tmp_path / "parts", part_ears)
+    parts = fit(experiment, tmp_path / "parts", part_ears)
+    assert len(whole_ears.rows) == 4
+    assert_bitwise(whole.state, parts.state)
+    assert replace(whole.host, minutes=0.0) == replace(parts.host, minutes=0.0)
+    assert untimed(whole_ears) == untimed(part_ears)
+
+
+def without_curriculum(experiment: Experiment) -> Experiment:
+    # Halving the budget to stop in the middle would otherwise move the fallback.
+    curriculum = replace(experiment.train.curriculum, fallback=2.0, success=2.0)
+    return replace(experiment, train=replace(experiment.train, curriculum=curriculum))
+
+
+def test_stopped_and_resumed_is_bitwise_the_same_as_never_stopped(tiny: Experiment, tmp_path: Path) -> None:
+    assert_resumes_exactly(without_curriculum(tiny), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_world_model_agent_resumes_bitwise_with_its_replay(tiny: Experiment, tmp_path: Path) -> None:
+    model = WorldModelConfig(
+        core=S5Config(width=4, state_size=4, block_size=4, layers=1),
+        latent=CategoricalConfig(groups=2, classes=2),
+        units=4,
+        encoder_layers=1,
+        prior_layers=1,
+        decoder_layers=1,
+        bins=BinsConfig(count=5, limit=2.0),
+    )
+    agent = DreamerConfig(
+        world_model=model,
+        actor=ActorConfig(units=4, layers=1),
+        critic=CriticConfig(units=4, layers=1, bins=5),
+        actor_critic=ActorCriticConfig(imagination_horizon=2, starts=4),
+        replay=ReplayConfig(capacity=32, batch=2, length=4, prefill=32),
+    )
+    assert_resumes_exactly(without_curriculum(replace(tiny, agent=agent)), tmp_path)
+
+
+def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, ears: Ears) -> None:
+    trainer = fit(tiny, run_path, ears)
+    assert [row["env_steps"] for row in ears.rows] == [64, 128, 192, 256]
+    assert [("eval/success" in row) for row in ears.rows] == [False, True, False, True]
+    assert [row["updates"] for row in ears.rows] == [4, 8, 12, 16]
+    for row in ears.rows:
+        shares = [row["time/world_model"], row["time/actor_critic"], row["time/collect"]]
+        assert min(shares) >= 0
+        assert row["env_steps_per_s"] > 0
+    assert trainer.checkpoints.steps() == [128, 192, 256]
+    assert (run_path / "best" / "policy.npz").is_file()
+    assert trainer.host.best is not None
+
+
+def test_a_used_budget_trains_no_more(tiny: Experiment, run_path: Path, ears: Ears) -> None:
+    fit(tiny, run_path, ears)
+    fit(tiny, run_path, ears)
+    assert len(ears.rows) == 4
+
+
+def test_the_smoothing_weight_reaches_the_agent_and_survives(
+    tiny: Experiment, run_path: Path, ears: Ears
+) -> None:
+    curriculum = replace(tiny.train.curriculum, earliest=0.0, fallback=0.25, ramp=0.5)
+    tiny = replace(tiny, train=replace(tiny.train, curriculum=curriculum))
+    trainer = fit(tiny, run_path, ears)
+    assert [row["smoothing_weight"] for row in ears.rows] == [0.0, 0.0, 0.5, 1.0]
+    assert float(trainer.state.smoothing_weight) == 1.0  # pyright: ignore[reportOptionalMemberAccess]
+    assert trainer.host.curriculum.switched == 0.25
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_chunk_and_saves(
+    tiny: Experiment, run_path: Path, ears: Ears, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    program = tiny.build()
+
+    def kill(_: TrainState[Any]) -> dict[str, float]:  # called once, in the first chunk
+        os.kill(os.getpid(), number)
+        return {"collect": 0.0, "world_model": 0.0}
+
+    trainer = fit(
+        replace(tiny, train=replace(tiny.train, checkpoint_every=10**9)),
+        run_path,
+        ears,
+        replace(program, time_pieces=kill),
+    )
+    assert trainer.host.env_steps == 64
+    assert trainer.checkpoints.steps() == [64]
+    assert any(number.name in text for text in ears.texts)
+    assert signal.getsignal(number) == before
+
+
+def test_numbers_that_are_not_finite_stop_and_keep_the_last_checkpoint(
+    tiny: Experiment, run_path: Path, ears: Ears
+) -> None:
+    fit(with_steps(tiny, 128), run_path, ears)
+    with RunDirectory(run_path) as directory:
+        trainer = Trainer(tiny.build(), tiny.train, directory, 0)
+        trainer.load(ears.say)
+        assert trainer.state is not None
+        trainer.state = eqx.tree_at(
+            lambda s: s.learner.params.log_std, trainer.state, jnp.full(1, jnp.nan, jnp.float32)
+        )
+        with pytest.raises(DivergedError, match="last good checkpoint, 128, is kept") as caught:
+            trainer.fit(ears, lambda: None)
+    assert caught.value.exit_code == 70
+    assert trainer.checkpoints.steps() == [64, 128]
+
+
+def test_when_no_checkpoint_is_valid_nothing_starts_over_silently(
+    tiny: Experiment, run_path: Path, ears: Ears
+) -> None:
+    trainer = fit(with_steps(tiny, 64), run_path, ears)
+    (trainer.checkpoints.path(64) / "host.json").unlink()
+    with pytest.raises(CorruptError, match="no checkpoint"):
+        fit(tiny, run_path, ears)
+
+
+def test_host_state_through_json() -> None:
+    state = HostState(env_steps=5, minutes=1.5, best=(1.0, -5.0, 2.0))
+    from dataclasses import asdict
+
+    assert HostState.from_json(asdict(state)) == state
