@@ -1,0 +1,245 @@
+"""Laws of learning in imagination (method specification, property tests 24-26 and 28-30)."""
+
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from s5wm.agents.heads import ActorConfig, CriticConfig
+from s5wm.agents.imagination import (
+    ActorCriticConfig,
+    Behaviour,
+    Rollouts,
+    actor_loss,
+    critic_loss,
+    replay_critic_loss,
+    roll_out,
+)
+from s5wm.ops.running import ReturnScale
+from s5wm.types import Reward, TimeStep
+
+HORIZON = 4
+CONFIGS = {
+    mode: ActorCriticConfig(imagination_horizon=HORIZON, gradient=mode, entropy=0.0, lambda_=0.8)
+    for mode in ("reinforce", "dynamics")
+}
+UNIT = ReturnScale(jnp.float32(0.0), jnp.float32(0.0))
+HALF = jnp.float32(0.5)
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab):
+    return make_lab("gaussian")
+
+
+@pytest.fixture(scope="module")
+def nets(lab):
+    k_actor, k_critic, k_value, k_slow = jr.split(jr.key(1), 4)
+    features = lab.model.config.core.width + 4
+    # Actions stay within [-1, 1]: beyond, squashing passes a gradient on purpose that finite differences lack.
+    actor = ActorConfig(units=8, layers=1, std_min=0.05, std_max=0.1).build(features, 2, key=k_actor)
+    actor = eqx.tree_at(lambda a: a.network.out.weight, actor, replace_fn=lambda w: 20 * w)
+    critic = CriticConfig(units=8, layers=1, bins=21, limit=3.0).build(features, key=k_critic)
+
+    def wake(key):
+        weight = 0.3 * jr.normal(key, critic.network.out.weight.shape)
+        return eqx.tree_at(lambda c: c.network.out.weight, critic, weight)
+
+    return Behaviour(lab.model, actor, wake(k_value), wake(k_slow))
+
+
+@eqx.filter_jit
+def imagined(config, nets, starts, weight):
+    return roll_out(config, nets, starts, smoothing_weight=weight, key=jr.key(2))
+
+
+@eqx.filter_jit
+def gradients(config, nets, starts, weight):
+    """Of the actor's and of the critic's loss in every network."""
+
+    def losses(nets):
+        rolled = roll_out(config, nets, starts, smoothing_weight=weight, key=jr.key(2))
+        return jnp.stack([actor_loss(config, nets.actor, rolled, UNIT)[0], critic_loss(config, nets, rolled)])
+
+    _, pull = jax.vjp(losses, nets)
+    return pull(jnp.array([1.0, 0.0]))[0], pull(jnp.array([0.0, 1.0]))[0]
+
+
+@pytest.fixture(scope="module")
+def starts(lab):
+    return lab.observe().belief
+
+
+def largest(tree):
+    return max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+
+
+def test_rollouts_start_where_they_should_and_pair_rewards_with_arrivals(nets, starts):
+    """Returns rebuilt step by step from the heads' words on each imagined state."""
+    config = CONFIGS["reinforce"]
+    rolled = imagined(config, nets, starts, HALF)
+    assert 0.05 < np.abs(rolled.action).max() < 1.0
+    np.testing.assert_allclose(rolled.feature[:, 0], starts.latent.feature, rtol=1e-6)
+    said = nets.model.predict(rolled.feature)
+    reward = np.asarray(said.reward_nominal + 0.5 * said.reward_smoothing)
+    cont, value = np.asarray(said.cont), np.asarray(nets.critic(rolled.feature).mean())
+    assert reward.std() > 0.05 and value.std() > 0.05
+    following, expected = value[:, HORIZON], np.zeros((8, HORIZON))
+    for i in reversed(range(HORIZON)):
+        mixed = 0.2 * value[:, i + 1] + 0.8 * following
+        following = expected[:, i] = reward[:, i + 1] + cont[:, i + 1] * mixed
+    np.testing.assert_allclose(rolled.returns, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rolled.weight, np.cumprod(cont[:, :-1], axis=1), rtol=1e-4)
+    np.testing.assert_allclose(rolled.value, value, rtol=1e-4, atol=1e-5)
+
+
+def test_rollouts_from_a_terminal_state_have_no_weight(nets, starts):
+    dead = eqx.tree_at(lambda n: n.model.cont.out.bias, nets, jnp.full(1, -40.0))
+    rolled = imagined(CONFIGS["reinforce"], dead, starts, HALF)
+    assert rolled.weight.max() < 1e-6
+    assert imagined(CONFIGS["reinforce"], nets, starts, HALF).weight.min() > 1e-6
+
+
+@pytest.mark.parametrize("mode", ["reinforce", "dynamics"])
+def test_each_loss_moves_its_own_network(nets, starts, mode):
+    """The world model and the slow critic are held by both losses, whatever the gradient."""
+    of_actor, of_critic = gradients(CONFIGS[mode], nets, starts, HALF)
+    assert largest(of_actor.actor) > 1e-4
+    assert largest(of_critic.critic) > 1e-4
+    for held in (of_actor.model, of_actor.critic, of_actor.slow_critic):
+        assert largest(held) == 0.0
+    for held in (of_critic.model, of_critic.actor, of_critic.slow_critic):
+        assert largest(held) == 0.0
+
+
+def test_dynamics_gradient_is_that_of_the_imagined_return(nets, starts):
+    """Against finite differences of the weighted return along one component of the actor's last bias."""
+    config = CONFIGS["dynamics"]
+    weight = imagined(config, nets, starts, HALF).weight
+
+    def objective(shift):
+        moved = eqx.tree_at(lambda n: n.actor.network.out.bias, nets, replace_fn=lambda b: b.at[0].add(shift))
+        return float(jnp.mean(weight * imagined(config, moved, starts, HALF).returns))
+
+    step = 1e-2
+    slope = (objective(step) - objective(-step)) / (2 * step)
+    gradient = gradients(config, nets, starts, HALF)[0].actor.network.out.bias[0]
+    assert abs(slope) > 1e-4
+    assert -float(gradient) == pytest.approx(slope, rel=0.02)
+
+
+def test_smoothing_counts_as_much_as_its_weight(nets, starts):
+    """The curriculum: at weight 0 the smoothing head changes nothing, at weight 1 it does; returns are linear."""
+    config = CONFIGS["reinforce"]
+    returns = {w: imagined(config, nets, starts, jnp.float32(w)).returns for w in (0.0, 0.5, 1.0)}
+    np.testing.assert_allclose(returns[0.5], (returns[0.0] + returns[1.0]) / 2, atol=1e-5)
+    assert np.abs(returns[1.0] - returns[0.0]).max() > 1e-2
+    other = eqx.tree_at(lambda n: n.model.reward_smoothing.out.weight, nets, replace_fn=lambda w: -w)
+    np.testing.assert_array_equal(imagined(config, other, starts, jnp.float32(0.0)).returns, returns[0.0])
+    assert np.abs(imagined(config, other, starts, jnp.float32(1.0)).returns - returns[1.0]).max() > 1e-2
+    for mine, theirs in zip(
+        gradients(config, nets, starts, jnp.float32(0.0)),
+        gradients(config, other, starts, jnp.float32(0.0)),
+        strict=True,
+    ):
+        jax.tree.map(np.testing.assert_array_equal, (mine.actor, mine.critic), (theirs.actor, theirs.critic))
+
+
+@pytest.mark.parametrize("mode", ["reinforce", "dynamics"])
+def test_policy_gradient_of_a_bandit_is_the_analytic_one(mode):
+    """``E[-(a - 1/2)^2] = -(mu - 1/2)^2 - sigma^2`` for one step of 40000 copies."""
+    config = CONFIGS[mode]
+    actor = ActorConfig(units=8, layers=1, std_min=0.2, std_bias=0.0).build(3, 1, key=jr.key(5))
+    actor = eqx.tree_at(lambda a: a.network.out.bias, actor, jnp.array([0.3, -0.4]))
+    feature = jnp.ones((40000, 2, 3))
+
+    @jax.jit
+    def gradient(actor):
+        def loss(actor):
+            action = actor(feature).sample(jr.key(6))
+            returns = -jnp.square(action[:, :1, 0] - 0.5)
+            rolled = Rollouts(feature, action, returns, jnp.full((40000, 2), -0.5), jnp.ones((40000, 1)))
+            return actor_loss(config, actor, rolled, UNIT)[0]
+
+        return jax.grad(loss)(actor).network.out.bias
+
+    dist = actor(feature[0, 0])
+    mean, std = float(dist.loc[0]), float(dist.scale[0])
+    share = (std - 0.2) / 0.8  # the sigmoid between the bounds 0.2 and 1
+    expected = [2 * (mean - 0.5) * (1 - mean**2), 2 * std * 0.8 * share * (1 - share)]
+    np.testing.assert_allclose(gradient(actor), expected, atol=0.02)
+    assert min(np.abs(expected)) > 0.1
+
+
+def test_advantages_are_scaled_weighted_and_joined_by_entropy():
+    """The loss written out, for one rollout of one step."""
+    config = replace(CONFIGS["dynamics"], entropy=0.1)
+    actor = ActorConfig(units=8, layers=1).build(3, 2, key=jr.key(5))
+    feature, action = jnp.ones((1, 2, 3)), jnp.zeros((1, 2, 2))
+    rolled = Rollouts(feature, action, jnp.array([[5.0]]), jnp.array([[2.0, 0.0]]), jnp.array([[0.7]]))
+    loss, _ = actor_loss(config, actor, rolled, ReturnScale(jnp.float32(-2.0), jnp.float32(4.0)))
+    entropy = float(actor(feature[0, 0]).entropy())
+    assert loss == pytest.approx(-0.7 * ((5.0 - 2.0) / 6.0 + 0.1 * entropy), rel=1e-5)
+
+
+def flags(row, rows):
+    return jnp.zeros((1, rows), bool).at[0, row].set(True)
+
+
+@eqx.filter_jit
+def replayed(nets, timestep, bootstrap, weight):
+    """Mean target of the rows that count, and the gradient in the features."""
+    feature = jr.normal(jr.key(8), (*bootstrap.shape, nets.model.config.core.width + 4))
+
+    def loss(feature):
+        return replay_critic_loss(
+            CONFIGS["reinforce"], nets, feature, timestep, bootstrap=bootstrap, smoothing_weight=weight
+        )
+
+    gradient, metrics = jax.grad(loss, has_aux=True)(feature)
+    return metrics["return/replayed"], gradient
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_replay_returns_bootstrap_at_truncation_and_not_at_termination(nets, terminal):
+    """Rows 0, 1 (last), 2 (first): only row 0 and 2 count, and row 0 sees nothing of the next episode."""
+    rows, last = 4, flags(1, 4)
+    no = jnp.zeros((1, rows), bool)
+    reward = jnp.array([[9.0, 0.25, 0.0, 0.0]])
+    bootstrap = jnp.array([[7.0, -0.5, 30.0, 0.0]])
+    timestep = TimeStep(
+        obs=jnp.zeros((1, rows, 5)),
+        privileged=jnp.zeros((1, rows, 3)),
+        reward=Reward(reward, jnp.zeros((1, rows))),
+        is_first=flags(2, rows),
+        is_last=last,
+        is_terminal=last & terminal,
+    )
+    mean, gradient = replayed(nets, timestep, bootstrap, HALF)
+    target = 0.25 + (0.0 if terminal else 0.9 * -0.5)
+    assert mean == pytest.approx(target / 2, rel=1e-5)  # the target of row 2 is 0
+    assert np.all(gradient[0, 1] == 0.0) and np.all(gradient[0, 3] == 0.0)
+    assert np.abs(gradient[0, 0]).max() > 0 and np.abs(gradient[0, 2]).max() > 0
+    running, _ = replayed(nets, replace(timestep, is_last=no, is_terminal=no), bootstrap, HALF)
+    assert abs(running - mean) > 0.1
+
+
+def test_old_replay_changes_its_targets_with_the_weight(nets):
+    rows = 4
+    no = jnp.zeros((1, rows), bool)
+    timestep = TimeStep(
+        obs=jnp.zeros((1, rows, 5)),
+        privileged=jnp.zeros((1, rows, 3)),
+        reward=Reward(jnp.zeros((1, rows)), jnp.array([[0.0, 0.0, 1.0, 1.0]])),
+        is_first=no,
+        is_last=no,
+        is_terminal=no,
+    )
+    zero = jnp.zeros((1, rows))
+    assert replayed(nets, timestep, zero, 0 * HALF)[0] == 0.0
+    # (0.72 * 1.72 + 1.72 + 1) / 3 times the weight, with 0.72 = discount * lambda
+    assert replayed(nets, timestep, zero, HALF)[0] == pytest.approx(0.5 * (0.72 * 1.72 + 2.72) / 3, rel=1e-5)
