@@ -163,15 +163,15 @@ class Context(eqx.Module, Generic[Memory]):
     """What precedes a training chunk: the stored belief and action of the row before it."""
 
     belief: Belief[Memory]
-    action: Float[Array, " A"]
+    action: Float[Array, "*b A"]
 
 
 class Chunk(eqx.Module, Generic[Memory]):
-    """``T`` consecutive rows and their context."""
+    """``T`` consecutive rows and their context; ``vmap`` takes the batch axes in front away."""
 
     context: Context[Memory]
-    timestep: TimeStep  # [T, ...]
-    action: Float[Array, "T A"]
+    timestep: TimeStep  # [*b, T, ...]
+    action: Float[Array, "*b T A"]
 
 
 class WorldModel(eqx.Module, Generic[Memory]):
