@@ -137,7 +137,10 @@ def preset(task: str, agent: str = "s5wm", size: str = "cpu", *, seed: int = 0) 
     configuration = task_config(task)
     learner, train = agent_configs(agent, size)
     name = PresetName(task=task, agent=agent, size=size)
-    return Experiment(name=name, task=configuration, agent=learner, train=train, seed=seed)
+    try:
+        return Experiment(name=name, task=configuration, agent=learner, train=train, seed=seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def with_budget(experiment: Experiment, *, env_steps: int | None, minutes: float | None) -> Experiment:

@@ -186,7 +186,7 @@ def test_make_is_a_stream_of_episodes_in_pure_jax() -> None:
 
     env = s5wm.make("toy/double-integrator")
     state, timestep = env.reset(jax.random.key(0))
-    state, timestep = jax.jit(env.step)(state, jnp.zeros(1), jax.random.key(1))
+    state, timestep = jax.jit(lambda *given: env.step(*given))(state, jnp.zeros(1), jax.random.key(1))
     assert timestep.obs.shape == env.spec.obs_shape
 
 

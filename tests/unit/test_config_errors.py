@@ -32,7 +32,7 @@ NAMES = [
     (["race/figure-8"], "use 'race/figure-8-state'"),
     (["hover", "--agent", "pppo"], "did you mean 'ppo'?"),
     (["hover", "--agent", "dreamerv3"], "this one has s5wm, ppo"),
-    (["hover", "--size", "13m"], "did you mean '12m'?"),
+    (["hover", "--size", "2m"], "did you mean '12m'?"),
     (["hover", "--agent", "ppo", "--size", "1m"], "unknown size '1m' of agent 'ppo'"),
     (["hover", "--env-steps", "0"], "--env-steps is 0; it must be positive"),
     (["hover", "--minutes", "-3"], "--minutes is -3.0; it must be positive"),
