@@ -75,7 +75,10 @@ class Lab:
         """With the gradient of the given terms, or of all."""
         weights = {name: jnp.float32(not terms or name in terms) for name in TERMS}
         return study(
-            self.model if model is None else model, self.chunk if chunk is None else chunk, self.noise, weights
+            self.model if model is None else model,
+            self.chunk if chunk is None else chunk,
+            self.noise,
+            weights,
         )
 
 

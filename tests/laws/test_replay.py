@@ -31,7 +31,9 @@ def numbered(start, length):
     env = jnp.broadcast_to(jnp.arange(ENVS, dtype=jnp.float32)[:, None], (ENVS, length))
     no = jnp.zeros((ENVS, length), bool)
     timestep = TimeStep(time[..., None], time[..., None], Reward(time, -time), no, no, no)
-    return Transition(timestep, env[..., None], Entry(100 * env[..., None] + time[..., None], time[..., None]))
+    return Transition(
+        timestep, env[..., None], Entry(100 * env[..., None] + time[..., None], time[..., None])
+    )
 
 
 def filled(rows):
@@ -61,10 +63,15 @@ def test_beliefs_are_written_back_to_the_rows_they_came_from():
     windows, sample = replay.sample(jr.key(0), batch=5, length=6)
     marked = jax.tree.map(lambda x: x + 1000.0, sample.extras)
     written = replay.write_back(windows, marked)
-    touched = {(int(e), t) for e, row in zip(windows.env, sample.timestep.obs[..., 0], strict=True) for t in row.tolist()}
+    touched = {
+        (int(e), t)
+        for e, row in zip(windows.env, sample.timestep.obs[..., 0], strict=True)
+        for t in row.tolist()
+    }
     before, after = replay.rows.extras.stoch[..., 0], written.rows.extras.stoch[..., 0]
     changed = {
-        (int(e), float(replay.rows.timestep.obs[e, i, 0])) for e, i in zip(*np.nonzero(before != after), strict=True)
+        (int(e), float(replay.rows.timestep.obs[e, i, 0]))
+        for e, i in zip(*np.nonzero(before != after), strict=True)
     }
     assert changed == touched
     np.testing.assert_array_equal(np.where(before != after, after - 1000.0, after), before)
@@ -117,9 +124,7 @@ class Greedy(AbstractPolicy):
 def learner():
     """An agent whose modes differ from place to place."""
     learner = AGENT.init(jr.key(0))
-    return eqx.tree_at(
-        lambda x: x.params.actor.network.out.weight, learner, replace_fn=lambda w: 300.0 * w
-    )
+    return eqx.tree_at(lambda x: x.params.actor.network.out.weight, learner, replace_fn=lambda w: 300.0 * w)
 
 
 @eqx.filter_jit
@@ -219,9 +224,7 @@ def chain_errors(learner):
         model = learner.params.world_model
         replay, _ = fill(learner, AGENT.policy(learner), 3, jr.key(3))
         carry = (model, optimiser.init(model), replay)
-        (model, _, replay), _ = jax.lax.scan(
-            lambda c, k: step(c, k, shift), carry, jr.split(jr.key(4), 400)
-        )
+        (model, _, replay), _ = jax.lax.scan(lambda c, k: step(c, k, shift), carry, jr.split(jr.key(4), 400))
         _, rows = rows_of(replay, jr.key(5), shift)
         chunk = to_chunk(rows)
         _, belief = observe(model, chunk, jr.key(6))

@@ -13,6 +13,7 @@ from s5wm.worldmodel.dynamics import Belief, Latent, imagine
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
+
 def same(actual, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), actual, expected)
 
@@ -48,7 +49,9 @@ def test_a_reset_forgets_memory_latent_and_action(lab):
     action = lab.chunk.action.at[2].add(1.0)  # chosen at the row before the reset: ignored
     out, moved = lab.observe(), lab.observe(replace(lab.chunk, context=other, action=action))
     jax.tree.map(
-        lambda a, b: np.testing.assert_array_equal(a[3:], b[3:]), (out.belief, out.prior), (moved.belief, moved.prior)
+        lambda a, b: np.testing.assert_array_equal(a[3:], b[3:]),
+        (out.belief, out.prior),
+        (moved.belief, moved.prior),
     )
     assert np.all(np.abs(out.belief.latent.deter[:3] - moved.belief.latent.deter[:3]).max(axis=-1) > 1e-3)
 
@@ -190,7 +193,9 @@ def test_each_kl_term_moves_its_own_side_and_none_below_the_free_nats(make_lab, 
     lab = make_lab("categorical")
 
     def grads(strength):
-        dynamics = lab.study(term, model=set_logits(lab.model, logits(strength), logits(0.0))).gradient.dynamics
+        dynamics = lab.study(
+            term, model=set_logits(lab.model, logits(strength), logits(0.0))
+        ).gradient.dynamics
         return dynamics.posterior_head.out.bias, dynamics.sequence.prior_head.out.bias
 
     posterior, prior = map(largest, grads(2.2))

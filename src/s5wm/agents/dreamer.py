@@ -112,9 +112,7 @@ class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
         """Filter one observation and act on it; the extras are what replay stores beside the row."""
         k_noise, k_action = (None, None) if key is None else jr.split(key)
         noise = None if k_noise is None else self.dynamics.space.noise(k_noise, ())
-        belief = self.dynamics.step(
-            carry.belief, self.encoder(obs), carry.prev_action, is_first, noise=noise
-        )
+        belief = self.dynamics.step(carry.belief, self.encoder(obs), carry.prev_action, is_first, noise=noise)
         dist = self.actor(belief.latent.feature)
         action = dist.mode() if k_action is None else dist.sample(k_action)
         return DreamerCarry(belief, action), action, Entry(belief.memory, belief.latent.stoch)
@@ -255,7 +253,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         hold = jax.lax.stop_gradient
         return losses.mean() + learning * behaviour, (hold(out.belief), hold(scale), metrics)
 
-    def _behaviour_loss(  # noqa: PLR0913 - the pieces of one loss, each of another type
+    def _behaviour_loss(
         self,
         nets: Behaviour,
         scale: ReturnScale,

@@ -25,7 +25,9 @@ class ActorConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.std_min <= self.std_max:
-            raise ValueError(f"actor has std_min {self.std_min} and std_max {self.std_max}; need 0 < min <= max")
+            raise ValueError(
+                f"actor has std_min {self.std_min} and std_max {self.std_max}; need 0 < min <= max"
+            )
 
     def build(self, features: int, actions: int, *, key: Key) -> "Actor":
         """A policy that starts near zero mean."""

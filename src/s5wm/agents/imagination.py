@@ -87,7 +87,9 @@ def roll_out(
     feature = jax.lax.optimization_barrier(imagined.feature)
     said, value = jax.lax.optimization_barrier((model.predict(feature), critic(feature).mean()))
     reward = said.reward_nominal + smoothing_weight * said.reward_smoothing
-    returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(reward, said.cont, value)
+    returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(
+        reward, said.cont, value
+    )
     weight = hold(jnp.cumprod(said.cont[:, :-1], axis=1))
     return Rollouts(imagined.feature, imagined.action, returns, value, weight)
 

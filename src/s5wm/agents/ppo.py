@@ -28,19 +28,21 @@ class PPOConfig:
     units: int = 128
     layers: int = 2
     log_std_init: float = -0.5
+    log_std_min: float = -2.0  # without a floor the spread shrinks until every update breaks the trust region
     critic_inputs: Literal["obs", "privileged"] = "obs"
     discount: float = 0.99
     lambda_: float = 0.95
     clip: float = 0.2
     entropy: float = 1e-3
     value_weight: float = 0.5
-    learning_rate: float = 5e-4
+    learning_rate: float = 5e-4  # the largest; ``target_kl`` lowers it
+    target_kl: float = 0.01  # per minibatch, between the policy that collected and the one that learns
     max_grad_norm: float = 0.5
     epochs: int = 5
     minibatches: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("units", "layers", "epochs", "minibatches", "learning_rate"):
+        for name in ("units", "layers", "epochs", "minibatches", "learning_rate", "target_kl"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"ppo.{name} is {getattr(self, name)}; it must be positive")
         for name in ("discount", "lambda_"):
@@ -114,6 +116,7 @@ class PPOLearner(eqx.Module):
 
     params: PPOParams
     opt_state: optax.OptState
+    learning_rate: Scalar
     obs_moments: RunningMoments
     critic_moments: RunningMoments
 
@@ -130,6 +133,9 @@ class Samples(eqx.Module):
     weight: Float[Array, "*b"]
 
 
+Learning = tuple[PPOParams, optax.OptState, Scalar]  # with the learning rate
+
+
 class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
     """The agent."""
 
@@ -139,9 +145,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
     @property
     def _optimiser(self) -> optax.GradientTransformation:
         config = self.config
-        return optax.chain(
-            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5)
-        )
+        return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5))
 
     @property
     def _critic_size(self) -> int:
@@ -160,13 +164,15 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         return PPOLearner(
             params,
             self._optimiser.init(params),
+            jnp.asarray(self.config.learning_rate),
             RunningMoments.init(self.spec.obs_shape[0]),
             RunningMoments.init(self._critic_size),
         )
 
     def policy(self, learner: PPOLearner) -> PPOPolicy:
         """The current policy with its input statistics."""
-        return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments)
+        log_std = jnp.maximum(learner.params.log_std, self.config.log_std_min)
+        return PPOPolicy(learner.params.actor, log_std, learner.obs_moments)
 
     def _critic_obs(self, timestep: TimeStep) -> Array:
         return timestep.privileged if self.config.critic_inputs == "privileged" else timestep.obs
@@ -181,10 +187,11 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
     ) -> tuple[PPOLearner, Metrics]:
         """Epochs of minibatches over one rollout; its last row only serves as bootstrap."""
         samples = self._samples(learner, rollout, smoothing_weight)
-        params, opt_state, metrics = self._epochs(learner, samples, key)
+        (params, opt_state, rate), metrics = self._epochs(learner, samples, key)
         moved = PPOLearner(
             params,
             opt_state,
+            rate,
             learner.obs_moments.update(rollout.timestep.obs),
             learner.critic_moments.update(self._critic_obs(rollout.timestep)),
         )
@@ -212,25 +219,30 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         )
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
 
-    def _epochs(
-        self, learner: PPOLearner, samples: Samples, key: Key
-    ) -> tuple[PPOParams, optax.OptState, Metrics]:
+    def _epochs(self, learner: PPOLearner, samples: Samples, key: Key) -> tuple[Learning, Metrics]:
         config, total = self.config, samples.weight.shape[0]
         size = total // config.minibatches
 
-        def minibatch(
-            carry: tuple[PPOParams, optax.OptState], index: Array
-        ) -> tuple[tuple[PPOParams, optax.OptState], Metrics]:
-            params, opt_state = carry
+        def minibatch(carry: Learning, index: Array) -> tuple[Learning, Metrics]:
+            params, opt_state, rate = carry
             batch = jax.tree.map(lambda x: x[index], samples)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
+            rate = self._adapt(rate, metrics["policy/kl"])
             updates, opt_state = self._optimiser.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), metrics
+            params = jax.tree.map(lambda x, u: x - rate * u, params, updates)
+            return (params, opt_state, rate), metrics | {"learning_rate": rate}
 
         order = jax.vmap(lambda k: jr.permutation(k, total))(jr.split(key, config.epochs))
         index = order[:, : size * config.minibatches].reshape(-1, size)
-        (params, opt_state), metrics = jax.lax.scan(minibatch, (learner.params, learner.opt_state), index)
-        return params, opt_state, jax.tree.map(jnp.mean, metrics)
+        begin = (learner.params, learner.opt_state, learner.learning_rate)
+        learned, metrics = jax.lax.scan(minibatch, begin, index)
+        return learned, jax.tree.map(jnp.mean, metrics)
+
+    def _adapt(self, rate: Scalar, kl: Scalar) -> Scalar:
+        """A factor 1.5 down where ``kl`` is above twice its target, up below half (Rudin et al. 2021)."""
+        target = self.config.target_kl
+        factor = jnp.where(kl > 2.0 * target, 1.0 / 1.5, jnp.where(kl < 0.5 * target, 1.5, 1.0))
+        return jnp.clip(rate * factor, 1e-2 * self.config.learning_rate, self.config.learning_rate)
 
     def _loss(self, params: PPOParams, batch: Samples) -> tuple[Scalar, Metrics]:
         """Clipped surrogate + value regression - entropy."""
@@ -240,8 +252,10 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         advantage = (batch.advantage - mean) / (spread + 1e-8)
 
         loc = jax.vmap(params.actor)(batch.obs)
-        dist = Normal(loc, jnp.broadcast_to(jnp.exp(params.log_std), loc.shape))
-        ratio = jnp.exp(dist.log_prob(batch.action) - batch.log_prob)
+        scale = jnp.exp(jnp.maximum(params.log_std, config.log_std_min))
+        dist = Normal(loc, jnp.broadcast_to(scale, loc.shape))
+        log_ratio = dist.log_prob(batch.action) - batch.log_prob
+        ratio = jnp.exp(log_ratio)
         clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
         policy_loss = -jnp.sum(weight * jnp.minimum(ratio * advantage, clipped * advantage))
         value = jax.vmap(params.critic)(batch.critic_obs)[:, 0]
@@ -252,6 +266,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
             "loss/policy": policy_loss,
             "loss/value": value_loss,
             "policy/entropy": entropy,
+            "policy/kl": jnp.sum(weight * (ratio - 1.0 - log_ratio)),
             "policy/clipped": jnp.sum(weight * (jnp.abs(ratio - 1) > config.clip)),
             "advantage/std": spread,
         }

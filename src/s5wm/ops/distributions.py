@@ -97,6 +97,39 @@ class Normal(eqx.Module):
         return 0.5 * jnp.sum(ratio + shift - 1 - jnp.log(ratio), axis=-1)
 
 
+class NormalMixture(eqx.Module):
+    """Mixture of ``K`` diagonal normals over the last axis."""
+
+    logits: Float[Array, "*b K"]
+    loc: Float[Array, "*b K A"]
+    scale: Float[Array, "*b K A"]
+
+    def _pick(self, values: Float[Array, "*b K A"], index: Int[Array, "*b"]) -> Float[Array, "*b A"]:
+        return jnp.take_along_axis(values, index[..., None, None], axis=-2)[..., 0, :]
+
+    def mode(self) -> Float[Array, "*b A"]:
+        """Centre of the likeliest component."""
+        return self._pick(self.loc, jnp.argmax(self.logits, axis=-1))
+
+    def sample_with(self, noise: Float[Array, "*b A"], uniform: Float[Array, "*b"]) -> Float[Array, "*b A"]:
+        """Reparametrised within the component that ``uniform`` picks; the pick has no gradient."""
+        cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
+        index = jnp.sum(uniform[..., None] >= cumulative[..., :-1], axis=-1)
+        return self._pick(self.loc, index) + self._pick(self.scale, index) * noise
+
+    def kl_from(self, normal: Normal) -> Float[Array, "*b"]:
+        """Upper bound on ``KL(normal | self)``: ``-log sum_k pi_k exp -KL(normal | k)`` (Hershey and Olsen 2007)."""
+        one = Normal(normal.loc[..., None, :], normal.scale[..., None, :])
+        each = one.kl(Normal(self.loc, self.scale))
+        return -jax.nn.logsumexp(jax.nn.log_softmax(self.logits) - each, axis=-1)
+
+    def entropy_bound(self) -> Float[Array, "*b"]:
+        """Upper bound in nats: mean entropy of the components plus that of the choice among them."""
+        log_probs = jax.nn.log_softmax(self.logits)
+        probs = jnp.exp(log_probs)
+        return jnp.sum(probs * (Normal(self.loc, self.scale).entropy() - log_probs), axis=-1)
+
+
 class Bernoulli(eqx.Module):
     """A flag; ``log_prob`` accepts soft targets in [0, 1]."""
 

@@ -105,9 +105,9 @@ class Trainer:
         """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint."""
         if self.share >= 1.0:
             return True
-        chunk = self._compile(sink)
-        begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
         with StopRequest(sink.say) as stop:
+            chunk = self._compile(sink)
+            begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
             while self.share < 1.0 and not stop.requested:
                 before = self.host.env_steps
                 row = self._chunk(chunk)

@@ -22,7 +22,7 @@ Memory = TypeVar("Memory")
 class DecoupledRSSM(AbstractDynamics[Memory], Generic[Memory]):
     """``q(z_t | o_t)`` beside any sequence core."""
 
-    space: AbstractLatentSpace[Any]
+    space: AbstractLatentSpace[Any, Any]
     sequence: SequenceModel[Memory]
     posterior_head: MLP | Identity
     deter_size: int = eqx.field(static=True)
@@ -51,9 +51,7 @@ class DecoupledRSSM(AbstractDynamics[Memory], Generic[Memory]):
     ) -> Belief[Memory]:
         """One recurrent step, z_t from the prior."""
         continues = jnp.zeros((), bool)
-        memory, deter, previous = self.sequence.step(
-            belief.memory, belief.latent.stoch, action, continues
-        )
+        memory, deter, previous = self.sequence.step(belief.memory, belief.latent.stoch, action, continues)
         stoch = self.space.sample(self.sequence.prior(deter, previous), noise)
         return Belief(memory, Latent(deter, stoch))
 

@@ -53,7 +53,7 @@ class AbstractDynamics(eqx.Module, Generic[Memory]):
     noise; ``None`` takes modes.  Law (tests/laws): ``observe`` equals folding ``step``.
     """
 
-    space: eqx.AbstractVar[AbstractLatentSpace[Any]]
+    space: eqx.AbstractVar[AbstractLatentSpace[Any, Any]]
 
     @abstractmethod
     def initial(self) -> Belief[Memory]:

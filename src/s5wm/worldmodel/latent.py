@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from s5wm.ops.distributions import Normal, OneHot
+from s5wm.ops.distributions import Normal, NormalMixture, OneHot
 from s5wm.types import Key
 
-Distribution = TypeVar("Distribution", bound=eqx.Module)
+Q = TypeVar("Q", bound=eqx.Module)
+P = TypeVar("P", bound=eqx.Module)
 
 
-class AbstractLatentSpace(eqx.Module, Generic[Distribution]):
+class AbstractLatentSpace(eqx.Module, Generic[Q, P]):
     """Maps head outputs ``[params_size]`` to a distribution over flat samples ``[size]``."""
 
     @property
@@ -33,12 +34,17 @@ class AbstractLatentSpace(eqx.Module, Generic[Distribution]):
     def params_size(self) -> int:
         """Numbers that a head must output."""
 
+    @property
+    def switches(self) -> int:
+        """How many of them, the first ones of the prior's, are logits that choose between components."""
+        return 0
+
     @abstractmethod
-    def posterior(self, params: Float[Array, "*b Q"]) -> Distribution:
+    def posterior(self, params: Float[Array, "*b Q"]) -> Q:
         """Distribution from the output of the posterior head."""
 
     @abstractmethod
-    def prior(self, params: Float[Array, "*b Q"], previous: Float[Array, "*b Z"]) -> Distribution:
+    def prior(self, params: Float[Array, "*b Q"], previous: Float[Array, "*b Z"]) -> P:
         """Distribution from the output of the prior head, given the sample before (zero after a reset)."""
 
     @abstractmethod
@@ -46,19 +52,19 @@ class AbstractLatentSpace(eqx.Module, Generic[Distribution]):
         """Noise that ``sample`` consumes, drawn apart so that two passes can be compared sample for sample."""
 
     @abstractmethod
-    def sample(self, dist: Distribution, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
+    def sample(self, dist: Q | P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
         """Flat sample with a gradient; ``None`` gives the mode."""
 
     @abstractmethod
-    def kl(self, left: Distribution, right: Distribution) -> Float[Array, "*b"]:
+    def kl(self, left: Q, right: P) -> Float[Array, "*b"]:
         """``KL(left | right)`` in nats, summed over the latent."""
 
     @abstractmethod
-    def entropy(self, dist: Distribution) -> Float[Array, "*b"]:
+    def entropy(self, dist: Q | P) -> Float[Array, "*b"]:
         """Nats, summed over the latent."""
 
 
-class CategoricalSpace(AbstractLatentSpace[OneHot]):
+class CategoricalSpace(AbstractLatentSpace[OneHot, OneHot]):
     """``groups`` one-hot variables of ``classes`` classes, straight-through gradients."""
 
     groups: int = eqx.field(static=True)
@@ -101,7 +107,7 @@ class CategoricalSpace(AbstractLatentSpace[OneHot]):
         return dist.entropy()
 
 
-class GaussianSpace(AbstractLatentSpace[Normal]):
+class GaussianSpace(AbstractLatentSpace[Normal, Normal]):
     """Diagonal normal; the prior predicts the *change* of the mean, which is small at 50 Hz."""
 
     width: int = eqx.field(static=True)
@@ -144,16 +150,18 @@ class GaussianSpace(AbstractLatentSpace[Normal]):
         return dist.entropy()
 
 
-class ObservedSpace(AbstractLatentSpace[Normal]):
+class ObservedSpace(AbstractLatentSpace[Normal, NormalMixture]):
     """The latent *is* the observation, blurred by a fixed noise; nothing is encoded or decoded.
 
-    ``KL[q | p]`` is then the negative log-likelihood of the next observation (up to a constant), and the
-    prior a probabilistic one-step model around the sequence core.
+    ``KL[q | p]`` is then the negative log-likelihood of the next observation (up to a constant), and the prior a
+    probabilistic one-step model around the sequence core.  It is a mixture, one component per typical size of a
+    change: most steps move the observation a little, a few make it jump (another target, a reset of a reference),
+    and a single normal would put its mean between the two.
     """
 
     width: int = eqx.field(static=True)
     std: float = eqx.field(static=True)
-    step: float = eqx.field(static=True)
+    changes: tuple[float, ...] = eqx.field(static=True)
 
     @property
     def size(self) -> int:
@@ -162,33 +170,52 @@ class ObservedSpace(AbstractLatentSpace[Normal]):
 
     @property
     def params_size(self) -> int:
-        """Mean and log-scale of each component (of the prior; the posterior has no parameters)."""
-        return 2 * self.width
+        """Of the prior: a logit, means and log-scales per component (the posterior has no parameters)."""
+        return len(self.changes) * (1 + 2 * self.width)
+
+    @property
+    def switches(self) -> int:
+        """One logit per component."""
+        return len(self.changes)
 
     def posterior(self, params: Float[Array, "*b Q"]) -> Normal:
         """``N(o, std^2)``; ``params`` is the observation."""
         return Normal(params, jnp.full_like(params, self.std))
 
-    def prior(self, params: Float[Array, "*b Q"], previous: Float[Array, "*b Z"]) -> Normal:
-        """``N(z_{t-1} + step m, (std + step softplus(s))^2)``: ``step`` is the size of a typical change."""
-        loc, raw = jnp.split(params, 2, axis=-1)
-        return Normal(previous + self.step * loc, self.std + self.step * jax.nn.softplus(raw))
+    def prior(self, params: Float[Array, "*b Q"], previous: Float[Array, "*b Z"]) -> NormalMixture:
+        """``sum_k pi_k N(z_{t-1} + c_k m_k, (std + c_k softplus(s_k))^2)`` with the sizes of change ``c_k``."""
+        count = len(self.changes)
+        logits, moments = params[..., :count], params[..., count:]
+        moments = moments.reshape(*params.shape[:-1], count, 2 * self.width)
+        loc, raw = jnp.split(moments, 2, axis=-1)
+        change = jnp.broadcast_to(jnp.asarray(self.changes)[:, None], loc.shape)
+        origin = jnp.broadcast_to(previous[..., None, :], loc.shape)
+        return NormalMixture(logits, origin + change * loc, self.std + change * jax.nn.softplus(raw))
 
     def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b J"]:
-        """Standard normal."""
-        return jr.normal(key, (*shape, self.width))
+        """Standard normal per component of z, and one uniform number that picks the component of the mixture."""
+        k_normal, k_uniform = jr.split(key)
+        noise, uniform = jr.normal(k_normal, (*shape, self.width)), jr.uniform(k_uniform, (*shape, 1))
+        return jnp.concatenate([noise, uniform], axis=-1)
 
-    def sample(self, dist: Normal, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
-        """Reparametrised."""
-        return dist.mode() if noise is None else dist.sample_with(noise)
+    def sample(
+        self, dist: Normal | NormalMixture, noise: Float[Array, "*b J"] | None
+    ) -> Float[Array, "*b Z"]:
+        """Reparametrised; the choice of the component has no gradient."""
+        if noise is None:
+            return dist.mode()
+        normal, uniform = noise[..., :-1], noise[..., -1]
+        return (
+            dist.sample_with(normal, uniform) if isinstance(dist, NormalMixture) else dist.sample_with(normal)
+        )
 
-    def kl(self, left: Normal, right: Normal) -> Float[Array, "*b"]:
-        """Summed over the components."""
-        return left.kl(right)
+    def kl(self, left: Normal, right: NormalMixture) -> Float[Array, "*b"]:
+        """An upper bound, tight where one component explains the observation."""
+        return right.kl_from(left)
 
-    def entropy(self, dist: Normal) -> Float[Array, "*b"]:
-        """Summed over the components."""
-        return dist.entropy()
+    def entropy(self, dist: Normal | NormalMixture) -> Float[Array, "*b"]:
+        """Summed over the components of z; of a mixture an upper bound."""
+        return dist.entropy_bound() if isinstance(dist, NormalMixture) else dist.entropy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,16 +259,21 @@ class GaussianConfig:
 class ObservedConfig:
     """No latent code: for low-dimensional states that are nearly Markov, in small models."""
 
-    std: float = 0.002  # of the blur, in units of the observation
-    step: float = 0.1  # typical change of the observation in a step, its scale in the prior
+    std: float = 0.0005  # of the blur, in units of the observation
+    changes: tuple[float, ...] = (
+        0.1,
+        1.0,
+    )  # typical sizes of its change in a step, one per mixture component
 
     def __post_init__(self) -> None:
-        if self.std <= 0 or self.step <= 0:
-            raise ValueError(f"latent std is {self.std} and step {self.step}; both must be positive")
+        if not self.std > 0:
+            raise ValueError(f"latent.std is {self.std}; it must be positive")
+        if not self.changes or min(self.changes) <= 0:
+            raise ValueError(f"latent.changes is {self.changes}; give at least one size, all positive")
 
     def build(self, inputs: int) -> ObservedSpace:
         """The latent space of an observation of ``inputs`` numbers."""
-        return ObservedSpace(inputs, self.std, self.step)
+        return ObservedSpace(inputs, self.std, self.changes)
 
 
 LatentConfig = CategoricalConfig | GaussianConfig | ObservedConfig

@@ -118,25 +118,29 @@ class WorldModelConfig:
         return Encoder(MLP(sizes, self.units, key=key, skip=self.linear_skips), self.symlog_inputs)
 
     def _dynamics(
-        self, space: AbstractLatentSpace[Any], action_size: int, *, key: Key
+        self, space: AbstractLatentSpace[Any, Any], action_size: int, *, key: Key
     ) -> AbstractDynamics[Any]:
-        k_in, k_core, k_prior, k_post = jr.split(key, 4)
+        k_in, k_core, k_prior, k_switch, k_post = jr.split(key, 5)
         skip = self.linear_skips
         previous = space.size + action_size
         core = self.core.build(self.core.width, key=k_core)
         prior_in = self.core.width + (previous if self.prior_sees_inputs else 0)
+        hidden, switches = (prior_in, *(self.units,) * self.prior_layers), space.switches
         sequence = SequenceModel(
             inputs=Linear(previous, self.core.width, key=k_in),
             norm=RMSNorm(self.core.width),
             core=core,
-            prior_head=MLP(
-                (prior_in, *(self.units,) * self.prior_layers), space.params_size, key=k_prior, skip=skip
-            ),
+            prior_head=MLP(hidden, space.params_size - switches, key=k_prior, skip=skip),
+            # A network of its own: beside the sharp likelihood of a continuous latent, the gradient that
+            # decides between components is lost in shared layers.
+            switch_head=MLP(hidden, switches, key=k_switch, skip=skip) if switches else None,
             space=space,
             prior_sees_inputs=self.prior_sees_inputs,
         )
         sizes = (self.units, *(self.units,) * self.posterior_layers)
-        posterior = Identity() if self.has_plain_latent else MLP(sizes, space.params_size, key=k_post, skip=skip)
+        posterior = (
+            Identity() if self.has_plain_latent else MLP(sizes, space.params_size, key=k_post, skip=skip)
+        )
         return DecoupledRSSM(space, sequence, posterior, self.core.width)
 
 

@@ -31,7 +31,8 @@ class SequenceModel(eqx.Module, Generic[Memory]):
     norm: RMSNorm
     core: AbstractCore[Memory]
     prior_head: MLP
-    space: AbstractLatentSpace[Any]
+    switch_head: MLP | None
+    space: AbstractLatentSpace[Any, Any]
     prior_sees_inputs: bool = eqx.field(static=True)
 
     def _previous(self, stoch: Array, action: Array, is_first: Array) -> Array:
@@ -68,4 +69,7 @@ class SequenceModel(eqx.Module, Generic[Memory]):
     def prior(self, deter: Float[Array, "*b D"], previous: Float[Array, "*b I"]) -> Any:
         """``p(z_t | h_t)``; with ``prior_sees_inputs`` the head also reads z_{t-1}, a_{t-1} directly."""
         inputs = jnp.concatenate([deter, previous], axis=-1) if self.prior_sees_inputs else deter
-        return self.space.prior(self.prior_head(inputs), previous[..., : self.space.size])
+        params = self.prior_head(inputs)
+        if self.switch_head is not None:
+            params = jnp.concatenate([self.switch_head(inputs), params], axis=-1)
+        return self.space.prior(params, previous[..., : self.space.size])

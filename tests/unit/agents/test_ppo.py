@@ -17,7 +17,14 @@ from s5wm.train.state import init_train
 from s5wm.types import EnvSpec, Reward, TimeStep, Transition
 
 CONFIG = PPOConfig(
-    units=16, layers=1, discount=0.9, learning_rate=1e-2, epochs=4, minibatches=2, entropy=0.0, log_std_init=-1.0
+    units=16,
+    layers=1,
+    discount=0.9,
+    learning_rate=1e-2,
+    epochs=4,
+    minibatches=2,
+    entropy=0.0,
+    log_std_init=-1.0,
 )
 OBSERVATIONS = {
     ConstantReward: [0.0],
@@ -132,7 +139,10 @@ def test_weights_start_orthogonal():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"epochs": 0}, "ppo.epochs is 0; it must be positive"), ({"discount": 1.5}, r"ppo.discount is 1.5; it must lie")],
+    [
+        ({"epochs": 0}, "ppo.epochs is 0; it must be positive"),
+        ({"discount": 1.5}, r"ppo.discount is 1.5; it must lie"),
+    ],
 )
 def test_settings_that_cannot_work_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):

@@ -53,7 +53,9 @@ def test_one_hot_measures_sum_over_the_groups():
 def test_normal_measures_agree_with_samples():
     left = Normal(jnp.array([0.3, -1.0]), jnp.array([0.5, 2.0]))
     right = Normal(jnp.array([0.0, 0.5]), jnp.array([1.0, 1.5]))
-    samples = Normal(jnp.broadcast_to(left.loc, (40000, 2)), jnp.broadcast_to(left.scale, (40000, 2))).sample(jr.key(1))
+    samples = Normal(jnp.broadcast_to(left.loc, (40000, 2)), jnp.broadcast_to(left.scale, (40000, 2))).sample(
+        jr.key(1)
+    )
     log_left = jax.vmap(left.log_prob)(samples)
     log_right = jax.vmap(right.log_prob)(samples)
     assert left.kl(right) == pytest.approx(float((log_left - log_right).mean()), abs=0.03)
@@ -71,6 +73,8 @@ def test_normal_density_integrates_to_one():
 
 def test_bernoulli_is_stable_and_least_surprised_by_its_own_mean():
     assert np.all(np.isfinite(Bernoulli(jnp.array([200.0, -200.0])).log_prob(jnp.array([0.0, 1.0]))))
-    gradient = jax.grad(lambda logit: Bernoulli(logit).log_prob(jax.nn.sigmoid(jnp.float32(1.3))))(jnp.float32(1.3))
+    gradient = jax.grad(lambda logit: Bernoulli(logit).log_prob(jax.nn.sigmoid(jnp.float32(1.3))))(
+        jnp.float32(1.3)
+    )
     assert gradient == pytest.approx(0.0, abs=1e-6)
     assert Bernoulli(jnp.float32(1.3)).mean() == pytest.approx(1 / (1 + np.exp(-1.3)), rel=1e-5)

@@ -64,7 +64,11 @@ def test_nothing_is_seen_past_an_end(rows):
     cont[3] = 0.0
     before = compute(reward, cont, value, value[-1], 0.9)
     after = compute(
-        np.where(np.arange(ROWS) > 3, 100.0, reward), cont, np.where(np.arange(ROWS) >= 3, -50.0, value), 9.0, 0.9
+        np.where(np.arange(ROWS) > 3, 100.0, reward),
+        cont,
+        np.where(np.arange(ROWS) >= 3, -50.0, value),
+        9.0,
+        0.9,
     )
     np.testing.assert_array_equal(before[:3], after[:3])
     assert before[2] == pytest.approx(reward[3], rel=1e-5)

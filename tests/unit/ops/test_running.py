@@ -10,7 +10,9 @@ from s5wm.ops.running import ReturnScale, RunningMoments
 
 
 def test_moments_of_a_stream_are_those_of_all_samples():
-    batches = [3.0 + 2.0 * jr.normal(jr.key(i), shape) for i, shape in enumerate([(5, 3), (2, 4, 3), (50, 3)])]
+    batches = [
+        3.0 + 2.0 * jr.normal(jr.key(i), shape) for i, shape in enumerate([(5, 3), (2, 4, 3), (50, 3)])
+    ]
     moments = RunningMoments.init(3)
     for batch in batches:
         moments = moments.update(batch)
@@ -24,7 +26,9 @@ def test_moments_of_a_stream_are_those_of_all_samples():
 
 def test_normalised_values_are_clipped():
     moments = RunningMoments(jnp.zeros(1), jnp.ones(1), jnp.float32(100.0))
-    np.testing.assert_array_equal(moments.normalise(jnp.array([[1e9], [-1e9], [3.0]])), [[10.0], [-10.0], [3.0]])
+    np.testing.assert_array_equal(
+        moments.normalise(jnp.array([[1e9], [-1e9], [3.0]])), [[10.0], [-10.0], [3.0]]
+    )
 
 
 def test_a_constant_stream_divides_by_no_zero():
