@@ -126,7 +126,7 @@ def _decode_fields(kind: Any, data: Mapping[str, Any], path: str, warn: Warn) ->
 def _decode_union(members: tuple[Any, ...], data: Any, path: str, warn: Warn) -> Any:
     if data is None and type(None) in members:
         return None
-    classes = [m for m in members if dataclasses.is_dataclass(m)]
+    classes: list[Any] = [m for m in members if dataclasses.is_dataclass(m)]
     if classes:
         if not isinstance(data, Mapping):
             raise _wrong(path, data, "an object with a 'type' of " + ", ".join(c.__name__ for c in classes))

@@ -74,7 +74,8 @@ class Experiment:
 
     def build_env(self) -> AbstractEnv[Any]:
         """The environment that is trained in."""
-        return AutoReset(self.task.build())
+        env: AbstractEnv[Any] = self.task.build()
+        return AutoReset(env)
 
     def build_agent(self, env: AbstractEnv[Any]) -> AbstractAgent[Any, Any, Any]:
         """The agent for it."""

@@ -44,8 +44,9 @@ def time_pieces(
 def _world_model_gradient(agent: Dreamer, learner: DreamerLearner, key: Key) -> Any:
     k_sample, k_noise = jr.split(key)
     config = agent.config.replay
-    _, rows = learner.replay.sample(k_sample, batch=config.batch, length=config.length + 1)
-    chunk = to_chunk(rows)
+    length = config.length + 1
+    windows = learner.replay.draw(k_sample, batch=config.batch, length=length, surprising=config.surprising)
+    chunk = to_chunk(learner.replay.read(windows, length=length))
 
     def loss(model: Any) -> Any:
         noise = model.dynamics.space.noise(k_noise, chunk.timestep.is_first.shape)

@@ -90,7 +90,8 @@ def study(model: WorldModel, chunk: Chunk, noise: Array, weights: dict[str, Arra
     """The loss, its terms, and the gradient of their weighted sum; compiled once for any weights."""
 
     def weighted(model: WorldModel) -> tuple[Array, tuple[Array, Metrics]]:
-        loss, (_, metrics) = model.loss(chunk, noise=noise)
+        loss, learned = model.loss(chunk, noise=noise)
+        metrics = learned.metrics
         return sum(weight * metrics[f"loss/{name}"] for name, weight in weights.items()), (loss, metrics)
 
     gradient, (loss, metrics) = jax.grad(weighted, has_aux=True)(model)

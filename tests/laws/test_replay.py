@@ -60,7 +60,8 @@ def test_windows_are_consecutive_rows_of_one_environment_and_never_cross_the_wri
 
 def test_beliefs_are_written_back_to_the_rows_they_came_from():
     replay = filled(20)
-    windows, sample = replay.sample(jr.key(0), batch=5, length=6)
+    windows = replay.draw(jr.key(0), batch=5, length=6)
+    sample = replay.read(windows, length=6)
     marked = jax.tree.map(lambda x: x + 1000.0, sample.extras)
     written = replay.write_back(windows, marked)
     touched = {
@@ -170,7 +171,8 @@ def test_acting_stores_what_one_unbroken_training_pass_would_compute(learner, st
 def test_a_window_with_context_repeats_the_unbroken_pass(learner, stream):
     """Nothing is fresher than what was stored, so writing back changes nothing: rows, context and actions line up."""
     replay, _ = stream
-    windows, rows = replay.sample(jr.key(2), batch=16, length=13)
+    windows = replay.draw(jr.key(2), batch=16, length=13)
+    rows = replay.read(windows, length=13)
     belief = posterior(learner, to_chunk(rows))
     fresh = fresh_entries(rows, belief)
     close(fresh, rows.extras)
@@ -182,7 +184,7 @@ def test_a_window_with_context_repeats_the_unbroken_pass(learner, stream):
 @pytest.mark.parametrize("part", ["memory", "stoch", "action"])
 def test_every_part_of_the_context_is_used(learner, stream, part):
     replay, _ = stream
-    _, rows = replay.sample(jr.key(2), batch=16, length=13)
+    rows = replay.read(replay.draw(jr.key(2), batch=16, length=13), length=13)
     inside = ~np.asarray(rows.timestep.is_first[:, 1])  # a reset right after the context ignores it
     if part == "action":
         moved = replace(rows, action=rows.action.at[:, 0].set(-rows.action[:, 0]))
@@ -201,13 +203,14 @@ def chain_errors(learner):
     optimiser = optax.adam(1e-2)
 
     def rows_of(replay, key, shift):
-        windows, rows = replay.sample(key, batch=8, length=13)
+        windows = replay.draw(key, batch=8, length=13)
+        rows = replay.read(windows, length=13)
         return windows, replace(rows, action=jnp.roll(rows.action, -shift, axis=1))
 
     def observe(model, chunk, key):
         noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
-        losses, (out, _) = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
-        return losses.mean(), out.belief
+        losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
+        return losses.mean(), out.posterior.belief
 
     def step(carry, key, shift):
         model, opt_state, replay = carry

@@ -28,7 +28,7 @@ from s5wm.agents.replay import Entry, Replay
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Latent
-from s5wm.worldmodel.model import Chunk, Context, Encoder, WorldModel, WorldModelConfig
+from s5wm.worldmodel.model import Chunk, Context, Encoder, Learned, WorldModel, WorldModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,17 @@ class ReplayConfig:
     capacity: int = 8192  # rows per environment
     batch: int = 16
     length: int = 64
+    surprising: int = 0  # of the batch, windows chosen for rows that the world model foresaw badly
     prefill: int = 1024  # rows in total before learning starts
 
     def __post_init__(self) -> None:
         for name in ("capacity", "batch", "length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"replay.{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.surprising <= self.batch:
+            raise ValueError(
+                f"replay.surprising is {self.surprising}; it must lie between 0 and replay.batch {self.batch}"
+            )
         if self.length + 1 > self.capacity:
             raise ValueError(
                 f"replay.length {self.length} plus one row of context does not fit into replay.capacity "
@@ -215,20 +220,24 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
     ) -> tuple[DreamerLearner, Metrics]:
         k_sample, k_loss = jr.split(key)
         config = self.config.replay
-        windows, rows = learner.replay.sample(k_sample, batch=config.batch, length=config.length + 1)
+        windows = learner.replay.draw(
+            k_sample, batch=config.batch, length=config.length + 1, surprising=config.surprising
+        )
+        rows = learner.replay.read(windows, length=config.length + 1)
         chunk = to_chunk(rows)
-        grads, (beliefs, scale, metrics) = jax.grad(self._loss, has_aux=True)(
+        grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
             learner.params, learner, chunk, smoothing_weight, k_loss
         )
         updates, opt_state = self.config.optimiser.build().update(grads, learner.opt_state, learner.params)
-        params = optax.apply_updates(learner.params, updates)
+        params = jax.tree.map(jnp.add, learner.params, updates)
         rate = self.config.actor_critic.slow_rate
         slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
         metrics |= {
             f"gradient/{name}": optax.global_norm(getattr(grads, name))
             for name in ("world_model", "actor", "critic")
         }
-        replay = learner.replay.write_back(windows, fresh_entries(rows, beliefs))
+        replay = learner.replay.write_back(windows, fresh_entries(rows, out.posterior.belief))
+        replay = replay.mark(windows, out.surprise)
         return DreamerLearner(params, slow, opt_state, scale, replay, learner.updates + 1), metrics
 
     def _loss(
@@ -238,20 +247,20 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         chunk: Chunk[Any],
         smoothing_weight: Scalar,
         key: Key,
-    ) -> tuple[Scalar, tuple[Belief[Any], ReturnScale, Metrics]]:
+    ) -> tuple[Scalar, tuple[Learned[Any], ReturnScale, Metrics]]:
         """World-model loss plus actor and critic losses from the same posterior beliefs."""
         k_noise, k_behaviour = jr.split(key)
         model = params.world_model
         noise = model.dynamics.space.noise(k_noise, chunk.timestep.is_first.shape)
-        losses, (out, metrics) = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
+        losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
         nets = Behaviour(model, params.actor, params.critic, learner.slow_critic)
         behaviour, scale, more = self._behaviour_loss(
-            nets, learner.return_scale, out.belief, chunk.timestep, smoothing_weight, k_behaviour
+            nets, learner.return_scale, out.posterior.belief, chunk.timestep, smoothing_weight, k_behaviour
         )
         learning = (learner.updates >= self.config.behaviour_delay).astype(jnp.float32)
-        metrics = jax.tree.map(jnp.mean, metrics) | more
+        metrics = jax.tree.map(jnp.mean, out.metrics) | more
         hold = jax.lax.stop_gradient
-        return losses.mean() + learning * behaviour, (hold(out.belief), hold(scale), metrics)
+        return losses.mean() + learning * behaviour, (hold(out), hold(scale), metrics)
 
     def _behaviour_loss(
         self,

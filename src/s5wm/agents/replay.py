@@ -12,6 +12,8 @@ from s5wm.types import Key, Transition
 
 Memory = TypeVar("Memory")
 
+TOURNAMENT = 4  # candidates per surprising window
+
 
 class Entry(eqx.Module, Generic[Memory]):
     """What a stored row needs for a chunk to start after it: core memory and latent sample."""
@@ -31,6 +33,7 @@ class Replay(eqx.Module, Generic[Memory]):
     """``[N, capacity, ...]`` rows; all environments share the write head."""
 
     rows: Transition[Entry[Memory]]
+    surprise: Float[Array, "N capacity"]  # of the world model when it last saw the row; 0 before
     head: Int[Array, ""]  # next row to be written
     filled: Int[Array, ""]
 
@@ -39,7 +42,7 @@ class Replay(eqx.Module, Generic[Memory]):
         """Zeros shaped like ``example``, a single row."""
         rows = jax.tree.map(lambda x: jnp.zeros((num_envs, capacity, *x.shape), x.dtype), example)
         zero = jnp.zeros((), jnp.int32)
-        return cls(rows, zero, zero)
+        return cls(rows, jnp.zeros((num_envs, capacity)), zero, zero)
 
     @property
     def capacity(self) -> int:
@@ -59,18 +62,43 @@ class Replay(eqx.Module, Generic[Memory]):
             self.rows,
             rollout,
         )
+        unseen = jnp.zeros((self.surprise.shape[0], length))
+        surprise = jax.lax.dynamic_update_slice_in_dim(self.surprise, unseen, self.head, axis=1)
         head = (self.head + length) % self.capacity
-        return Replay(rows, head, jnp.minimum(self.filled + length, self.capacity))
+        return Replay(rows, surprise, head, jnp.minimum(self.filled + length, self.capacity))
 
-    def sample(self, key: Key, *, batch: int, length: int) -> tuple[Windows, Transition[Entry[Memory]]]:
-        """Uniform windows of ``length`` rows; none crosses the write head."""
+    def draw(self, key: Key, *, batch: int, length: int, surprising: int = 0) -> Windows:
+        """Where ``batch`` windows of ``length`` rows lie; none crosses the write head.
+
+        All are uniform but the ``surprising`` last ones: of ``TOURNAMENT`` times as many uniform candidates, those
+        whose most surprising row surprised most.  Gate passes and crashes are one row in hundreds; without this,
+        the model sees thousands of uneventful windows for each.
+        """
+        count = batch + (TOURNAMENT - 1) * surprising
+        windows = self._uniform(key, count, length)
+        index = self._index(windows, length)[:, 1:]  # the context row is not trained
+        most = self.surprise[windows.env[:, None], index].max(axis=1)
+        first = batch - surprising
+        _, best = jax.lax.top_k(most[first:], surprising)
+        chosen = jnp.concatenate([jnp.arange(first), first + best])
+        return Windows(windows.env[chosen], windows.start[chosen])
+
+    def _uniform(self, key: Key, count: int, length: int) -> Windows:
         k_env, k_start = jr.split(key)
-        env = jr.randint(k_env, (batch,), 0, self.rows.action.shape[0])
-        oldest = self.head - self.filled
-        offset = jr.randint(k_start, (batch,), 0, jnp.maximum(self.filled - length + 1, 1))
-        windows = Windows(env, (oldest + offset) % self.capacity)
+        env = jr.randint(k_env, (count,), 0, self.rows.action.shape[0])
+        offset = jr.randint(k_start, (count,), 0, jnp.maximum(self.filled - length + 1, 1))
+        return Windows(env, (self.head - self.filled + offset) % self.capacity)
+
+    def read(self, windows: Windows, *, length: int) -> Transition[Entry[Memory]]:
+        """The rows of windows, ``[B, length, ...]``."""
         index = self._index(windows, length)
-        return windows, jax.tree.map(lambda ring: ring[windows.env[:, None], index], self.rows)
+        return jax.tree.map(lambda ring: ring[windows.env[:, None], index], self.rows)
+
+    def mark(self, windows: Windows, surprise: Float[Array, "B T"]) -> "Replay[Memory]":
+        """Remember the surprise of the trained rows, those after the first, of windows."""
+        index = self._index(windows, surprise.shape[1] + 1)[:, 1:]
+        marked = self.surprise.at[windows.env[:, None], index].set(surprise)
+        return eqx.tree_at(lambda replay: replay.surprise, self, marked)
 
     def write_back(self, windows: Windows, entries: Entry[Memory]) -> "Replay[Memory]":
         """Replace the stored beliefs of windows by fresher ones ``[B, length, ...]``."""

@@ -178,6 +178,16 @@ class Chunk(eqx.Module, Generic[Memory]):
     action: Float[Array, "*b T A"]
 
 
+class Learned(eqx.Module, Generic[Memory]):
+    """What a training pass over a chunk tells besides its loss; ``surprise`` is 0 where an episode begins."""
+
+    posterior: Posterior[Memory]
+    surprise: Float[
+        Array, "*b T"
+    ]  # nats: how little of the row's latent, reward and continuation was foreseen
+    metrics: Metrics
+
+
 class WorldModel(eqx.Module, Generic[Memory]):
     """Learns from chunks, then serves imagination; knows nothing of tasks, actors or optimisers."""
 
@@ -223,8 +233,8 @@ class WorldModel(eqx.Module, Generic[Memory]):
 
     def loss(
         self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None
-    ) -> tuple[Scalar, tuple[Posterior[Memory], Metrics]]:
-        """Loss of one chunk (mean over time), posterior beliefs for imagination, metrics."""
+    ) -> tuple[Scalar, Learned[Memory]]:
+        """Loss of one chunk (mean over time), and beliefs, surprise and metrics of the pass."""
         scales, space = self.config.scales, self.dynamics.space
         out = self.observe(chunk, noise=noise)
         feature, step = out.belief.latent.feature, chunk.timestep
@@ -241,8 +251,11 @@ class WorldModel(eqx.Module, Generic[Memory]):
             "dyn": scales.dyn * jnp.maximum(scales.free_nats, dyn),
             "rep": scales.rep * jnp.maximum(scales.free_nats, rep),
         }
+        foreseen = ("dyn", "reward_nominal", "reward_smoothing", "cont")
+        surprise = hold(sum((terms[name] for name in foreseen), jnp.zeros(())))
         metrics = {f"loss/{name}": term.mean() for name, term in terms.items()}
         metrics["latent/kl"] = dyn.mean()
         metrics["latent/posterior_entropy"] = space.entropy(out.posterior).mean()
         metrics["latent/prior_entropy"] = space.entropy(out.prior).mean()
-        return sum(term.mean() for term in terms.values()), (out, metrics)
+        total = sum((term.mean() for term in terms.values()), jnp.zeros(()))
+        return total, Learned(out, jnp.where(step.is_first, 0.0, surprise), metrics)
