@@ -16,7 +16,7 @@ from jaxtyping import Array
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
 from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
-from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig
+from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig
 from s5wm.worldmodel.model import BinsConfig, Chunk, Context, WorldModel, WorldModelConfig
 
 SPEC = EnvSpec((5,), np.dtype(np.float32), privileged_size=3, action_size=2, ctrl_dt=0.02)
@@ -41,6 +41,16 @@ CONFIGS = {
         encoder_layers=1,
         prior_layers=1,
         decoder_layers=1,
+        linear_skips=True,
+        prior_sees_inputs=True,
+        symlog_inputs=False,
+        bins=BinsConfig(count=21, limit=3.0),
+    ),
+    "observed": WorldModelConfig(
+        core=CORE,
+        latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)),
+        units=8,
+        prior_layers=1,
         linear_skips=True,
         prior_sees_inputs=True,
         symlog_inputs=False,
@@ -122,8 +132,9 @@ def build_lab(kind: str, is_first: tuple[int, ...]) -> Lab:
     )
     memory = jr.normal(next(keys), initial.memory.shape)
     noise = model.dynamics.space.noise(next(keys), (STEPS + 1,))
+    head_size = SPEC.obs_shape[0] if model.config.has_plain_latent else model.dynamics.space.params_size
     stoch = model.dynamics.space.sample(
-        model.dynamics.space.posterior(jr.normal(next(keys), (model.dynamics.space.params_size,))), noise[0]
+        model.dynamics.space.posterior(jr.normal(next(keys), (head_size,))), noise[0]
     )
     context = Context(
         Belief(memory, Latent(jnp.zeros(model.config.core.width), stoch)), jr.normal(next(keys), (2,))
@@ -140,12 +151,14 @@ def _wake(model: WorldModel, key: Array) -> WorldModel:
 
     woken = [0.3 * jr.normal(k, w.shape) for k, w in zip(jr.split(key), heads(model), strict=True)]
     model = eqx.tree_at(heads, model, woken)
+    if model.config.has_plain_latent:
+        return model
     return eqx.tree_at(lambda m: m.dynamics.posterior_head.out.weight, model, replace_fn=lambda w: 5 * w)
 
 
 @pytest.fixture(scope="session", params=list(CONFIGS))
 def lab(request: pytest.FixtureRequest) -> Lab:
-    """Categorical and Gaussian; episodes open at rows 3, 4 and 7."""
+    """Every latent; episodes open at rows 3, 4 and 7."""
     return build_lab(request.param, (3, 4, 7))
 
 

@@ -205,7 +205,9 @@ def test_each_kl_term_moves_its_own_side_and_none_below_the_free_nats(make_lab, 
     assert largest(grads(0.8)) == 0.0
 
 
-def test_dyn_loss_reaches_the_encoder_only_through_earlier_latents(lab):
+@pytest.mark.parametrize("kind", ["categorical", "gaussian"])
+def test_dyn_loss_reaches_the_encoder_only_through_earlier_latents(make_lab, kind):
+    lab = make_lab(kind)
     assert largest(lab.study("dyn").gradient.encoder) > 1e-6
     every = replace(lab.chunk.timestep, is_first=jnp.ones(8, bool))
     cut = lab.study("dyn", chunk=replace(lab.chunk, timestep=every)).gradient
@@ -213,7 +215,9 @@ def test_dyn_loss_reaches_the_encoder_only_through_earlier_latents(lab):
     assert largest(cut.dynamics.sequence.prior_head) > 1e-6
 
 
-def test_rep_loss_leaves_the_prior_alone(lab):
+@pytest.mark.parametrize("kind", ["categorical", "gaussian"])
+def test_rep_loss_leaves_the_prior_alone(make_lab, kind):
+    lab = make_lab(kind)
     gradient = lab.study("rep").gradient
     assert largest(gradient.dynamics.sequence) == 0.0
     assert largest(gradient.encoder) > 1e-6
@@ -248,6 +252,8 @@ def test_decoder_target_is_the_configured_group(lab):
     timestep = lab.chunk.timestep
     if lab.model.config.target == "privileged":
         np.testing.assert_array_equal(lab.model.target(timestep), timestep.privileged)
+    elif not lab.model.config.symlog_inputs:
+        np.testing.assert_array_equal(lab.model.target(timestep), timestep.obs)
     else:
         np.testing.assert_allclose(
             lab.model.target(timestep), np.sign(timestep.obs) * np.log1p(np.abs(timestep.obs)), rtol=1e-6

@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.ops.distributions import Bernoulli, Normal, OneHot
+from s5wm.ops.distributions import Bernoulli, Normal, NormalMixture, OneHot
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 3.0]])
 
@@ -78,3 +78,50 @@ def test_bernoulli_is_stable_and_least_surprised_by_its_own_mean():
     )
     assert gradient == pytest.approx(0.0, abs=1e-6)
     assert Bernoulli(jnp.float32(1.3)).mean() == pytest.approx(1 / (1 + np.exp(-1.3)), rel=1e-5)
+
+
+MIXTURE = NormalMixture(
+    jnp.log(jnp.array([0.7, 0.3])),
+    jnp.array([[0.0, 1.0], [5.0, -4.0]]),
+    jnp.array([[0.1, 0.2], [0.3, 0.1]]),
+)
+
+
+def test_mixture_samples_come_from_their_components_in_their_shares():
+    k_noise, k_uniform = jr.split(jr.key(3))
+    count = 20000
+    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), MIXTURE)
+    samples = many.sample_with(jr.normal(k_noise, (count, 2)), jr.uniform(k_uniform, (count,)))
+    second = samples[:, 0] > 2.5
+    np.testing.assert_allclose(second.mean(), 0.3, atol=0.015)
+    for index, rows in enumerate([~second, second]):
+        np.testing.assert_allclose(samples[rows].mean(0), MIXTURE.loc[index], atol=0.02)
+        np.testing.assert_allclose(samples[rows].std(0), MIXTURE.scale[index], atol=0.02)
+    np.testing.assert_array_equal(MIXTURE.mode(), MIXTURE.loc[0])
+
+
+@pytest.mark.parametrize("centre", [(0.05, 1.1), (5.1, -4.0), (2.5, -1.5)])
+def test_kl_to_a_mixture_is_bounded_from_above_and_tightly_near_a_component(centre):
+    count = 50000
+
+    def many(loc, scale):
+        return Normal(jnp.broadcast_to(loc, (count, 2)), jnp.broadcast_to(scale, (count, 2)))
+
+    normal = Normal(jnp.array(centre), jnp.array([0.05, 0.05]))
+    wide = many(normal.loc, normal.scale)
+    samples = wide.sample(jr.key(4))
+    log_pi = jax.nn.log_softmax(MIXTURE.logits)
+    each = [many(MIXTURE.loc[k], MIXTURE.scale[k]).log_prob(samples) + log_pi[k] for k in range(2)]
+    true = jnp.mean(wide.log_prob(samples) - jax.nn.logsumexp(jnp.stack(each), axis=0))
+    bound = MIXTURE.kl_from(normal)
+    assert bound >= true - 0.02 * abs(true)
+    if centre[0] != 2.5:
+        np.testing.assert_allclose(bound, true, rtol=0.02)
+
+
+def test_a_mixture_of_one_is_a_normal():
+    normal = Normal(jnp.array([0.3, -1.0]), jnp.array([0.5, 2.0]))
+    one = NormalMixture(jnp.zeros(1), normal.loc[None], normal.scale[None])
+    other = Normal(jnp.array([0.0, 0.5]), jnp.array([0.2, 0.4]))
+    np.testing.assert_allclose(one.kl_from(other), other.kl(normal), rtol=1e-5)
+    np.testing.assert_allclose(one.entropy_bound(), normal.entropy(), rtol=1e-5)

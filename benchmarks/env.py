@@ -1,0 +1,42 @@
+"""Times the environments without an agent: what `s5wm bench env` says, for every racing task, with raw samples.
+
+Writes ``results/env/<platform>.json``:
+
+    python benchmarks/env.py
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import jax
+
+from s5wm.cli.inspect import time_env
+from s5wm.provenance import provenance
+
+TASKS = ("race/split-s", "race/figure-8-state", "hover")
+COPIES = (64, 256, 1024)
+
+
+def main() -> None:
+    """Time and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path(f"results/env/{jax.default_backend()}.json"))
+    options = parser.parse_args()
+    origin = provenance()
+    results = []
+    for task in TASKS:
+        for copies in COPIES:
+            timed = time_env(task, copies, steps=200, repeats=7)
+            results.append({k: v for k, v in timed.items() if k not in origin})
+            print(f"{task:22} {copies:5} copies {timed['env_steps_per_s']:12,.0f} steps/s", flush=True)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    cpus = len(os.sched_getaffinity(0))
+    options.output.write_text(json.dumps({**origin, "cpus": cpus, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

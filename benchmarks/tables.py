@@ -1,0 +1,96 @@
+"""Writes the tables of README.md and docs/results.md from the committed results, between their markers:
+
+    python benchmarks/tables.py [--check]
+
+``--check`` changes nothing and fails where a page and the results disagree (tests run it).
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs/results.md")
+MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Row = tuple[str, ...]
+
+
+def learning() -> str:
+    """One line per recorded training."""
+    head = (
+        "task, agent",
+        "success",
+        "lap (bound)",
+        "above bound",
+        "90 % success after",
+        "trained for",
+        "cores",
+    )
+    results = [json.loads(p.read_text()) for p in sorted((ROOT / "results/learning").glob("*.json"))]
+    return _table(head, [_learned(result) for result in results])
+
+
+def _learned(result: dict[str, Any]) -> Row:
+    name, figures, mastered = result["name"], result["evaluation"], result["first_90_percent"]
+    lap, above = figures.get("lap_time_mean"), figures.get("above_bound_percent")
+    return (
+        f"`{name['task']}`, `{name['agent']}` {name['size']}, seed {result['training_seed']}",
+        f"{figures['success_rate']:.0%} of {figures['episodes']}",
+        "" if lap is None else f"{lap:.2f} s ({figures['bound_s']:.2f} s)",
+        "" if above is None else f"{above:.1f} %",
+        "never" if mastered is None else _budget(mastered),
+        _budget(result["trained"]),
+        str(result["training_cpus"]),
+    )
+
+
+def _budget(row: dict[str, Any]) -> str:
+    return f"{row['env_steps'] / 1e6:.2f} M steps, {row['minutes']:.0f} min"
+
+
+def speed() -> str:
+    """Environment steps per second."""
+    timed = json.loads((ROOT / "results/env/cpu.json").read_text())
+    rows = [
+        (f"`{r['task']}`", str(r["num_envs"]), f"{r['env_steps_per_s'] / 1e3:.0f} k")
+        for r in timed["results"]
+    ]
+    note = f"\n{timed['device']}, {timed['cpus']} cores, commit {timed['commit']}.\n"
+    return _table(("task", "copies", "steps/s"), rows) + note
+
+
+def _table(head: Row, rows: list[Row]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"learning": learning, "speed": speed}
+
+
+def filled(text: str) -> str:
+    """The page with every table made anew."""
+    return MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+def main() -> int:
+    """Rewrite or check."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = [page for page in PAGES if filled(page.read_text()) != page.read_text()]
+    for page in stale:
+        if not check:
+            page.write_text(filled(page.read_text()))
+        print(f"{'differs from results/' if check else 'written'}: {page.relative_to(ROOT)}")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
