@@ -5,11 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import pytest
 
 from s5wm.agents.dreamer import DreamerConfig, ReplayConfig
 from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import ActorCriticConfig
 from s5wm.agents.optimiser import OptimiserConfig
+from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.s5 import S5Config
 from s5wm.train.loop import train
@@ -92,3 +94,12 @@ def learn(env, agent, *, seed, chunks, iterations):
         state, metrics, _ = train(AutoReset(env), agent, state, length=LENGTH, iterations=iterations)
         print({k: round(float(v), 3) for k, v in metrics.items()}, score(env, agent.policy(state.learner)))
     return score(env, agent.policy(state.learner))
+
+
+@pytest.mark.slow
+def test_s5wm_brings_a_mass_to_rest():
+    """Short enough for every run of the suite: most of what the optimum gains over doing nothing."""
+    env = DoubleIntegratorConfig(steps=STEPS).build()
+    agent = CONFIG.build(env.spec, num_envs=NUM_ENVS)
+    scores = learn(env, agent, seed=0, chunks=8, iterations=25)
+    assert scores.learned > scores.idle + 0.8 * (scores.optimal - scores.idle)

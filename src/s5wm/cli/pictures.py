@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -13,17 +13,24 @@ from s5wm.errors import ConfigError
 
 @dataclass(frozen=True)
 class Plot(Verb):
-    """Draw learning curves and flights of runs into their plots/ folders.
+    """Draw learning curves and flights of runs into their plots/ folders; several runs also into the same axes.
 
-    Example: s5wm plot runs/first
+    Example: s5wm plot runs/first runs/second --out runs/plots
     """
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run directories.")]
+    out: Annotated[Path, arg(help="Where the curves of several runs together go.")] = Path("runs/plots")
 
     def run(self) -> int:
         """Draw."""
-        for folder in [find(path) for path in self.runs]:
+        folders = [find(path) for path in self.runs]
+        for folder in folders:
             draw(folder)
+        if len(folders) > 1:
+            from s5wm.plots import plot_runs
+
+            for picture in plot_runs(folders, self.out):
+                say(f"drawn: {picture}")
         return DONE
 
 
@@ -50,8 +57,18 @@ class Imagine(Verb):
         if self.json_:
             print_json(result)
         else:
-            table([(name, str(value)) for name, value in result.items()])
+            table(_errors(result) + [(name, f"{value:.4g}") for name, value in result["metrics"].items()])
         return DONE
+
+
+def _errors(result: dict[str, Any]) -> list[tuple[str, str]]:
+    steps = [step for step in (1, 5, 10, 25, 50, 100) if step <= result["horizon"]]
+    rows = [("median error after", "  ".join(f"{step:>8} steps" for step in steps))]
+    for name, band in result["error"].items():
+        medians = [band["median"][step - 1] for step in steps]
+        shown = ["" if median is None else f"{median:.3g}" for median in medians]
+        rows.append((f"{name} ({band['unit']})", "  ".join(f"{text:>14}" for text in shown)))
+    return rows
 
 
 def draw(folder: Path) -> None:
