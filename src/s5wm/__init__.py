@@ -6,9 +6,13 @@
 import importlib
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import s5wm.train as _subpackage  # first, so that importing one of its modules later does not rebind the name below
 from s5wm.api import Run, load, make, train
+
+if TYPE_CHECKING:
+    from s5wm import nn
 
 __all__ = ["Run", "load", "make", "nn", "train"]
 

@@ -98,5 +98,5 @@ def make(task: str) -> "s5wm.envs.base.AbstractEnv[Any]":
     from s5wm.envs.wrappers import AutoReset
     from s5wm.presets import task_config
 
-    env: "s5wm.envs.base.AbstractEnv[Any]" = task_config(task).build()
+    env: Any = task_config(task).build()
     return AutoReset(env)

@@ -74,7 +74,7 @@ class Experiment:
 
     def build_env(self) -> AbstractEnv[Any]:
         """The environment that is trained in."""
-        env: AbstractEnv[Any] = self.task.build()
+        env: Any = self.task.build()
         return AutoReset(env)
 
     def build_agent(self, env: AbstractEnv[Any]) -> AbstractAgent[Any, Any, Any]:

@@ -10,7 +10,6 @@ from s5wm.agents.optimiser import OptimiserConfig
 from s5wm.agents.ppo import PPOConfig
 from s5wm.codec import suggest
 from s5wm.envs.hover import HoverConfig
-from s5wm.envs.racing.reward import RewardConfig
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig
 from s5wm.envs.toys import DoubleIntegratorConfig, MemoryCueConfig
@@ -22,24 +21,25 @@ from s5wm.train.config import TrainConfig
 from s5wm.worldmodel.latent import CategoricalConfig, ObservedConfig
 from s5wm.worldmodel.model import BinsConfig, LossScales, WorldModelConfig
 
-
-def race(track: SplitSConfig | Figure8Config) -> RacingConfig:
-    """The race as every agent is trained on it.
-
-    The reward is progress and a crash no dearer than two metres of it, without a bonus for passing (a dearer crash
-    taught small models to hover); gates begin twice as wide and have their true size after 8000 steps of each copy.
-    """
-    reward = RewardConfig(gate_pass=0.0, crash=2.0, crash_speed=0.0)
-    return RacingConfig(track=track, reward=reward, opening_initial=2.0, curriculum_steps=8000)
-
-
 TASKS: dict[str, Callable[[], TaskConfig]] = {
-    "race/split-s": lambda: race(SplitSConfig()),
-    "race/figure-8-state": lambda: race(Figure8Config()),
+    "race/split-s": lambda: RacingConfig(track=SplitSConfig()),
+    "race/figure-8-state": lambda: RacingConfig(track=Figure8Config()),
     "hover": HoverConfig,
     "toy/double-integrator": DoubleIntegratorConfig,
     "toy/memory": MemoryCueConfig,
 }
+
+
+def gentle(race: RacingConfig) -> RacingConfig:
+    """The race as small world models are trained on it; success and lap times are judged as for everyone.
+
+    A crash costs two metres of progress and a pass earns nothing beside it, and gates begin twice as wide and have
+    their true size after 8000 steps of each copy.  PPO needs none of this, and learns less with it
+    (docs/lab-notes.md, 6).
+    """
+    reward = replace(race.reward, gate_pass=0.0, crash=2.0, crash_speed=0.0)
+    return replace(race, reward=reward, opening_initial=2.0, curriculum_steps=8000)
+
 
 # Environment steps where a task needs fewer than the agent's preset allows.
 BUDGETS = {"hover": 2_000_000, "toy/double-integrator": 500_000, "toy/memory": 500_000}
@@ -115,7 +115,7 @@ def ppo_cpu() -> tuple[PPOConfig, TrainConfig]:
         num_envs=256,
         rollout_length=64,
         iterations_per_chunk=10,
-        env_steps=13_000_000,
+        env_steps=16_000_000,
         eval_every=1_000_000,
         checkpoint_every=2_000_000,
     )
@@ -141,10 +141,7 @@ def task_config(name: str) -> TaskConfig:
 
 def agent_configs(agent: str, size: str) -> tuple[AgentConfig, TrainConfig]:
     """An agent and how it is trained, by name and size."""
-    if agent in # Environment steps where a task needs fewer than the agent's preset allows.
-BUDGETS = {"hover": 2_000_000, "toy/double-integrator": 500_000, "toy/memory": 500_000}
-
-PLANNED_AGENTS:
+    if agent in PLANNED_AGENTS:
         raise ConfigError(f"agent {agent!r} comes in a later version; this one has {', '.join(AGENTS)}")
     if agent not in AGENTS:
         raise ConfigError(f"unknown agent {agent!r}" + suggest(agent, list(AGENTS)))
@@ -158,6 +155,8 @@ def preset(task: str, agent: str = "s5wm", size: str = "cpu", *, seed: int = 0) 
     configuration = task_config(task)
     learner, train = agent_configs(agent, size)
     name = PresetName(task=task, agent=agent, size=size)
+    if isinstance(configuration, RacingConfig) and (agent, size) == ("s5wm", "cpu"):
+        configuration = gentle(configuration)
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))
     try:
         return Experiment(name=name, task=configuration, agent=learner, train=train, seed=seed)

@@ -163,7 +163,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         return DreamerLearner(
             params,
             params.critic,
-            config.optimiser.build().init(params),
+            config.optimiser.build().init(_tree(params)),
             ReturnScale.init(),
             Replay.init(self._row(params), self.num_envs, config.replay.capacity),
             jnp.zeros((), jnp.int32),
@@ -228,7 +228,9 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
             learner.params, learner, chunk, smoothing_weight, k_loss
         )
-        updates, opt_state = self.config.optimiser.build().update(grads, learner.opt_state, learner.params)
+        updates, opt_state = self.config.optimiser.build().update(
+            grads, learner.opt_state, _tree(learner.params)
+        )
         params = jax.tree.map(jnp.add, learner.params, updates)
         rate = self.config.actor_critic.slow_rate
         slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
@@ -293,6 +295,11 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         )
         loss = actor + config.critic_weight * critic + config.replay_critic_weight * replayed
         return loss, scale, metrics | more | {"loss/critic": critic}
+
+
+def _tree(params: DreamerParams) -> Any:
+    """Optax's types do not know modules."""
+    return params
 
 
 def to_chunk(rows: Transition[Entry[Any]]) -> Chunk[Any]:

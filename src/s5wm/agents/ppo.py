@@ -5,7 +5,7 @@ bootstrap from the value of their final observation, which has a row of its own.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -163,7 +163,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         )
         return PPOLearner(
             params,
-            self._optimiser.init(params),
+            self._optimiser.init(_tree(params)),
             jnp.asarray(self.config.learning_rate),
             RunningMoments.init(self.spec.obs_shape[0]),
             RunningMoments.init(self._critic_size),
@@ -228,7 +228,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
             batch = jax.tree.map(lambda x: x[index], samples)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
             rate = self._adapt(rate, metrics["policy/kl"])
-            updates, opt_state = self._optimiser.update(grads, opt_state, params)
+            updates, opt_state = self._optimiser.update(grads, opt_state, _tree(params))
             params = jax.tree.map(lambda x, u: x - rate * u, params, updates)
             return (params, opt_state, rate), metrics | {"learning_rate": rate}
 
@@ -271,3 +271,8 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
             "advantage/std": spread,
         }
         return loss, metrics
+
+
+def _tree(params: PPOParams) -> Any:
+    """Optax's types do not know modules."""
+    return params
