@@ -94,7 +94,7 @@ def gate_colours(flight: Flight, count: int) -> list[str]:
 
 
 def describe(flight: Flight, facts: str = "", *, count: int = 1, has_gates: bool = True) -> str:
-    """One line: laps, gates, top speed, ending, and what is known of the whole evaluation."""
+    """Laps, gates, top speed and ending; on a second line what is known of the whole evaluation."""
     laps = [f"{t:.2f}" for t in flight.lap_times if np.isfinite(t)]
     parts: list[str] = []
     if has_gates:
@@ -104,7 +104,8 @@ def describe(flight: Flight, facts: str = "", *, count: int = 1, has_gates: bool
     parts.append(f"crash: {ending}" if flight.crashed else f"{flight.time[-1]:.1f} s flown without a crash")
     if count > 1:
         parts.append(f"first of {count} flights in colour")
-    return "   ·   ".join([*parts, facts] if facts else parts)
+    line = "   ·   ".join(parts)
+    return f"{line}\nof the whole evaluation: {facts}" if facts else line
 
 
 def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -> None:
