@@ -31,6 +31,7 @@ class CoreFinder(PathFinder):
 
 sys.meta_path[:] = [CoreFinder if finder is PathFinder else finder for finder in sys.meta_path]
 failed = []
+{then}
 for name in {modules!r}:
     try:
         importlib.import_module(name)
@@ -75,8 +76,8 @@ def is_optional(module: str) -> bool:
     return any(module == name or module.startswith(name + ".") for name in OPTIONAL)
 
 
-def import_without(blocked: set[str], modules: list[str]) -> subprocess.CompletedProcess[str]:
-    code = IMPORT_EVERYTHING.format(blocked=blocked, modules=modules)
+def import_without(blocked: set[str], modules: list[str], then: str = "") -> subprocess.CompletedProcess[str]:
+    code = IMPORT_EVERYTHING.format(blocked=blocked, modules=modules, then=then)
     command = [sys.executable, "-c", code]
     environment = {"PATH": "", "PYTHONPATH": str(SRC), "JAX_PLATFORMS": "cpu", "HOME": str(Path.home())}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -87,6 +88,23 @@ def test_core_imports_with_only_its_five_packages() -> None:
     assert {"tyro", "matplotlib", "beartype", "pytest"} <= blocked
     modules = [name for name in map(module_name, FILES) if not is_optional(name)]
     result = import_without(blocked, modules)
+    assert result.returncode == 0, result.stderr
+
+
+TRAIN = """
+import s5wm
+tiny = ["train.num_envs=4", "train.rollout_length=8", "train.iterations_per_chunk=2", "train.eval_episodes=2"]
+tiny += ["task.steps=10", "agent.units=4", "agent.layers=1", "agent.epochs=1", "agent.minibatches=2"]
+run = s5wm.train("toy/double-integrator", agent="ppo", run={run!r}, env_steps=64, overrides=tiny)
+assert run.evaluation is not None and run.metrics[-1]["env_steps"] == 64
+agent = s5wm.load(run)
+assert agent.act(__import__("numpy").zeros(2), agent.init())[0].shape == (1,)
+"""
+
+
+@pytest.mark.slow
+def test_core_trains_with_only_its_five_packages(tmp_path: Path) -> None:
+    result = import_without(outside_core(), [], TRAIN.format(run=str(tmp_path / "run")))
     assert result.returncode == 0, result.stderr
 
 

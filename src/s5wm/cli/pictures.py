@@ -57,7 +57,8 @@ class Imagine(Verb):
         if self.json_:
             print_json(result)
         else:
-            table(_errors(result) + [(name, f"{value:.4g}") for name, value in result["metrics"].items()])
+            known = [(name, value) for name, value in result["metrics"].items() if value is not None]
+            table(_errors(result) + [(name, f"{value:.4g}") for name, value in known])
         return DONE
 
 
