@@ -235,7 +235,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         rate = self.config.actor_critic.slow_rate
         slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
         metrics |= {
-            f"gradient/{name}": optax.global_norm(getattr(grads, name))
+            f"gradient/{name}": optax.tree.norm(getattr(grads, name))
             for name in ("world_model", "actor", "critic")
         }
         replay = learner.replay.write_back(windows, fresh_entries(rows, out.posterior.belief))
