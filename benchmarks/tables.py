@@ -60,7 +60,7 @@ def speed() -> str:
         (f"`{r['task']}`", str(r["num_envs"]), f"{r['env_steps_per_s'] / 1e3:.0f} k")
         for r in timed["results"]
     ]
-    note = f"\n{timed['device']}, {timed['cpus']} cores, commit {timed['commit']}.\n"
+    note = f"\n{timed['device']}, {timed['cpus']} core(s), commit {timed['commit']}.\n"
     return _table(("task", "copies", "steps/s"), rows) + note
 
 
