@@ -1,17 +1,17 @@
 """Records what trainings came to: the evaluation of the best policy and the learning curve.
 
-Writes ``results/learning/TASK-AGENT-SIZE-SEED.json`` for each finished run:
+Writes ``results/learning/TASK-AGENT-SIZE-SEED.json`` for each run:
 
-    python benchmarks/learning.py runs/split-s [--cpus 1]
+    python benchmarks/learning.py runs/split-s [--note TEXT]
 """
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from s5wm.running import evaluate_run
+from s5wm.running import ORIGIN, evaluate_run
+from s5wm.train.files import read_json
 from s5wm.train.log import read_rows
 
 CURVE = (
@@ -22,23 +22,33 @@ CURVE = (
     "eval/lap_time",
     "eval/gates",
     "eval/return_nominal",
+    "episode/gates",
+    "episode/laps",
+    "episode/crash",
 )
 MASTERY = 0.9
 
 
-def record(run: Path, cpus: int) -> dict[str, Any]:
+def record(run: Path, note: str) -> dict[str, Any]:
     """Everything that tables and curves of this run need."""
+    training = read_json(run / ORIGIN)
     figures = evaluate_run(run)
     config = figures.pop("config")
     rows = read_rows(run / "metrics.jsonl")
     judged = [{name: row.get(name) for name in CURVE} for row in rows if "eval/success" in row]
-    mastered = next((row for row in judged if row["eval/success"] >= MASTERY), None)
+    good = [row["eval/success"] >= MASTERY for row in judged]
+    first = good.index(True) if any(good) else None
+    mastered = None if first is None else judged[first]
+    later = [] if first is None else good[first + 1 :]
     return {
         "name": config["name"],
         "training_seed": config["seed"],
-        "training_cpus": cpus,
+        "training": training,
+        "note": note,
+        "finished": rows[-1]["env_steps"] >= config["train"]["env_steps"],
         "evaluation": figures,
         "first_90_percent": mastered and {k: mastered[k] for k in ("env_steps", "minutes", "updates")},
+        "share_90_percent_afterwards": sum(later) / len(later) if later else None,
         "trained": {k: rows[-1][k] for k in ("env_steps", "minutes", "updates")},
         "curve": judged,
         "config": config,
@@ -51,14 +61,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument(
-        "--cpus", type=int, default=len(os.sched_getaffinity(0)), help="cores that the training had"
-    )
+    parser.add_argument("--note", default="", help="what a reader must know of this run")
     parser.add_argument("--output", type=Path, default=Path("results/learning"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for run in options.runs:
-        result = record(run, options.cpus)
+        result = record(run, options.note)
         name = result["name"]
         task = name["task"].replace("/", "-")
         file = options.output / f"{task}-{name['agent']}-{name['size']}-{result['training_seed']}.json"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs/results.md")
+PAGES = {ROOT / "README.md": ["learning"], ROOT / "docs/results.md": ["learning", "speed"]}
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = tuple[str, ...]
@@ -27,12 +27,14 @@ def learning() -> str:
         "success",
         "lap (bound)",
         "above bound",
-        "90 % success after",
+        "first evaluation of at least 90 %",
+        "of those after it",
         "trained for",
         "cores",
     )
     results = [json.loads(p.read_text()) for p in sorted((ROOT / "results/learning").glob("*.json"))]
-    return _table(head, [_learned(result) for result in results])
+    notes = [f"\n`{r['name']['task']}`: {r['note']}\n" for r in results if r["note"]]
+    return _table(head, [_learned(result) for result in results]) + "".join(notes)
 
 
 def _learned(result: dict[str, Any]) -> Row:
@@ -44,8 +46,11 @@ def _learned(result: dict[str, Any]) -> Row:
         "" if lap is None else f"{lap:.2f} s ({figures['bound_s']:.2f} s)",
         "" if above is None else f"{above:.1f} %",
         "never" if mastered is None else _budget(mastered),
-        _budget(result["trained"]),
-        str(result["training_cpus"]),
+        ""
+        if result["share_90_percent_afterwards"] is None
+        else f"{result['share_90_percent_afterwards']:.0%}",
+        _budget(result["trained"]) + ("" if result["finished"] else ", then stopped"),
+        str(result["training"]["cpus"]),
     )
 
 
@@ -72,8 +77,10 @@ def _table(head: Row, rows: list[Row]) -> str:
 TABLES: dict[str, Callable[[], str]] = {"learning": learning, "speed": speed}
 
 
-def filled(text: str) -> str:
-    """The page with every table made anew."""
+def filled(text: str, names: list[str]) -> str:
+    """The page with every table made anew; ``names`` are the tables that it must have."""
+    if [found[2] for found in MARKED.finditer(text)] != names:
+        raise SystemExit(f"a page must have exactly the tables {names}, each between its markers")
     return MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
 
 
@@ -84,10 +91,11 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    stale = [page for page in PAGES if filled(page.read_text()) != page.read_text()]
+    made = {page: filled(page.read_text(), names) for page, names in PAGES.items()}
+    stale = [page for page, text in made.items() if text != page.read_text()]
     for page in stale:
         if not check:
-            page.write_text(filled(page.read_text()))
+            page.write_text(made[page])
         print(f"{'differs from results/' if check else 'written'}: {page.relative_to(ROOT)}")
     return int(check and bool(stale))
 

@@ -132,7 +132,8 @@ def _figures(task: TaskConfig, env: AbstractEnv[Any], flights: Flights) -> Figur
     match task:
         case RacingConfig():
             assert isinstance(env, RacingEnv)
-            return race_figures(task, jax.device_get(jax.vmap(env.flight_record)(flights.final)))
+            record = jax.vmap(env.flight_record)(flights.final)
+            return race_figures(task, jax.tree.map(jnp.asarray, record))
         case HoverConfig():
             return _hover_figures(flights)
         case DoubleIntegratorConfig():

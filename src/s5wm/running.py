@@ -1,5 +1,6 @@
 """From an experiment to a finished run directory, and from a run to its evaluation."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ from s5wm.train.memory import check_memory
 from s5wm.train.panel import Panel
 from s5wm.train.policyfile import save_policy
 from s5wm.train.run import Trainer, abstract_state
+
+ORIGIN = "origin.json"
+"""Machine, cores, versions and commit with which a run last began or went on."""
 
 FINAL_EPISODES = 100
 FINAL_SEED = 12345
@@ -95,6 +99,7 @@ def _settle_config(directory: RunDirectory, experiment: Experiment) -> None:
                 "resume it without options, or name another directory"
             )
     save_experiment(directory.config, experiment)
+    write_json(directory.path / ORIGIN, {"cpus": len(os.sched_getaffinity(0)), **provenance()})
 
 
 def evaluate_run(

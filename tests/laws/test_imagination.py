@@ -101,7 +101,7 @@ def test_rollouts_from_a_terminal_state_have_no_weight(nets, starts):
     dead = eqx.tree_at(lambda n: n.model.cont.out.bias, nets, jnp.full(1, -40.0))
     rolled = imagined(CONFIGS["reinforce"], dead, starts, HALF)
     assert rolled.weight.max() < 1e-6
-    assert imagined(CONFIGS["reinforce"], nets, starts, HALF).weight.min() > 1e-6
+    assert imagined(CONFIGS["reinforce"], nets, starts, HALF).weight.max() > 0.1
 
 
 @pytest.mark.parametrize("mode", ["reinforce", "dynamics"])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -11,6 +13,7 @@ from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.evaluation import evaluator, judge, race_figures
 from s5wm.flights import load_course, load_flights
+from s5wm.presets import preset
 from s5wm.types import Key
 
 NAN = float("nan")
@@ -107,3 +110,10 @@ def test_a_drone_that_falls_is_judged_and_recorded(task: RacingConfig | HoverCon
     np.testing.assert_allclose(np.diff(fallen.time), 0.02, rtol=1e-4)
     np.testing.assert_array_equal(fallen.action[0], [-1, 0, 0, 0])
     assert (load_course(tmp_path / "flights.npz") is not None) == isinstance(task, RacingConfig)
+
+
+def test_agents_are_trained_on_races_of_their_own_but_judged_on_the_same() -> None:
+    s5wm, ppo = (preset("race/split-s", agent).task for agent in ("s5wm", "ppo"))
+    assert isinstance(s5wm, RacingConfig) and isinstance(ppo, RacingConfig)
+    assert s5wm != ppo
+    assert replace(s5wm.evaluation(), reward=ppo.reward) == ppo.evaluation()

@@ -23,7 +23,7 @@ from s5wm.agents.imagination import (
     replay_critic_loss,
     roll_out,
 )
-from s5wm.agents.optimiser import OptimiserConfig
+from s5wm.agents.optimiser import OptimiserConfig, untyped
 from s5wm.agents.replay import Entry, Replay
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
@@ -163,7 +163,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         return DreamerLearner(
             params,
             params.critic,
-            config.optimiser.build().init(_tree(params)),
+            config.optimiser.build().init(untyped(params)),
             ReturnScale.init(),
             Replay.init(self._row(params), self.num_envs, config.replay.capacity),
             jnp.zeros((), jnp.int32),
@@ -229,7 +229,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
             learner.params, learner, chunk, smoothing_weight, k_loss
         )
         updates, opt_state = self.config.optimiser.build().update(
-            grads, learner.opt_state, _tree(learner.params)
+            grads, learner.opt_state, untyped(learner.params)
         )
         params = jax.tree.map(jnp.add, learner.params, updates)
         rate = self.config.actor_critic.slow_rate
@@ -295,11 +295,6 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         )
         loss = actor + config.critic_weight * critic + config.replay_critic_weight * replayed
         return loss, scale, metrics | more | {"loss/critic": critic}
-
-
-def _tree(params: DreamerParams) -> Any:
-    """Optax's types do not know modules."""
-    return params
 
 
 def to_chunk(rows: Transition[Entry[Any]]) -> Chunk[Any]:

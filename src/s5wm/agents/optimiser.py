@@ -66,3 +66,8 @@ def clip_per_tensor(limit: float, floor: float = 1e-3) -> optax.GradientTransfor
         return jax.tree.map(clip, updates, params)
 
     return optax.stateless(update)
+
+
+def untyped(params: Any) -> Any:
+    """The same tree: optax's types do not know modules."""
+    return params

@@ -5,7 +5,7 @@ bootstrap from the value of their final observation, which has a row of its own.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.agents.optimiser import untyped
 from s5wm.ops.distributions import Normal
 from s5wm.ops.returns import gae
 from s5wm.ops.running import RunningMoments
@@ -45,6 +46,11 @@ class PPOConfig:
         for name in ("units", "layers", "epochs", "minibatches", "learning_rate", "target_kl"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"ppo.{name} is {getattr(self, name)}; it must be positive")
+        if self.log_std_init < self.log_std_min:
+            raise ValueError(
+                f"ppo.log_std_init is {self.log_std_init}, below ppo.log_std_min {self.log_std_min}; "
+                "begin above the floor"
+            )
         for name in ("discount", "lambda_"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"ppo.{name} is {getattr(self, name)}; it must lie in [0, 1]")
@@ -163,7 +169,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         )
         return PPOLearner(
             params,
-            self._optimiser.init(_tree(params)),
+            self._optimiser.init(untyped(params)),
             jnp.asarray(self.config.learning_rate),
             RunningMoments.init(self.spec.obs_shape[0]),
             RunningMoments.init(self._critic_size),
@@ -171,8 +177,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
 
     def policy(self, learner: PPOLearner) -> PPOPolicy:
         """The current policy with its input statistics."""
-        log_std = jnp.maximum(learner.params.log_std, self.config.log_std_min)
-        return PPOPolicy(learner.params.actor, log_std, learner.obs_moments)
+        return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments)
 
     def _critic_obs(self, timestep: TimeStep) -> Array:
         return timestep.privileged if self.config.critic_inputs == "privileged" else timestep.obs
@@ -228,8 +233,8 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
             batch = jax.tree.map(lambda x: x[index], samples)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
             rate = self._adapt(rate, metrics["policy/kl"])
-            updates, opt_state = self._optimiser.update(grads, opt_state, _tree(params))
-            params = jax.tree.map(lambda x, u: x - rate * u, params, updates)
+            updates, opt_state = self._optimiser.update(grads, opt_state, untyped(params))
+            params = self._floored(jax.tree.map(lambda x, u: x - rate * u, params, updates))
             return (params, opt_state, rate), metrics | {"learning_rate": rate}
 
         order = jax.vmap(lambda k: jr.permutation(k, total))(jr.split(key, config.epochs))
@@ -237,6 +242,11 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         begin = (learner.params, learner.opt_state, learner.learning_rate)
         learned, metrics = jax.lax.scan(minibatch, begin, index)
         return learned, jax.tree.map(jnp.mean, metrics)
+
+    def _floored(self, params: PPOParams) -> PPOParams:
+        """The parameter itself is kept above the floor, so that its gradient can still lift it from there."""
+        floored = jnp.maximum(params.log_std, self.config.log_std_min)
+        return eqx.tree_at(lambda p: p.log_std, params, floored)
 
     def _adapt(self, rate: Scalar, kl: Scalar) -> Scalar:
         """A factor 1.5 down where ``kl`` is above twice its target, up below half (Rudin et al. 2021)."""
@@ -252,8 +262,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         advantage = (batch.advantage - mean) / (spread + 1e-8)
 
         loc = jax.vmap(params.actor)(batch.obs)
-        scale = jnp.exp(jnp.maximum(params.log_std, config.log_std_min))
-        dist = Normal(loc, jnp.broadcast_to(scale, loc.shape))
+        dist = Normal(loc, jnp.broadcast_to(jnp.exp(params.log_std), loc.shape))
         log_ratio = dist.log_prob(batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)
         clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
@@ -271,8 +280,3 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
             "advantage/std": spread,
         }
         return loss, metrics
-
-
-def _tree(params: PPOParams) -> Any:
-    """Optax's types do not know modules."""
-    return params

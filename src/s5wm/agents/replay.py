@@ -33,7 +33,7 @@ class Replay(eqx.Module, Generic[Memory]):
     """``[N, capacity, ...]`` rows; all environments share the write head."""
 
     rows: Transition[Entry[Memory]]
-    surprise: Float[Array, "N capacity"]  # of the world model when it last saw the row; 0 before
+    surprise: Float[Array, "N capacity"]  # of the world model when it last saw the row
     head: Int[Array, ""]  # next row to be written
     filled: Int[Array, ""]
 
@@ -62,7 +62,8 @@ class Replay(eqx.Module, Generic[Memory]):
             self.rows,
             rollout,
         )
-        unseen = jnp.zeros((self.surprise.shape[0], length))
+        # Unseen rows take part as if they surprised as much as any known one, or they would never be drawn for it.
+        unseen = jnp.full((self.surprise.shape[0], length), self.surprise.max())
         surprise = jax.lax.dynamic_update_slice_in_dim(self.surprise, unseen, self.head, axis=1)
         head = (self.head + length) % self.capacity
         return Replay(rows, surprise, head, jnp.minimum(self.filled + length, self.capacity))

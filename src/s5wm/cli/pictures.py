@@ -82,9 +82,9 @@ def draw(folder: Path) -> None:
 
 def sketch(folder: Path) -> None:
     """The flight picture alone, for a training in progress, which no failure of drawing may end."""
-    from s5wm.plots import plot_flight
-
     try:
+        from s5wm.plots import plot_flight
+
         plot_flight(folder)
-    except (OSError, ValueError, RuntimeError) as error:
-        say(f"no picture of this evaluation: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever drawing does, hours of training must go on
+        say(f"no picture of this evaluation: {error!r}")

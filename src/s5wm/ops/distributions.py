@@ -108,7 +108,7 @@ class NormalMixture(eqx.Module):
         return jnp.take_along_axis(values, index[..., None, None], axis=-2)[..., 0, :]
 
     def mode(self) -> Float[Array, "*b A"]:
-        """Centre of the likeliest component."""
+        """Centre of the likeliest component (which the true mode is near, where components do not overlap)."""
         return self._pick(self.loc, jnp.argmax(self.logits, axis=-1))
 
     def sample_with(self, noise: Float[Array, "*b A"], uniform: Float[Array, "*b"]) -> Float[Array, "*b A"]:

@@ -117,8 +117,10 @@ class Trainer:
                 row["eta_minutes"] = _eta(time.monotonic() - begun, share_then, self.share)
                 row |= self._evaluate(before, sink, on_evaluation)
                 sink.row(row)
-                if self._is_due(before, self.config.checkpoint_every) or self.share >= 1.0 or stop.requested:
+                if self._is_due(before, self.config.checkpoint_every) or self.share >= 1.0:
                     self._save()
+            if self.host.env_steps not in self.checkpoints.steps():
+                self._save()
         return self.share >= 1.0
 
     @property

@@ -153,7 +153,7 @@ class GaussianSpace(AbstractLatentSpace[Normal, Normal]):
 class ObservedSpace(AbstractLatentSpace[Normal, NormalMixture]):
     """The latent *is* the observation, blurred by a fixed noise; nothing is encoded or decoded.
 
-    ``KL[q | p]`` is then the negative log-likelihood of the next observation (up to a constant), and the prior a
+    ``KL[q | p]`` is then about the negative log-likelihood of the next observation (up to a constant), and the prior a
     probabilistic one-step model around the sequence core.  It is a mixture, one component per typical size of a
     change: most steps move the observation a little, a few make it jump (another target, a reset of a reference),
     and a single normal would put its mean between the two.

@@ -147,3 +147,24 @@ def test_weights_start_orthogonal():
 def test_settings_that_cannot_work_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         PPOConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("rate", "kl", "factor"),
+    [(1e-3, 0.1, 1 / 1.5), (1e-3, 0.001, 1.5), (1e-3, 0.01, 1.0), (1e-2, 0.001, 1.0), (1e-4, 0.1, 1.0)],
+    ids=["too far", "too near", "right", "not above the largest", "not below a hundredth"],
+)
+def test_the_learning_rate_follows_the_kl(rate, kl, factor):
+    agent = CONFIG.build(ConstantReward().spec)
+    np.testing.assert_allclose(agent._adapt(jnp.float32(rate), jnp.float32(kl)), rate * factor, rtol=1e-5)
+
+
+def test_the_spread_can_leave_its_floor_again():
+    agent = replace(CONFIG, log_std_min=-1.0, log_std_init=-1.0).build(ConstantReward().spec)
+    params = agent.init(jr.key(0)).params
+    below = agent._floored(eqx.tree_at(lambda p: p.log_std, params, params.log_std - 1.0))
+    np.testing.assert_array_equal(below.log_std, -1.0)
+    above = agent._floored(eqx.tree_at(lambda p: p.log_std, below, below.log_std + 0.5))
+    np.testing.assert_array_equal(above.log_std, -0.5)
+    with pytest.raises(ValueError, match="begin above the floor"):
+        replace(CONFIG, log_std_init=-3.0)

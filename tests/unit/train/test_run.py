@@ -99,7 +99,7 @@ def test_a_world_model_agent_resumes_bitwise_with_its_replay(tiny: Experiment, t
         actor=ActorConfig(units=4, layers=1),
         critic=CriticConfig(units=4, layers=1, bins=5),
         actor_critic=ActorCriticConfig(imagination_horizon=2, starts=4),
-        replay=ReplayConfig(capacity=32, batch=2, length=4, prefill=32),
+        replay=ReplayConfig(capacity=32, batch=2, length=4, surprising=1, prefill=32),
     )
     assert_resumes_exactly(without_curriculum(replace(tiny, agent=agent)), tmp_path)
 
