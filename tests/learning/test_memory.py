@@ -95,7 +95,7 @@ def mean_return(env: AbstractEnv, *, seed: int, chunks: int) -> float:
 
 
 @pytest.mark.learning
-@pytest.mark.xfail(reason="not climbed yet at three settings: docs/lab-notes.md, 8")
+@pytest.mark.xfail(reason="not climbed yet at four settings: docs/lab-notes.md, 8")
 def test_the_cue_is_remembered_and_only_with_memory():
     env = AutoReset(MemoryCueConfig().build())
     remembered = mean_return(env, seed=0, chunks=40)
