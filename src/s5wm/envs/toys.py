@@ -50,11 +50,16 @@ class MemoryCueState(eqx.Module):
 
 
 class MemoryCue(AbstractEnv[MemoryCueState]):
-    """Remember a sign for ``delay`` steps, then repeat it.
+    """Remember which of two answers to give, 0 or 1, for ``delay`` steps.
 
-    Observation ``[cue at t = 0 else 0, 1 at t = delay - 1 else 0]``.  The action chosen at the "answer now"
-    flag earns ``cue * action`` on arrival at ``t = delay``; every other reward is zero.  Return 1 with
-    memory, at most 0 on average without.
+    Observation ``[cue at t = 0 else 0, 1 at t = delay - 1 else 0]``, the cue being -1 or 1.  The action ``a`` chosen
+    at the "answer now" flag earns, on arrival at ``t = delay``, ``1/2 - 4 a^2`` after the cue -1 and
+    ``3/2 - 4 (1 - a)^2`` after the cue 1; every other reward is zero.  Return 1 on average with memory, at most 0
+    without.
+
+    One cue is worth more than the other whatever the policy does, so values depend on it from the beginning and a
+    critic has reason to remember it.  With the symmetric pay-off ``cue * action`` neither factor alone tells anything
+    of reward or value: that would test the search for a product besides memory (docs/lab-notes.md, 8).
 
     The first episode of a copy goes on for a random 0 to ``delay`` idle steps after its answer, so that
     copies stay out of phase for ever; later episodes end (terminal) with the answer.
@@ -83,8 +88,9 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
         """Pays the answer when it is due."""
         del key
         state = MemoryCueState(state.cue, state.elapsed + 1, state.rest)
-        answer = state.cue * jnp.clip(action[0], -1.0, 1.0)
-        reward = jnp.where(state.elapsed == self.delay, answer, 0.0)
+        error = jnp.clip(action[0], -1.0, 1.0) - 0.5 * (1.0 + state.cue)
+        paid = 1.0 + 0.5 * state.cue - 4.0 * error**2
+        reward = jnp.where(state.elapsed == self.delay, paid, 0.0)
         is_last = state.elapsed >= self.delay + state.rest
         return state, _later(self._observe(state), reward, is_last, is_last)
 
