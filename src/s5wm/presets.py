@@ -16,10 +16,11 @@ from s5wm.envs.toys import DoubleIntegratorConfig, MemoryCueConfig
 from s5wm.errors import ConfigError
 from s5wm.evaluation import TaskConfig
 from s5wm.experiment import AgentConfig, Experiment, PresetName
+from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.train.config import TrainConfig
 from s5wm.worldmodel.latent import CategoricalConfig, ObservedConfig
-from s5wm.worldmodel.model import BinsConfig, LossScales, WorldModelConfig
+from s5wm.worldmodel.model import BinsConfig, CoreConfig, LossScales, PosteriorInput, WorldModelConfig
 
 TASKS: dict[str, Callable[[], TaskConfig]] = {
     "race/split-s": lambda: RacingConfig(track=SplitSConfig()),
@@ -44,7 +45,7 @@ def gentle(race: RacingConfig) -> RacingConfig:
 # Environment steps where a task needs fewer than the agent's preset allows.
 BUDGETS = {"hover": 2_000_000, "toy/double-integrator": 500_000, "toy/memory": 500_000}
 
-PLANNED_AGENTS = ("s5wm-p", "dreamerv3", "dreamerv3-p", "ppo-asymmetric")
+PLANNED_AGENTS = ("s5wm-p", "dreamerv3-p", "ppo-asymmetric")
 
 
 def s5wm_cpu() -> tuple[DreamerConfig, TrainConfig]:
@@ -97,7 +98,35 @@ def s5wm_12m() -> tuple[DreamerConfig, TrainConfig]:
     return _faithful(core, CategoricalConfig(groups=32, classes=16), units=256)
 
 
-def _faithful(core: S5Config, latent: CategoricalConfig, *, units: int) -> tuple[DreamerConfig, TrainConfig]:
+def dreamerv3_cpu() -> tuple[DreamerConfig, TrainConfig]:
+    """DreamerV3's core in the small model, of equal parameters and feature width; all else is S5WM's of that size.
+
+    An observed latent leaves nothing for a posterior to learn, so this size differs from S5WM in the core alone.
+    """
+    agent, train = s5wm_cpu()
+    return _with_core(agent, BlockGRUConfig(width=64, hidden=80), PosteriorInput.OBSERVATION), train
+
+
+def dreamerv3_1m() -> tuple[DreamerConfig, TrainConfig]:
+    """DreamerV3's size of that name."""
+    agent, train = s5wm_1m()
+    return _with_core(agent, BlockGRUConfig(width=512, hidden=64), PosteriorInput.MEMORY), train
+
+
+def dreamerv3_12m() -> tuple[DreamerConfig, TrainConfig]:
+    """DreamerV3's size of that name."""
+    agent, train = s5wm_12m()
+    return _with_core(agent, BlockGRUConfig(width=2048, hidden=256), PosteriorInput.MEMORY), train
+
+
+def _with_core(agent: DreamerConfig, core: CoreConfig, posterior: PosteriorInput) -> DreamerConfig:
+    """Another point of the lattice, all else equal."""
+    return replace(agent, world_model=replace(agent.world_model, core=core, posterior=posterior))
+
+
+def _faithful(
+    core: CoreConfig, latent: CategoricalConfig, *, units: int
+) -> tuple[DreamerConfig, TrainConfig]:
     agent = DreamerConfig(
         world_model=WorldModelConfig(core=core, latent=latent, units=units),
         actor=ActorConfig(units=units),
@@ -124,6 +153,7 @@ def ppo_cpu() -> tuple[PPOConfig, TrainConfig]:
 
 AGENTS: dict[str, dict[str, Callable[[], tuple[AgentConfig, TrainConfig]]]] = {
     "s5wm": {"cpu": s5wm_cpu, "1m": s5wm_1m, "12m": s5wm_12m},
+    "dreamerv3": {"cpu": dreamerv3_cpu, "1m": dreamerv3_1m, "12m": dreamerv3_12m},
     "ppo": {"cpu": ppo_cpu},
 }
 
@@ -155,7 +185,7 @@ def preset(task: str, agent: str = "s5wm", size: str = "cpu", *, seed: int = 0) 
     configuration = task_config(task)
     learner, train = agent_configs(agent, size)
     name = PresetName(task=task, agent=agent, size=size)
-    if isinstance(configuration, RacingConfig) and (agent, size) == ("s5wm", "cpu"):
+    if isinstance(configuration, RacingConfig) and agent in ("s5wm", "dreamerv3") and size == "cpu":
         configuration = gentle(configuration)
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))
     try:

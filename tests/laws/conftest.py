@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
 from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
 from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig
-from s5wm.worldmodel.model import BinsConfig, Chunk, Context, WorldModel, WorldModelConfig
+from s5wm.worldmodel.model import BinsConfig, Chunk, Context, PosteriorInput, WorldModel, WorldModelConfig
 
 SPEC = EnvSpec((5,), np.dtype(np.float32), privileged_size=3, action_size=2, ctrl_dt=0.02)
 STEPS = 8
@@ -31,21 +32,27 @@ SMALL = WorldModelConfig(
     decoder_layers=1,
     bins=BinsConfig(count=21, limit=3.0),
 )
+GRU = BlockGRUConfig(width=8, hidden=4, blocks=2)
+GAUSSIAN = WorldModelConfig(
+    core=CORE,
+    latent=GaussianConfig(width=4),
+    target="privileged",
+    units=8,
+    encoder_layers=1,
+    prior_layers=1,
+    decoder_layers=1,
+    linear_skips=True,
+    prior_sees_inputs=True,
+    symlog_inputs=False,
+    bins=BinsConfig(count=21, limit=3.0),
+)
 CONFIGS = {
     "categorical": SMALL,
-    "gaussian": WorldModelConfig(
-        core=CORE,
-        latent=GaussianConfig(width=4),
-        target="privileged",
-        units=8,
-        encoder_layers=1,
-        prior_layers=1,
-        decoder_layers=1,
-        linear_skips=True,
-        prior_sees_inputs=True,
-        symlog_inputs=False,
-        bins=BinsConfig(count=21, limit=3.0),
-    ),
+    "dreamerv3": replace(SMALL, core=GRU, posterior=PosteriorInput.MEMORY),
+    "gaussian": GAUSSIAN,
+    "s5-memory": replace(GAUSSIAN, posterior=PosteriorInput.MEMORY),
+    "gru-observation": replace(GAUSSIAN, core=GRU),
+    "gru-memory": replace(GAUSSIAN, core=GRU, posterior=PosteriorInput.MEMORY),
     "observed": WorldModelConfig(
         core=CORE,
         latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)),
@@ -158,7 +165,7 @@ def _wake(model: WorldModel, key: Array) -> WorldModel:
 
 @pytest.fixture(scope="session", params=list(CONFIGS))
 def lab(request: pytest.FixtureRequest) -> Lab:
-    """Every latent; episodes open at rows 3, 4 and 7."""
+    """Every point of the lattice and every latent; episodes open at rows 3, 4 and 7."""
     return build_lab(request.param, (3, 4, 7))
 
 

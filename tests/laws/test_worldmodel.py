@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from s5wm.worldmodel.dynamics import Belief, Latent, imagine
+from s5wm.worldmodel.model import PosteriorInput
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -71,9 +72,14 @@ def test_context_reaches_the_first_row(lab):
         assert np.abs(out[0] - moved[0]).max() > 1e-4
 
 
-def test_causality(make_lab):
-    """o_t and a_t change nothing before t; h_t depends on neither, h_{t+1} on both."""
-    lab = make_lab("gaussian", is_first=())
+@pytest.mark.parametrize("kind", ["gaussian", "s5-memory", "gru-observation", "gru-memory"])
+def test_causality(make_lab, kind):
+    """o_t and a_t change nothing before t; h_t depends on neither, h_{t+1} on both.
+
+    Where the posterior reads h_t, later latents depend on them too, and nowhere else.
+    """
+    lab = make_lab(kind, is_first=())
+    recurrent = lab.model.config.posterior is PosteriorInput.MEMORY
     rows = lab.chunk.timestep.obs.shape[0]
     out = lab.observe()
     for t in range(rows):
@@ -81,16 +87,25 @@ def test_causality(make_lab):
         seen = lab.observe(replace(lab.chunk, timestep=replace(lab.chunk.timestep, obs=obs)))
         # Turned round rather than pushed: a component beyond 1 is squashed to 1.
         acted = lab.observe(replace(lab.chunk, action=lab.chunk.action.at[t].multiply(-1.0)))
-        for moved, first_stoch in ((seen, t), (acted, rows)):
+        for moved, first_posterior in ((seen, t), (acted, rows)):
             deter = np.abs(moved.belief.latent.deter - out.belief.latent.deter).max(axis=-1)
-            memory = np.abs(moved.belief.memory - out.belief.memory).max(axis=(1, 2, 3))
-            stoch = np.abs(moved.belief.latent.stoch - out.belief.latent.stoch).max(axis=-1)
-            prior = np.abs(moved.prior.loc - out.prior.loc).max(axis=-1)
+            memory = np.abs(moved.belief.memory - out.belief.memory).reshape(rows, -1).max(axis=-1)
+            posterior = row_difference(moved.posterior, out.posterior)
+            prior = row_difference(moved.prior, out.prior)
             for difference in (deter, memory, prior):
                 assert np.all(difference[: t + 1] == 0.0)
                 assert np.all(difference[t + 1 : t + 2] > 1e-4)
-            assert np.all(stoch[:first_stoch] == 0.0)
-            assert np.all(stoch[first_stoch : first_stoch + 1] > 1e-4)
+            first_posterior = t + 1 if recurrent and moved is acted else first_posterior
+            assert np.all(posterior[:first_posterior] == 0.0)
+            assert np.all(posterior[first_posterior : first_posterior + 1] > 1e-5)
+            if not recurrent:
+                assert np.all(posterior[first_posterior + 1 :] == 0.0)
+
+
+def row_difference(left, right):
+    """Of two distributions, the largest difference in any parameter, per row."""
+    leaves = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return np.max([np.abs(a - b).reshape(a.shape[0], -1).max(axis=-1) for a, b in leaves], axis=0)
 
 
 def test_truncation_goes_on_and_termination_does_not(make_lab):
@@ -113,10 +128,11 @@ def test_truncation_goes_on_and_termination_does_not(make_lab):
     assert cont_loss(row, row) == pytest.approx(float(cross_entropy(going_on.at[2].set(0.0))), rel=1e-5)
 
 
-def test_imagination_continues_the_parallel_pass(make_lab):
+@pytest.mark.parametrize("kind", ["categorical", "s5-memory", "gru-observation", "dreamerv3"])
+def test_imagination_continues_the_parallel_pass(make_lab, kind):
     """From every row, ``predict`` with the replayed action and the latent forced is the next row: the stored
     memory is that of the right row in every layer."""
-    lab = make_lab("categorical", is_first=(4,))
+    lab = make_lab(kind, is_first=(4,))
     out = lab.observe()
     ahead = jax.vmap(lambda b, a: lab.model.dynamics.predict(b, a, noise=None))(out.belief, lab.chunk.action)
     keep = np.array([t for t in range(7) if t + 1 != 4])

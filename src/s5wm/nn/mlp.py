@@ -11,6 +11,13 @@ from s5wm.types import Key
 NORM_EPSILON = 1e-4  # DreamerV3's
 
 
+def fan_in_normal(key: Key, shape: tuple[int, ...], *, fan_in: int, scale: float = 1.0) -> Array:
+    """Normal, truncated at two standard deviations, with variance ``scale^2 / fan_in``."""
+    # 0.8796 is the standard deviation of a unit normal truncated at two.
+    std = scale / 0.87962566 / fan_in**0.5
+    return std * jr.truncated_normal(key, -2.0, 2.0, shape)
+
+
 class Linear(eqx.Module):
     """``y = W x + b`` over the last axis; ``W`` truncated normal with variance ``scale^2 / inputs``, ``b`` zero."""
 
@@ -18,9 +25,7 @@ class Linear(eqx.Module):
     bias: Float[Array, " out"]
 
     def __init__(self, inputs: int, outputs: int, *, key: Key, scale: float = 1.0) -> None:
-        # 0.8796 is the standard deviation of a unit normal truncated at two.
-        std = scale / 0.87962566 / inputs**0.5
-        self.weight = std * jr.truncated_normal(key, -2.0, 2.0, (outputs, inputs))
+        self.weight = fan_in_normal(key, (outputs, inputs), fan_in=inputs, scale=scale)
         self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:

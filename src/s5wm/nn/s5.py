@@ -121,6 +121,11 @@ class S5Config:
         """Complex states kept per layer, the ``P`` of a memory ``[L, P, 2]``."""
         return self.state_size // 2
 
+    @property
+    def inputs(self) -> int:
+        """Width of the embedded inputs of a world model's core, which need no projection."""
+        return self.width
+
     def build(self, inputs: int, *, key: Key) -> "S5":
         """A stack fed with vectors of ``inputs`` numbers (projected unless that is ``width`` already)."""
         return S5(self, inputs, key=key)

@@ -12,25 +12,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from s5wm.nn.mlp import MLP, Identity
-from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Latent, Posterior
+from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
 from s5wm.worldmodel.latent import AbstractLatentSpace
+from s5wm.worldmodel.rssm import AbstractRSSM
 from s5wm.worldmodel.sequence import SequenceModel
 
 Memory = TypeVar("Memory")
 
 
-class DecoupledRSSM(AbstractDynamics[Memory], Generic[Memory]):
+class DecoupledRSSM(AbstractRSSM[Memory], Generic[Memory]):
     """``q(z_t | o_t)`` beside any sequence core."""
 
     space: AbstractLatentSpace[Any, Any]
     sequence: SequenceModel[Memory]
     posterior_head: MLP | Identity
     deter_size: int = eqx.field(static=True)
-
-    def initial(self) -> Belief[Memory]:
-        """Zero latent, the core's initial memory."""
-        latent = Latent(jnp.zeros(self.deter_size), jnp.zeros(self.space.size))
-        return Belief(self.sequence.core.initial(), latent)
 
     def step(
         self,
@@ -44,15 +40,6 @@ class DecoupledRSSM(AbstractDynamics[Memory], Generic[Memory]):
         """One recurrent step; needs no prior."""
         memory, deter, _ = self.sequence.step(belief.memory, belief.latent.stoch, prev_action, is_first)
         stoch = self.space.sample(self.space.posterior(self.posterior_head(token)), noise)
-        return Belief(memory, Latent(deter, stoch))
-
-    def predict(
-        self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
-    ) -> Belief[Memory]:
-        """One recurrent step, z_t from the prior."""
-        continues = jnp.zeros((), bool)
-        memory, deter, previous = self.sequence.step(belief.memory, belief.latent.stoch, action, continues)
-        stoch = self.space.sample(self.sequence.prior(deter, previous), noise)
         return Belief(memory, Latent(deter, stoch))
 
     def observe(

@@ -5,6 +5,7 @@
 The discount lives in the continue head, whose target is ``(1 - is_terminal) * discount``.
 """
 
+import enum
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail
 from s5wm.nn.s5 import S5Config
 from s5wm.ops.distributions import Bernoulli, TwoHot
@@ -22,6 +24,7 @@ from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep
 from s5wm.worldmodel.decoupled import DecoupledRSSM
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Posterior
 from s5wm.worldmodel.latent import AbstractLatentSpace, CategoricalConfig, LatentConfig, ObservedConfig
+from s5wm.worldmodel.rssm import RSSM
 from s5wm.worldmodel.sequence import SequenceModel
 
 Memory = TypeVar("Memory")
@@ -55,11 +58,26 @@ class BinsConfig:
         return symexp_bins(self.limit, self.count)
 
 
+class PosteriorInput(enum.StrEnum):
+    """What the posterior of z_t reads."""
+
+    OBSERVATION = "o"  # o_t: training is parallel over time
+    MEMORY = "h,o"  # h_t and o_t: training walks through time
+
+
+CoreConfig = S5Config | BlockGRUConfig
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorldModelConfig:
-    """Defaults are the faithful size 12m; ``presets`` holds the other sizes."""
+    """Defaults are the faithful size 12m; ``presets`` holds the other sizes.
 
-    core: S5Config = field(default_factory=S5Config)
+    ``core`` and ``posterior`` span the lattice: S5WM is ``S5Config`` and ``o``, DreamerV3 ``BlockGRUConfig`` and
+    ``h,o``.
+    """
+
+    core: CoreConfig = field(default_factory=S5Config)
+    posterior: PosteriorInput = PosteriorInput.OBSERVATION
     latent: LatentConfig = field(default_factory=CategoricalConfig)
     target: Literal["observation", "privileged"] = "observation"
     units: int = 256
@@ -72,6 +90,7 @@ class WorldModelConfig:
     linear_skips: bool = False  # linear paths around encoder, posterior, prior and decoder
     prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
     symlog_inputs: bool = True
+    unroll: int = 1  # steps per iteration of a loop over time around the posterior
     bins: BinsConfig = field(default_factory=BinsConfig)
     scales: LossScales = field(default_factory=LossScales)
 
@@ -79,6 +98,11 @@ class WorldModelConfig:
         for name in ("units", "encoder_layers", "posterior_layers", "prior_layers", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"world_model.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.has_plain_latent and self.posterior is PosteriorInput.MEMORY:
+            raise ValueError(
+                "world_model.posterior is 'h,o', but an observed latent is the observation itself and has no use for "
+                "h: choose posterior 'o', or another latent"
+            )
 
     @property
     def has_plain_latent(self) -> bool:
@@ -123,12 +147,12 @@ class WorldModelConfig:
         k_in, k_core, k_prior, k_switch, k_post = jr.split(key, 5)
         skip = self.linear_skips
         previous = space.size + action_size
-        core = self.core.build(self.core.width, key=k_core)
+        core = self.core.build(self.core.inputs, key=k_core)
         prior_in = self.core.width + (previous if self.prior_sees_inputs else 0)
         hidden, switches = (prior_in, *(self.units,) * self.prior_layers), space.switches
         sequence = SequenceModel(
-            inputs=Linear(previous, self.core.width, key=k_in),
-            norm=RMSNorm(self.core.width),
+            inputs=Linear(previous, self.core.inputs, key=k_in),
+            norm=RMSNorm(self.core.inputs),
             core=core,
             prior_head=MLP(hidden, space.params_size - switches, key=k_prior, skip=skip),
             # A network of its own: beside the sharp likelihood of a continuous latent, the gradient that
@@ -137,11 +161,17 @@ class WorldModelConfig:
             space=space,
             prior_sees_inputs=self.prior_sees_inputs,
         )
-        sizes = (self.units, *(self.units,) * self.posterior_layers)
-        posterior = (
-            Identity() if self.has_plain_latent else MLP(sizes, space.params_size, key=k_post, skip=skip)
-        )
-        return DecoupledRSSM(space, sequence, posterior, self.core.width)
+        deter = self.core.width
+        if self.has_plain_latent:
+            return DecoupledRSSM(space=space, sequence=sequence, posterior_head=Identity(), deter_size=deter)
+        is_recurrent = self.posterior is PosteriorInput.MEMORY
+        sizes = (self.units + (deter if is_recurrent else 0), *(self.units,) * self.posterior_layers)
+        head = MLP(sizes, space.params_size, key=k_post, skip=skip)
+        if is_recurrent:
+            return RSSM(
+                space=space, sequence=sequence, posterior_head=head, deter_size=deter, unroll=self.unroll
+            )
+        return DecoupledRSSM(space=space, sequence=sequence, posterior_head=head, deter_size=deter)
 
 
 class Encoder(eqx.Module):
