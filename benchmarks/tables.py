@@ -33,15 +33,24 @@ def learning() -> str:
         "cores",
     )
     results = [json.loads(p.read_text()) for p in sorted((ROOT / "results/learning").glob("*.json"))]
-    notes = [f"\n`{r['name']['task']}`: {r['note']}\n" for r in results if r["note"]]
+    noted: dict[str, list[str]] = {}
+    for result in results:
+        if result["note"]:
+            noted.setdefault(result["note"], []).append(_title(result))
+    notes = [f"\n{'; '.join(titles)}: {note}\n" for note, titles in noted.items()]
     return _table(head, [_learned(result) for result in results]) + "".join(notes)
 
 
+def _title(result: dict[str, Any]) -> str:
+    name = result["name"]
+    return f"`{name['task']}`, `{name['agent']}` {name['size']}, seed {result['training_seed']}"
+
+
 def _learned(result: dict[str, Any]) -> Row:
-    name, figures, mastered = result["name"], result["evaluation"], result["first_90_percent"]
+    figures, mastered = result["evaluation"], result["first_90_percent"]
     lap, above = figures.get("lap_time_mean"), figures.get("above_bound_percent")
     return (
-        f"`{name['task']}`, `{name['agent']}` {name['size']}, seed {result['training_seed']}",
+        _title(result),
         f"{figures['success_rate']:.0%} of {figures['episodes']}",
         "" if lap is None else f"{lap:.2f} s ({figures['bound_s']:.2f} s)",
         "" if above is None else f"{above:.1f} %",

@@ -24,11 +24,11 @@ from s5wm.agents.imagination import (
     roll_out,
 )
 from s5wm.agents.optimiser import OptimiserConfig, untyped
-from s5wm.agents.replay import Entry, Replay
+from s5wm.agents.replay import Entry, Replay, Windows, fresh_entries, to_chunk
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
-from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Latent
-from s5wm.worldmodel.model import Chunk, Context, Encoder, Learned, WorldModel, WorldModelConfig
+from s5wm.worldmodel.dynamics import AbstractDynamics, Belief
+from s5wm.worldmodel.model import Chunk, Encoder, Learned, WorldModel, WorldModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +201,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         learner = eqx.tree_at(lambda x: x.replay, learner, learner.replay.add(rollout))
 
         def step(learner: DreamerLearner, key: Key) -> tuple[DreamerLearner, Metrics]:
-            return self._gradient_step(learner, smoothing_weight, key)
+            return self.gradient_step(learner, smoothing_weight, key)
 
         def learn(learner: DreamerLearner) -> tuple[DreamerLearner, Metrics]:
             learner, metrics = jax.lax.scan(step, learner, jr.split(key, self.config.updates_per_rollout))
@@ -215,15 +215,19 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         ready = (filled > config.length) & (filled * self.num_envs >= config.prefill)
         return jax.lax.cond(ready, learn, skip, learner)
 
-    def _gradient_step(
+    def sample(self, replay: Replay[Any], key: Key) -> tuple[Windows, Transition[Entry[Any]]]:
+        """A batch of replayed windows: where they lie, and their rows, the first of each being context."""
+        config = self.config.replay
+        length = config.length + 1
+        windows = replay.draw(key, batch=config.batch, length=length, surprising=config.surprising)
+        return windows, replay.read(windows, length=length)
+
+    def gradient_step(
         self, learner: DreamerLearner, smoothing_weight: Scalar, key: Key
     ) -> tuple[DreamerLearner, Metrics]:
+        """One update of everything from one batch of replayed windows."""
         k_sample, k_loss = jr.split(key)
-        config = self.config.replay
-        windows = learner.replay.draw(
-            k_sample, batch=config.batch, length=config.length + 1, surprising=config.surprising
-        )
-        rows = learner.replay.read(windows, length=config.length + 1)
+        windows, rows = self.sample(learner.replay, k_sample)
         chunk = to_chunk(rows)
         grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
             learner.params, learner, chunk, smoothing_weight, k_loss
@@ -253,18 +257,17 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         """World-model loss plus actor and critic losses from the same posterior beliefs."""
         k_noise, k_behaviour = jr.split(key)
         model = params.world_model
-        noise = model.dynamics.space.noise(k_noise, chunk.timestep.is_first.shape)
-        losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
+        loss, out = batch_loss(model, chunk, k_noise)
         nets = Behaviour(model, params.actor, params.critic, learner.slow_critic)
-        behaviour, scale, more = self._behaviour_loss(
+        behaviour, scale, more = self.behaviour_loss(
             nets, learner.return_scale, out.posterior.belief, chunk.timestep, smoothing_weight, k_behaviour
         )
         learning = (learner.updates >= self.config.behaviour_delay).astype(jnp.float32)
         metrics = jax.tree.map(jnp.mean, out.metrics) | more
         hold = jax.lax.stop_gradient
-        return losses.mean() + learning * behaviour, (hold(out), hold(scale), metrics)
+        return loss + learning * behaviour, (hold(out), hold(scale), metrics)
 
-    def _behaviour_loss(
+    def behaviour_loss(
         self,
         nets: Behaviour,
         scale: ReturnScale,
@@ -273,6 +276,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         smoothing_weight: Scalar,
         key: Key,
     ) -> tuple[Scalar, ReturnScale, Metrics]:
+        """Actor and critic losses from posterior beliefs ``[B, T]`` and the rows they belong to."""
         config, hold = self.config.actor_critic, jax.lax.stop_gradient
         k_starts, k_roll = jr.split(key)
         flat = jax.tree.map(lambda x: hold(x.reshape(-1, *x.shape[2:])), belief)
@@ -297,17 +301,8 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         return loss, scale, metrics | more | {"loss/critic": critic}
 
 
-def to_chunk(rows: Transition[Entry[Any]]) -> Chunk[Any]:
-    """Split sampled rows ``[B, T+1]`` into context (row 0) and training rows (the rest)."""
-    entry: Entry[Any] = jax.tree.map(lambda x: x[:, 0], rows.extras)
-    # The core never reads h of the context, only its memory and z.
-    latent = Latent(jnp.zeros((*entry.stoch.shape[:-1], 0)), entry.stoch)
-    context = Context(Belief(entry.memory, latent), rows.action[:, 0])
-    timestep = jax.tree.map(lambda x: x[:, 1:], rows.timestep)
-    return Chunk(context, timestep, rows.action[:, 1:])
-
-
-def fresh_entries(rows: Transition[Entry[Any]], beliefs: Belief[Any]) -> Entry[Any]:
-    """Beliefs of the trained rows behind the old one of the context row."""
-    fresh = Entry(beliefs.memory, beliefs.latent.stoch)
-    return jax.tree.map(lambda old, new: jnp.concatenate([old[:, :1], new], axis=1), rows.extras, fresh)
+def batch_loss(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> tuple[Scalar, Learned[Any]]:
+    """Mean world-model loss of a batch of chunks ``[B, ...]``, and what the pass tells of each."""
+    noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
+    losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
+    return losses.mean(), out

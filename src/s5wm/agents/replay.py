@@ -9,6 +9,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int
 
 from s5wm.types import Key, Transition
+from s5wm.worldmodel.dynamics import Belief, Latent
+from s5wm.worldmodel.model import Chunk, Context
 
 Memory = TypeVar("Memory")
 
@@ -117,3 +119,19 @@ class Replay(eqx.Module, Generic[Memory]):
         """Memory of the rows."""
         leaves: list[Any] = jax.tree.leaves(self.rows)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def to_chunk(rows: Transition[Entry[Any]]) -> Chunk[Any]:
+    """Split sampled rows ``[B, T+1]`` into context (row 0) and training rows (the rest)."""
+    entry: Entry[Any] = jax.tree.map(lambda x: x[:, 0], rows.extras)
+    # The core never reads h of the context, only its memory and z.
+    latent = Latent(jnp.zeros((*entry.stoch.shape[:-1], 0)), entry.stoch)
+    context = Context(Belief(entry.memory, latent), rows.action[:, 0])
+    timestep = jax.tree.map(lambda x: x[:, 1:], rows.timestep)
+    return Chunk(context, timestep, rows.action[:, 1:])
+
+
+def fresh_entries(rows: Transition[Entry[Any]], beliefs: Belief[Any]) -> Entry[Any]:
+    """Beliefs of the trained rows behind the old one of the context row."""
+    fresh = Entry(beliefs.memory, beliefs.latent.stoch)
+    return jax.tree.map(lambda old, new: jnp.concatenate([old[:, :1], new], axis=1), rows.extras, fresh)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from s5wm.agents.dreamer import Dreamer, DreamerLearner, to_chunk
-from s5wm.agents.replay import Entry
+from s5wm.agents.dreamer import Dreamer, DreamerLearner
+from s5wm.agents.replay import Entry, to_chunk
 from s5wm.diagnose.events import LEADS, Events, gate_passes, measure_events
 from s5wm.diagnose.forecast import Forecast, Reach, describe, flat, forecast_from
 from s5wm.diagnose.groups import Groups, groups_of

@@ -9,8 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from s5wm.agents.dreamer import to_chunk
-from s5wm.agents.replay import Entry
+from s5wm.agents.replay import Entry, to_chunk
 from s5wm.diagnose.diagnosis import Diagnosis, raw_state
 from s5wm.diagnose.forecast import Reach, describe, forecast
 from s5wm.diagnose.groups import Groups

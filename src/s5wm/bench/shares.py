@@ -8,7 +8,8 @@ import jax
 import jax.random as jr
 
 from s5wm.agents.base import AbstractAgent
-from s5wm.agents.dreamer import Dreamer, DreamerLearner, to_chunk
+from s5wm.agents.dreamer import Dreamer, DreamerLearner, batch_loss
+from s5wm.agents.replay import to_chunk
 from s5wm.envs.base import AbstractEnv
 from s5wm.train.loop import unroll
 from s5wm.train.state import TrainState
@@ -43,17 +44,8 @@ def time_pieces(
 
 def _world_model_gradient(agent: Dreamer, learner: DreamerLearner, key: Key) -> Any:
     k_sample, k_noise = jr.split(key)
-    config = agent.config.replay
-    length = config.length + 1
-    windows = learner.replay.draw(k_sample, batch=config.batch, length=length, surprising=config.surprising)
-    chunk = to_chunk(learner.replay.read(windows, length=length))
-
-    def loss(model: Any) -> Any:
-        noise = model.dynamics.space.noise(k_noise, chunk.timestep.is_first.shape)
-        losses, _ = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
-        return losses.mean()
-
-    return jax.grad(loss)(learner.params.world_model)
+    chunk = to_chunk(agent.sample(learner.replay, k_sample)[1])
+    return jax.grad(lambda model: batch_loss(model, chunk, k_noise)[0])(learner.params.world_model)
 
 
 def _quickest(call: Callable[[], Any]) -> float:

@@ -1,0 +1,198 @@
+"""Time of one gradient update, whole and in its two parts, agents side by side in one process.
+
+The parts are timed on a batch that lies ready: the world model's loss, gradient and optimiser; the actor-critic's
+imagination, losses, gradient and optimiser from the beliefs of that batch.  The whole update shares the optimiser,
+and draws from the replay and writes back besides, as training does.
+"""
+
+import functools as ft
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner, batch_loss
+from s5wm.agents.heads import Actor, Critic
+from s5wm.agents.imagination import Behaviour
+from s5wm.agents.optimiser import untyped
+from s5wm.agents.replay import to_chunk
+from s5wm.types import EnvSpec, Key, Reward, Scalar, TimeStep, Transition
+from s5wm.worldmodel.model import Chunk, WorldModel
+
+PARTS = ("world_model", "actor_critic", "update")
+MIN_SAMPLES = 20
+WARM_UP = 2  # samples not counted
+
+
+class _ModelPart(eqx.Module):
+    """Named like the optimiser's groups."""
+
+    world_model: WorldModel[Any]
+
+
+class _BehaviourPart(eqx.Module):
+    actor: Actor
+    critic: Critic
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One compiled part: what it costs by the compiler's count, and its samples."""
+
+    compile_s: float
+    flops: float | None
+    bytes_accessed: float | None
+    samples_ms: list[float]
+
+    @property
+    def median_ms(self) -> float:
+        """Middle sample."""
+        return float(np.median(self.samples_ms))
+
+
+def time_updates(
+    configs: Mapping[str, DreamerConfig], spec: EnvSpec, *, seconds: float, key: Key
+) -> dict[str, dict[str, Any]]:
+    """Per agent ``params``, ``world_model_ms``, ``actor_critic_ms``, ``update_ms`` and raw samples.
+
+    Agents take turns, sample by sample, so that a change of the machine's speed meets all of them.
+    ``seconds`` is for each part of each agent, but at least ``MIN_SAMPLES`` samples are taken.
+    """
+    agents = {name: config.build(spec, num_envs=config.replay.batch) for name, config in configs.items()}
+    learners = {name: filled_learner(agent, key) for name, agent in agents.items()}
+    figures: dict[str, dict[str, Any]] = {
+        name: {
+            "params": sum(leaf.size for leaf in jax.tree.leaves(learner.params)),
+            "world_model_params": sum(leaf.size for leaf in jax.tree.leaves(learner.params.world_model)),
+        }
+        for name, learner in learners.items()
+    }
+    for part in PARTS:
+        programs = {name: _program(part, agent, learners[name], key) for name, agent in agents.items()}
+        for name, timed in _take_turns(programs, seconds).items():
+            figures[name] |= {
+                f"{part}_ms": timed.median_ms,
+                f"{part}_compile_s": timed.compile_s,
+                f"{part}_gflop": None if timed.flops is None else timed.flops / 1e9,
+                f"{part}_gbyte": None if timed.bytes_accessed is None else timed.bytes_accessed / 1e9,
+                f"{part}_samples_ms": timed.samples_ms,
+            }
+    return figures
+
+
+def speedups(
+    figures: Mapping[str, Mapping[str, Any]], baseline: str = "dreamerv3"
+) -> dict[str, dict[str, float]]:
+    """How many times faster than the baseline each agent is, from medians of the same run."""
+    base = figures[baseline]
+    return {
+        name: {f"speedup_{part}": base[f"{part}_ms"] / own[f"{part}_ms"] for part in PARTS}
+        for name, own in figures.items()
+    }
+
+
+def filled_learner(agent: Dreamer, key: Key) -> DreamerLearner:
+    """A fresh learner whose replay is full of made-up rows with an episode's end now and then."""
+
+    @jax.jit
+    def build(key: Key) -> DreamerLearner:
+        k_init, k_rows = jr.split(key)
+        learner = agent.init(k_init)
+        shape = (agent.num_envs, learner.replay.capacity)
+        rows = _made_up_rows(agent.spec, shape, learner.replay.rows.extras, k_rows)
+        full = jnp.asarray(learner.replay.capacity, jnp.int32)
+        return eqx.tree_at(lambda x: (x.replay.rows, x.replay.filled), learner, (rows, full))
+
+    return build(key)
+
+
+def _made_up_rows(spec: EnvSpec, shape: tuple[int, int], extras: Any, key: Key) -> Transition[Any]:
+    k_obs, k_privileged, k_nominal, k_smoothing, k_last, k_action = jr.split(key, 6)
+    is_last = jr.bernoulli(k_last, 0.01, shape)
+    timestep = TimeStep(
+        obs=jr.normal(k_obs, (*shape, *spec.obs_shape)),
+        privileged=jr.normal(k_privileged, (*shape, spec.privileged_size)),
+        reward=Reward(0.1 * jr.normal(k_nominal, shape), 0.1 * jr.normal(k_smoothing, shape)),
+        is_first=jnp.roll(is_last, 1, axis=1),
+        is_last=is_last,
+        is_terminal=is_last,
+    )
+    return Transition(timestep, jr.uniform(k_action, (*shape, spec.action_size), minval=-1, maxval=1), extras)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """``advance(state, *inputs)`` gives the next state, in the place of the old one."""
+
+    advance: Callable[..., Any]
+    state: Any
+    inputs: tuple[Any, ...]
+
+
+def _program(part: str, agent: Dreamer, learner: DreamerLearner, key: Key) -> _Program:
+    params, optimiser = learner.params, agent.config.optimiser.build()
+    if part == "update":
+        copied = jax.tree.map(jnp.copy, learner)
+        return _Program(lambda x, k: agent.gradient_step(x, jnp.zeros(()), k)[0], copied, (key,))
+    chunk = jax.jit(lambda replay: to_chunk(agent.sample(replay, key)[1]))(learner.replay)
+    if part == "world_model":
+        trained, inputs = _ModelPart(params.world_model), (chunk, key)
+        loss = _model_loss
+    else:
+        belief = jax.jit(lambda m, c: batch_loss(m, c, key)[1].posterior.belief)(params.world_model, chunk)
+        trained, inputs = _BehaviourPart(params.actor, params.critic), (learner, belief, chunk.timestep, key)
+        loss = ft.partial(_behaviour_loss, agent)
+
+    def advance(state: tuple[Any, Any], *inputs: Any) -> tuple[Any, Any]:
+        trained, moments = state
+        updates, moments = optimiser.update(jax.grad(loss)(trained, *inputs), moments, untyped(trained))
+        return jax.tree.map(jnp.add, trained, updates), moments
+
+    state = jax.tree.map(jnp.copy, (trained, optimiser.init(untyped(trained))))
+    return _Program(advance, state, inputs)
+
+
+def _model_loss(part: _ModelPart, chunk: Chunk[Any], key: Key) -> Scalar:
+    return batch_loss(part.world_model, chunk, key)[0]
+
+
+def _behaviour_loss(
+    agent: Dreamer, part: _BehaviourPart, learner: DreamerLearner, belief: Any, timestep: TimeStep, key: Key
+) -> Scalar:
+    nets = Behaviour(learner.params.world_model, part.actor, part.critic, learner.slow_critic)
+    return agent.behaviour_loss(nets, learner.return_scale, belief, timestep, jnp.zeros(()), key)[0]
+
+
+def _take_turns(programs: Mapping[str, _Program], seconds: float) -> dict[str, Timed]:
+    compiled: dict[str, Any] = {}
+    compile_s: dict[str, float] = {}
+    for name, program in programs.items():
+        begun = time.perf_counter()
+        compiled[name] = (
+            jax.jit(program.advance, donate_argnums=0).lower(program.state, *program.inputs).compile()
+        )
+        compile_s[name] = time.perf_counter() - begun
+    states = {name: program.state for name, program in programs.items()}
+    samples: dict[str, list[float]] = {name: [] for name in programs}
+    while any(
+        len(taken) < MIN_SAMPLES + WARM_UP or sum(taken) < 1000 * seconds for taken in samples.values()
+    ):
+        for name, program in programs.items():
+            begun = time.perf_counter()
+            states[name] = jax.block_until_ready(compiled[name](states[name], *program.inputs))
+            samples[name].append(1000 * (time.perf_counter() - begun))
+    return {
+        name: Timed(compile_s[name], *_cost(compiled[name]), samples_ms=samples[name][WARM_UP:])
+        for name in programs
+    }
+
+
+def _cost(compiled: Any) -> tuple[float | None, float | None]:
+    counted = compiled.cost_analysis() or {}
+    return counted.get("flops"), counted.get("bytes accessed")
