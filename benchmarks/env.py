@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from s5wm.cli.inspect import time_env
+from s5wm.bench.env import time_env
 from s5wm.provenance import provenance
 
 TASKS = ("race/split-s", "race/figure-8-state", "hover")

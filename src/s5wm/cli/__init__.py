@@ -9,9 +9,10 @@ from typing import Annotated, Union
 
 import tyro
 
+from s5wm.cli.bench import Bench
 from s5wm.cli.common import Verb
-from s5wm.cli.inspect import Bench, Doctor, List
-from s5wm.cli.pictures import Imagine, Plot
+from s5wm.cli.inspect import Doctor, List
+from s5wm.cli.pictures import Compare, Imagine, Plot
 from s5wm.cli.training import Evaluate, Race, Resume, Ship, Train
 from s5wm.errors import S5wmError
 
@@ -23,6 +24,7 @@ VERBS: dict[str, type[Verb]] = {
     "race": Race,
     "imagine": Imagine,
     "plot": Plot,
+    "compare": Compare,
     "bench": Bench,
     "ship": Ship,
     "doctor": Doctor,

@@ -3,17 +3,14 @@
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from s5wm.acting import pretrained_names
-from s5wm.api import make
 from s5wm.cli.common import DONE, Verb, print_json, table
-from s5wm.errors import ConfigError
 from s5wm.presets import AGENTS, TASKS, presets
 from s5wm.provenance import provenance
 from s5wm.train.memory import free_bytes
@@ -64,35 +61,6 @@ class Doctor(Verb):
         return DONE
 
 
-@dataclass(frozen=True)
-class Bench(Verb):
-    """Time the environment without an agent.
-
-    Example: s5wm bench env --task race/split-s --num-envs 256 --json
-    """
-
-    what: Annotated[Positional[Literal["env"]], arg(help="What to time.")]
-    task: Annotated[str, arg(help="See s5wm list.")] = "race/split-s"
-    num_envs: Annotated[int, arg(help="Copies.")] = 256
-    steps: Annotated[int, arg(help="Steps of each copy per repeat.")] = 200
-    repeats: Annotated[int, arg(help="Repeats; the median counts.")] = 5
-    json_: Json = False
-
-    def run(self) -> int:
-        """Time and print."""
-        for name in ("num_envs", "steps", "repeats"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1"
-                )
-        figures = time_env(self.task, self.num_envs, self.steps, self.repeats)
-        if self.json_:
-            print_json(figures)
-        else:
-            print(f"{figures['env_steps_per_s']:,.0f} environment steps/s with {self.num_envs} copies")
-        return DONE
-
-
 def examine() -> dict[str, Any]:
     """What the installation can do."""
     matrix = jnp.ones((512, 512))
@@ -106,30 +74,3 @@ def examine() -> dict[str, Any]:
         "compile_and_run_s": round(time.perf_counter() - begun, 3),
         "missing_optional": [name for name in OPTIONAL if find_spec(name) is None],
     }
-
-
-def time_env(task: str, num_envs: int, steps: int, repeats: int) -> dict[str, Any]:
-    """Environment steps per second under random actions."""
-    env = make(task)
-    k_reset, k_step = jr.split(jr.key(0))
-    states, _ = jax.jit(jax.vmap(env.reset))(jr.split(k_reset, num_envs))
-
-    @jax.jit
-    def advance(states: Any, key: Any) -> Any:
-        def step(states: Any, key: Any) -> tuple[Any, Any]:
-            k_action, k_env = jr.split(key)
-            action = jr.uniform(k_action, (num_envs, env.spec.action_size), minval=-1.0, maxval=1.0)
-            states, timestep = jax.vmap(env.step)(states, action, jr.split(k_env, num_envs))
-            return states, timestep.reward.nominal.sum()
-
-        return jax.lax.scan(step, states, jr.split(key, steps))
-
-    states, _ = jax.block_until_ready(advance(states, k_step))
-    samples: list[float] = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        states, _ = jax.block_until_ready(advance(states, k_step))
-        samples.append(num_envs * steps / (time.perf_counter() - begun))
-    median = sorted(samples)[len(samples) // 2]
-    options = {"task": task, "num_envs": num_envs, "steps": steps}
-    return {"env_steps_per_s": median, "samples": samples, **options, **provenance()}

@@ -62,6 +62,41 @@ class Imagine(Verb):
         return DONE
 
 
+@dataclass(frozen=True)
+class Compare(Verb):
+    """Agents beside each other: a table of what their seeds came to, and their learning curves in one picture.
+
+    Example: s5wm compare results/learning/race-split-s-*.json --out runs/comparison
+    """
+
+    runs: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="RUN", help="Run directories, or files of results/learning, of one task."),
+    ]
+    out: Annotated[Path, arg(help="Pictures go to this path with .png and .svg.")] = Path("runs/comparison")
+    json_: Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")] = False
+
+    def run(self) -> int:
+        """Compare."""
+        if not self.runs:
+            raise ConfigError("no runs were given to compare; name at least one")
+        from s5wm.comparison import as_json, compare, grouped, markdown
+        from s5wm.plots.comparison import draw_comparison
+        from s5wm.plots.style import house_style, save_figure
+
+        paths = [path if path.is_file() else find(path) for path in self.runs]
+        curves, summaries, budget = compare(paths)
+        task = curves[0].task
+        if self.json_:
+            print_json({"task": task, "budget": budget, "agents": as_json(summaries)})
+        else:
+            print(markdown(task, summaries, budget), end="")
+        with house_style():
+            for picture in save_figure(draw_comparison(task, grouped(curves)), self.out):
+                say(f"drawn: {picture}")
+        return DONE
+
+
 def _errors(result: dict[str, Any]) -> list[tuple[str, str]]:
     steps = [step for step in (1, 5, 10, 25, 50, 100) if step <= result["horizon"]]
     rows = [("median error after", "  ".join(f"{step:>8} steps" for step in steps))]

@@ -1,0 +1,38 @@
+"""Latency of one policy step: an observation comes in as NumPy, an action goes out as NumPy."""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from s5wm.agents.dreamer import DreamerConfig
+from s5wm.types import EnvSpec
+
+WARM_UP = 50
+
+
+def time_policy(config: DreamerConfig, spec: EnvSpec, *, steps: int) -> dict[str, Any]:
+    """``p50_ms``, ``p99_ms``, ``max_ms`` and all samples of a policy with fresh parameters."""
+    agent = config.build(spec, num_envs=1)
+    policy = jax.jit(lambda key: agent.policy(agent.init(key)))(jr.key(0))
+    step = jax.jit(lambda carry, obs: policy(carry, obs, jnp.zeros((), bool), key=None)[:2], donate_argnums=0)
+    carry: Any = jax.tree.map(jnp.copy, policy.initial())
+    observations = np.random.default_rng(0).normal(size=(steps + WARM_UP, *spec.obs_shape)).astype(np.float32)
+    samples: list[float] = []
+    for obs in observations:
+        begun = time.perf_counter()
+        carry, action = step(carry, obs)
+        np.asarray(action)
+        samples.append(1000 * (time.perf_counter() - begun))
+    samples = samples[WARM_UP:]
+    p50, p99 = np.percentile(samples, [50, 99])
+    return {
+        "params": sum(leaf.size for leaf in jax.tree.leaves(policy)),
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "max_ms": max(samples),
+        "samples_ms": samples,
+    }

@@ -1,0 +1,35 @@
+"""World-model agents by name, with the batch that a timing asks for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from s5wm.agents.dreamer import DreamerConfig
+from s5wm.errors import ConfigError
+from s5wm.presets import AGENTS, agent_configs
+
+
+def dreamer_configs(
+    names: Sequence[str], size: str, *, batch: int | None = None, length: int | None = None
+) -> dict[str, DreamerConfig]:
+    """Presets of one size, their replay just large enough for windows of ``length`` rows."""
+    return {name: _resized(_known(name, size), batch, length) for name in names}
+
+
+def _known(name: str, size: str) -> DreamerConfig:
+    config, _ = agent_configs(name, size)
+    if not isinstance(config, DreamerConfig):
+        known = [agent for agent in AGENTS if isinstance(agent_configs(agent, "cpu")[0], DreamerConfig)]
+        raise ConfigError(f"agent {name!r} has no world model to time; choose of {', '.join(known)}")
+    return config
+
+
+def _resized(config: DreamerConfig, batch: int | None, length: int | None) -> DreamerConfig:
+    replay, starts = config.replay, config.actor_critic.starts
+    try:
+        replay = replace(replay, batch=batch or replay.batch, length=length or replay.length, surprising=0)
+        replay = replace(replay, capacity=4 * (replay.length + 1))
+        starts = None if starts is None else min(starts, replay.batch * replay.length)
+        behaviour = replace(config.actor_critic, starts=starts)
+        return replace(config, replay=replay, actor_critic=behaviour, behaviour_delay=0)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,120 @@
+"""The verb that times: environment, updates, policy steps, the training loop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.random as jr
+from tyro.conf import Positional, arg
+
+from s5wm.api import make
+from s5wm.bench.env import time_env
+from s5wm.bench.inference import time_policy
+from s5wm.bench.lattice import dreamer_configs
+from s5wm.bench.loop import time_training
+from s5wm.bench.update import speedups, time_updates
+from s5wm.cli.common import DONE, Verb, print_json
+from s5wm.errors import ConfigError
+from s5wm.presets import preset
+from s5wm.provenance import provenance
+
+Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
+
+
+@dataclass(frozen=True)
+class Bench(Verb):
+    """Time the environment, gradient updates, single policy steps, or the training loop.
+
+    Example: s5wm bench update --agents s5wm dreamerv3 --size 1m --length 64
+    """
+
+    what: Annotated[
+        Positional[Literal["env", "update", "inference", "loop"]],
+        arg(help="Environment without an agent; one gradient update; one policy step; training itself."),
+    ]
+    task: Annotated[str, arg(help="See s5wm list.")] = "race/split-s"
+    agents: Annotated[tuple[str, ...], arg(help="Agents side by side (not for env).")] = ("s5wm", "dreamerv3")
+    size: Annotated[str, arg(help="Their size.")] = "cpu"
+    batch: Annotated[int | None, arg(help="Windows per update; default: the preset's.")] = None
+    length: Annotated[int | None, arg(help="Rows per window; default: the preset's.")] = None
+    seconds: Annotated[float, arg(help="At least so long for each part of each agent.")] = 2.0
+    num_envs: Annotated[int, arg(help="Copies (env).")] = 256
+    steps: Annotated[int, arg(help="Steps of each copy per repeat (env), or of the policy (inference).")] = (
+        200
+    )
+    repeats: Annotated[int, arg(help="Repeats; the median counts (env, loop).")] = 5
+    json_: Json = False
+
+    def run(self) -> int:
+        """Time and print."""
+        self._check()
+        timed = {"env": self._env, "update": self._update, "inference": self._inference, "loop": self._loop}
+        figures, lines = timed[self.what]()
+        if self.json_:
+            print_json(figures | provenance())
+        else:
+            print("\n".join(lines))
+        return DONE
+
+    def _check(self) -> None:
+        for name in ("num_envs", "steps", "repeats", "batch", "length", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        if self.what != "env" and not self.agents:
+            raise ConfigError("--agents names none; give at least one")
+
+    def _env(self) -> tuple[dict[str, Any], Sequence[str]]:
+        figures = time_env(self.task, self.num_envs, self.steps, self.repeats)
+        return figures, [f"{figures['env_steps_per_s']:,.0f} environment steps/s with {self.num_envs} copies"]
+
+    def _update(self) -> tuple[dict[str, Any], Sequence[str]]:
+        configs = dreamer_configs(self.agents, self.size, batch=self.batch, length=self.length)
+        agents = time_updates(configs, make(self.task).spec, seconds=self.seconds, key=jr.key(0))
+        if "dreamerv3" in agents:
+            for name, ratios in speedups(agents).items():
+                agents[name] |= ratios
+        replay = configs[self.agents[0]].replay
+        figures = {
+            "task": self.task,
+            "size": self.size,
+            "batch": replay.batch,
+            "length": replay.length,
+            "agents": agents,
+        }
+        lines = [f"batch {replay.batch} x {replay.length}, size {self.size}; medians in ms"]
+        for name, own in agents.items():
+            times = "  ".join(
+                f"{part.replace('_', ' ')} {own[f'{part}_ms']:8.2f}{_times(own.get(f'speedup_{part}'))}"
+                for part in ("world_model", "actor_critic", "update")
+            )
+            lines.append(f"{name:<10} {own['params'] / 1e6:6.2f} M parameters  {times}")
+        return figures, lines
+
+    def _inference(self) -> tuple[dict[str, Any], Sequence[str]]:
+        spec = make(self.task).spec
+        configs = dreamer_configs(self.agents, self.size)
+        agents = {name: time_policy(config, spec, steps=self.steps) for name, config in configs.items()}
+        lines = [
+            f"{name:<10} p50 {own['p50_ms']:.3f} ms  p99 {own['p99_ms']:.3f} ms  max {own['max_ms']:.3f} ms"
+            for name, own in agents.items()
+        ]
+        return {"task": self.task, "size": self.size, "agents": agents}, lines
+
+    def _loop(self) -> tuple[dict[str, Any], Sequence[str]]:
+        agents: dict[str, dict[str, Any]] = {}
+        for name in self.agents:
+            agents[name] = time_training(preset(self.task, name, self.size), chunks=self.repeats)
+            jax.clear_caches()
+        lines = [
+            f"{name:<10} {own['env_steps_per_s']:8,.0f} environment steps/s  {own['updates_per_s']:7.1f} updates/s  "
+            f"collection {own['share_collect']:.0%}  world model {own['share_world_model']:.0%}  "
+            f"actor-critic and rest {own['share_rest']:.0%}"
+            for name, own in agents.items()
+        ]
+        return {"task": self.task, "size": self.size, "agents": agents}, lines
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f" ({ratio:.2f}x)"

@@ -1,0 +1,114 @@
+"""Timings: the parts that are timed are the ones that train, and figures are complete."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from s5wm.agents.dreamer import DreamerConfig, ReplayConfig
+from s5wm.agents.heads import ActorConfig, CriticConfig
+from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.bench.inference import time_policy
+from s5wm.bench.lattice import dreamer_configs
+from s5wm.bench.loop import time_training
+from s5wm.bench.update import MIN_SAMPLES, PARTS, filled_learner, speedups, time_updates
+from s5wm.cli import main
+from s5wm.envs.toys import DoubleIntegratorConfig
+from s5wm.errors import ConfigError
+from s5wm.experiment import Experiment
+from s5wm.nn.gru import BlockGRUConfig
+from s5wm.nn.s5 import S5Config
+from s5wm.train.config import TrainConfig
+from s5wm.types import EnvSpec
+from s5wm.worldmodel.latent import CategoricalConfig
+from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModelConfig
+
+SPEC = EnvSpec((3,), np.dtype(np.float32), privileged_size=2, action_size=1, ctrl_dt=0.02)
+S5WM = DreamerConfig(
+    world_model=WorldModelConfig(
+        core=S5Config(width=8, state_size=8, block_size=4, layers=1),
+        latent=CategoricalConfig(groups=2, classes=2),
+        units=8,
+        bins=BinsConfig(count=5, limit=1.0),
+    ),
+    actor=ActorConfig(units=8, layers=1),
+    critic=CriticConfig(units=8, layers=1, bins=5, limit=1.0),
+    actor_critic=ActorCriticConfig(imagination_horizon=2, starts=4),
+    replay=ReplayConfig(capacity=16, batch=2, length=4, prefill=8),
+)
+DREAMERV3 = replace(
+    S5WM,
+    world_model=replace(
+        S5WM.world_model,
+        core=BlockGRUConfig(width=8, hidden=4, blocks=2),
+        posterior=PosteriorInput.MEMORY,
+    ),
+)
+
+
+@pytest.mark.slow
+def test_updates_are_timed_side_by_side():
+    figures = time_updates({"s5wm": S5WM, "dreamerv3": DREAMERV3}, SPEC, seconds=0.0, key=jr.key(0))
+    assert list(figures) == ["s5wm", "dreamerv3"]
+    for own in figures.values():
+        assert own["params"] > own["world_model_params"] > 0
+        for part in PARTS:
+            samples = own[f"{part}_samples_ms"]
+            assert len(samples) >= MIN_SAMPLES
+            assert own[f"{part}_ms"] == pytest.approx(float(np.median(samples)))
+            assert own[f"{part}_compile_s"] > own[f"{part}_ms"] / 1000
+    ratios = speedups(figures)
+    assert set(ratios["dreamerv3"].values()) == {1.0}
+    expected = figures["dreamerv3"]["update_ms"] / figures["s5wm"]["update_ms"]
+    assert ratios["s5wm"]["speedup_update"] == pytest.approx(expected)
+
+
+def test_the_timed_replay_is_full_of_episodes():
+    learner = filled_learner(S5WM.build(SPEC, num_envs=32), jr.key(1))
+    rows = learner.replay.rows.timestep
+    assert int(learner.replay.filled) == 16
+    assert 0 < int(rows.is_last.sum()) < rows.is_last.size
+    np.testing.assert_array_equal(rows.is_first[:, 1:], rows.is_last[:, :-1])
+    assert float(jnp.abs(rows.obs).min(axis=(0, 1)).max()) < 1.0 < float(jnp.abs(rows.obs).max())
+
+
+def test_a_policy_step_is_timed():
+    timed = time_policy(DREAMERV3, SPEC, steps=20)
+    assert len(timed["samples_ms"]) == 20
+    assert 0 < timed["p50_ms"] <= timed["p99_ms"] <= timed["max_ms"]
+
+
+@pytest.mark.slow
+def test_the_loop_is_timed_once_it_learns():
+    train = TrainConfig(num_envs=2, rollout_length=4, iterations_per_chunk=1)
+    timed = time_training(Experiment(task=DoubleIntegratorConfig(), agent=S5WM, train=train), chunks=3)
+    assert len(timed["iteration_samples_s"]) == 3
+    assert timed["env_steps_per_s"] == pytest.approx(8 * timed["updates_per_s"])
+    shares = [value for name, value in timed.items() if name.startswith("share_")]
+    assert sum(shares) == pytest.approx(1.0)
+    assert timed["share_world_model"] > 0
+
+
+def test_presets_are_resized_for_a_timing():
+    config = dreamer_configs(["s5wm"], "cpu", batch=4, length=8)["s5wm"]
+    assert (config.replay.batch, config.replay.length, config.actor_critic.starts) == (4, 8, 32)
+    with pytest.raises(ConfigError, match="'ppo' has no world model to time; choose of s5wm, dreamerv3"):
+        dreamer_configs(["ppo"], "cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["update", "--length", "0"], "--length is 0"),
+        (["update", "--agents", "s6wm"], "unknown agent 's6wm'"),
+        (["inference", "--size", "2m"], "unknown size '2m'"),
+        (["loop", "--repeats", "0"], "--repeats is 0"),
+    ],
+)
+def test_odd_timings_are_refused(arguments, says, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", *arguments])
+    assert exit_.value.code == 2
+    assert says in capsys.readouterr().err
