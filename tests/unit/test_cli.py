@@ -153,7 +153,8 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list", "--json") == 0
     known = json.loads(capsys.readouterr().out)
     assert {"race/split-s", "race/figure-8-state", "hover"} <= set(known["tasks"])
-    assert known["agents"] == {"s5wm": ["cpu", "1m", "12m"], "ppo": ["cpu"]}
+    sizes = ["cpu", "1m", "12m"]
+    assert known["agents"] == {"s5wm": sizes, "dreamerv3": sizes, "ppo": ["cpu"]}
     assert call("list") == 0
     assert "race/split-s" in capsys.readouterr().out
 
