@@ -1,4 +1,4 @@
-"""Times gradient updates of S5WM beside DreamerV3: sizes, chunk lengths, and what the machine could do at best.
+"""Times gradient updates of S5WM beside DreamerV3: sizes and chunk lengths.
 
 Writes ``results/update/<platform>.json`` with raw samples; needs only the core's dependencies:
 
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 
 from s5wm.bench.lattice import dreamer_configs
@@ -30,35 +29,15 @@ AGENTS = ("s5wm", "dreamerv3")
 def measure(size: str, length: int | None, seconds: float) -> dict[str, Any]:
     """Every agent at one size and chunk length."""
     configs = dreamer_configs(AGENTS, size, length=length)
-    agents = time_updates(configs, RacingConfig().build().spec, seconds=seconds, key=jr.key(0))
+    per_call = 4 if length is None else 1  # long windows take long enough by themselves
+    agents = time_updates(
+        configs, RacingConfig().build().spec, seconds=seconds, per_call=per_call, key=jr.key(0)
+    )
     for name, ratios in speedups(agents).items():
         agents[name] |= ratios
     replay = configs[AGENTS[0]].replay
     jax.clear_caches()
     return {"size": size, "batch": replay.batch, "length": replay.length, "agents": agents}
-
-
-def ceilings() -> dict[str, float]:
-    """What large matrix products and copies reach on this device: the roofs of a roofline."""
-    side = 4096 if jax.default_backend() != "cpu" else 1536
-    matrix = jr.normal(jr.key(0), (side, side))
-    product = jax.jit(lambda x: x @ x)
-    vector = jnp.zeros(64 * 1024 * 1024)
-    shift = jax.jit(lambda x: x + 1.0)
-    return {
-        "matmul_gflop_per_s": 2 * side**3 / _quickest(product, matrix) / 1e9,
-        "memory_gbyte_per_s": 2 * vector.nbytes / _quickest(shift, vector) / 1e9,
-    }
-
-
-def _quickest(function: Any, argument: jax.Array) -> float:
-    jax.block_until_ready(function(argument))
-    times = []
-    for _ in range(10):
-        begun = time.perf_counter()
-        jax.block_until_ready(function(argument))
-        times.append(time.perf_counter() - begun)
-    return min(times)
 
 
 def main() -> None:
@@ -76,7 +55,7 @@ def main() -> None:
     plans = [(size, None) for size in options.sizes]
     swept = next((size for size in options.sizes if size != "cpu"), options.sizes[0])
     plans += [(swept, length) for length in options.lengths]
-    head = {**provenance(), "cpus": len(os.sched_getaffinity(0)), "ceilings": ceilings()}
+    head = {**provenance(), "cpus": len(os.sched_getaffinity(0))}
     results: list[dict[str, Any]] = []
     options.output.parent.mkdir(parents=True, exist_ok=True)
     for size, length in plans:

@@ -124,7 +124,7 @@ def interquartile_mean(values: Float[np.ndarray, "*b K"]) -> Float[np.ndarray, "
     count = values.shape[-1]
     edges = np.arange(count + 1) / count
     inside = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
-    return np.sort(values, axis=-1) @ (inside / inside.sum())
+    return np.asarray(np.sort(values, axis=-1) @ (inside / inside.sum()))
 
 
 def estimate(values: Sequence[float]) -> Estimate:

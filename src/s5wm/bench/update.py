@@ -2,7 +2,8 @@
 
 The parts are timed on a batch that lies ready: the world model's loss, gradient and optimiser; the actor-critic's
 imagination, losses, gradient and optimiser from the beliefs of that batch.  The whole update shares the optimiser,
-and draws from the replay and writes back besides, as training does.
+and draws from the replay and writes back besides, as training does.  Also as in training, several updates follow each
+other in one program (``per_call``); a sample is the time of the program divided by them.
 """
 
 import functools as ft
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jaxtyping import Array
 
 from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner, batch_loss
 from s5wm.agents.heads import Actor, Critic
@@ -43,11 +45,9 @@ class _BehaviourPart(eqx.Module):
 
 @dataclass(frozen=True)
 class Timed:
-    """One compiled part: what it costs by the compiler's count, and its samples."""
+    """One compiled part and its samples."""
 
     compile_s: float
-    flops: float | None
-    bytes_accessed: float | None
     samples_ms: list[float]
 
     @property
@@ -57,7 +57,7 @@ class Timed:
 
 
 def time_updates(
-    configs: Mapping[str, DreamerConfig], spec: EnvSpec, *, seconds: float, key: Key
+    configs: Mapping[str, DreamerConfig], spec: EnvSpec, *, seconds: float, per_call: int = 4, key: Key
 ) -> dict[str, dict[str, Any]]:
     """Per agent ``params``, ``world_model_ms``, ``actor_critic_ms``, ``update_ms`` and raw samples.
 
@@ -70,17 +70,16 @@ def time_updates(
         name: {
             "params": sum(leaf.size for leaf in jax.tree.leaves(learner.params)),
             "world_model_params": sum(leaf.size for leaf in jax.tree.leaves(learner.params.world_model)),
+            "per_call": per_call,
         }
         for name, learner in learners.items()
     }
     for part in PARTS:
         programs = {name: _program(part, agent, learners[name], key) for name, agent in agents.items()}
-        for name, timed in _take_turns(programs, seconds).items():
+        for name, timed in _take_turns(programs, seconds, jr.split(key, per_call)).items():
             figures[name] |= {
                 f"{part}_ms": timed.median_ms,
                 f"{part}_compile_s": timed.compile_s,
-                f"{part}_gflop": None if timed.flops is None else timed.flops / 1e9,
-                f"{part}_gbyte": None if timed.bytes_accessed is None else timed.bytes_accessed / 1e9,
                 f"{part}_samples_ms": timed.samples_ms,
             }
     return figures
@@ -128,7 +127,7 @@ def _made_up_rows(spec: EnvSpec, shape: tuple[int, int], extras: Any, key: Key) 
 
 @dataclass(frozen=True)
 class _Program:
-    """``advance(state, *inputs)`` gives the next state, in the place of the old one."""
+    """``advance(state, key, *inputs)`` gives the next state."""
 
     advance: Callable[..., Any]
     state: Any
@@ -139,60 +138,62 @@ def _program(part: str, agent: Dreamer, learner: DreamerLearner, key: Key) -> _P
     params, optimiser = learner.params, agent.config.optimiser.build()
     if part == "update":
         copied = jax.tree.map(jnp.copy, learner)
-        return _Program(lambda x, k: agent.gradient_step(x, jnp.zeros(()), k)[0], copied, (key,))
+        return _Program(lambda x, k: agent.gradient_step(x, jnp.zeros(()), k)[0], copied, ())
     chunk = jax.jit(lambda replay: to_chunk(agent.sample(replay, key)[1]))(learner.replay)
     if part == "world_model":
-        trained, inputs = _ModelPart(params.world_model), (chunk, key)
+        trained, inputs = _ModelPart(params.world_model), (chunk,)
         loss = _model_loss
     else:
         belief = jax.jit(lambda m, c: batch_loss(m, c, key)[1].posterior.belief)(params.world_model, chunk)
-        trained, inputs = _BehaviourPart(params.actor, params.critic), (learner, belief, chunk.timestep, key)
+        trained, inputs = _BehaviourPart(params.actor, params.critic), (learner, belief, chunk.timestep)
         loss = ft.partial(_behaviour_loss, agent)
 
-    def advance(state: tuple[Any, Any], *inputs: Any) -> tuple[Any, Any]:
+    def advance(state: tuple[Any, Any], key: Key, *inputs: Any) -> tuple[Any, Any]:
         trained, moments = state
-        updates, moments = optimiser.update(jax.grad(loss)(trained, *inputs), moments, untyped(trained))
+        updates, moments = optimiser.update(jax.grad(loss)(trained, key, *inputs), moments, untyped(trained))
         return jax.tree.map(jnp.add, trained, updates), moments
 
     state = jax.tree.map(jnp.copy, (trained, optimiser.init(untyped(trained))))
     return _Program(advance, state, inputs)
 
 
-def _model_loss(part: _ModelPart, chunk: Chunk[Any], key: Key) -> Scalar:
+def _model_loss(part: _ModelPart, key: Key, chunk: Chunk[Any]) -> Scalar:
     return batch_loss(part.world_model, chunk, key)[0]
 
 
 def _behaviour_loss(
-    agent: Dreamer, part: _BehaviourPart, learner: DreamerLearner, belief: Any, timestep: TimeStep, key: Key
+    agent: Dreamer, part: _BehaviourPart, key: Key, learner: DreamerLearner, belief: Any, timestep: TimeStep
 ) -> Scalar:
     nets = Behaviour(learner.params.world_model, part.actor, part.critic, learner.slow_critic)
     return agent.behaviour_loss(nets, learner.return_scale, belief, timestep, jnp.zeros(()), key)[0]
 
 
-def _take_turns(programs: Mapping[str, _Program], seconds: float) -> dict[str, Timed]:
+def _repeated(program: _Program) -> Callable[..., Any]:
+    def run(state: Any, keys: Array, *inputs: Any) -> Any:
+        return jax.lax.scan(lambda s, k: (program.advance(s, k, *inputs), None), state, keys)[0]
+
+    return run
+
+
+def _take_turns(programs: Mapping[str, _Program], seconds: float, keys: Array) -> dict[str, Timed]:
     compiled: dict[str, Any] = {}
     compile_s: dict[str, float] = {}
     for name, program in programs.items():
         begun = time.perf_counter()
         compiled[name] = (
-            jax.jit(program.advance, donate_argnums=0).lower(program.state, *program.inputs).compile()
+            jax.jit(_repeated(program), donate_argnums=0)
+            .lower(program.state, keys, *program.inputs)
+            .compile()
         )
         compile_s[name] = time.perf_counter() - begun
     states = {name: program.state for name, program in programs.items()}
     samples: dict[str, list[float]] = {name: [] for name in programs}
     while any(
-        len(taken) < MIN_SAMPLES + WARM_UP or sum(taken) < 1000 * seconds for taken in samples.values()
+        len(taken) < MIN_SAMPLES + WARM_UP or len(keys) * sum(taken) < 1000 * seconds
+        for taken in samples.values()
     ):
         for name, program in programs.items():
             begun = time.perf_counter()
-            states[name] = jax.block_until_ready(compiled[name](states[name], *program.inputs))
-            samples[name].append(1000 * (time.perf_counter() - begun))
-    return {
-        name: Timed(compile_s[name], *_cost(compiled[name]), samples_ms=samples[name][WARM_UP:])
-        for name in programs
-    }
-
-
-def _cost(compiled: Any) -> tuple[float | None, float | None]:
-    counted = compiled.cost_analysis() or {}
-    return counted.get("flops"), counted.get("bytes accessed")
+            states[name] = jax.block_until_ready(compiled[name](states[name], keys, *program.inputs))
+            samples[name].append(1000 * (time.perf_counter() - begun) / len(keys))
+    return {name: Timed(compile_s[name], samples_ms=samples[name][WARM_UP:]) for name in programs}

@@ -56,7 +56,7 @@ def _draw_group(axes: Axes, group: Sequence[Curve], signal: str, abscissa: str, 
     known = ~np.any(np.isnan(values), axis=0)
     if not np.any(known):
         return
-    bands = [estimate(column) for column in values[:, known].T]
+    bands = [estimate(column.tolist()) for column in values[:, known].T]
     x = grid[known] * (1.0 if abscissa == "env_steps" else pace)
     axes.fill_between(
         x, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.15, linewidth=0
