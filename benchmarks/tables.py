@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = {ROOT / "README.md": ["learning"], ROOT / "docs/results.md": ["learning", "speed"]}
+PAGES = {ROOT / "README.md": ["learning"], ROOT / "docs/results.md": ["learning", "updates", "speed"]}
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = tuple[str, ...]
@@ -78,12 +78,44 @@ def speed() -> str:
     return _table(("task", "copies", "steps/s"), rows) + note
 
 
+def updates() -> str:
+    """Milliseconds per gradient update and its parts, DreamerV3's divided by S5WM's."""
+    head = (
+        "device",
+        "size",
+        "batch x T",
+        "agent",
+        "parameters",
+        "world model",
+        "actor-critic",
+        "whole update",
+    )
+    rows: list[Row] = []
+    notes: list[str] = []
+    for path in sorted((ROOT / "results/update").glob("*.json")):
+        timed = json.loads(path.read_text())
+        notes.append(f"\n{timed['device']}, {timed['cpus']} core(s), commit {timed['commit']}.\n")
+        if any("per_call" not in own for result in timed["results"] for own in result["agents"].values()):
+            raise SystemExit(f"{path} was made by an older benchmarks/update.py; run it again")
+        for result in timed["results"]:
+            shape = (timed["platform"], result["size"], f"{result['batch']} x {result['length']}")
+            for name, own in result["agents"].items():
+                times = (_faster(own, part) for part in ("world_model", "actor_critic", "update"))
+                rows.append((*shape, f"`{name}`", f"{own['params'] / 1e6:.3f} M", *times))
+    return _table(head, rows) + "".join(notes)
+
+
+def _faster(own: dict[str, Any], part: str) -> str:
+    ratio = own[f"speedup_{part}"]
+    return f"{own[f'{part}_ms']:.1f} ms" + ("" if ratio == 1.0 else f" ({ratio:.2f}x)")
+
+
 def _table(head: Row, rows: list[Row]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"learning": learning, "speed": speed}
+TABLES: dict[str, Callable[[], str]] = {"learning": learning, "updates": updates, "speed": speed}
 
 
 def filled(text: str, names: list[str]) -> str:

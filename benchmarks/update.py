@@ -26,10 +26,9 @@ from s5wm.provenance import provenance
 AGENTS = ("s5wm", "dreamerv3")
 
 
-def measure(size: str, length: int | None, seconds: float) -> dict[str, Any]:
+def measure(size: str, length: int | None, seconds: float, per_call: int) -> dict[str, Any]:
     """Every agent at one size and chunk length."""
     configs = dreamer_configs(AGENTS, size, length=length)
-    per_call = 4 if length is None else 1  # long windows take long enough by themselves
     agents = time_updates(
         configs, RacingConfig().build().spec, seconds=seconds, per_call=per_call, key=jr.key(0)
     )
@@ -48,6 +47,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["cpu", "1m"])
     parser.add_argument("--lengths", nargs="*", type=int, default=[16, 256])
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--per-call", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--output", type=Path, default=Path(f"results/update/{jax.default_backend()}.json"))
     options = parser.parse_args()
@@ -62,7 +62,7 @@ def main() -> None:
         if time.monotonic() - begun > 60 * options.minutes:
             print("out of time", flush=True)
             break
-        results.append(measure(size, length, options.seconds))
+        results.append(measure(size, length, options.seconds, options.per_call))
         # After each, so that a run that is cut off keeps what it measured.
         options.output.write_text(json.dumps({**head, "results": results}, indent=1) + "\n")
         for name, own in results[-1]["agents"].items():

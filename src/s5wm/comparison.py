@@ -1,13 +1,12 @@
 """Agents beside each other: seeds of one agent together, inter-quartile means with bootstrap intervals.
 
 The statistics are those of Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice"): the mean of the
-middle half of the seeds, and the percentile interval of resampled seeds.  With three seeds both say little; the
-interval is wide because it should be.
+middle half of the seeds, and the 95 % percentile interval of resampled seeds.  Below five seeds an interval would
+promise what it cannot hold: there the range of the seeds is given in its place.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from s5wm.train.log import read_rows
 MASTERY = 0.9  # success that counts as learned
 LAST = 0.25  # share of a training that "at the end" means
 RESAMPLES = 2000
+FEW = 5  # seeds below which their range is given instead of an interval
 SIGNALS = ("eval/success", "eval/lap_time", "eval/return_nominal", "eval/gates")
 
 
@@ -59,7 +59,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Inter-quartile mean and its 95 % interval."""
+    """Inter-quartile mean and its 95 % interval, or the range of the seeds where they are few."""
 
     value: float
     low: float
@@ -128,8 +128,10 @@ def interquartile_mean(values: Float[np.ndarray, "*b K"]) -> Float[np.ndarray, "
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Inter-quartile mean over seeds with its bootstrap interval."""
+    """Inter-quartile mean over seeds with its bootstrap interval, or their range below ``FEW`` of them."""
     array = np.asarray(values, float)
+    if len(array) < FEW:
+        return Estimate(float(interquartile_mean(array)), float(array.min()), float(array.max()))
     drawn = np.random.default_rng(0).integers(len(array), size=(RESAMPLES, len(array)))
     low, high = np.percentile(interquartile_mean(array[drawn]), [2.5, 97.5])
     return Estimate(float(interquartile_mean(array)), float(low), float(high))
@@ -192,16 +194,16 @@ def common_budget(curves: Sequence[Curve]) -> float:
 
 
 def markdown(task: str, summaries: Sequence[Summary], budget: float) -> str:
-    """One line per agent; brackets are 95 % intervals over seeds."""
+    """One line per agent; brackets are intervals over seeds, or the range of few."""
     head = (
         "agent",
         "seeds",
-        "best success",
+        "success of the best evaluation",
         "success in the last quarter",
         "lap of the best",
         "seeds at 90 %",
-        "environment steps to 90 %",
-        "minutes to 90 %",
+        "environment steps to 90 %, of those",
+        "minutes to 90 %, of those",
     )
     rows = [
         (
@@ -218,7 +220,11 @@ def markdown(task: str, summaries: Sequence[Summary], budget: float) -> str:
     ]
     lines = [head, tuple("---" for _ in head), *rows]
     table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
-    return f"`{task}`, the first {budget / 1e6:.2f} M environment steps of each:\n\n{table}"
+    few = any(own.seeds < FEW for own in summaries)
+    brackets = (
+        f"range of the seeds where they are fewer than {FEW}, else 95 % interval" if few else "95 % interval"
+    )
+    return f"`{task}`, the first {budget / 1e6:.2f} M environment steps of each; in brackets: {brackets}\n\n{table}"
 
 
 def _shown(estimate: Estimate | None, form: str, scale: float = 1.0) -> str:
@@ -232,10 +238,16 @@ def compare(paths: Sequence[Path]) -> tuple[list[Curve], list[Summary], float]:
     """Curves, one summary per agent, and the budget that they share."""
     curves = [load_curve(path) for path in paths]
     budget = common_budget(curves)
+    for path, curve in zip(paths, curves, strict=True):
+        if curve.env_steps[0] > budget:
+            raise ConfigError(
+                f"{path} was first evaluated after {curve.env_steps[0]:,.0f} environment steps, beyond the "
+                f"{budget:,.0f} that all of these runs have reached; train the shorter ones further"
+            )
     summaries = [summarise(group, budget) for group in grouped(curves).values()]
     return curves, summaries, budget
 
 
 def as_json(summaries: Sequence[Summary]) -> Any:
     """Plain data."""
-    return json.loads(json.dumps([summary.__dict__ for summary in summaries], default=lambda x: x.__dict__))
+    return [asdict(summary) for summary in summaries]

@@ -8,13 +8,13 @@ from typing import Any
 from s5wm.agents.base import AbstractAgent
 from s5wm.agents.dreamer import DreamerConfig
 from s5wm.agents.ppo import PPOConfig
-from s5wm.bench.shares import time_pieces
 from s5wm.codec import Warn, decode, encode
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError, CorruptError
 from s5wm.evaluation import TaskConfig, evaluator
+from s5wm.timing import time_pieces
 from s5wm.train.config import TrainConfig
 from s5wm.train.files import read_json, write_json
 from s5wm.train.run import Program

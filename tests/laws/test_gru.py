@@ -89,12 +89,13 @@ def test_a_step_is_the_official_one(core, inputs):
     np.testing.assert_allclose(actual, np.concatenate(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_outputs_of_a_fresh_core_have_the_scale_of_its_inputs():
-    """Each pre-activation has unit variance for unit inputs, however many blocks share it."""
+def test_a_fresh_core_has_the_official_scale():
+    """The fan-in counts the inputs of all eight blocks: pre-activations are sqrt(8) smaller than unit inputs."""
     core = BlockGRUConfig(width=512, hidden=64).build(128, key=jr.key(3))
     h, look, u = (jr.normal(jr.key(n), (size,)) for n, size in ((4, 512), (5, 64), (6, 128)))
     mixed = core.mix(h).reshape(-1) + core.mix_look @ look + core.mix_input(u)
-    assert 0.8 < float(jnp.std(mixed)) < 1.2
+    assert float(jnp.std(mixed)) == pytest.approx(8**-0.5, rel=0.15)
+    assert float(jnp.std(core.gates.weight)) == pytest.approx(512**-0.5, rel=0.05)
 
 
 @pytest.mark.parametrize(

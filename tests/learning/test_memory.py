@@ -55,28 +55,27 @@ CONFIG = DreamerConfig(
 ENVS = 64
 
 
-class Relabelled(AbstractEnv):
-    """Says at every step the same about whether an episode begins: a model forgets all it saw, or nothing."""
+class Forgetful(AbstractEnv):
+    """Says at every step that an episode begins, so that a model forgets all it saw."""
 
     env: AbstractEnv
-    is_first: bool = eqx.field(static=True)
 
     @property
     def spec(self) -> EnvSpec:
         return self.env.spec
 
-    def _relabel(self, stepped: tuple[object, TimeStep]) -> tuple[object, TimeStep]:
+    def _amnesic(self, stepped: tuple[object, TimeStep]) -> tuple[object, TimeStep]:
         state, timestep = stepped
-        return state, replace(timestep, is_first=jnp.full((), self.is_first))
+        return state, replace(timestep, is_first=jnp.ones((), bool))
 
     def reset(self, key):
-        return self._relabel(self.env.reset(key))
+        return self._amnesic(self.env.reset(key))
 
     def restart(self, state, key):
-        return self._relabel(self.env.restart(state, key))
+        return self._amnesic(self.env.restart(state, key))
 
     def step(self, state, action, key):
-        return self._relabel(self.env.step(state, action, key))
+        return self._amnesic(self.env.step(state, action, key))
 
     def episode_metrics(self, state):
         return self.env.episode_metrics(state)
@@ -112,7 +111,7 @@ def reward_loss(agent: Dreamer, learner: DreamerLearner, *, resets: bool) -> Arr
 @pytest.mark.learning
 def test_the_cue_is_remembered_and_only_with_memory():
     env = MemoryCueConfig().build()
-    forgetful = Relabelled(env, is_first=True)
+    forgetful = Forgetful(env)
     agent, learner = trained(env, seed=0)
     assert mean_return(env, agent, learner) > 0.8
     assert mean_return(forgetful, agent, learner) < 0.1

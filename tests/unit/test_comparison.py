@@ -10,6 +10,7 @@ from s5wm.cli import main
 from s5wm.comparison import (
     Curve,
     common_budget,
+    compare,
     estimate,
     grouped,
     interquartile_mean,
@@ -50,8 +51,10 @@ def test_interquartile_mean_of_few_values(values, mean):
 
 
 def test_an_estimate_contains_its_value_and_equal_seeds_leave_no_doubt():
-    spread = estimate([0.0, 0.2, 0.9, 1.0])
-    assert spread.low < spread.value < spread.high
+    spread = estimate([0.0, 0.2, 0.4, 0.6, 0.9, 1.0])
+    assert 0.0 <= spread.low < spread.value < spread.high <= 1.0
+    few = estimate([1.0, 2.0, 4.0])
+    assert (few.low, few.high) == (1.0, 4.0)
     alike = estimate([0.7, 0.7, 0.7])
     assert alike.low == pytest.approx(0.7) == alike.high
 
@@ -115,6 +118,15 @@ def test_the_verb_compares_recorded_trainings(tmp_path, capsys):
     assert said["agents"][0]["steps_to_mastery"]["value"] == 4e6
     for suffix in (".png", ".svg"):
         assert (tmp_path / "picture").with_suffix(suffix).stat().st_size > 10_000
+
+
+def test_a_run_that_was_judged_too_late_is_refused(tmp_path):
+    early = recorded(tmp_path / "early.json", "s5wm", 0)
+    early.write_text(early.read_text().replace("000000.0", "000.0"))
+    with pytest.raises(
+        ConfigError, match="was first evaluated after 1,000,000 environment steps, beyond the 4,000"
+    ):
+        compare([early, recorded(tmp_path / "late.json", "ppo", 0)])
 
 
 def test_files_that_are_no_trainings_are_refused(tmp_path):

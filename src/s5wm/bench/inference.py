@@ -18,13 +18,17 @@ def time_policy(config: DreamerConfig, spec: EnvSpec, *, steps: int) -> dict[str
     """``p50_ms``, ``p99_ms``, ``max_ms`` and all samples of a policy with fresh parameters."""
     agent = config.build(spec, num_envs=1)
     policy = jax.jit(lambda key: agent.policy(agent.init(key)))(jr.key(0))
-    step = jax.jit(lambda carry, obs: policy(carry, obs, jnp.zeros((), bool), key=None)[:2], donate_argnums=0)
+    # The policy is an argument, as it is where policies act: closed over, its weights would be folded.
+    step = jax.jit(
+        lambda policy, carry, obs, first: policy(carry, obs, first, key=None)[:2], donate_argnums=1
+    )
+    first = jnp.zeros((), bool)
     carry: Any = jax.tree.map(jnp.copy, policy.initial())
     observations = np.random.default_rng(0).normal(size=(steps + WARM_UP, *spec.obs_shape)).astype(np.float32)
     samples: list[float] = []
     for obs in observations:
         begun = time.perf_counter()
-        carry, action = step(carry, obs)
+        carry, action = step(policy, carry, obs, first)
         np.asarray(action)
         samples.append(1000 * (time.perf_counter() - begun))
     samples = samples[WARM_UP:]

@@ -26,8 +26,10 @@ def _known(name: str, size: str) -> DreamerConfig:
 def _resized(config: DreamerConfig, batch: int | None, length: int | None) -> DreamerConfig:
     replay, starts = config.replay, config.actor_critic.starts
     try:
-        replay = replace(replay, batch=batch or replay.batch, length=length or replay.length, surprising=0)
-        replay = replace(replay, capacity=4 * (replay.length + 1))
+        rows = length or replay.length
+        replay = replace(
+            replay, batch=batch or replay.batch, length=rows, capacity=4 * (rows + 1), surprising=0
+        )
         starts = None if starts is None else min(starts, replay.batch * replay.length)
         behaviour = replace(config.actor_critic, starts=starts)
         return replace(config, replay=replay, actor_critic=behaviour, behaviour_delay=0)

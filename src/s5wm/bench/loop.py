@@ -18,9 +18,7 @@ def time_training(experiment: Experiment, *, chunks: int) -> dict[str, Any]:
     begun = time.perf_counter()
     state, metrics, _ = jax.block_until_ready(train(program.env, program.agent, state, **lengths))
     compile_s = time.perf_counter() - begun
-    while (
-        "gradient/world_model" in metrics and not float(metrics["gradient/world_model"]) > 0.0
-    ):  # prefilling
+    while float(metrics.get("gradient/world_model", 1.0)) == 0.0:  # the replay is being filled
         state, metrics, _ = train(program.env, program.agent, state, **lengths)
     samples: list[float] = []
     for _ in range(chunks):

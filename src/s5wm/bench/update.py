@@ -3,7 +3,8 @@
 The parts are timed on a batch that lies ready: the world model's loss, gradient and optimiser; the actor-critic's
 imagination, losses, gradient and optimiser from the beliefs of that batch.  The whole update shares the optimiser,
 and draws from the replay and writes back besides, as training does.  Also as in training, several updates follow each
-other in one program (``per_call``); a sample is the time of the program divided by them.
+other in one program (``per_call``); a sample is the time of the program divided by them.  The replay is small here and
+its windows are the same in every sample: caches serve it better than a long training's.
 """
 
 import functools as ft
@@ -170,7 +171,12 @@ def _behaviour_loss(
 
 def _repeated(program: _Program) -> Callable[..., Any]:
     def run(state: Any, keys: Array, *inputs: Any) -> Any:
-        return jax.lax.scan(lambda s, k: (program.advance(s, k, *inputs), None), state, keys)[0]
+        def step(state: Any, key: Key) -> tuple[Any, None]:
+            # Tied to the state, or the compiler would compute once for all updates what depends on the inputs alone.
+            state, tied = jax.lax.optimization_barrier((state, inputs))
+            return program.advance(state, key, *tied), None
+
+        return jax.lax.scan(step, state, keys)[0]
 
     return run
 

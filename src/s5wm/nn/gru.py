@@ -28,7 +28,7 @@ class BlockLinear(eqx.Module):
     weight: Float[Array, "G out in"]
 
     def __init__(self, blocks: int, inputs: int, outputs: int, *, fan_in: int, key: Key) -> None:
-        """``inputs`` and ``outputs`` of one block; ``fan_in`` counts all that is summed into an output."""
+        """``inputs`` and ``outputs`` of one block; ``fan_in`` sets the scale of the initial weights."""
         self.weight = fan_in_normal(key, (blocks, outputs, inputs), fan_in=fan_in)
 
     def __call__(self, x: Float[Array, " in_all"]) -> Float[Array, "G out"]:
@@ -44,7 +44,9 @@ class BlockGRUConfig:
     width: int = 2048  # of h
     hidden: int = 256  # of e, and of each embedding of the inputs
     blocks: int = 8
-    unroll: int = 1  # steps per iteration of the loop over time
+    unroll: int = (
+        1  # steps per iteration of the loop over time, the posterior's too where that reads the memory
+    )
 
     def __post_init__(self) -> None:
         for name in ("width", "hidden", "blocks", "unroll"):
@@ -83,14 +85,15 @@ class BlockGRU(AbstractCore[Float[Array, " D"]]):
         k_look, k_mix, k_mix_look, k_mix_input, k_gates = jr.split(key, 5)
         width, hidden, blocks = config.width, config.hidden, config.blocks
         share = width // blocks
-        fan_in = share + hidden + inputs
+        # The official initialiser counts the inputs of all blocks as the fan-in of each.
+        fan_in = blocks * (share + hidden + inputs)
         self.look = Linear(width, hidden, key=k_look)
         self.look_norm = RMSNorm(hidden)
         self.mix = BlockLinear(blocks, share, share, fan_in=fan_in, key=k_mix)
         self.mix_look = fan_in_normal(k_mix_look, (width, hidden), fan_in=fan_in)
         self.mix_input = Linear(inputs, width, key=k_mix_input, scale=(inputs / fan_in) ** 0.5)
         self.mix_norm = RMSNorm(width)
-        self.gates = BlockLinear(blocks, share, 3 * share, fan_in=share, key=k_gates)
+        self.gates = BlockLinear(blocks, share, 3 * share, fan_in=blocks * share, key=k_gates)
         self.gate_bias = jnp.zeros((blocks, 3 * share))
         self.unroll = config.unroll
 

@@ -126,6 +126,11 @@ class S5Config:
         """Width of the embedded inputs of a world model's core, which need no projection."""
         return self.width
 
+    @property
+    def unroll(self) -> int:
+        """Steps per iteration where a posterior that reads the memory forces a loop over time."""
+        return 1
+
     def build(self, inputs: int, *, key: Key) -> "S5":
         """A stack fed with vectors of ``inputs`` numbers (projected unless that is ``width`` already)."""
         return S5(self, inputs, key=key)

@@ -53,11 +53,9 @@ def _draw_group(axes: Axes, group: Sequence[Curve], signal: str, abscissa: str, 
     grid = np.linspace(max(c.env_steps[0] for c in group), min(c.env_steps[-1] for c in group), POINTS)
     pace = np.mean([curve.minutes[-1] / curve.env_steps[-1] for curve in group])
     values = np.stack([on_grid(curve, signal, grid) for curve in group])
-    known = ~np.any(np.isnan(values), axis=0)
-    if not np.any(known):
-        return
-    bands = [estimate(column.tolist()) for column in values[:, known].T]
-    x = grid[known] * (1.0 if abscissa == "env_steps" else pace)
+    # NaN where some seed has no value: the line has a gap there.
+    bands = [estimate(column.tolist()) for column in values.T]
+    x = grid * (1.0 if abscissa == "env_steps" else pace)
     axes.fill_between(
         x, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.15, linewidth=0
     )

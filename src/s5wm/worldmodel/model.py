@@ -90,7 +90,6 @@ class WorldModelConfig:
     linear_skips: bool = False  # linear paths around encoder, posterior, prior and decoder
     prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
     symlog_inputs: bool = True
-    unroll: int = 1  # steps per iteration of a loop over time around the posterior
     bins: BinsConfig = field(default_factory=BinsConfig)
     scales: LossScales = field(default_factory=LossScales)
 
@@ -169,7 +168,7 @@ class WorldModelConfig:
         head = MLP(sizes, space.params_size, key=k_post, skip=skip)
         if is_recurrent:
             return RSSM(
-                space=space, sequence=sequence, posterior_head=head, deter_size=deter, unroll=self.unroll
+                space=space, sequence=sequence, posterior_head=head, deter_size=deter, unroll=self.core.unroll
             )
         return DecoupledRSSM(space=space, sequence=sequence, posterior_head=head, deter_size=deter)
 
