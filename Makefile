@@ -49,7 +49,7 @@ types: setup ## strict type check of src
 docs: setup ## build the documentation into site/
 	@$(BIN)/zensical build --clean
 
-bench: setup ## time the environment and the updates on this machine
+bench: setup ## time the environment on this machine
 	@$(BENCH)
 
 learn: setup ## tests that train agents to a threshold (long)
