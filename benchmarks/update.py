@@ -19,7 +19,7 @@ import jax
 import jax.random as jr
 
 from s5wm.bench.lattice import dreamer_configs
-from s5wm.bench.update import speedups, time_updates
+from s5wm.bench.update import side_by_side
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.provenance import provenance
 
@@ -29,14 +29,10 @@ AGENTS = ("s5wm", "dreamerv3")
 def measure(size: str, length: int | None, seconds: float, per_call: int) -> dict[str, Any]:
     """Every agent at one size and chunk length."""
     configs = dreamer_configs(AGENTS, size, length=length)
-    agents = time_updates(
-        configs, RacingConfig().build().spec, seconds=seconds, per_call=per_call, key=jr.key(0)
-    )
-    for name, ratios in speedups(agents).items():
-        agents[name] |= ratios
-    replay = configs[AGENTS[0]].replay
+    spec = RacingConfig().build().spec
+    timed = side_by_side(configs, spec, seconds=seconds, per_call=per_call, key=jr.key(0))
     jax.clear_caches()
-    return {"size": size, "batch": replay.batch, "length": replay.length, "agents": agents}
+    return {"size": size, **timed}
 
 
 def main() -> None:

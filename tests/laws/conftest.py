@@ -52,7 +52,7 @@ CONFIGS = {
     "gaussian": GAUSSIAN,
     "s5-memory": replace(GAUSSIAN, posterior=PosteriorInput.MEMORY),
     "gru-observation": replace(GAUSSIAN, core=GRU),
-    "gru-memory": replace(GAUSSIAN, core=GRU, posterior=PosteriorInput.MEMORY),
+    "gru-memory": replace(GAUSSIAN, core=replace(GRU, unroll=3), posterior=PosteriorInput.MEMORY),
     "observed": WorldModelConfig(
         core=CORE,
         latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)),

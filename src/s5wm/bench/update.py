@@ -86,6 +86,18 @@ def time_updates(
     return figures
 
 
+def side_by_side(
+    configs: Mapping[str, DreamerConfig], spec: EnvSpec, *, seconds: float, per_call: int = 4, key: Key
+) -> dict[str, Any]:
+    """``time_updates`` with the shape of the batch, and ``speedup_*`` where DreamerV3 is among the agents."""
+    agents = time_updates(configs, spec, seconds=seconds, per_call=per_call, key=key)
+    if "dreamerv3" in agents:
+        for name, ratios in speedups(agents).items():
+            agents[name] |= ratios
+    replay = next(iter(configs.values())).replay
+    return {"batch": replay.batch, "length": replay.length, "agents": agents}
+
+
 def speedups(
     figures: Mapping[str, Mapping[str, Any]], baseline: str = "dreamerv3"
 ) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from s5wm.bench.env import time_env
 from s5wm.bench.inference import time_policy
 from s5wm.bench.lattice import dreamer_configs
 from s5wm.bench.loop import time_training
-from s5wm.bench.update import speedups, time_updates
+from s5wm.bench.update import PARTS, side_by_side
 from s5wm.cli.common import DONE, Verb, print_json
 from s5wm.errors import ConfigError
 from s5wm.presets import preset
@@ -71,23 +71,13 @@ class Bench(Verb):
 
     def _update(self) -> tuple[dict[str, Any], Sequence[str]]:
         configs = dreamer_configs(self.agents, self.size, batch=self.batch, length=self.length)
-        agents = time_updates(configs, make(self.task).spec, seconds=self.seconds, key=jr.key(0))
-        if "dreamerv3" in agents:
-            for name, ratios in speedups(agents).items():
-                agents[name] |= ratios
-        replay = configs[self.agents[0]].replay
-        figures = {
-            "task": self.task,
-            "size": self.size,
-            "batch": replay.batch,
-            "length": replay.length,
-            "agents": agents,
-        }
-        lines = [f"batch {replay.batch} x {replay.length}, size {self.size}; medians in ms"]
-        for name, own in agents.items():
+        timed = side_by_side(configs, make(self.task).spec, seconds=self.seconds, key=jr.key(0))
+        figures = {"task": self.task, "size": self.size, **timed}
+        lines = [f"batch {timed['batch']} x {timed['length']}, size {self.size}; medians in ms"]
+        for name, own in timed["agents"].items():
             times = "  ".join(
                 f"{part.replace('_', ' ')} {own[f'{part}_ms']:8.2f}{_times(own.get(f'speedup_{part}'))}"
-                for part in ("world_model", "actor_critic", "update")
+                for part in PARTS
             )
             lines.append(f"{name:<10} {own['params'] / 1e6:6.2f} M parameters  {times}")
         return figures, lines

@@ -27,7 +27,7 @@ def draw_comparison(task: str, groups: Mapping[str, Sequence[Curve]]) -> Figure:
     heading(
         figure,
         f"{task}: evaluations",
-        "bold: inter-quartile mean of the seeds, band: 95 % interval   ·   thin: each seed",
+        "bold: inter-quartile mean over seeds   ·   band: range, from five seeds on a 95 % interval   ·   thin: each",
     )
     for index, (name, group) in enumerate(groups.items()):
         figure.text(

@@ -28,19 +28,9 @@ class DecoupledRSSM(AbstractRSSM[Memory], Generic[Memory]):
     posterior_head: MLP | Identity
     deter_size: int = eqx.field(static=True)
 
-    def step(
-        self,
-        belief: Belief[Memory],
-        token: Float[Array, " E"],
-        prev_action: Float[Array, " A"],
-        is_first: Bool[Array, ""],
-        *,
-        noise: Float[Array, " J"] | None,
-    ) -> Belief[Memory]:
-        """One recurrent step; needs no prior."""
-        memory, deter, _ = self.sequence.step(belief.memory, belief.latent.stoch, prev_action, is_first)
-        stoch = self.space.sample(self.space.posterior(self.posterior_head(token)), noise)
-        return Belief(memory, Latent(deter, stoch))
+    def posterior_params(self, deter: Float[Array, " D"], token: Float[Array, " E"]) -> Float[Array, " Q"]:
+        """From the token alone."""
+        return self.posterior_head(token)
 
     def observe(
         self,

@@ -3,6 +3,7 @@
 h_t = core(z_{t-1}, a_{t-1}),  z_t ~ q(z_t | h_t, o_t),  t = 1 ... T one after the other;  p(z_t | h_t) for all t
 """
 
+from abc import abstractmethod
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -19,16 +20,49 @@ Memory = TypeVar("Memory")
 
 
 class AbstractRSSM(AbstractDynamics[Memory], Generic[Memory]):
-    """Sequence model and prior; where the posterior comes from is left open."""
+    """All but what the posterior reads, and how its pass over a sequence is ordered in time."""
 
     space: eqx.AbstractVar[AbstractLatentSpace[Any, Any]]
     sequence: eqx.AbstractVar[SequenceModel[Memory]]
     deter_size: eqx.AbstractVar[int]
 
+    @abstractmethod
+    def posterior_params(self, deter: Float[Array, " D"], token: Float[Array, " E"]) -> Float[Array, " Q"]:
+        """Parameters of ``q(z_t | ...)``."""
+
     def initial(self) -> Belief[Memory]:
         """Zero latent, the core's initial memory."""
         latent = Latent(jnp.zeros(self.deter_size), jnp.zeros(self.space.size))
         return Belief(self.sequence.core.initial(), latent)
+
+    def step(
+        self,
+        belief: Belief[Memory],
+        token: Float[Array, " E"],
+        prev_action: Float[Array, " A"],
+        is_first: Bool[Array, ""],
+        *,
+        noise: Float[Array, " J"] | None,
+    ) -> Belief[Memory]:
+        """One recurrent step; needs no prior."""
+        return self.filter(belief, token, prev_action, is_first, noise=noise)[0]
+
+    def filter(
+        self,
+        belief: Belief[Memory],
+        token: Float[Array, " E"],
+        prev_action: Float[Array, " A"],
+        is_first: Bool[Array, ""],
+        *,
+        noise: Float[Array, " J"] | None,
+    ) -> tuple[Belief[Memory], Float[Array, " Q"], Float[Array, " I"]]:
+        """``step``, the parameters of its posterior, and what the prior reads besides h_t."""
+        memory, deter, previous = self.sequence.step(
+            belief.memory, belief.latent.stoch, prev_action, is_first
+        )
+        params = self.posterior_params(deter, token)
+        stoch = self.space.sample(self.space.posterior(params), noise)
+        return Belief(memory, Latent(deter, stoch)), params, previous
 
     def predict(
         self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
@@ -49,17 +83,9 @@ class RSSM(AbstractRSSM[Memory], Generic[Memory]):
     deter_size: int = eqx.field(static=True)
     unroll: int = eqx.field(static=True)  # steps per iteration of the loop over time
 
-    def step(
-        self,
-        belief: Belief[Memory],
-        token: Float[Array, " E"],
-        prev_action: Float[Array, " A"],
-        is_first: Bool[Array, ""],
-        *,
-        noise: Float[Array, " J"] | None,
-    ) -> Belief[Memory]:
-        """One recurrent step; needs no prior."""
-        return self._filter(belief, token, prev_action, is_first, noise)[0]
+    def posterior_params(self, deter: Float[Array, " D"], token: Float[Array, " E"]) -> Float[Array, " Q"]:
+        """From both."""
+        return self.posterior_head(jnp.concatenate([deter, token]))
 
     def observe(
         self,
@@ -75,7 +101,8 @@ class RSSM(AbstractRSSM[Memory], Generic[Memory]):
         def advance(
             belief: Belief[Memory], inputs: tuple[Array, Array, Array, Array | None]
         ) -> tuple[Belief[Memory], tuple[Belief[Memory], Array, Array]]:
-            belief, params, previous = self._filter(belief, *inputs)
+            *row, noise = inputs
+            belief, params, previous = self.filter(belief, *row, noise=noise)
             return belief, (belief, params, previous)
 
         start = Belief(belief.memory, Latent(jnp.zeros(self.deter_size), belief.latent.stoch))
@@ -84,18 +111,3 @@ class RSSM(AbstractRSSM[Memory], Generic[Memory]):
         )
         prior = self.sequence.prior(beliefs.latent.deter, previous)
         return Posterior(beliefs, self.space.posterior(params), prior)
-
-    def _filter(
-        self,
-        belief: Belief[Memory],
-        token: Float[Array, " E"],
-        prev_action: Float[Array, " A"],
-        is_first: Bool[Array, ""],
-        noise: Float[Array, " J"] | None,
-    ) -> tuple[Belief[Memory], Float[Array, " Q"], Float[Array, " I"]]:
-        memory, deter, previous = self.sequence.step(
-            belief.memory, belief.latent.stoch, prev_action, is_first
-        )
-        params = self.posterior_head(jnp.concatenate([deter, token]))
-        stoch = self.space.sample(self.space.posterior(params), noise)
-        return Belief(memory, Latent(deter, stoch)), params, previous
