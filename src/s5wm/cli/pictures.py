@@ -36,14 +36,17 @@ class Plot(Verb):
 
 @dataclass(frozen=True)
 class Imagine(Verb):
-    """Open-loop prediction error against horizon, on flights of the run's own policy.
+    """Open-loop prediction error against horizon, on flights of the run's own policy; several runs on the same flights.
 
     Example: s5wm imagine runs/first --horizon 50 --json
     """
 
-    run_dir: Annotated[Positional[Path], arg(metavar="RUN", help="A run directory.")]
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run directories, of one task.")]
     horizon: Annotated[int, arg(help="Steps to imagine.")] = 50
-    episodes: Annotated[int, arg(help="Flights to compare with.")] = 20
+    episodes: Annotated[int, arg(help="Flights of each policy to compare with.")] = 20
+    out: Annotated[Path, arg(help="The picture of several runs goes to this path with .png and .svg.")] = (
+        Path("runs/imagination")
+    )
     json_: Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")] = False
 
     def run(self) -> int:
@@ -51,14 +54,35 @@ class Imagine(Verb):
         for name, value in (("horizon", self.horizon), ("episodes", self.episodes)):
             if value < 1:
                 raise ConfigError(f"--{name} is {value}; it must be at least 1")
+        if not self.runs:
+            raise ConfigError("no run was given to imagine with; name at least one")
+        return self._one() if len(self.runs) == 1 else self._several()
+
+    def _one(self) -> int:
         from s5wm.diagnose.run import imagine_run
 
-        result = imagine_run(self.run_dir, self.horizon, self.episodes, say=say)
+        result = imagine_run(self.runs[0], self.horizon, self.episodes, say=say)
         if self.json_:
             print_json(result)
         else:
             known = [(name, value) for name, value in result["metrics"].items() if value is not None]
             table(_errors(result) + [(name, f"{value:.4g}") for name, value in known])
+        return DONE
+
+    def _several(self) -> int:
+        from s5wm.diagnose.beside import imagine_beside
+        from s5wm.plots.foresight import draw_foresight
+        from s5wm.plots.style import house_style, save_figure
+
+        result = imagine_beside(self.runs, self.horizon, self.episodes, say=say)
+        if self.json_:
+            print_json(result)
+        else:
+            for name, own in result["agents"].items():
+                table([(name, ""), *_errors({"horizon": result["horizon"], **own})])
+        with house_style():
+            for picture in save_figure(draw_foresight(result), self.out):
+                say(f"drawn: {picture}")
         return DONE
 
 

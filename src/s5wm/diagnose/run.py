@@ -1,6 +1,7 @@
 """``s5wm imagine``: how well the world model of a run foresees held-out flights of its own policy."""
 
 import functools as ft
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 from s5wm.acting import find, is_run
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer import Dreamer, DreamerConfig
+from s5wm.agents.replay import Entry
 from s5wm.codec import Warn
 from s5wm.diagnose.diagnosis import Diagnosis, report
 from s5wm.diagnose.fans import error_bands, make_fans
@@ -53,6 +55,61 @@ class ModePolicy(AbstractPolicy[Carry, Extras]):
         return self.policy(carry, obs, is_first, key=None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Foreseer:
+    """A run with a world model, restored from its newest checkpoint."""
+
+    folder: Path
+    experiment: Experiment
+    agent: Dreamer
+    state: TrainState[Any]
+    env_steps: int
+    checkpoint: str
+
+    @classmethod
+    def load(cls, run: str | Path, say: Warn) -> "Foreseer":
+        """From a run directory; refuses runs without a world model or without a checkpoint."""
+        folder = find(run)
+        experiment = load_experiment(folder / "config.json", warn=say)
+        agent = _dreamer(experiment, run)
+        state, host, checkpoint = _restore(experiment, folder, say)
+        return cls(
+            folder=folder,
+            experiment=experiment,
+            agent=agent,
+            state=state,
+            env_steps=host["env_steps"],
+            checkpoint=checkpoint.name,
+        )
+
+    @property
+    def policy(self) -> AbstractPolicy[Any, Entry[Any]]:
+        """Of the checkpoint, which need not be the best one."""
+        return self.agent.policy(self.state.learner)
+
+    def check(self, horizon: int, episodes: int) -> int:
+        """Rows of one flight, or a ``ConfigError`` where so many steps cannot be foreseen in it."""
+        length = longest_episode(judged(self.experiment))
+        if not 1 <= horizon < length or episodes < 1:
+            raise ConfigError(
+                f"horizon is {horizon} and episodes {episodes}; an episode of this task has at most {length} steps: "
+                f"choose a horizon in [1, {length - 1}] and at least 1 episode"
+            )
+        return length + 1
+
+    def report(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> Diagnosis:
+        """The world model on flights whose entries are its own."""
+        return report(
+            self.agent,
+            self.state.learner,
+            rows,
+            horizon,
+            key,
+            smoothing_weight=self.state.smoothing_weight,
+            groups=_groups(self.experiment),
+        )
+
+
 def imagine_run(
     run: str | Path, horizon: int = 50, episodes: int = 20, *, seed: int = SEED, say: Warn = lambda _: None
 ) -> dict[str, Any]:
@@ -64,40 +121,33 @@ def imagine_run(
     lasted; ``reward`` their agreement, ``metrics`` the rest (``Diagnosis.metrics``).  The fans of imagined
     positions go to ``plots/imagination.npz`` of the run.
     """
-    folder = find(run)
-    experiment = load_experiment(folder / "config.json", warn=say)
-    agent = _dreamer(experiment, run)
-    length = longest_episode(_judged(experiment))
-    if not 1 <= horizon < length or episodes < 1:
-        raise ConfigError(
-            f"horizon is {horizon} and episodes {episodes}; an episode of this task has at most {length} steps: "
-            f"choose a horizon in [1, {length - 1}] and at least 1 episode"
-        )
-    state, host, checkpoint = _restore(experiment, folder, say)
+    own = Foreseer.load(run, say)
+    length = own.check(horizon, episodes)
     k_fly, k_report, k_fans = jr.split(jr.key(seed), 3)
-    env: AbstractEnv[Any] = AutoReset(_judged(experiment).build())
-    rows = fly_streams(env, agent.policy(state.learner), episodes=episodes, length=length + 1, key=k_fly)
-    groups = _groups(experiment)
-    found = report(
-        agent, state.learner, rows, horizon, k_report, smoothing_weight=state.smoothing_weight, groups=groups
-    )
-    fans = make_fans(state.learner.params.world_model, rows, found, dt=env.spec.ctrl_dt, key=k_fans)
+    env: AbstractEnv[Any] = AutoReset(judged(own.experiment).build())
+    rows = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
+    found = own.report(rows, horizon, k_report)
+    fans = make_fans(own.state.learner.params.world_model, rows, found, dt=env.spec.ctrl_dt, key=k_fans)
     if fans is not None:
-        save_fans(folder / FANS, fans)
+        save_fans(own.folder / FANS, fans)
     return plain(
         {
-            "checkpoint": checkpoint.name,
-            "env_steps": host["env_steps"],
+            "checkpoint": own.checkpoint,
+            "env_steps": own.env_steps,
             "horizon": horizon,
             "ctrl_dt": env.spec.ctrl_dt,
-            "episodes": int(rows.timestep.is_first.sum()),
-            "steps": int(rows.timestep.is_first.size),
+            **sizes(rows),
             "seed": seed,
             "fans": None if fans is None else str(FANS),
             **figures(found),
             **provenance(),
         }
     )
+
+
+def sizes(rows: Transition[Any]) -> dict[str, int]:
+    """How much was flown."""
+    return {"episodes": int(rows.timestep.is_first.sum()), "steps": int(rows.timestep.is_first.size)}
 
 
 @ft.partial(jax.jit, static_argnames=("episodes", "length"))
@@ -136,11 +186,14 @@ def _floats(values: Any) -> list[float]:
 
 def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
     if not isinstance(experiment.agent, DreamerConfig):
-        raise ConfigError(f"{run} was trained without a world model; imagine needs a run of s5wm")
+        raise ConfigError(
+            f"{run} was trained without a world model; imagine needs a run of s5wm or dreamerv3"
+        )
     return experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
 
 
-def _judged(experiment: Experiment) -> Any:
+def judged(experiment: Experiment) -> Any:
+    """The task under the rules of a test."""
     task = experiment.task
     return task.evaluation() if isinstance(task, RacingConfig) else task
 

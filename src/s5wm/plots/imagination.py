@@ -87,21 +87,22 @@ def _draw_errors(figure: Figure, fans: Fans) -> None:
     )
     for index, (group, band) in enumerate(fans.errors.items()):
         axes = figure.add_subplot(grid[index // 2, index % 2])
-        _draw_band(axes, group, band, fans.dt)
+        draw_band(axes, group, band, fans.dt, IMAGINED, shade=0.16)
         if index + 2 >= len(fans.errors):
             axes.set_xlabel("s ahead")
 
 
-def _draw_band(axes: Axes, group: str, band: ErrorBand, dt: float) -> None:
+def draw_band(axes: Axes, group: str, band: ErrorBand, dt: float, colour: str, *, shade: float) -> None:
+    """Median and band of one group against the horizon, the median's last value beside it."""
     ahead = dt * np.arange(1, len(band.median) + 1)
-    axes.fill_between(ahead, band.lo, band.hi, color=IMAGINED, alpha=0.16, linewidth=0)
-    axes.plot(ahead, band.median, color=IMAGINED, linewidth=1.8)
+    axes.fill_between(ahead, band.lo, band.hi, color=colour, alpha=shade, linewidth=0)
+    axes.plot(ahead, band.median, color=colour, linewidth=1.8)
     finite = np.flatnonzero(np.isfinite(band.median))
     if len(finite):
         last = band.median[finite[-1]]
         axes.annotate(
             f"{last:.2g} {band.unit}".strip(), (ahead[finite[-1]], last), xytext=(-3, 4),
-            textcoords="offset points", ha="right", color=IMAGINED, fontsize=8.5, fontweight="bold",
+            textcoords="offset points", ha="right", color=colour, fontsize=8.5, fontweight="bold",
         )  # fmt: skip
     axes.set_title(f"{group}, {band.unit}" if band.unit else group)
     axes.set_xlim(0.0, ahead[-1])

@@ -80,7 +80,8 @@ def fill(template: Any) -> Any:
 def make_learner(agent: Dreamer) -> DreamerLearner:
     """Any parameters, but a core that is stable."""
     learner = fill(jax.eval_shape(agent.init, jr.key(0)))
-    core = jax.jit(lambda key: CONFIG.world_model.core.build(8, key=key))(jr.key(0))
+    config = agent.config.world_model.core
+    core = jax.jit(lambda key: config.build(config.inputs, key=key))(jr.key(0))
     return eqx.tree_at(lambda x: x.params.world_model.dynamics.sequence.core, learner, core)
 
 

@@ -2,7 +2,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,37 +11,16 @@ from s5wm.agents.ppo import PPOConfig
 from s5wm.diagnose.fans import choose_moments
 from s5wm.diagnose.forecast import Reach
 from s5wm.diagnose.run import imagine_run
-from s5wm.envs.hover import HoverConfig
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.experiment import Experiment, save_experiment
+from s5wm.experiment import save_experiment
 from s5wm.fans import load_fans
-from s5wm.train.checkpoint import Checkpoints
-from s5wm.train.config import TrainConfig
-from s5wm.train.run import abstract_state
 
-from .oracle import CONFIG, fill, make_learner
-
-STEPS, HORIZON = 30, 6
-SMALL = Experiment(
-    task=HoverConfig(seconds=STEPS * 0.02),
-    agent=dataclasses.replace(CONFIG, replay=dataclasses.replace(CONFIG.replay, prefill=16)),
-    train=TrainConfig(num_envs=2, rollout_length=6),
-)
+from .saved import HORIZON, SMALL, STEPS, save_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has saved its untrained state."""
-    folder = tmp_path_factory.mktemp("run")
-    save_experiment(folder / "config.json", SMALL)
-    env = SMALL.build_env()
-    agent = SMALL.build_agent(env)
-    state = fill(abstract_state(SMALL.build(), SMALL.train, SMALL.seed))
-    state = eqx.tree_at(lambda s: s.learner, state, make_learner(agent))
-    Checkpoints(folder / "checkpoints", keep=1).save(
-        192, state, {"env_steps": 192}, agent.policy(state.learner)
-    )
-    return folder
+    return save_run(tmp_path_factory.mktemp("run"), SMALL)
 
 
 @pytest.mark.slow
