@@ -13,11 +13,100 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from s5wm.comparison import estimate
+
 ROOT = Path(__file__).parents[1]
-PAGES = {ROOT / "README.md": ["learning"], ROOT / "docs/results.md": ["learning", "updates", "speed"]}
+PAGES = {
+    ROOT / "README.md": ["headline"],
+    ROOT / "docs/results.md": ["headline", "paper", "learning", "updates", "arithmetic", "speed"],
+}
+TASKS = ("race/split-s", "race/figure-8-state")
+AGENTS = ("s5wm", "dreamerv3", "ppo")
+PAPER = {  # arXiv 2502.20168: task, agent -> lap in simulation (s), success
+    ("Split-S, state", "S5WM"): ("4.82", "100 %"),
+    ("Split-S, state", "DreamerV3"): ("4.79", "100 %"),
+    ("Split-S, state", "PPO"): ("4.76", "100 %"),
+    ("Figure-8, images", "S5WM"): ("3.77", "100 %"),
+    ("Figure-8, images", "DreamerV3"): ("3.87", "100 %"),
+    ("Figure-8, images", "asymmetric PPO"): ("4.62", "44 %"),
+}
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = tuple[str, ...]
+
+
+def headline() -> str:
+    """One line per task and agent, seeds together; the times of an update are those of size cpu on one core."""
+    head = (
+        "task, agent",
+        "seeds",
+        "success",
+        "lap (bound)",
+        "above bound",
+        "steps to 90 %",
+        "minutes to 90 %",
+        "world model / actor-critic / whole update",
+    )
+    results = _trainings()
+    timed = _preset_update("cpu")
+    rows: list[Row] = []
+    for task in TASKS:
+        for agent in AGENTS:
+            wanted = {"task": task, "agent": agent, "size": "cpu"}
+            seeds = [result for result in results if result["name"] == wanted]
+            if seeds:
+                rows.append(_headline_row(f"`{task}`, `{agent}`", seeds, timed.get(agent)))
+    note = (
+        "\nSize `cpu` on one CPU core. Figures are inter-quartile means over the seeds, brackets their range. "
+        "Success and laps: 100 flights of the best policy that training met. 90 %: the first evaluation of 32 flights "
+        "at least so good.\n"
+    )
+    return _table(head, rows) + note
+
+
+def _headline_row(name: str, seeds: list[dict[str, Any]], timed: dict[str, Any] | None) -> Row:
+    flown = [result["evaluation"] for result in seeds]
+    mastered = [result["first_90_percent"] for result in seeds if result["first_90_percent"]]
+    missing = len(seeds) - len(mastered)
+    never = f" ({missing} of {len(seeds)} never)" if missing else ""
+    laps = [own["lap_time_mean"] for own in flown if own.get("lap_time_mean")]
+    above = [own["above_bound_percent"] for own in flown if own.get("above_bound_percent") is not None]
+    bound = flown[0]["bound_s"]
+    parts = ("world_model", "actor_critic", "update")
+    return (
+        name,
+        str(len(seeds)),
+        _spread([own["success_rate"] for own in flown], "{:.0%}"),
+        f"{_spread(laps, '{:.2f}')} s ({bound:.2f} s)" if laps else "none",
+        f"{_spread(above, '{:.0f}')} %" if above else "",
+        f"{_spread([own['env_steps'] / 1e6 for own in mastered], '{:.1f}')} M{never}"
+        if mastered
+        else "never",
+        _spread([own["minutes"] for own in mastered], "{:.0f}") if mastered else "never",
+        " / ".join(f"{timed[f'{part}_ms']:.1f}" for part in parts) + " ms" if timed else "",
+    )
+
+
+def _spread(values: list[float], form: str) -> str:
+    own = estimate(values)
+    value, low, high = (form.format(x) for x in (own.value, min(values), max(values)))
+    return value if low == high else f"{value} [{low}, {high}]"
+
+
+def _preset_update(size: str) -> dict[str, Any]:
+    """Timings of one size as its preset has it."""
+    timed = json.loads((ROOT / "results/update/cpu.json").read_text())["results"]
+    return next(result["agents"] for result in timed if result["size"] == size)
+
+
+def paper() -> str:
+    """What the paper reports for the same tasks, in its own simulator and on its own machine."""
+    rows = [(task, agent, f"{lap} s", success) for (task, agent), (lap, success) in PAPER.items()]
+    return _table(("the paper: task", "agent", "lap in simulation", "success"), rows)
+
+
+def _trainings() -> list[dict[str, Any]]:
+    return [json.loads(p.read_text()) for p in sorted((ROOT / "results/learning").glob("*.json"))]
 
 
 def learning() -> str:
@@ -32,7 +121,7 @@ def learning() -> str:
         "trained for",
         "cores",
     )
-    results = [json.loads(p.read_text()) for p in sorted((ROOT / "results/learning").glob("*.json"))]
+    results = _trainings()
     noted: dict[str, list[str]] = {}
     for result in results:
         if result["note"]:
@@ -106,8 +195,36 @@ def updates() -> str:
 
 
 def _faster(own: dict[str, Any], part: str) -> str:
+    if f"{part}_ms" not in own:
+        return ""
     ratio = own[f"speedup_{part}"]
     return f"{own[f'{part}_ms']:.1f} ms" + ("" if ratio == 1.0 else f" ({ratio:.2f}x)")
+
+
+def arithmetic() -> str:
+    """How near the preset's programs come to what their device can do."""
+    head = ("device", "size", "agent", "part", "GFLOP", "least time", "taken", "share of the peak")
+    rows: list[Row] = []
+    notes: list[str] = []
+    for path in sorted((ROOT / "results/update").glob("*.json")):
+        timed = json.loads(path.read_text())
+        for result in timed["results"]:
+            peak = result["ceilings"]["flops_per_s"]
+            if "update_ms" not in next(iter(result["agents"].values())):
+                continue
+            for name, own in result["agents"].items():
+                for part in ("world_model", "actor_critic"):
+                    work, taken = own[f"{part}_gflop"], own[f"{part}_ms"]
+                    share = 1e12 * work / taken / peak
+                    least = f"{own[f'roofline_{part}_ms']:.1f} ms"
+                    texts = (part.replace("_", " "), f"{work:.2f}", least, f"{taken:.1f} ms", f"{share:.0%}")
+                    rows.append((timed["platform"], result["size"], f"`{name}`", *texts))
+        ceilings = timed["results"][0]["ceilings"]
+        notes.append(
+            f"\n{timed['device']}, {timed['cpus']} core(s): {ceilings['flops_per_s'] / 1e9:.0f} GFLOP/s in a product "
+            f"of large matrices, {ceilings['bytes_per_s'] / 1e9:.1f} GB/s in a copy.\n"
+        )
+    return _table(head, rows) + "".join(notes)
 
 
 def _table(head: Row, rows: list[Row]) -> str:
@@ -115,7 +232,14 @@ def _table(head: Row, rows: list[Row]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"learning": learning, "updates": updates, "speed": speed}
+TABLES: dict[str, Callable[[], str]] = {
+    "headline": headline,
+    "paper": paper,
+    "learning": learning,
+    "updates": updates,
+    "arithmetic": arithmetic,
+    "speed": speed,
+}
 
 
 def filled(text: str, names: list[str]) -> str:

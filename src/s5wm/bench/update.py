@@ -9,8 +9,8 @@ its windows are the same in every sample: caches serve it better than a long tra
 
 import functools as ft
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import equinox as eqx
@@ -25,6 +25,7 @@ from s5wm.agents.heads import Actor, Critic
 from s5wm.agents.imagination import Behaviour
 from s5wm.agents.optimiser import untyped
 from s5wm.agents.replay import to_chunk
+from s5wm.bench.roofline import Work, measure_ceilings, work_of
 from s5wm.types import EnvSpec, Key, Reward, Scalar, TimeStep, Transition
 from s5wm.worldmodel.model import Chunk, WorldModel
 
@@ -58,9 +59,15 @@ class Timed:
 
 
 def time_updates(
-    configs: Mapping[str, DreamerConfig], spec: EnvSpec, *, seconds: float, per_call: int = 4, key: Key
+    configs: Mapping[str, DreamerConfig],
+    spec: EnvSpec,
+    *,
+    parts: Sequence[str] = PARTS,
+    seconds: float,
+    per_call: int = 4,
+    key: Key,
 ) -> dict[str, dict[str, Any]]:
-    """Per agent ``params``, ``world_model_ms``, ``actor_critic_ms``, ``update_ms`` and raw samples.
+    """Per agent ``params``, ``world_model_ms``, ``actor_critic_ms``, ``update_ms``, raw samples and arithmetic.
 
     Agents take turns, sample by sample, so that a change of the machine's speed meets all of them.
     ``seconds`` is for each part of each agent, but at least ``MIN_SAMPLES`` samples are taken.
@@ -75,8 +82,11 @@ def time_updates(
         }
         for name, learner in learners.items()
     }
-    for part in PARTS:
+    for part in parts:
         programs = {name: _program(part, agent, learners[name], key) for name, agent in agents.items()}
+        for name, program in programs.items():
+            work = work_of(program.advance, program.state, key, *program.inputs)
+            figures[name] |= {f"{part}_gflop": work.flops / 1e9, f"{part}_gbyte": work.traffic / 1e9}
         for name, timed in _take_turns(programs, seconds, jr.split(key, per_call)).items():
             figures[name] |= {
                 f"{part}_ms": timed.median_ms,
@@ -87,15 +97,28 @@ def time_updates(
 
 
 def side_by_side(
-    configs: Mapping[str, DreamerConfig], spec: EnvSpec, *, seconds: float, per_call: int = 4, key: Key
+    configs: Mapping[str, DreamerConfig],
+    spec: EnvSpec,
+    *,
+    parts: Sequence[str] = PARTS,
+    seconds: float,
+    per_call: int = 4,
+    key: Key,
 ) -> dict[str, Any]:
-    """``time_updates`` with the shape of the batch, and ``speedup_*`` where DreamerV3 is among the agents."""
-    agents = time_updates(configs, spec, seconds=seconds, per_call=per_call, key=key)
+    """``time_updates`` with the shape of the batch, ``roofline_*_ms`` under the ceilings measured before, and
+    ``speedup_*`` where DreamerV3 is among the agents.
+    """
+    ceilings = measure_ceilings()
+    agents = time_updates(configs, spec, parts=parts, seconds=seconds, per_call=per_call, key=key)
+    for own in agents.values():
+        work = {part: Work(1e9 * own[f"{part}_gflop"], 1e9 * own[f"{part}_gbyte"]) for part in parts}
+        own |= {f"roofline_{part}_ms": ceilings.bound_ms(work[part]) for part in parts}
     if "dreamerv3" in agents:
         for name, ratios in speedups(agents).items():
             agents[name] |= ratios
     replay = next(iter(configs.values())).replay
-    return {"batch": replay.batch, "length": replay.length, "agents": agents}
+    shape = {"batch": replay.batch, "length": replay.length}
+    return {**shape, "ceilings": asdict(ceilings), "agents": agents}
 
 
 def speedups(
@@ -104,7 +127,9 @@ def speedups(
     """How many times faster than the baseline each agent is, from medians of the same run."""
     base = figures[baseline]
     return {
-        name: {f"speedup_{part}": base[f"{part}_ms"] / own[f"{part}_ms"] for part in PARTS}
+        name: {
+            f"speedup_{part}": base[f"{part}_ms"] / own[f"{part}_ms"] for part in PARTS if f"{part}_ms" in own
+        }
         for name, own in figures.items()
     }
 
