@@ -18,18 +18,10 @@ from s5wm.comparison import estimate
 ROOT = Path(__file__).parents[1]
 PAGES = {
     ROOT / "README.md": ["headline"],
-    ROOT / "docs/results.md": ["headline", "paper", "learning", "updates", "arithmetic", "speed"],
+    ROOT / "docs/results.md": ["headline", "learning", "updates", "arithmetic", "speed"],
 }
 TASKS = ("race/split-s", "race/figure-8-state")
 AGENTS = ("s5wm", "dreamerv3", "ppo")
-PAPER = {  # arXiv 2502.20168: task, agent -> lap in simulation (s), success
-    ("Split-S, state", "S5WM"): ("4.82", "100 %"),
-    ("Split-S, state", "DreamerV3"): ("4.79", "100 %"),
-    ("Split-S, state", "PPO"): ("4.76", "100 %"),
-    ("Figure-8, images", "S5WM"): ("3.77", "100 %"),
-    ("Figure-8, images", "DreamerV3"): ("3.87", "100 %"),
-    ("Figure-8, images", "asymmetric PPO"): ("4.62", "44 %"),
-}
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = tuple[str, ...]
@@ -52,8 +44,8 @@ def headline() -> str:
     rows: list[Row] = []
     for task in TASKS:
         for agent in AGENTS:
-            wanted = {"task": task, "agent": agent, "size": "cpu"}
-            seeds = [result for result in results if result["name"] == wanted]
+            wanted = (task, agent, "cpu")
+            seeds = [r for r in results if tuple(r["name"][k] for k in ("task", "agent", "size")) == wanted]
             if seeds:
                 rows.append(_headline_row(f"`{task}`, `{agent}`", seeds, timed.get(agent)))
     note = (
@@ -97,12 +89,6 @@ def _preset_update(size: str) -> dict[str, Any]:
     """Timings of one size as its preset has it."""
     timed = json.loads((ROOT / "results/update/cpu.json").read_text())["results"]
     return next(result["agents"] for result in timed if result["size"] == size)
-
-
-def paper() -> str:
-    """What the paper reports for the same tasks, in its own simulator and on its own machine."""
-    rows = [(task, agent, f"{lap} s", success) for (task, agent), (lap, success) in PAPER.items()]
-    return _table(("the paper: task", "agent", "lap in simulation", "success"), rows)
 
 
 def _trainings() -> list[dict[str, Any]]:
@@ -234,7 +220,6 @@ def _table(head: Row, rows: list[Row]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
-    "paper": paper,
     "learning": learning,
     "updates": updates,
     "arithmetic": arithmetic,
