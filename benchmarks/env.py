@@ -15,7 +15,7 @@ import jax
 from s5wm.bench.env import time_env
 from s5wm.provenance import provenance
 
-TASKS = ("race/split-s", "race/figure-8-state", "hover")
+TASKS = ("race/split-s", "race/figure-8-state", "race/figure-8", "hover")
 COPIES = (64, 256, 1024)
 
 
