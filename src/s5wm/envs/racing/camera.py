@@ -72,6 +72,11 @@ class CameraConfig:
             raise ValueError(f"CameraConfig.{name} is {value}; it must lie in [0, 1): use 0 to turn it off.")
 
     @property
+    def is_randomised(self) -> bool:
+        """Whether episodes differ in how they look."""
+        return max(self.light, self.colour, self.noise, self.blur) > 0.0
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Of an image: rows from the top, columns from the left, red green blue."""
         return (self.pixels, self.pixels, 3)
@@ -102,23 +107,21 @@ class CameraState(eqx.Module):
     """What the next image is made of."""
 
     poses: Pose  # of the last latency + 1 steps, the oldest first
-    look: Look
-    grain: UInt32[Array, ""]  # seed of this image's noise
+    look: Look | None  # None where nothing is randomised: random numbers nobody needs take long to compile
+    grain: UInt32[Array, ""] | None  # seed of this image's noise; None without noise
 
 
 def begin(config: CameraConfig, quad: QuadState, key: Key) -> CameraState:
     """The camera of an episode that begins: its look is drawn, and the drone has always been where it is."""
-    k_light, k_gains, k_noise, k_blur, k_grain = jr.split(key, 5)
-    look = Look(
-        light=1.0 + config.light * jr.uniform(k_light, minval=-1.0),
-        gains=1.0 + config.colour * jr.uniform(k_gains, (3,), minval=-1.0),
-        noise=255.0 * config.noise * jr.uniform(k_noise),
-        blur=config.blur * jr.uniform(k_blur),
-    )
+    k_look, k_grain = jr.split(key)
     poses = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (config.latency_steps + 1, *leaf.shape)), _pose_of(quad)
     )
-    return CameraState(poses=poses, look=look, grain=jr.bits(k_grain))
+    return CameraState(
+        poses=poses,
+        look=_draw_look(config, k_look) if config.is_randomised else None,
+        grain=jr.bits(k_grain) if config.noise > 0.0 else None,
+    )
 
 
 def follow(camera: CameraState, quad: QuadState, key: Key) -> CameraState:
@@ -126,20 +129,20 @@ def follow(camera: CameraState, quad: QuadState, key: Key) -> CameraState:
     poses = jax.tree.map(
         lambda past, now: jnp.concatenate((past[1:], now[None])), camera.poses, _pose_of(quad)
     )
-    return CameraState(poses=poses, look=camera.look, grain=jr.bits(key))
+    grain = None if camera.grain is None else jr.bits(key)
+    return CameraState(poses=poses, look=camera.look, grain=grain)
 
 
 def take_picture(config: CameraConfig, scene: Scene, camera: CameraState) -> Image:
     """The image that arrives now."""
-    look = camera.look
-    lit = eqx.tree_at(lambda s: s.colours, scene, _lit(scene.colours, look))
-    image = render(config, lit, jax.tree.map(lambda past: past[0], camera.poses))
-    if config.blur == 0.0 and config.noise == 0.0:
-        return image
+    pose, look = jax.tree.map(lambda past: past[0], camera.poses), camera.look
+    if look is None:
+        return render(config, scene, pose)
+    image = render(config, eqx.tree_at(lambda s: s.colours, scene, _lit(scene.colours, look)), pose)
     values = image.astype(jnp.float32)
     if config.blur > 0.0:
         values = _blurred(_blurred(values, look.blur, axis=0), look.blur, axis=1)
-    if config.noise > 0.0:
+    if camera.grain is not None:
         values += look.noise * jr.normal(jr.key(camera.grain), values.shape)
     return jnp.clip(jnp.round(values), 0.0, 255.0).astype(jnp.uint8)
 
@@ -184,6 +187,16 @@ def _grid(config: CameraConfig) -> tuple[Float[np.ndarray, "K R"], Float[np.ndar
     right = np.broadcast_to(place.T[None, :, None, :], shape)
     pieces = (_PIECES * samples**2, -1)
     return right.reshape(pieces).astype(np.float32), down.reshape(pieces).astype(np.float32)
+
+
+def _draw_look(config: CameraConfig, key: Key) -> Look:
+    draws = jr.uniform(key, (6,))
+    return Look(
+        light=1.0 + config.light * (2.0 * draws[0] - 1.0),
+        gains=1.0 + config.colour * (2.0 * draws[1:4] - 1.0),
+        noise=255.0 * config.noise * draws[4],
+        blur=config.blur * draws[5],
+    )
 
 
 def _lit(colours: Colours, look: Look) -> Colours:

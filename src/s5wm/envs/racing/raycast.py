@@ -15,7 +15,7 @@ NEAR = 0.02
 
 _SMALLEST = 1e-6  # of a direction's component: a ray parallel to a plane meets it a thousand kilometres away
 _GROUND_CELL, _WALL_CELL = 1.0, 1.5  # m
-_FINE, _COARSE = 0.24, 0.10  # contrast of the checkers; the coarse one has cells four times as large
+_FINE, _COARSE = 0.20, 0.10  # contrast of the checkers; the coarse one has cells four times as large
 
 Plane = Float[Array, " R"]
 Packed = Int[Array, " R"]

@@ -16,21 +16,21 @@ GATE_DEPTH = 0.2
 
 # Front and back of the gates of a lobe; the first pair is that of gates flown more than once per lap.
 _GATES: tuple[tuple[Colour, Colour], ...] = (
-    ((240.0, 50.0, 190.0), (115.0, 15.0, 120.0)),
+    ((255.0, 50.0, 200.0), (120.0, 15.0, 125.0)),
     ((255.0, 125.0, 10.0), (140.0, 25.0, 15.0)),
     ((35.0, 130.0, 255.0), (20.0, 25.0, 140.0)),
 )
 _GROUND: Colour = (105.0, 115.0, 95.0)
 _WALLS: tuple[Colour, ...] = (  # at high x, low x, high y, low y: the tint tells the heading
-    (190.0, 165.0, 140.0),
-    (140.0, 165.0, 190.0),
-    (160.0, 190.0, 145.0),
-    (190.0, 150.0, 185.0),
+    (165.0, 150.0, 132.0),
+    (132.0, 150.0, 168.0),
+    (142.0, 165.0, 136.0),
+    (165.0, 140.0, 162.0),
 )
 _HORIZON: Colour = (225.0, 232.0, 240.0)
 _ZENITH: Colour = (105.0, 160.0, 230.0)
 
-_AMBIENT, _DIFFUSE = 0.70, 0.40
+_AMBIENT, _DIFFUSE = 0.80, 0.30
 _LIGHT = np.array((0.36, 0.48, 0.80))  # unit vector towards the one lamp, world axes
 
 
