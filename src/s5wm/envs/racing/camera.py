@@ -177,7 +177,7 @@ def viewpoint(config: CameraConfig, pose: Pose) -> tuple[Float[Array, " 3"], Flo
     return pose.pos_w + jnp.sum(body * jnp.array(config.mount)[None], axis=1), axes
 
 
-def _grid(config: CameraConfig) -> tuple[Float[np.ndarray, "K R"], Float[np.ndarray, "K R"]]:
+def _grid(config: CameraConfig) -> tuple[Float[Array, "K R"], Float[Array, "K R"]]:
     """Where rays meet the image plane at depth 1, in pieces; sample by sample, pixels row by row."""
     pixels, samples = config.pixels, config.supersample
     place = ((np.arange(pixels * samples) + 0.5) / samples - 0.5 * pixels) / config.focal
@@ -186,7 +186,10 @@ def _grid(config: CameraConfig) -> tuple[Float[np.ndarray, "K R"], Float[np.ndar
     down = np.broadcast_to(place.T[:, None, :, None], shape)
     right = np.broadcast_to(place.T[None, :, None, :], shape)
     pieces = (_PIECES * samples**2, -1)
-    return right.reshape(pieces).astype(np.float32), down.reshape(pieces).astype(np.float32)
+    return (
+        jnp.asarray(right.reshape(pieces), jnp.float32),
+        jnp.asarray(down.reshape(pieces), jnp.float32),
+    )
 
 
 def _draw_look(config: CameraConfig, key: Key) -> Look:

@@ -60,8 +60,9 @@ def _frame(
     """Depth (infinite for a miss) and colour of one frame: a box less the prism of its opening.
 
     In the frame of the gate, a box of half widths ``w`` about ``c`` holds the ray for ``t`` between
-    ``(c - o)/d - w/|d|`` and ``(c - o)/d + w/|d|``, the latest entry and the earliest exit over the axes.  A ray that
-    enters the box inside the opening next meets the opening's wall, where it leaves the prism, if it is still in the box.
+    ``(c - o)/d - w/|d|`` and ``(c - o)/d + w/|d|``, the latest entry and the earliest exit over the axes.  A ray
+    that enters the box inside the opening next meets the opening's wall, where it leaves the prism, if it is still
+    in the box.
     """
     cos, sin = scene.frame_cos[index], scene.frame_sin[index]
     offset = rays.eye - scene.frame_pos[index]

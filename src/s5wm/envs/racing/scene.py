@@ -76,7 +76,7 @@ def build_scene(track: Track, *, equal_colours: bool) -> Scene:
         box_lo=track.box_lo,
         box_hi=track.box_hi,
         colours=Colours(
-            faces=_array([_faces(*_GATES[k], y) for k, y in zip(lobe, yaw, strict=True)]),
+            faces=_array([_faces(_GATES[k], y) for k, y in zip(lobe, yaw, strict=True)]),
             ground=_array(_GROUND),
             walls=_array(_WALLS),
             horizon=_array(_HORIZON),
@@ -96,8 +96,9 @@ def lobes(track: Track) -> np.ndarray:
     return np.where(is_shared, 0, 1 + (crossings - 1) % 2 if is_shared.any() else 1)
 
 
-def _faces(front: Colour, back: Colour, yaw: float) -> np.ndarray:
+def _faces(gate: tuple[Colour, Colour], yaw: float) -> np.ndarray:
     """Lit colours of the six faces of a frame, in the order of ``Colours.faces``."""
+    front, back = gate
     side = np.mean((front, back), axis=0)
     forward, left, up = (np.cos(yaw), np.sin(yaw), 0.0), (-np.sin(yaw), np.cos(yaw), 0.0), (0.0, 0.0, 1.0)
     normals = [-sign * np.array(axis) for axis in (forward, left, up) for sign in (1.0, -1.0)]
