@@ -8,15 +8,19 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jax.experimental.key_reuse import check_key_reuse
+from jaxtyping import Array
 
+from s5wm.envs.base import AbstractCameraEnv, EnvSpec
 from s5wm.envs.quadrotor.params import QuadConfig
 from s5wm.envs.racing.bounds import lap_bound, point_mass_bound
 from s5wm.envs.racing.camera import CameraConfig
-from s5wm.envs.racing.observation import observe_b
+from s5wm.envs.racing.observation import View, observe_b
 from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.wrappers import AutoReset
 from s5wm.presets import task_config
+from s5wm.types import Reward, TimeStep
 
 COARSE = CameraConfig(pixels=8, supersample=1, latency_steps=1, noise=0.1, light=0.2)
 SEEN = replace(figure_8_by_camera(), camera=COARSE)
@@ -91,9 +95,10 @@ def test_a_camera_changes_nothing_but_the_observation(seen):
     state, timestep = seen
     blind_state, blind = stream(AutoReset(BLIND.build()), 0)
     assert blind.obs.shape == (STEPS, 24)
-    blind_state = eqx.tree_at(lambda s: s.inner, blind_state, replace(blind_state.inner, camera=None))
+    without = eqx.tree_at(lambda s: s.camera, state.inner, None)
+    rows = eqx.tree_at(lambda t: t.obs, timestep, blind.obs)
     for a, b in zip(
-        jax.tree.leaves((replace(state.inner, camera=None), replace(timestep, obs=blind.obs))),
+        jax.tree.leaves((without, rows)),
         jax.tree.leaves((blind_state.inner, blind)),
         strict=True,
     ):
@@ -104,7 +109,6 @@ def test_a_camera_changes_nothing_but_the_observation(seen):
 def test_the_privileged_vector_is_the_state_behind_the_image(seen):
     state, timestep = seen
     env = SEEN.build()
-    from s5wm.envs.racing.observation import View
 
     def layout_b(s):
         return observe_b(env.track, View(quad=s.quad, target=s.target, action=s.action))
@@ -120,17 +124,48 @@ def test_states_are_fixed_points_and_no_key_is_used_twice():
     again = jax.eval_shape(env.step, state, jnp.zeros(4), jr.key(0))
     shapes = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(t)] for t in ((state, first), again)]
     assert shapes[0] == shapes[1]
-    with jax.debug_key_reuse(True):
-        begun, _ = eqx.filter_jit(env.reset)(jr.key(0))
-        eqx.filter_jit(env.step)(begun, jnp.zeros(4), jr.key(1))
+    check_key_reuse(lambda key: env.reset(key)[0], jr.key(0))
+    check_key_reuse(lambda key: env.step(env.reset(jr.key(1))[0], jnp.zeros(4), key)[0], jr.key(0))
 
 
-def test_a_row_is_rendered_once():
-    """The pictures of the branch not taken, and of the one taken, are dead code once the row has its own."""
-    env = AutoReset(replace(SEEN, camera=CameraConfig(pixels=8)).build())
-    state = jax.eval_shape(lambda key: env.reset(key)[0], jr.key(0))
-    compiled = (
-        jax.jit(lambda e, s, a, k: e.step(s, a, k)).lower(env, state, jnp.zeros(4), jr.key(0)).compile()
-    )
-    loops = [line for line in compiled.as_text().splitlines() if " while(" in line and "s32[16,16]" in line]
+class Film(AbstractCameraEnv[Array]):
+    """A count to look at, through a loop that can be found in a compiled program."""
+
+    @property
+    def spec(self):
+        return EnvSpec((1, 1, 3), np.dtype(np.uint8), 1, 1, 1.0)
+
+    def reset(self, key):
+        return self._show(jnp.zeros((), jnp.int32))
+
+    def restart(self, state, key):
+        return self._show(jnp.zeros((), jnp.int32))
+
+    def step(self, state, action, key):
+        return self._show(state + 1)
+
+    def picture(self, state):
+        grey = jax.lax.fori_loop(0, 100 + state, lambda i, grey: (grey * 7 + i) % 251, state)
+        return jnp.broadcast_to(grey.astype(jnp.uint8), (1, 1, 3))
+
+    def episode_metrics(self, state):
+        return {}
+
+    def _show(self, state):
+        zero = jnp.zeros(())
+        is_last = state >= 3
+        return state, TimeStep(
+            self.picture(state), zero[None], Reward(zero, zero), state == 0, is_last, is_last
+        )
+
+
+def test_a_row_has_one_picture_and_it_is_the_right_one():
+    """Those of both branches are dead code once the row has its own."""
+    env = AutoReset(Film())
+    state, timestep = env.reset(jr.key(0))
+    step = jax.jit(env.step).lower(state, jnp.zeros(1), jr.key(0)).compile()
+    loops = [line for line in step.as_text().splitlines() if " while(" in line and "threefry" not in line]
     assert len(loops) == 1
+    for expected in (1, 2, 3, 0, 1):
+        state, timestep = step(state, jnp.zeros(1), jr.key(0))
+        assert state.inner == expected and np.all(timestep.obs == Film().picture(jnp.asarray(expected)))
