@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from jax.experimental.key_reuse import check_key_reuse
 from jaxtyping import Array
 
 from s5wm.envs.base import AbstractCameraEnv, EnvSpec
@@ -23,7 +22,7 @@ from s5wm.presets import task_config
 from s5wm.types import Reward, TimeStep
 
 COARSE = CameraConfig(pixels=8, supersample=1, latency_steps=1, noise=0.1, light=0.2)
-SEEN = replace(figure_8_by_camera(), camera=COARSE)
+SEEN = replace(figure_8_by_camera(), camera=COARSE, episode_seconds=0.24)
 BLIND = replace(SEEN, camera=None)
 STEPS = 40
 
@@ -44,7 +43,8 @@ def stream(env, seed):
 
 @pytest.fixture(scope="module")
 def seen():
-    return stream(AutoReset(SEEN.build()), 0)
+    with jax.debug_key_reuse(True):  # no key is used twice
+        return stream(AutoReset(SEEN.build()), 0)
 
 
 def test_the_task_is_the_one_of_images():
@@ -118,14 +118,12 @@ def test_the_privileged_vector_is_the_state_behind_the_image(seen):
     np.testing.assert_array_equal(np.argmax(timestep.privileged[:, 32:], -1), state.inner.target)
 
 
-def test_states_are_fixed_points_and_no_key_is_used_twice():
+def test_states_are_fixed_points():
     env = AutoReset(SEEN.build())
     state, first = jax.eval_shape(env.reset, jr.key(0))
     again = jax.eval_shape(env.step, state, jnp.zeros(4), jr.key(0))
     shapes = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(t)] for t in ((state, first), again)]
     assert shapes[0] == shapes[1]
-    check_key_reuse(lambda key: env.reset(key)[0], jr.key(0))
-    check_key_reuse(lambda key: env.step(env.reset(jr.key(1))[0], jnp.zeros(4), key)[0], jr.key(0))
 
 
 class Film(AbstractCameraEnv[Array]):
