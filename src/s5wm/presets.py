@@ -10,7 +10,7 @@ from s5wm.agents.optimiser import OptimiserConfig
 from s5wm.agents.ppo import PPOConfig
 from s5wm.codec import suggest
 from s5wm.envs.hover import HoverConfig
-from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig
 from s5wm.envs.toys import DoubleIntegratorConfig, MemoryCueConfig
 from s5wm.errors import ConfigError
@@ -25,6 +25,7 @@ from s5wm.worldmodel.model import BinsConfig, CoreConfig, LossScales, PosteriorI
 TASKS: dict[str, Callable[[], TaskConfig]] = {
     "race/split-s": lambda: RacingConfig(track=SplitSConfig()),
     "race/figure-8-state": lambda: RacingConfig(track=Figure8Config()),
+    "race/figure-8": figure_8_by_camera,
     "hover": HoverConfig,
     "toy/double-integrator": DoubleIntegratorConfig,
     "toy/memory": MemoryCueConfig,
@@ -160,10 +161,6 @@ AGENTS: dict[str, dict[str, Callable[[], tuple[AgentConfig, TrainConfig]]]] = {
 
 def task_config(name: str) -> TaskConfig:
     """A task by name."""
-    if name == "race/figure-8":
-        raise ConfigError(
-            "task 'race/figure-8' (64x64 images) comes in a later version; use 'race/figure-8-state'"
-        )
     if name not in TASKS:
         raise ConfigError(f"unknown task {name!r}" + suggest(name, list(TASKS)))
     return TASKS[name]()

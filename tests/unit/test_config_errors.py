@@ -29,7 +29,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
 
 NAMES = [
     (["race/splits"], "unknown task 'race/splits'; did you mean 'race/split-s'?"),
-    (["race/figure-8"], "use 'race/figure-8-state'"),
+    (["race/figure8"], "did you mean 'race/figure-8'?"),
     (["hover", "--agent", "pppo"], "did you mean 'ppo'?"),
     (["hover", "--agent", "dreamerv3-p"], "this one has s5wm, dreamerv3, ppo"),
     (["hover", "--size", "2m"], "did you mean '12m'?"),

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Generic, TypeVar
 
 import equinox as eqx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from s5wm.types import EnvSpec as EnvSpec
 from s5wm.types import Key, Metrics, TimeStep
@@ -40,3 +40,11 @@ class AbstractEnv(eqx.Module, Generic[State]):
     @abstractmethod
     def episode_metrics(self, state: State) -> Metrics:
         """Scalars that describe the episode so far (gates, laps, ...); logged when it ends."""
+
+
+class AbstractCameraEnv(AbstractEnv[State]):
+    """An environment that may observe by pictures, each a function of the state that it shows."""
+
+    @abstractmethod
+    def picture(self, state: State) -> UInt8[Array, "H W 3"] | None:
+        """The observation of a state, as in its time step; None if observations are no pictures."""

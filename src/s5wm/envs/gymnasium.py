@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv, EnvSpec
 from s5wm.envs.hover import HoverConfig
-from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig
 from s5wm.envs.wrappers import AutoReset, AutoResetState
 from s5wm.types import Key, TimeStep
@@ -176,6 +176,7 @@ def register() -> None:
     tasks: dict[str, EnvConfig] = {
         "s5wm/SplitS-v0": RacingConfig(track=SplitSConfig()),
         "s5wm/Figure8State-v0": RacingConfig(track=Figure8Config()),
+        "s5wm/Figure8-v0": figure_8_by_camera(),
         "s5wm/Hover-v0": HoverConfig(),
     }
     for name, config in tasks.items():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.envs.base import AbstractEnv, EnvSpec
+from s5wm.envs.base import AbstractCameraEnv, AbstractEnv, EnvSpec
 from s5wm.types import Key, Metrics, TimeStep
 
 State = TypeVar("State")
@@ -57,6 +57,11 @@ class AutoReset(AbstractEnv[AutoResetState[State]], Generic[State]):
         stepped = self.env.step(state.inner, action, k_step)
         restarted = self.env.restart(state.inner, k_restart)
         inner, timestep = _select(state.is_last, restarted, stepped)
+        # The picture of the chosen state is the chosen picture.  Taken here, it leaves those of both branches unused,
+        # and the compiler drops them: one picture a row instead of two.
+        picture = self.env.picture(inner) if isinstance(self.env, AbstractCameraEnv) else None
+        if picture is not None:
+            timestep = replace(timestep, obs=picture)
         return AutoResetState(inner, timestep.is_last), timestep
 
     def episode_metrics(self, state: AutoResetState[State]) -> Metrics:

@@ -16,7 +16,7 @@ from s5wm.envs.hover import HoverConfig  # noqa: E402
 from s5wm.envs.probes import ActionReward  # noqa: E402
 from s5wm.envs.toys import ChainConfig, DoubleIntegratorConfig  # noqa: E402
 
-NAMES = ("s5wm/SplitS-v0", "s5wm/Figure8State-v0", "s5wm/Hover-v0")
+NAMES = ("s5wm/SplitS-v0", "s5wm/Figure8State-v0", "s5wm/Figure8-v0", "s5wm/Hover-v0")
 
 
 @pytest.fixture(scope="module", autouse=True)

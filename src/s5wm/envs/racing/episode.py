@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.quadrotor import integrate
 from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing.camera import CameraState
 from s5wm.envs.racing.gates import GateEvent, distance_to_gate
 from s5wm.envs.racing.laps import Ending, LapClock, pass_first_gate
 from s5wm.envs.racing.restarts import RestartBuffer, remember
@@ -45,12 +46,13 @@ class RacingState(eqx.Module):
     clock: LapClock
     buffer: RestartBuffer
     age: Int[Array, ""]  # steps of this copy in all its episodes
+    camera: CameraState | None = None  # None where the state itself is observed
 
 
 def advance(
     track: Track, state: RacingState, quad: QuadState, action: Float[Array, " 4"], event: GateEvent
 ) -> RacingState:
-    """The episode after a step to ``quad``, all but its ending."""
+    """The episode after a step to ``quad``, all but its ending and its camera."""
     passed = event.passed
     target = jnp.where(passed, track.following(state.target), state.target)
     distance = distance_to_gate(track, target, quad.pos_w)
@@ -71,6 +73,7 @@ def advance(
         clock=pass_first_gate(state.clock, time, first, state.from_start),
         buffer=remember(state.buffer, state.target, quad, passed),
         age=state.age + 1,
+        camera=state.camera,
     )
 
 

@@ -6,21 +6,24 @@ from dataclasses import dataclass, field, replace
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.envs.base import AbstractEnv, EnvSpec
+from s5wm.envs.base import AbstractCameraEnv, EnvSpec
 from s5wm.envs.quadrotor import bodyrate, integrate
 from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
-from s5wm.envs.racing import laps
+from s5wm.envs.racing import camera, laps
+from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
 from s5wm.envs.racing.episode import Limits, RacingState, advance, find_ending
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
 from s5wm.envs.racing.observation import OBS_SIZE, PRIVILEGED_SIZE, Layout, View, observe, privileged
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
-from s5wm.envs.racing.track import SplitSConfig, Track, TrackConfig
+from s5wm.envs.racing.scene import Scene, build_scene
+from s5wm.envs.racing.track import Figure8Config, SplitSConfig, Track, TrackConfig
 from s5wm.types import Key, Metrics, Reward, Scalar, TimeStep
 
 
@@ -37,6 +40,7 @@ class RacingConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     noise: ResetNoise = field(default_factory=ResetNoise)
     observation: Layout = "B"
+    camera: CameraConfig | None = None  # instead of that layout, images are observed
     episode_seconds: float = 10.0  # then the episode is truncated
     stall_seconds: float = 3.0  # without coming nearer to the target than ever before: terminal
     action_delay: float = 0.0  # s from observation to the action's effect, up to one control period
@@ -111,10 +115,26 @@ class RacingConfig:
 
     def build(self) -> "RacingEnv":
         """The environment."""
-        return RacingEnv(params=self.quad.build(), track=self.track.build(), config=self)
+        track, scene = self.track.build(), None
+        if self.camera is not None:
+            scene = build_scene(track, equal_colours=self.camera.equal_colours)
+        return RacingEnv(params=self.quad.build(), track=track, config=self, scene=scene)
 
 
-class RacingEnv(AbstractEnv[RacingState]):
+def figure_8_by_camera() -> RacingConfig:
+    """The Figure-8 flown by images alone.
+
+    Thrust is clipped to 2.5 times the weight: the full quadrotor flies this track faster than 64 pixels show it.
+    """
+    return RacingConfig(
+        track=Figure8Config(),
+        quad=QuadConfig(thrust_to_weight=2.5),
+        camera=CameraConfig(),
+        episode_seconds=8.0,
+    )
+
+
+class RacingEnv(AbstractCameraEnv[RacingState]):
     """Fly through the gates of a track in order, lap after lap (racing rules in ``RacingConfig``).
 
     The action is collective thrust and body rates in ``[-1, 1]`` (``quadrotor.bodyrate.scale``), held for
@@ -126,13 +146,15 @@ class RacingEnv(AbstractEnv[RacingState]):
     params: QuadParams
     track: Track
     config: RacingConfig = eqx.field(static=True)
+    scene: Scene | None = None  # what the camera sees, where there is one
 
     @property
     def spec(self) -> EnvSpec:
-        """A 24-D state observation."""
+        """A 24-D state observation, or the camera's image."""
+        eye = self.config.camera
         return EnvSpec(
-            obs_shape=(OBS_SIZE,),
-            obs_dtype=np.dtype(np.float32),
+            obs_shape=(OBS_SIZE,) if eye is None else eye.shape,
+            obs_dtype=np.dtype(np.float32 if eye is None else np.uint8),
             privileged_size=PRIVILEGED_SIZE,
             action_size=4,
             ctrl_dt=integrate.CTRL_DT,
@@ -147,8 +169,7 @@ class RacingEnv(AbstractEnv[RacingState]):
         return self._begin(state.buffer, state.age, key)
 
     def step(self, state: RacingState, action: Float[Array, " 4"], key: Key) -> tuple[RacingState, TimeStep]:
-        """One control period.  The race itself is deterministic: ``key`` is not used."""
-        del key
+        """One control period.  The race itself is deterministic: ``key`` is for the noise of the image."""
         is_sane = jnp.all(jnp.isfinite(action))
         action = jnp.clip(jnp.where(jnp.isfinite(action), action, 0.0), -1.0, 1.0)
         commands = integrate.delayed(state.action, action, self.config.delay_substeps)
@@ -160,7 +181,16 @@ class RacingEnv(AbstractEnv[RacingState]):
         stepped = advance(self.track, state, quad, action, event)
         ending = find_ending(self.track, stepped, event, is_sane, self.config.limits)
         stepped = eqx.tree_at(lambda s: s.ending, stepped, ending)
+        if stepped.camera is not None:
+            stepped = replace(stepped, camera=camera.follow(stepped.camera, quad, key))
         return stepped, self._timestep(stepped, self._reward(state, stepped, event), is_first=False)
+
+    def picture(self, state: RacingState) -> Image | None:
+        """What the camera shows at a state; None without a camera."""
+        if self.config.camera is None:
+            return None
+        assert self.scene is not None and state.camera is not None, "both come with the camera"
+        return camera.take_picture(self.config.camera, self.scene, state.camera)
 
     def episode_metrics(self, state: RacingState) -> Metrics:
         """Gates, laps, crash, last lap time (s, NaN if none), top speed, seconds, begun at the start pose."""
@@ -193,6 +223,10 @@ class RacingEnv(AbstractEnv[RacingState]):
         start = hover_state(self.params, self.track.start_pos, self.track.start_yaw)
         p_start = self._scheduled(config.p_start_initial, config.p_start_final, age)
         begun = draw_restart(self.track, start, buffer, config.noise, p_start, key)
+        eye: CameraState | None = None
+        if config.camera is not None:
+            # Folded in rather than split off, so that a camera does not change where episodes begin.
+            eye = camera.begin(config.camera, begun.quad, jr.fold_in(key, 1))
         state = RacingState(
             quad=begun.quad,
             action=_hover_action(self.params),
@@ -207,6 +241,7 @@ class RacingEnv(AbstractEnv[RacingState]):
             clock=laps.started_clock(),
             buffer=buffer,
             age=age,
+            camera=eye,
         )
         nothing = Reward(nominal=jnp.zeros(()), smoothing=jnp.zeros(()))
         return state, self._timestep(state, nothing, is_first=True)
@@ -228,8 +263,9 @@ class RacingEnv(AbstractEnv[RacingState]):
 
     def _timestep(self, state: RacingState, reward: Reward, *, is_first: bool) -> TimeStep:
         view = View(quad=state.quad, target=state.target, action=state.action)
+        picture = self.picture(state)
         return TimeStep(
-            obs=observe(self.config.observation, self.track, view),
+            obs=observe(self.config.observation, self.track, view) if picture is None else picture,
             privileged=privileged(self.track, view, self.params.rotor_speed_max),
             reward=reward,
             is_first=jnp.asarray(is_first),

@@ -1,0 +1,220 @@
+"""The camera on the drone: where it sits, when it looks, how its sensor errs; what it sees is in ``raycast``."""
+
+import math
+from dataclasses import dataclass, fields
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, UInt8, UInt32
+
+from s5wm.envs.quadrotor.quaternion import to_matrix
+from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing import raycast
+from s5wm.envs.racing.scene import Colours, Scene
+from s5wm.types import Key, Scalar
+
+MAX_LATENCY = 4
+"""Control periods between looking and seeing, at most."""
+
+_PIECES = 4  # of the image that are traced one after the other: their planes fit into the cache of a CPU core
+
+Image = UInt8[Array, "H W 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraConfig:
+    """A pinhole camera, square, with the same field of view in both directions.
+
+    ``light``, ``colour``, ``noise`` and ``blur`` are drawn anew for every episode; 0 turns each off.
+    """
+
+    pixels: int = 64
+    fov_deg: float = 90.0
+    uptilt_deg: float = 15.0  # a racing drone flies nose down
+    mount: tuple[float, float, float] = (0.10, 0.0, 0.05)  # m, body axes
+    supersample: int = 2  # rays per pixel and direction: with one, the rim of a far gate flickers
+    latency_steps: int = 0  # control periods
+    equal_colours: bool = False  # all gates look the same: the lobe must be remembered
+    light: float = 0.0  # brightness is a factor in [1 - light, 1 + light]
+    colour: float = 0.0  # the same for red, green and blue each
+    noise: float = 0.0  # standard deviation of a pixel, in [0, noise] of 255
+    blur: float = 0.0  # weight of the neighbouring pixels, in [0, blur]
+
+    def __post_init__(self) -> None:
+        if not (8 <= self.pixels <= 512 and self.pixels % 2 == 0):
+            raise ValueError(
+                f"CameraConfig.pixels is {self.pixels}; it must be even and in [8, 512]: use 64."
+            )
+        if not 1.0 <= self.fov_deg <= 170.0:
+            raise ValueError(f"CameraConfig.fov_deg is {self.fov_deg}; it must lie in [1, 170]: use 90.")
+        if self.supersample not in (1, 2):
+            raise ValueError(
+                f"CameraConfig.supersample is {self.supersample}; it must be 1 or 2, because four colours are what "
+                "adds up in one integer: use 2."
+            )
+        if not 0 <= self.latency_steps <= MAX_LATENCY:
+            raise ValueError(
+                f"CameraConfig.latency_steps is {self.latency_steps}; it must lie in [0, {MAX_LATENCY}] control "
+                "periods: use 2 for 40 ms."
+            )
+        if not all(math.isfinite(number) for number in (self.uptilt_deg, *self.mount)):
+            raise ValueError("CameraConfig.uptilt_deg and mount must be finite: use 15 and (0.1, 0.0, 0.05).")
+        for field in fields(self):
+            if field.name in ("light", "colour", "noise", "blur"):
+                self._check_share(field.name, getattr(self, field.name))
+
+    @staticmethod
+    def _check_share(name: str, value: float) -> None:
+        if not 0.0 <= value < 1.0:
+            raise ValueError(f"CameraConfig.{name} is {value}; it must lie in [0, 1): use 0 to turn it off.")
+
+    @property
+    def is_randomised(self) -> bool:
+        """Whether episodes differ in how they look."""
+        return max(self.light, self.colour, self.noise, self.blur) > 0.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image: rows from the top, columns from the left, red green blue."""
+        return (self.pixels, self.pixels, 3)
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels."""
+        return 0.5 * self.pixels / math.tan(math.radians(0.5 * self.fov_deg))
+
+
+class Pose(eqx.Module):
+    """Where the drone is and how it is turned."""
+
+    pos_w: Float[Array, "*b 3"]  # m
+    quat: Float[Array, "*b 4"]  # body to world, w first
+
+
+class Look(eqx.Module):
+    """What one episode looks like."""
+
+    light: Scalar
+    gains: Float[Array, " 3"]
+    noise: Scalar
+    blur: Scalar
+
+
+class CameraState(eqx.Module):
+    """What the next image is made of."""
+
+    poses: Pose  # of the last latency + 1 steps, the oldest first
+    look: Look | None  # None where nothing is randomised: random numbers nobody needs take long to compile
+    grain: UInt32[Array, ""] | None  # seed of this image's noise; None without noise
+
+
+def begin(config: CameraConfig, quad: QuadState, key: Key) -> CameraState:
+    """The camera of an episode that begins: its look is drawn, and the drone has always been where it is."""
+    k_look, k_grain = jr.split(key)
+    poses = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (config.latency_steps + 1, *leaf.shape)), _pose_of(quad)
+    )
+    return CameraState(
+        poses=poses,
+        look=_draw_look(config, k_look) if config.is_randomised else None,
+        grain=jr.bits(k_grain) if config.noise > 0.0 else None,
+    )
+
+
+def follow(camera: CameraState, quad: QuadState, key: Key) -> CameraState:
+    """The camera one control period later."""
+    poses = jax.tree.map(
+        lambda past, now: jnp.concatenate((past[1:], now[None])), camera.poses, _pose_of(quad)
+    )
+    grain = None if camera.grain is None else jr.bits(key)
+    return CameraState(poses=poses, look=camera.look, grain=grain)
+
+
+def take_picture(config: CameraConfig, scene: Scene, camera: CameraState) -> Image:
+    """The image that arrives now."""
+    pose, look = jax.tree.map(lambda past: past[0], camera.poses), camera.look
+    if look is None:
+        return render(config, scene, pose)
+    image = render(config, eqx.tree_at(lambda s: s.colours, scene, _lit(scene.colours, look)), pose)
+    values = image.astype(jnp.float32)
+    if config.blur > 0.0:
+        values = _blurred(_blurred(values, look.blur, axis=0), look.blur, axis=1)
+    if camera.grain is not None:
+        values += look.noise * jr.normal(jr.key(camera.grain), values.shape)
+    return jnp.clip(jnp.round(values), 0.0, 255.0).astype(jnp.uint8)
+
+
+def render(config: CameraConfig, scene: Scene, pose: Pose) -> Image:
+    """What a perfect sensor sees: the mean colour of ``supersample^2`` rays per pixel."""
+    eye, axes = viewpoint(config, pose)
+    # A drone that has just left the flight volume still sees it from inside.
+    inside = jnp.clip(eye, scene.box_lo + raycast.NEAR, scene.box_hi - raycast.NEAR)
+    eye = jnp.where(jnp.arange(3) == 2, jnp.maximum(eye, inside), inside)
+    right, down = _grid(config)
+    faces = raycast.pack_faces(scene.colours)
+
+    def piece(_: None, grid: tuple[Array, Array]) -> tuple[None, Array]:
+        rays = raycast.cast(eye, axes, *grid)
+        return None, raycast.trace(scene, faces, rays, 1.0 / config.focal)
+
+    samples = config.supersample**2
+    _, packed = jax.lax.scan(piece, None, (right, down))
+    total = jnp.sum(packed.reshape(samples, -1), axis=0)
+    return raycast.unpack(total, samples).astype(jnp.uint8).reshape(config.shape)
+
+
+def viewpoint(config: CameraConfig, pose: Pose) -> tuple[Float[Array, " 3"], Float[Array, "3 3"]]:
+    """Position of the lens in the world; the columns of the matrix are its forward, left and up."""
+    body = to_matrix(pose.quat)
+    tilt = math.radians(config.uptilt_deg)
+    cos, sin = math.cos(tilt), math.sin(tilt)
+    mounted = jnp.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
+    # Written as sums: the default precision of a matrix product on an accelerator loses half a pixel.
+    axes = jnp.sum(body[:, :, None] * mounted[None], axis=1)
+    return pose.pos_w + jnp.sum(body * jnp.array(config.mount)[None], axis=1), axes
+
+
+def _grid(config: CameraConfig) -> tuple[Float[Array, "K R"], Float[Array, "K R"]]:
+    """Where rays meet the image plane at depth 1, in pieces; sample by sample, pixels row by row."""
+    pixels, samples = config.pixels, config.supersample
+    place = ((np.arange(pixels * samples) + 0.5) / samples - 0.5 * pixels) / config.focal
+    place = place.reshape(pixels, samples)
+    shape = (samples, samples, pixels, pixels)
+    down = np.broadcast_to(place.T[:, None, :, None], shape)
+    right = np.broadcast_to(place.T[None, :, None, :], shape)
+    pieces = (_PIECES * samples**2, -1)
+    return (
+        jnp.asarray(right.reshape(pieces), jnp.float32),
+        jnp.asarray(down.reshape(pieces), jnp.float32),
+    )
+
+
+def _draw_look(config: CameraConfig, key: Key) -> Look:
+    draws = jr.uniform(key, (6,))
+    return Look(
+        light=1.0 + config.light * (2.0 * draws[0] - 1.0),
+        gains=1.0 + config.colour * (2.0 * draws[1:4] - 1.0),
+        noise=255.0 * config.noise * draws[4],
+        blur=config.blur * draws[5],
+    )
+
+
+def _lit(colours: Colours, look: Look) -> Colours:
+    gains = look.light * look.gains
+    return jax.tree.map(lambda c: c * gains.reshape((1,) * (c.ndim - 1) + (3,)), colours)
+
+
+def _blurred(values: Float[Array, "H W 3"], weight: Scalar, *, axis: int) -> Float[Array, "H W 3"]:
+    """Binomial filter along one axis; ``weight`` 0 leaves the image, 1 is ``(1, 2, 1) / 4``."""
+    padded = jnp.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
+    size = values.shape[axis]
+    before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
+    after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
+    return (1.0 - 0.5 * weight) * values + 0.25 * weight * (before + after)
+
+
+def _pose_of(quad: QuadState) -> Pose:
+    return Pose(pos_w=quad.pos_w, quat=quad.quat)
