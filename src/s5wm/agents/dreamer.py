@@ -91,6 +91,7 @@ class DreamerConfig:
 
     def build(self, spec: EnvSpec, *, num_envs: int) -> "Dreamer":
         """The agent for ``num_envs`` environments of this spec."""
+        self.world_model.check(spec)
         return Dreamer(self, spec, num_envs)
 
 

@@ -120,14 +120,21 @@ class WorldModelConfig:
         """Whether z is the observation itself: nothing is encoded, and nothing needs decoding."""
         return isinstance(self.latent, ObservedConfig)
 
+    def check(self, spec: EnvSpec) -> None:
+        """Raises ``ValueError`` if no model of this configuration can see what the environment shows."""
+        if not spec.has_images:
+            return
+        if self.has_plain_latent:
+            raise ValueError(
+                "world_model.latent is ObservedConfig, the observation itself, but this task shows images of "
+                f"{spec.obs_shape}: choose GaussianConfig or CategoricalConfig"
+            )
+        token_size(self.image, spec.obs_shape)
+
     def build(self, spec: EnvSpec, *, discount: float, key: Key) -> "WorldModel[Any]":
         """The model for an environment of this spec."""
         k_enc, k_dyn, k_dec, k_nom, k_aug, k_cont = jr.split(key, 6)
-        if spec.has_images and self.has_plain_latent:
-            raise ValueError(
-                f"world_model.latent is ObservedConfig, the observation itself, but this task shows images of "
-                f"{spec.obs_shape}: choose GaussianConfig or CategoricalConfig"
-            )
+        self.check(spec)
         units, skip = self.units, self.linear_skips
         space = self.latent.build(math.prod(spec.obs_shape))
         feature = self.core.width + space.size
