@@ -173,7 +173,7 @@ def dreamerv3_p_vision_cpu() -> WorldModelConfigs:
 
 def _recurrent_vision(configs: WorldModelConfigs) -> WorldModelConfigs:
     agent, train = configs
-    return _with_core(agent, BlockGRUConfig(width=128, hidden=96), PosteriorInput.MEMORY), train
+    return _with_core(agent, BlockGRUConfig(width=128, hidden=120), PosteriorInput.MEMORY), train
 
 
 def ppo_asymmetric_vision_cpu() -> tuple[PPOConfig, TrainConfig]:
