@@ -44,12 +44,15 @@ def test_no_policy_takes_a_privileged_state(policy):
 def test_what_is_privileged_changes_no_action(agent):
     """Not even where it is not a number."""
     agent = small(agent).build(ENV.spec, num_envs=2)
+    random = np.random.default_rng(0)
+    policy = jax.tree.map(  # without compiling what initialises it
+        lambda leaf: jnp.asarray(0.3 * random.normal(size=leaf.shape), leaf.dtype),
+        jax.eval_shape(lambda: agent.policy(agent.init(jr.key(0)))),
+    )
 
     @jax.jit
     def actions(env, key):
-        policy = agent.policy(agent.init(jr.key(0)))
-        actor = init_actor(env, policy, 2, key=key)
-        return unroll(env, policy, actor, length=6, key=key)[1]
+        return unroll(env, policy, init_actor(env, policy, 2, key=key), length=6, key=key)[1]
 
     rows = actions(ENV, jr.key(1))
     poisoned = actions(AutoReset(ShownOnce(jnp.full((), jnp.nan))), jr.key(1))
