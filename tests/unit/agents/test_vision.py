@@ -81,7 +81,7 @@ S5_MEMORY = S5MemoryConfig(core=S5Config(width=8, state_size=8, block_size=4, la
 
 def shown(draw):
     """The two frames in which a policy chooses."""
-    level = jnp.array([128 + 100 * draw, 128.0])
+    level = jnp.round(jnp.array([128 + 100 * draw, 128.0]))
     return jnp.broadcast_to(level[:, None, None, None], (2, SIDE, SIDE, 3)).astype(jnp.uint8)
 
 
@@ -99,6 +99,36 @@ def test_an_asymmetric_agent_learns_what_it_saw_a_frame_ago(memory):
         now = state.learner.critic_moments.normalise(jnp.array([draw, 1.0]))
         spread = float(jnp.exp(2 * state.learner.params.log_std[0]))
         assert state.learner.params.critic(now)[0] == pytest.approx(-spread, abs=0.1)
+
+
+def test_a_world_model_learns_from_the_frames_of_its_replay():
+    """Two small updates: finite, everything moves, and frames stay bytes."""
+    config = small("s5wm")
+    world_model = replace(
+        config.world_model,
+        core=S5Config(width=8, state_size=8, block_size=4, layers=1, dt_max=1.0),
+        image=PatchConfig(patch=8, depth=4, multipliers=(1,)),
+        units=8,
+    )
+    config = replace(
+        config,
+        world_model=world_model,
+        actor_critic=replace(config.actor_critic, imagination_horizon=2, starts=4),
+        replay=replace(config.replay, capacity=16, batch=2, length=4, prefill=8),
+        updates_per_rollout=2,
+        behaviour_delay=0,
+    )
+    agent = config.build(ENV.spec, num_envs=2)
+    before = init_train(ENV, agent, 2, 0)
+    begun = jax.tree.map(np.asarray, before.learner.params.world_model.encoder)
+    state, metrics, _ = train(ENV, agent, before, length=8, iterations=1)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert metrics["loss/decoder"] > 1.0
+    assert state.learner.updates == 2
+    frames = state.learner.replay.rows.timestep.obs
+    assert frames.dtype == jnp.uint8 and set(np.unique(frames[:, :8])) == {68, 128, 188}
+    after = state.learner.params.world_model.encoder
+    assert np.abs(begun.network.stages[0].linear.weight - after.network.stages[0].linear.weight).max() > 0
 
 
 def rollout(agent, key):

@@ -49,7 +49,7 @@ class ShownOnce(AbstractEnv[ShownState]):
     def _show(self, state, reward):
         level = jnp.where(state.elapsed == 0, 128 + 100 * state.draw, 128.0)
         return TimeStep(
-            obs=jnp.full((SIDE, SIDE, 3), level).astype(jnp.uint8),
+            obs=jnp.full((SIDE, SIDE, 3), jnp.round(level)).astype(jnp.uint8),
             privileged=self.scale * jnp.stack([state.draw, state.elapsed.astype(jnp.float32)]),
             reward=Reward(reward, jnp.zeros(())),
             is_first=state.elapsed == 0,
