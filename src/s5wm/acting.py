@@ -22,6 +22,7 @@ from s5wm.train.checkpoint import Checkpoints
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import MANIFEST, read_json, verify_manifest
 from s5wm.train.policyfile import load_policy
+from s5wm.types import EnvSpec
 
 PREFIX = "pretrained/"
 
@@ -52,9 +53,14 @@ class TrainedAgent:
     source: Path
 
     @cached_property
+    def spec(self) -> EnvSpec:
+        """What the task shows and takes."""
+        return self.experiment.build_env().spec
+
+    @property
     def obs_shape(self) -> tuple[int, ...]:
-        """Of one observation."""
-        return self.experiment.build_env().spec.obs_shape
+        """Of one observation: a vector, or an image of uint8 pixels."""
+        return self.spec.obs_shape
 
     def init(self) -> ActingState:
         """Before the first observation."""
@@ -64,13 +70,25 @@ class TrainedAgent:
         self, obs: NDArray[Any], state: ActingState, *, first: bool = False
     ) -> tuple[NDArray[np.float32], ActingState]:
         """Action in ``[-1, 1]`` for one observation; ``first=True`` says that a new episode begins with it."""
-        given = np.asarray(obs)
-        if given.shape != self.obs_shape:
-            raise ValueError(
-                f"an observation of shape {given.shape} was given, {self.obs_shape} is expected: pass one at a time"
-            )
+        given = checked_observation(obs, self.spec)
         action, state = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first))
         return np.asarray(action), state
+
+
+def checked_observation(obs: NDArray[Any], spec: EnvSpec) -> NDArray[Any]:
+    """One observation in the dtype of the task; raises ``ValueError`` naming shape and dtype if it is none.
+
+    Any real numbers make a vector.  Pixels must come as uint8: floats could mean 0 to 1 as well as 0 to 255.
+    """
+    given = np.asarray(obs)
+    fits = given.dtype == spec.obs_dtype if spec.has_images else given.dtype.kind in "fiu"
+    if given.shape != spec.obs_shape or not fits:
+        raise ValueError(
+            f"an observation of shape {given.shape} and dtype {given.dtype} was given, "
+            f"{spec.obs_shape} and {spec.obs_dtype} is expected: pass one at a time"
+            + (", its pixels as uint8 from 0 to 255" if spec.has_images else "")
+        )
+    return given.astype(spec.obs_dtype, copy=False)
 
 
 def pretrained_folder() -> Path:

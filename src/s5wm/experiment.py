@@ -65,11 +65,12 @@ class Experiment:
             )
 
     def _check_samples(self, agent: PPOConfig) -> None:
-        samples = self.train.num_envs * (self.train.rollout_length - 1)
+        samples = self.train.num_envs * ((self.train.rollout_length - 1) // agent.segment_rows)
         if samples < agent.minibatches:
             raise ValueError(
                 f"agent.minibatches is {agent.minibatches}, more than the {samples} samples of a rollout "
-                "(train.num_envs x (train.rollout_length - 1)); use fewer minibatches or longer rollouts"
+                f"(train.num_envs x (train.rollout_length - 1), {agent.segment_rows} rows each); use fewer minibatches "
+                "or longer rollouts"
             )
 
     def build_env(self) -> AbstractEnv[Any]:
@@ -78,8 +79,11 @@ class Experiment:
         return AutoReset(env)
 
     def build_agent(self, env: AbstractEnv[Any]) -> AbstractAgent[Any, Any, Any]:
-        """The agent for it."""
-        return self.agent.build(env.spec, num_envs=self.train.num_envs)
+        """The agent for it; raises ``ConfigError`` where it cannot learn from what the task shows."""
+        try:
+            return self.agent.build(env.spec, num_envs=self.train.num_envs)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def build(self) -> Program:
         """The training program."""

@@ -20,7 +20,7 @@ from s5wm.provenance import provenance
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import write_json, write_manifest
 from s5wm.train.log import JsonLines, Lines, Row, Sink, TensorBoard
-from s5wm.train.memory import check_memory
+from s5wm.train.memory import check_memory, replay_line
 from s5wm.train.panel import Panel
 from s5wm.train.policyfile import save_policy
 from s5wm.train.run import Trainer, abstract_state
@@ -65,12 +65,16 @@ def run_experiment(experiment: Experiment, path: Path, *, on_evaluation: Hook | 
     """Train in ``path``, from nothing or from where it stopped; False if stopped on request before the end."""
     RunDirectory(path).check()
     program = experiment.build()
-    check_memory(abstract_state(program, experiment.train, experiment.seed))
+    shapes = abstract_state(program, experiment.train, experiment.seed)
+    check_memory(shapes)
+    replay = replay_line(shapes)
     with RunDirectory(path) as directory:
         _settle_config(directory, experiment)
         trainer = Trainer(program, experiment.train, directory, experiment.seed)
         screen = terminal(str(path))
         try:
+            if replay is not None:
+                screen.say(replay)
             trainer.load(screen.say)
             sinks = Sinks([*_files(directory, trainer.host.env_steps), screen])
             finished = trainer.fit(sinks, lambda: on_evaluation(path) if on_evaluation else None)

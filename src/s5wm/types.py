@@ -69,3 +69,8 @@ class EnvSpec(eqx.Module):
     privileged_size: int = eqx.field(static=True)
     action_size: int = eqx.field(static=True)  # every component lives in [-1, 1]
     ctrl_dt: float = eqx.field(static=True)  # seconds between two actions
+
+    @property
+    def has_images(self) -> bool:
+        """Whether observations are images ``[h, w, c]`` rather than vectors."""
+        return len(self.obs_shape) == 3

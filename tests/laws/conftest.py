@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from s5wm.nn.conv import ConvConfig, PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
@@ -21,6 +22,7 @@ from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedCo
 from s5wm.worldmodel.model import BinsConfig, Chunk, Context, PosteriorInput, WorldModel, WorldModelConfig
 
 SPEC = EnvSpec((5,), np.dtype(np.float32), privileged_size=3, action_size=2, ctrl_dt=0.02)
+IMAGES = EnvSpec((8, 8, 3), np.dtype(np.uint8), privileged_size=3, action_size=2, ctrl_dt=0.02)
 STEPS = 8
 CORE = S5Config(width=8, state_size=8, block_size=4, layers=2, dt_min=0.1, dt_max=1.0)
 SMALL = WorldModelConfig(
@@ -62,6 +64,13 @@ CONFIGS = {
         prior_sees_inputs=True,
         symlog_inputs=False,
         bins=BinsConfig(count=21, limit=3.0),
+    ),
+    "image": replace(SMALL, image=PatchConfig(patch=2, depth=2, multipliers=(1, 2))),
+    "image-privileged": replace(
+        GAUSSIAN,
+        core=GRU,
+        posterior=PosteriorInput.MEMORY,
+        image=ConvConfig(depth=2, multipliers=(1, 2), kernel=3),
     ),
 }
 
@@ -119,7 +128,19 @@ def study(model: WorldModel, chunk: Chunk, noise: Array, weights: dict[str, Arra
 def build_model(kind: str) -> WorldModel:
     """With heads that say something."""
     k_model, k_wake = jr.split(jr.key(6))
-    return _wake(CONFIGS[kind].build(SPEC, discount=0.9, key=k_model), k_wake)
+    return _wake(CONFIGS[kind].build(spec_of(kind), discount=0.9, key=k_model), k_wake)
+
+
+def spec_of(kind: str) -> EnvSpec:
+    """What the model of this kind sees."""
+    return IMAGES if kind.startswith("image") else SPEC
+
+
+def observations(spec: EnvSpec, key: Array) -> Array:
+    """``STEPS`` random ones."""
+    if spec.has_images:
+        return jr.randint(key, (STEPS, *spec.obs_shape), 0, 256).astype(jnp.uint8)
+    return 2 * jr.normal(key, (STEPS, *spec.obs_shape))
 
 
 def build_lab(kind: str, is_first: tuple[int, ...]) -> Lab:
@@ -130,7 +151,7 @@ def build_lab(kind: str, is_first: tuple[int, ...]) -> Lab:
     first = jnp.isin(jnp.arange(STEPS), jnp.array(is_first, jnp.int32))
     last = jnp.roll(first, -1).at[-1].set(False)
     timestep = TimeStep(
-        obs=2 * jr.normal(next(keys), (STEPS, 5)),
+        obs=observations(spec_of(kind), next(keys)),
         privileged=jr.normal(next(keys), (STEPS, 3)),
         reward=Reward(jr.normal(next(keys), (STEPS,)), jr.normal(next(keys), (STEPS,))),
         is_first=first,

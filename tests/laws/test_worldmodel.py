@@ -268,6 +268,8 @@ def test_decoder_target_is_the_configured_group(lab):
     timestep = lab.chunk.timestep
     if lab.model.config.target == "privileged":
         np.testing.assert_array_equal(lab.model.target(timestep), timestep.privileged)
+    elif timestep.obs.ndim == 4:
+        np.testing.assert_allclose(lab.model.target(timestep), np.asarray(timestep.obs) / 255, rtol=1e-6)
     elif not lab.model.config.symlog_inputs:
         np.testing.assert_array_equal(lab.model.target(timestep), timestep.obs)
     else:
@@ -276,8 +278,9 @@ def test_decoder_target_is_the_configured_group(lab):
         )
 
 
-def test_privileged_state_touches_nothing_but_the_decoder(make_lab):
-    lab = make_lab("gaussian")
+@pytest.mark.parametrize("kind", ["gaussian", "image-privileged"])
+def test_privileged_state_touches_nothing_but_the_decoder(make_lab, kind):
+    lab = make_lab(kind)
     timestep = replace(lab.chunk.timestep, privileged=lab.chunk.timestep.privileged + 1.0)
     moved = replace(lab.chunk, timestep=timestep)
     jax.tree.map(np.testing.assert_array_equal, lab.observe(), lab.observe(moved))

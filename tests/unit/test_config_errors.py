@@ -31,7 +31,7 @@ NAMES = [
     (["race/splits"], "unknown task 'race/splits'; did you mean 'race/split-s'?"),
     (["race/figure8"], "did you mean 'race/figure-8'?"),
     (["hover", "--agent", "pppo"], "did you mean 'ppo'?"),
-    (["hover", "--agent", "dreamerv3-p"], "this one has s5wm, dreamerv3, ppo"),
+    (["hover", "--agent", "dreamer-p"], "did you mean 'dreamerv3-p'?"),
     (["hover", "--size", "2m"], "did you mean '12m'?"),
     (["hover", "--agent", "ppo", "--size", "1m"], "unknown size '1m' of agent 'ppo'"),
     (["hover", "--env-steps", "0"], "--env-steps is 0; it must be positive"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 import jax.random as jr
+import numpy as np
 import pytest
 
 from s5wm.acting import load_agent, pretrained_names
@@ -12,7 +13,8 @@ from s5wm.api import configure
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
 from s5wm.nn.gru import BlockGRUConfig
-from s5wm.presets import agent_configs
+from s5wm.sizes import VISION_AGENTS, agent_configs
+from s5wm.types import EnvSpec
 from s5wm.worldmodel.model import PosteriorInput
 
 
@@ -30,6 +32,43 @@ def parameters(agent, size):
 def test_sizes_are_matched_by_parameters(size, s5wm, dreamerv3):
     assert parameters("s5wm", size) / 1e6 == pytest.approx(s5wm, abs=0.005)
     assert parameters("dreamerv3", size) / 1e6 == pytest.approx(dreamerv3, abs=0.005)
+
+
+IMAGES = EnvSpec((64, 64, 3), np.dtype(np.uint8), privileged_size=40, action_size=4, ctrl_dt=0.02)
+SEEING = [(agent, size) for agent, sizes in VISION_AGENTS.items() for size in sizes]
+
+
+@pytest.mark.parametrize(("agent", "size"), SEEING)
+def test_every_agent_can_be_built_for_images(agent, size):
+    """Learner, policy and replay by their shapes; size cpu keeps its replay below 2 GB."""
+    config, train = agent_configs(agent, size, images=True)
+    learner = jax.eval_shape(config.build(IMAGES, num_envs=train.num_envs).init, jr.key(0))
+    if not isinstance(config, DreamerConfig):
+        assert config.critic_inputs == "privileged"
+        return
+    model, frames = config.world_model, learner.replay.rows.timestep.obs
+    assert model.target == ("privileged" if agent.endswith("-p") else "observation")
+    assert isinstance(model.core, BlockGRUConfig) == agent.startswith("dreamerv3")
+    assert frames.dtype == np.uint8 and frames.shape == (train.num_envs, config.replay.capacity, 64, 64, 3)
+    assert size != "cpu" or learner.replay.nbytes() < 2e9
+
+
+def test_sizes_on_images_are_matched_too():
+    def count(agent):
+        config, _ = agent_configs(agent, "cpu", images=True)
+        learner = jax.eval_shape(config.build(IMAGES, num_envs=1).init, jr.key(0))
+        return sum(leaf.size for leaf in jax.tree.leaves(learner.params))
+
+    assert count("dreamerv3") == pytest.approx(count("s5wm"), rel=0.01)
+    assert count("dreamerv3-p") == pytest.approx(count("s5wm-p"), rel=0.01)
+
+
+def test_what_cannot_see_is_refused():
+    with pytest.raises(ConfigError, match="agent 'ppo' reads vectors, but this task shows images"):
+        agent_configs("ppo", "cpu", images=True)
+    blind, _ = agent_configs("s5wm", "cpu")
+    with pytest.raises(ValueError, match=r"ObservedConfig.*images of \(64, 64, 3\): choose GaussianConfig"):
+        blind.build(IMAGES, num_envs=1)
 
 
 def override(*changes):

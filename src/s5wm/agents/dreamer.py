@@ -28,7 +28,8 @@ from s5wm.agents.replay import Entry, Replay, Windows, fresh_entries, to_chunk
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief
-from s5wm.worldmodel.model import Chunk, Encoder, Learned, WorldModel, WorldModelConfig
+from s5wm.worldmodel.model import Chunk, Learned, WorldModel, WorldModelConfig
+from s5wm.worldmodel.sensing import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,7 @@ class DreamerConfig:
 
     def build(self, spec: EnvSpec, *, num_envs: int) -> "Dreamer":
         """The agent for ``num_envs`` environments of this spec."""
+        self.world_model.check(spec)
         return Dreamer(self, spec, num_envs)
 
 

@@ -1,21 +1,24 @@
 """Proximal policy optimisation (Schulman et al. 2017), the model-free baseline.
 
-Its critic may read the privileged state instead of the observation ("asymmetric").  Truncated episodes
-bootstrap from the value of their final observation, which has a row of its own.
+Its critic may read the privileged state instead of the observation ("asymmetric"); it shares nothing with the actor,
+which may see images and remember what came before (agents/ppo_actor.py).  Truncated episodes bootstrap from the value
+of their final observation, which has a row of its own.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy
 from s5wm.agents.optimiser import untyped
+from s5wm.agents.ppo_actor import ActorSizes, MemoryConfig, PPOActor, TanhMLP, build_actor
+from s5wm.nn.conv import ImageConfig, PatchConfig
 from s5wm.ops.distributions import Normal
 from s5wm.ops.returns import gae
 from s5wm.ops.running import RunningMoments
@@ -31,6 +34,8 @@ class PPOConfig:
     log_std_init: float = -0.5
     log_std_min: float = -2.0  # without a floor the spread shrinks until every update breaks the trust region
     critic_inputs: Literal["obs", "privileged"] = "obs"
+    memory: MemoryConfig | None = None  # of the actor
+    image: ImageConfig = field(default_factory=PatchConfig)  # of the actor, where observations are images
     discount: float = 0.99
     lambda_: float = 0.95
     clip: float = 0.2
@@ -58,61 +63,62 @@ class PPOConfig:
     def build(self, spec: EnvSpec, *, num_envs: int = 1) -> "PPO":
         """The agent for environments of this spec; it keeps nothing per environment, so any number will do."""
         del num_envs
-        if len(spec.obs_shape) != 1:
-            raise ValueError(f"ppo needs a vector observation; this task shows {spec.obs_shape}")
+        if spec.has_images and self.critic_inputs == "obs":
+            raise ValueError(
+                f"ppo.critic_inputs is 'obs', but this task shows images of {spec.obs_shape} and the critic reads "
+                "vectors: use 'privileged'"
+            )
         return PPO(self, spec)
 
-
-class TanhMLP(eqx.Module):
-    """Orthogonal weights, tanh between them (Andrychowicz et al. 2021: what matters in on-policy RL)."""
-
-    weights: tuple[Float[Array, "out in"], ...]
-    biases: tuple[Float[Array, " out"], ...]
-
-    def __init__(self, sizes: tuple[int, ...], *, out_scale: float, key: Key) -> None:
-        gains = [2**0.5] * (len(sizes) - 2) + [out_scale]
-        keys = jr.split(key, len(gains))
-        self.weights = tuple(
-            jax.nn.initializers.orthogonal(gain)(k, (o, i))
-            for gain, k, i, o in zip(gains, keys, sizes[:-1], sizes[1:], strict=True)
-        )
-        self.biases = tuple(jnp.zeros(size) for size in sizes[1:])
-
-    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
-        """One vector."""
-        *hidden, (last, bias) = zip(self.weights, self.biases, strict=True)
-        for weight, offset in hidden:
-            x = jnp.tanh(weight @ x + offset)
-        return last @ x + bias
+    @property
+    def segment_rows(self) -> int:
+        """Consecutive rows that are trained together."""
+        return 1 if self.memory is None else self.memory.rows
 
 
-class PPOPolicy(AbstractPolicy[None, Float[Array, "*b"]]):
-    """A memoryless Gaussian policy; its extra is the log-probability of the action."""
+class Acted(eqx.Module):
+    """What a collected row is stored with."""
 
-    network: TanhMLP
+    log_prob: Float[Array, "*b"]  # of its action
+    carry: Any  # what the actor remembered before it
+
+
+class PPOPolicy(AbstractPolicy[Any, Acted]):
+    """A Gaussian policy around its actor's mean."""
+
+    actor: PPOActor
     log_std: Float[Array, " A"]
-    moments: RunningMoments
+    moments: RunningMoments | None  # of vector observations
 
-    def initial(self) -> None:
-        """Nothing is remembered."""
+    def initial(self) -> Any:
+        """That of the actor."""
+        return self.actor.initial()
 
-    def distribution(self, obs: Float[Array, " O"]) -> Normal:
-        """Of the raw action; environments clip to [-1, 1]."""
-        return Normal(self.network(self.moments.normalise(obs)), jnp.exp(self.log_std))
+    def distribution(
+        self, carry: Any, obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
+    ) -> tuple[Any, Normal]:
+        """The memory after the step, and the distribution of the raw action; environments clip to [-1, 1]."""
+        carry, loc = self.actor(carry, normalised(self.moments, obs), is_first)
+        return carry, Normal(loc, jnp.exp(self.log_std))
 
     def __call__(
-        self, carry: None, obs: Float[Array, " O"], is_first: Bool[Array, ""], *, key: Key | None
-    ) -> tuple[None, Float[Array, " A"], Float[Array, ""]]:
+        self, carry: Any, obs: Shaped[Array, "..."], is_first: Bool[Array, ""], *, key: Key | None
+    ) -> tuple[Any, Float[Array, " A"], Acted]:
         """Act on one observation."""
-        dist = self.distribution(obs)
+        after, dist = self.distribution(carry, obs, is_first)
         action = dist.mode() if key is None else dist.sample(key)
-        return None, action, dist.log_prob(action)
+        return after, action, Acted(dist.log_prob(action), carry)
+
+
+def normalised(moments: RunningMoments | None, obs: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """Vectors by their moments; images have none and stay as they are."""
+    return obs if moments is None else moments.normalise(obs)
 
 
 class PPOParams(eqx.Module):
     """Everything that gradients change."""
 
-    actor: TanhMLP
+    actor: PPOActor
     log_std: Float[Array, " A"]
     critic: TanhMLP
 
@@ -123,14 +129,16 @@ class PPOLearner(eqx.Module):
     params: PPOParams
     opt_state: optax.OptState
     learning_rate: Scalar
-    obs_moments: RunningMoments
+    obs_moments: RunningMoments | None
     critic_moments: RunningMoments
 
 
 class Samples(eqx.Module):
-    """Flat training samples ``[M, ...]``; ``weight`` 0 marks rows whose action was ignored."""
+    """``M`` training segments of ``W`` rows, ``[M, W, ...]``; ``weight`` 0 marks rows whose action was ignored."""
 
-    obs: Float[Array, "*b O"]
+    carry: Any  # [M, ...], what the actor remembered before the first row
+    obs: Shaped[Array, "..."]
+    is_first: Bool[Array, "*b"]
     critic_obs: Float[Array, "*b X"]
     action: Float[Array, "*b A"]
     log_prob: Float[Array, "*b"]
@@ -142,7 +150,7 @@ class Samples(eqx.Module):
 Learning = tuple[PPOParams, optax.OptState, Scalar]  # with the learning rate
 
 
-class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
+class PPO(AbstractAgent[PPOLearner, Any, Acted]):
     """The agent."""
 
     config: PPOConfig = eqx.field(static=True)
@@ -163,7 +171,9 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         k_actor, k_critic = jr.split(key)
         hidden = (self.config.units,) * self.config.layers
         params = PPOParams(
-            TanhMLP((self.spec.obs_shape[0], *hidden, self.spec.action_size), out_scale=0.01, key=k_actor),
+            build_actor(
+                self.config.memory, ActorSizes(hidden=hidden, image=self.config.image), self.spec, key=k_actor
+            ),
             jnp.full(self.spec.action_size, self.config.log_std_init),
             TanhMLP((self._critic_size, *hidden, 1), out_scale=1.0, key=k_critic),
         )
@@ -171,7 +181,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
             params,
             self._optimiser.init(untyped(params)),
             jnp.asarray(self.config.learning_rate),
-            RunningMoments.init(self.spec.obs_shape[0]),
+            None if self.spec.has_images else RunningMoments.init(self.spec.obs_shape[0]),
             RunningMoments.init(self._critic_size),
         )
 
@@ -185,7 +195,7 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
     def update(
         self,
         learner: PPOLearner,
-        rollout: Transition[Float[Array, "N T"]],
+        rollout: Transition[Acted],
         *,
         smoothing_weight: Scalar,
         key: Key,
@@ -193,18 +203,17 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         """Epochs of minibatches over one rollout; its last row only serves as bootstrap."""
         samples = self._samples(learner, rollout, smoothing_weight)
         (params, opt_state, rate), metrics = self._epochs(learner, samples, key)
+        moments = learner.obs_moments
         moved = PPOLearner(
             params,
             opt_state,
             rate,
-            learner.obs_moments.update(rollout.timestep.obs),
+            None if moments is None else moments.update(rollout.timestep.obs),
             learner.critic_moments.update(self._critic_obs(rollout.timestep)),
         )
         return moved, metrics
 
-    def _samples(
-        self, learner: PPOLearner, rollout: Transition[Float[Array, "N T"]], smoothing_weight: Scalar
-    ) -> Samples:
+    def _samples(self, learner: PPOLearner, rollout: Transition[Acted], smoothing_weight: Scalar) -> Samples:
         timestep = rollout.timestep
         critic_obs = learner.critic_moments.normalise(self._critic_obs(timestep))
         value = jax.vmap(jax.vmap(learner.params.critic))(critic_obs)[..., 0]
@@ -213,16 +222,23 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
                 r, v, last, terminal, discount=self.config.discount, lambda_=self.config.lambda_
             )
         )(timestep.reward.total(smoothing_weight), value, timestep.is_last, timestep.is_terminal)
-        samples = Samples(
-            learner.obs_moments.normalise(timestep.obs)[:, :-1],
-            critic_obs[:, :-1],
-            rollout.action[:, :-1],
-            rollout.extras[:, :-1],
-            advantage,
-            advantage + value[:, :-1],
-            1.0 - timestep.is_last[:, :-1].astype(jnp.float32),
+        rows = self.config.segment_rows
+        count = advantage.shape[1] // rows  # per environment
+
+        def segments(x: Array) -> Array:
+            return x[:, : count * rows].reshape(-1, rows, *x.shape[2:])
+
+        return Samples(
+            jax.tree.map(lambda x: segments(x)[:, 0], rollout.extras.carry),
+            segments(normalised(learner.obs_moments, timestep.obs)),
+            segments(timestep.is_first),
+            segments(critic_obs),
+            segments(rollout.action),
+            segments(rollout.extras.log_prob),
+            segments(advantage),
+            segments(advantage + value[:, :-1]),
+            segments(1.0 - timestep.is_last.astype(jnp.float32)),
         )
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
 
     def _epochs(self, learner: PPOLearner, samples: Samples, key: Key) -> tuple[Learning, Metrics]:
         config, total = self.config, samples.weight.shape[0]
@@ -261,13 +277,13 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         spread = jnp.sqrt(jnp.sum(weight * jnp.square(batch.advantage - mean)))
         advantage = (batch.advantage - mean) / (spread + 1e-8)
 
-        loc = jax.vmap(params.actor)(batch.obs)
+        loc = jax.vmap(params.actor.segment)(batch.carry, batch.obs, batch.is_first)
         dist = Normal(loc, jnp.broadcast_to(jnp.exp(params.log_std), loc.shape))
         log_ratio = dist.log_prob(batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)
         clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
         policy_loss = -jnp.sum(weight * jnp.minimum(ratio * advantage, clipped * advantage))
-        value = jax.vmap(params.critic)(batch.critic_obs)[:, 0]
+        value = jax.vmap(jax.vmap(params.critic))(batch.critic_obs)[..., 0]
         value_loss = 0.5 * jnp.sum(weight * jnp.square(value - batch.target))
         entropy = jnp.sum(weight * dist.entropy())
         loss = policy_loss + config.value_weight * value_loss - config.entropy * entropy

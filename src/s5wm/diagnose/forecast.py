@@ -15,6 +15,7 @@ from s5wm.ops.transforms import symexp
 from s5wm.types import Key
 from s5wm.worldmodel.dynamics import Belief
 from s5wm.worldmodel.model import WorldModel
+from s5wm.worldmodel.sensing import decode
 
 
 class Forecast(eqx.Module):
@@ -48,7 +49,7 @@ class Reach(eqx.Module):
 
 def describe(model: WorldModel[Any], feature: Float[Array, "*b F"]) -> Forecast:
     """Heads of a feature, in raw units: without symlog, without the discount."""
-    state = model.decoder(feature)
+    state = decode(model.decoder, feature)
     said = model.predict(feature)
     terminal = jnp.clip(1.0 - said.cont / model.discount, 0.0, 1.0)
     return Forecast(symexp(state) if model.config.symlog_inputs else state, said.reward_nominal, terminal)

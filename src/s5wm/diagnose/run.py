@@ -189,7 +189,13 @@ def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
         raise ConfigError(
             f"{run} was trained without a world model; imagine needs a run of s5wm or dreamerv3"
         )
-    return experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
+    spec = experiment.build_env().spec
+    if spec.has_images and experiment.agent.world_model.target == "observation":
+        raise ConfigError(
+            f"the world model of {run} decodes images; imagine measures positions and velocities: "
+            "train s5wm-p or dreamerv3-p, which decode the privileged state"
+        )
+    return experiment.agent.build(spec, num_envs=experiment.train.num_envs)
 
 
 def judged(experiment: Experiment) -> Any:

@@ -30,6 +30,18 @@ def check_memory(state: Any) -> None:
         )
 
 
+def replay_line(state: Any) -> str | None:
+    """``replay X GB of Y GB free``; None without a replay, or where the device does not tell what is free."""
+    paths = jax.tree_util.tree_leaves_with_path(state)
+    found = [
+        leaf for path, leaf in paths if "replay" in jax.tree_util.keystr(path, simple=True, separator=".")
+    ]
+    free = free_bytes()
+    if not found or free is None:
+        return None
+    return f"replay {tree_bytes(found) / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
+
+
 def free_bytes() -> int | None:
     """Free memory of the device that computes; None where it does not tell."""
     device = jax.devices()[0]

@@ -6,6 +6,7 @@ The discount lives in the continue head, whose target is ``(1 - is_terminal) * d
 """
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,6 +16,15 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from s5wm.nn.conv import (
+    ConvConfig,
+    ImageConfig,
+    ImageDecoder,
+    build_decoder,
+    build_encoder,
+    pixels,
+    token_size,
+)
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail
 from s5wm.nn.s5 import S5Config
@@ -25,6 +35,7 @@ from s5wm.worldmodel.decoupled import DecoupledRSSM
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Posterior
 from s5wm.worldmodel.latent import AbstractLatentSpace, CategoricalConfig, LatentConfig, ObservedConfig
 from s5wm.worldmodel.rssm import RSSM
+from s5wm.worldmodel.sensing import Decoder, Encoder, decode
 from s5wm.worldmodel.sequence import SequenceModel
 
 Memory = TypeVar("Memory")
@@ -79,6 +90,7 @@ class WorldModelConfig:
     core: CoreConfig = field(default_factory=S5Config)
     posterior: PosteriorInput = PosteriorInput.OBSERVATION
     latent: LatentConfig = field(default_factory=CategoricalConfig)
+    image: ImageConfig = field(default_factory=ConvConfig)  # where observations are images
     target: Literal["observation", "privileged"] = "observation"
     units: int = 256
     encoder_layers: int = 3
@@ -108,25 +120,42 @@ class WorldModelConfig:
         """Whether z is the observation itself: nothing is encoded, and nothing needs decoding."""
         return isinstance(self.latent, ObservedConfig)
 
+    def check(self, spec: EnvSpec) -> None:
+        """Raises ``ValueError`` if no model of this configuration can see what the environment shows."""
+        if not spec.has_images:
+            return
+        if self.has_plain_latent:
+            raise ValueError(
+                "world_model.latent is ObservedConfig, the observation itself, but this task shows images of "
+                f"{spec.obs_shape}: choose GaussianConfig or CategoricalConfig"
+            )
+        token_size(self.image, spec.obs_shape)
+
     def build(self, spec: EnvSpec, *, discount: float, key: Key) -> "WorldModel[Any]":
         """The model for an environment of this spec."""
         k_enc, k_dyn, k_dec, k_nom, k_aug, k_cont = jr.split(key, 6)
+        self.check(spec)
         units, skip = self.units, self.linear_skips
-        inputs = spec.obs_shape[0]
-        targets = inputs if self.target == "observation" else spec.privileged_size
-        space = self.latent.build(inputs)
+        space = self.latent.build(math.prod(spec.obs_shape))
         feature = self.core.width + space.size
 
         def head(layers: int, outputs: int, key: Key, *, zero: bool) -> MLP:
             sizes = (feature, *(units,) * layers)
             return MLP(sizes, outputs, key=key, out_scale=0.0 if zero else 1.0, skip=skip and not zero)
 
+        def decoder() -> Decoder:
+            if self.target == "privileged":
+                return head(self.decoder_layers, spec.privileged_size, k_dec, zero=False)
+            if spec.has_images:
+                return build_decoder(self.image, feature, spec.obs_shape, key=k_dec)
+            if self.has_plain_latent:
+                return Tail(self.core.width)
+            return head(self.decoder_layers, spec.obs_shape[0], k_dec, zero=False)
+
         return WorldModel(
-            encoder=self._encoder(inputs, key=k_enc),
-            dynamics=self._dynamics(space, spec.action_size, key=k_dyn),
-            decoder=Tail(self.core.width)
-            if self.has_plain_latent and self.target == "observation"
-            else head(self.decoder_layers, targets, k_dec, zero=False),
+            encoder=self._encoder(spec, key=k_enc),
+            dynamics=self._dynamics(space, spec, key=k_dyn),
+            decoder=decoder(),
             reward_nominal=head(self.reward_layers, self.bins.count, k_nom, zero=True),
             reward_smoothing=head(self.reward_layers, self.bins.count, k_aug, zero=True),
             cont=head(self.cont_layers, 1, k_cont, zero=False),
@@ -134,18 +163,20 @@ class WorldModelConfig:
             discount=discount,
         )
 
-    def _encoder(self, inputs: int, *, key: Key) -> "Encoder":
+    def _encoder(self, spec: EnvSpec, *, key: Key) -> Encoder:
+        if spec.has_images:
+            return Encoder(build_encoder(self.image, spec.obs_shape, key=key), symlog_inputs=False)
         if self.has_plain_latent:
             return Encoder(Identity(), self.symlog_inputs)
-        sizes = (inputs, *(self.units,) * (self.encoder_layers - 1))
+        sizes = (spec.obs_shape[0], *(self.units,) * (self.encoder_layers - 1))
         return Encoder(MLP(sizes, self.units, key=key, skip=self.linear_skips), self.symlog_inputs)
 
     def _dynamics(
-        self, space: AbstractLatentSpace[Any, Any], action_size: int, *, key: Key
+        self, space: AbstractLatentSpace[Any, Any], spec: EnvSpec, *, key: Key
     ) -> AbstractDynamics[Any]:
         k_in, k_core, k_prior, k_switch, k_post = jr.split(key, 5)
         skip = self.linear_skips
-        previous = space.size + action_size
+        previous = space.size + spec.action_size
         core = self.core.build(self.core.inputs, key=k_core)
         prior_in = self.core.width + (previous if self.prior_sees_inputs else 0)
         hidden, switches = (prior_in, *(self.units,) * self.prior_layers), space.switches
@@ -164,24 +195,14 @@ class WorldModelConfig:
         if self.has_plain_latent:
             return DecoupledRSSM(space=space, sequence=sequence, posterior_head=Identity(), deter_size=deter)
         is_recurrent = self.posterior is PosteriorInput.MEMORY
-        sizes = (self.units + (deter if is_recurrent else 0), *(self.units,) * self.posterior_layers)
+        token = token_size(self.image, spec.obs_shape) if spec.has_images else self.units
+        sizes = (token + (deter if is_recurrent else 0), *(self.units,) * self.posterior_layers)
         head = MLP(sizes, space.params_size, key=k_post, skip=skip)
         if is_recurrent:
             return RSSM(
                 space=space, sequence=sequence, posterior_head=head, deter_size=deter, unroll=self.core.unroll
             )
         return DecoupledRSSM(space=space, sequence=sequence, posterior_head=head, deter_size=deter)
-
-
-class Encoder(eqx.Module):
-    """Vector observation to token."""
-
-    network: MLP | Identity
-    symlog_inputs: bool = eqx.field(static=True)
-
-    def __call__(self, obs: Float[Array, "*b O"]) -> Float[Array, "*b E"]:
-        """Tokens."""
-        return self.network(symlog(obs) if self.symlog_inputs else obs)
 
 
 class Predictions(eqx.Module):
@@ -222,7 +243,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
 
     encoder: Encoder
     dynamics: AbstractDynamics[Memory]
-    decoder: MLP | Tail
+    decoder: Decoder
     reward_nominal: MLP
     reward_smoothing: MLP
     cont: MLP
@@ -255,8 +276,10 @@ class WorldModel(eqx.Module, Generic[Memory]):
             self.nominal(feature).mean(), self.smoothing(feature).mean(), self.continues(feature).mean()
         )
 
-    def target(self, timestep: TimeStep) -> Float[Array, "*b Y"]:
-        """What the decoder has to say, in its own units (symlog where configured)."""
+    def target(self, timestep: TimeStep) -> Float[Array, "..."]:
+        """What the decoder has to say, in its own units: vectors in symlog where configured, pixels in [0, 1]."""
+        if isinstance(self.decoder, ImageDecoder):
+            return pixels(timestep.obs)
         raw = timestep.obs if self.config.target == "observation" else timestep.privileged
         return symlog(raw) if self.config.symlog_inputs else raw
 
@@ -271,7 +294,11 @@ class WorldModel(eqx.Module, Generic[Memory]):
         dyn = space.kl(hold(out.posterior), out.prior)
         rep = space.kl(out.posterior, hold(out.prior))
         alive = (1.0 - step.is_terminal.astype(jnp.float32)) * self.discount
-        error = jnp.square(self.decoder(feature) - self.target(step)).sum(-1)
+        error = (
+            jnp.square(decode(self.decoder, feature) - self.target(step))
+            .reshape(feature.shape[0], -1)
+            .sum(-1)
+        )
         terms = {
             "decoder": scales.decoder * error,
             "reward_nominal": -scales.reward * self.nominal(feature).log_prob(step.reward.nominal),

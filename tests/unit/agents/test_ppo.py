@@ -9,7 +9,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.agents.ppo import PPO, PPOConfig, TanhMLP
+from s5wm.agents.ppo import PPO, Acted, PPOConfig
+from s5wm.agents.ppo_actor import TanhMLP
 from s5wm.envs.probes import ActionReward, ConstantReward, DelayedReward, ObsActionReward, ObsReward
 from s5wm.envs.wrappers import AutoReset
 from s5wm.train.loop import train
@@ -84,7 +85,7 @@ def rollout(key):
         is_last=last,
         is_terminal=jnp.zeros((4, ROWS), bool),
     )
-    return Transition(timestep, jr.normal(k_action, (4, ROWS, 1)), -jnp.ones((4, ROWS)))
+    return Transition(timestep, jr.normal(k_action, (4, ROWS, 1)), Acted(-jnp.ones((4, ROWS)), None))
 
 
 @eqx.filter_jit
@@ -104,7 +105,7 @@ def test_only_an_asymmetric_critic_reads_the_privileged_state(critic_inputs):
     mine, theirs = update(agent, learner, rows), update(agent, learner, other)
     assert moved(mine.params.critic, theirs.params.critic) == (critic_inputs == "privileged")
     policy = agent.policy(learner)
-    assert policy.network.weights[0].shape[1] == 2
+    assert policy.actor.network.weights[0].shape[1] == 2
     np.testing.assert_array_equal(mine.obs_moments.mean, theirs.obs_moments.mean)
 
 
@@ -115,8 +116,8 @@ def test_an_action_that_only_triggered_a_reset_teaches_nothing():
     base = update(agent, learner, rows)
     for row, matters in ((2, False), (1, True), (ROWS - 1, False)):
         action = rows.action.at[:, row].add(1.0)
-        log_prob = rows.extras.at[:, row].add(0.1)
-        other = update(agent, learner, replace(rows, action=action, extras=log_prob))
+        log_prob = rows.extras.log_prob.at[:, row].add(0.1)
+        other = update(agent, learner, replace(rows, action=action, extras=Acted(log_prob, None)))
         assert moved(base.params, other.params) == matters
 
 
@@ -124,10 +125,11 @@ def test_the_policy_reports_the_log_probability_of_its_action():
     agent = PPO(CONFIG, SPEC)
     policy = agent.policy(agent.init(jr.key(0)))
     obs = jnp.array([0.3, -0.2])
-    _, action, log_prob = policy(None, obs, jnp.array(False), key=jr.key(2))
-    assert log_prob == pytest.approx(float(policy.distribution(obs).log_prob(action)), rel=1e-6)
+    _, action, acted = policy(None, obs, jnp.array(False), key=jr.key(2))
+    _, dist = policy.distribution(None, obs, jnp.array(False))
+    assert acted.log_prob == pytest.approx(float(dist.log_prob(action)), rel=1e-6)
     _, greedy, _ = policy(None, obs, jnp.array(False), key=None)
-    np.testing.assert_array_equal(greedy, policy.distribution(obs).loc)
+    np.testing.assert_array_equal(greedy, dist.loc)
     assert action != greedy
 
 

@@ -24,7 +24,7 @@ def test_round_trip_into_shapes(tmp_path: Path) -> None:
     loaded = load_policy(path, jax.eval_shape(lambda: policy(0)))
     assert set(named_leaves(loaded)) == set(named_leaves(policy(1)))
     jax.tree.map(np.testing.assert_array_equal, loaded, policy(1))
-    assert "network.weights.0" in named_leaves(loaded)
+    assert "actor.network.weights.0" in named_leaves(loaded)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,234 @@
+"""PPO's actors: an observation, and what was remembered of those before it, to the mean of the action.
+
+Every actor acts step by step and learns from segments of rows; law (tests/laws): ``segment`` equals folding the call.
+What it remembers is stored beside each row, so that a segment can begin anywhere.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
+
+from s5wm.nn.conv import ImageConfig, ImageEncoder, build_encoder, token_size
+from s5wm.nn.s5 import S5, S5Config
+from s5wm.types import Carry, EnvSpec, Key
+
+
+class TanhMLP(eqx.Module):
+    """Orthogonal weights, tanh between them (Andrychowicz et al. 2021: what matters in on-policy RL)."""
+
+    weights: tuple[Float[Array, "out in"], ...]
+    biases: tuple[Float[Array, " out"], ...]
+
+    def __init__(self, sizes: tuple[int, ...], *, out_scale: float, key: Key) -> None:
+        gains = [2**0.5] * (len(sizes) - 2) + [out_scale]
+        keys = jr.split(key, len(gains))
+        self.weights = tuple(
+            jax.nn.initializers.orthogonal(gain)(k, (o, i))
+            for gain, k, i, o in zip(gains, keys, sizes[:-1], sizes[1:], strict=True)
+        )
+        self.biases = tuple(jnp.zeros(size) for size in sizes[1:])
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        """One vector."""
+        *hidden, (last, bias) = zip(self.weights, self.biases, strict=True)
+        for weight, offset in hidden:
+            x = jnp.tanh(weight @ x + offset)
+        return last @ x + bias
+
+
+class ImageMLP(eqx.Module):
+    """An image encoder and a ``TanhMLP`` on its token."""
+
+    encoder: ImageEncoder
+    head: TanhMLP
+
+    def __call__(self, x: Shaped[Array, "h w c"]) -> Float[Array, " out"]:
+        """One image."""
+        return self.head(self.encoder(x))
+
+
+class AbstractPPOActor(eqx.Module, Generic[Carry]):
+    """Observations are vectors already normalised, or images as they come."""
+
+    @abstractmethod
+    def initial(self) -> Carry:
+        """What is remembered before an episode."""
+
+    @abstractmethod
+    def __call__(
+        self, carry: Carry, obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
+    ) -> tuple[Carry, Float[Array, " A"]]:
+        """One step: the memory after it and the mean of the action."""
+
+    @abstractmethod
+    def segment(
+        self, carry: Carry, obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
+    ) -> Float[Array, "T A"]:
+        """Means of consecutive rows, from the memory before the first."""
+
+
+class ReactiveActor(AbstractPPOActor[None]):
+    """The observation alone."""
+
+    network: TanhMLP | ImageMLP
+
+    def initial(self) -> None:
+        """Nothing."""
+
+    def __call__(
+        self, carry: None, obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
+    ) -> tuple[None, Float[Array, " A"]]:
+        """``network(o_t)``."""
+        return None, self.network(obs)
+
+    def segment(
+        self, carry: None, obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
+    ) -> Float[Array, "T A"]:
+        """Row by row, all at once."""
+        return jax.vmap(self.network)(obs)
+
+
+class StackActor(AbstractPPOActor[Shaped[Array, "..."]]):
+    """The last ``frames`` observations side by side; where an episode begins, its first one repeated."""
+
+    network: TanhMLP | ImageMLP
+    frames: int = eqx.field(static=True)
+    obs_shape: tuple[int, ...] = eqx.field(static=True)
+    obs_dtype: np.dtype = eqx.field(static=True)
+
+    def initial(self) -> Shaped[Array, "..."]:
+        """Frames that the first step replaces."""
+        return jnp.zeros((self.frames - 1, *self.obs_shape), self.obs_dtype)
+
+    def __call__(
+        self, carry: Shaped[Array, "..."], obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
+    ) -> tuple[Shaped[Array, "..."], Float[Array, " A"]]:
+        """``network([o_{t-2}, o_{t-1}, o_t])``, the frames along the last axis."""
+        carry, stacked = self._stack(carry, obs, is_first)
+        return carry, self.network(stacked)
+
+    def segment(
+        self, carry: Shaped[Array, "..."], obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
+    ) -> Float[Array, "T A"]:
+        """Stacks one after the other, the network on all at once."""
+        _, stacked = jax.lax.scan(lambda c, row: self._stack(c, *row), carry, (obs, is_first))
+        return jax.vmap(self.network)(stacked)
+
+    def _stack(self, carry: Array, obs: Array, is_first: Array) -> tuple[Array, Array]:
+        before = jnp.where(is_first, jnp.broadcast_to(obs, carry.shape), carry)
+        window = jnp.concatenate([before, obs[None]])
+        stacked = jnp.moveaxis(window, 0, -2).reshape(*obs.shape[:-1], self.frames * obs.shape[-1])
+        return window[1:], stacked
+
+
+class RecurrentActor(AbstractPPOActor[Float[Array, "L P 2"]]):
+    """A resettable S5 core over tokens; the head reads its output and the token."""
+
+    encoder: ImageEncoder | None  # vectors are their own tokens
+    core: S5
+    head: TanhMLP
+
+    def initial(self) -> Float[Array, "L P 2"]:
+        """Zero states."""
+        return self.core.initial()
+
+    def __call__(
+        self, carry: Float[Array, "L P 2"], obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
+    ) -> tuple[Float[Array, "L P 2"], Float[Array, " A"]]:
+        """``x_t, h_t = core(x_{t-1}, e(o_t));  head([h_t, e(o_t)])``."""
+        token = self._token(obs)
+        carry, h = self.core.step(carry, token, is_first)
+        return carry, self.head(jnp.concatenate([h, token]))
+
+    def segment(
+        self, carry: Float[Array, "L P 2"], obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
+    ) -> Float[Array, "T A"]:
+        """The parallel scan; gradients do not flow into the memory before the segment."""
+        tokens = jax.vmap(self._token)(obs)
+        _, h = self.core.scan(jax.lax.stop_gradient(carry), tokens, is_first)
+        return jax.vmap(self.head)(jnp.concatenate([h, tokens], axis=-1))
+
+    def _token(self, obs: Array) -> Array:
+        return obs if self.encoder is None else self.encoder(obs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorSizes:
+    """What every actor is built from."""
+
+    hidden: tuple[int, ...]
+    image: ImageConfig
+
+    def network(self, shape: tuple[int, ...], actions: int, *, key: Key) -> TanhMLP | ImageMLP:
+        """From observations of this shape, vectors or images."""
+        k_encoder, k_head = jr.split(key)
+        if len(shape) == 1:
+            return self.head(shape[0], actions, key=key)
+        encoder = build_encoder(self.image, shape, key=k_encoder)
+        return ImageMLP(encoder, self.head(token_size(self.image, shape), actions, key=k_head))
+
+    def head(self, inputs: int, actions: int, *, key: Key) -> TanhMLP:
+        """That starts near zero."""
+        return TanhMLP((inputs, *self.hidden, actions), out_scale=0.01, key=key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameStackConfig:
+    """Memory by the last few observations."""
+
+    frames: int = 3
+
+    def __post_init__(self) -> None:
+        if self.frames < 2:
+            raise ValueError(f"ppo.memory.frames is {self.frames}; stack at least 2, or use no memory (null)")
+
+    @property
+    def rows(self) -> int:
+        """Of a training segment: every row is stored with the frames before it."""
+        return 1
+
+    def build(self, sizes: ActorSizes, spec: EnvSpec, *, key: Key) -> StackActor:
+        """The actor."""
+        shape = (*spec.obs_shape[:-1], self.frames * spec.obs_shape[-1])
+        network = sizes.network(shape, spec.action_size, key=key)
+        return StackActor(network, self.frames, spec.obs_shape, spec.obs_dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class S5MemoryConfig:
+    """Memory by a resettable S5 core, trained through segments of rows."""
+
+    core: S5Config = field(default_factory=lambda: S5Config(width=64, state_size=32, layers=1, dt_max=1.0))
+    rows: int = 16  # of a training segment; those of a rollout beyond the last whole one are not trained
+
+    def __post_init__(self) -> None:
+        if self.rows < 2:
+            raise ValueError(f"ppo.memory.rows is {self.rows}; a memory learns from at least 2 rows")
+
+    def build(self, sizes: ActorSizes, spec: EnvSpec, *, key: Key) -> RecurrentActor:
+        """The actor."""
+        k_encoder, k_core, k_head = jr.split(key, 3)
+        encoder = build_encoder(sizes.image, spec.obs_shape, key=k_encoder) if spec.has_images else None
+        tokens = token_size(sizes.image, spec.obs_shape) if spec.has_images else spec.obs_shape[0]
+        core = self.core.build(tokens, key=k_core)
+        return RecurrentActor(
+            encoder, core, sizes.head(self.core.width + tokens, spec.action_size, key=k_head)
+        )
+
+
+MemoryConfig = FrameStackConfig | S5MemoryConfig
+PPOActor: TypeAlias = AbstractPPOActor[Any]
+
+
+def build_actor(memory: MemoryConfig | None, sizes: ActorSizes, spec: EnvSpec, *, key: Key) -> PPOActor:
+    """The actor with this memory, or with none."""
+    if memory is None:
+        return ReactiveActor(sizes.network(spec.obs_shape, spec.action_size, key=key))
+    return memory.build(sizes, spec, key=key)
