@@ -101,23 +101,31 @@ def _of_equation(equation: JaxprEqn) -> Work:
 
 def _product(equation: JaxprEqn, depth: int) -> Work:
     moved = [*equation.invars, *equation.outvars]
-    traffic = sum(_size(x) * x.aval.dtype.itemsize for x in moved)
+    traffic = sum(_size(x) * _itemsize(x) for x in moved)
     return Work(2.0 * _size(equation.outvars[0]) * depth, float(traffic))
 
 
 def _contracted(equation: JaxprEqn) -> int:
     (axes, _), _ = equation.params["dimension_numbers"]
-    return math.prod(equation.invars[0].aval.shape[axis] for axis in axes)
+    return math.prod(_shape(equation.invars[0])[axis] for axis in axes)
 
 
 def _kernel_size(equation: JaxprEqn) -> int:
     """Products per output: all of the kernel but its output features."""
-    kernel = equation.invars[1].aval.shape
+    kernel = _shape(equation.invars[1])
     return math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
 
 
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
 def _size(variable: Any) -> int:
-    return math.prod(variable.aval.shape)
+    return math.prod(_shape(variable))
+
+
+def _itemsize(variable: Any) -> int:
+    return variable.aval.dtype.itemsize
 
 
 def _inner(equation: JaxprEqn) -> list[Jaxpr]:
