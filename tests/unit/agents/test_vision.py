@@ -85,6 +85,7 @@ def shown(draw):
     return jnp.broadcast_to(level[:, None, None, None], (2, SIDE, SIDE, 3)).astype(jnp.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [FrameStackConfig(), S5_MEMORY], ids=["stack", "s5"])
 def test_an_asymmetric_agent_learns_what_it_saw_a_frame_ago(memory):
     agent = replace(CONFIG, memory=memory).build(ENV.spec)
@@ -101,6 +102,7 @@ def test_an_asymmetric_agent_learns_what_it_saw_a_frame_ago(memory):
         assert state.learner.params.critic(now)[0] == pytest.approx(-spread, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_world_model_learns_from_the_frames_of_its_replay():
     """Two small updates: finite, everything moves, and frames stay bytes."""
     config = small("s5wm")
