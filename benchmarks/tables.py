@@ -88,7 +88,7 @@ def _spread(values: list[float], form: str) -> str:
 def _preset_update(size: str) -> dict[str, Any]:
     """Timings of one size as its preset has it."""
     timed = json.loads((ROOT / "results/update/cpu.json").read_text())["results"]
-    return next(result["agents"] for result in timed if result["size"] == size)
+    return next(result["agents"] for result in timed if result["size"] == size and "s5wm" in result["agents"])
 
 
 def _trainings() -> list[dict[str, Any]]:
@@ -157,6 +157,7 @@ def updates() -> str:
     """Milliseconds per gradient update and its parts, DreamerV3's divided by S5WM's."""
     head = (
         "device",
+        "observations",
         "size",
         "batch x T",
         "agent",
@@ -173,11 +174,20 @@ def updates() -> str:
         if any("per_call" not in own for result in timed["results"] for own in result["agents"].values()):
             raise SystemExit(f"{path} was made by an older benchmarks/update.py; run it again")
         for result in timed["results"]:
-            shape = (timed["platform"], result["size"], f"{result['batch']} x {result['length']}")
+            shape = (
+                timed["platform"],
+                _images(result),
+                result["size"],
+                f"{result['batch']} x {result['length']}",
+            )
             for name, own in result["agents"].items():
                 times = (_faster(own, part) for part in ("world_model", "actor_critic", "update"))
                 rows.append((*shape, f"`{name}`", f"{own['params'] / 1e6:.3f} M", *times))
     return _table(head, rows) + "".join(notes)
+
+
+def _images(result: dict[str, Any]) -> str:
+    return "images" if result["task"] == "race/figure-8" else "vectors"
 
 
 def _faster(own: dict[str, Any], part: str) -> str:
@@ -189,7 +199,17 @@ def _faster(own: dict[str, Any], part: str) -> str:
 
 def arithmetic() -> str:
     """How near the preset's programs come to what their device can do."""
-    head = ("device", "size", "agent", "part", "GFLOP", "least time", "taken", "share of the peak")
+    head = (
+        "device",
+        "observations",
+        "size",
+        "agent",
+        "part",
+        "GFLOP",
+        "least time",
+        "taken",
+        "share of the peak",
+    )
     rows: list[Row] = []
     notes: list[str] = []
     for path in sorted((ROOT / "results/update").glob("*.json")):
@@ -204,7 +224,7 @@ def arithmetic() -> str:
                     share = 1e12 * work / taken / peak
                     least = f"{own[f'roofline_{part}_ms']:.1f} ms"
                     texts = (part.replace("_", " "), f"{work:.2f}", least, f"{taken:.1f} ms", f"{share:.0%}")
-                    rows.append((timed["platform"], result["size"], f"`{name}`", *texts))
+                    rows.append((timed["platform"], _images(result), result["size"], f"`{name}`", *texts))
         ceilings = timed["results"][0]["ceilings"]
         notes.append(
             f"\n{timed['device']}, {timed['cpus']} core(s): {ceilings['flops_per_s'] / 1e9:.0f} GFLOP/s in a product "

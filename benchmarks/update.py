@@ -1,4 +1,4 @@
-"""Times gradient updates of S5WM beside DreamerV3: sizes and chunk lengths.
+"""Times gradient updates of S5WM beside DreamerV3: sizes and chunk lengths, from vectors and from images.
 
 Writes ``results/update/<platform>.json`` with raw samples; needs only the core's dependencies.  The picture is drawn
 where matplotlib is installed, or later with ``--draw``:
@@ -24,21 +24,22 @@ import jax.random as jr
 
 from s5wm.bench.lattice import dreamer_configs
 from s5wm.bench.update import PARTS, side_by_side
-from s5wm.envs.racing.task import RacingConfig
+from s5wm.presets import task_config
 from s5wm.provenance import provenance
 
-AGENTS = ("s5wm", "dreamerv3")
+STATE, VISION = "race/split-s", "race/figure-8"
+AGENTS = {STATE: ("s5wm", "dreamerv3"), VISION: ("s5wm-p", "dreamerv3-p")}
 
 
 def measure(
-    size: str, length: int | None, parts: Sequence[str], seconds: float, per_call: int
+    task: str, size: str, length: int | None, parts: Sequence[str], seconds: float, per_call: int
 ) -> dict[str, Any]:
-    """Every agent at one size and chunk length."""
-    configs = dreamer_configs(AGENTS, size, length=length)
-    spec = RacingConfig().build().spec
+    """Every agent at one size and chunk length, on made-up observations of a task."""
+    spec = task_config(task).build().spec
+    configs = dreamer_configs(AGENTS[task], size, spec, length=length)
     timed = side_by_side(configs, spec, parts=parts, seconds=seconds, per_call=per_call, key=jr.key(0))
     jax.clear_caches()
-    return {"size": size, **timed}
+    return {"task": task, "size": size, **timed}
 
 
 def draw(file: Path) -> None:
@@ -60,6 +61,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", nargs="+", default=["cpu", "1m"])
+    parser.add_argument("--vision", nargs="*", default=["cpu"], help="sizes of the agents that see images")
     parser.add_argument("--sweep", nargs="*", help="sizes over which the lengths go; default: all")
     parser.add_argument("--lengths", nargs="*", type=int, default=[16, 64, 256, 1024])
     parser.add_argument("--sweep-parts", nargs="+", default=["world_model"], choices=PARTS)
@@ -73,24 +75,25 @@ def main() -> None:
         draw(options.draw)
         return
     begun = time.monotonic()
-    plans: list[tuple[str, int | None, Sequence[str]]] = [(size, None, PARTS) for size in options.sizes]
+    plans = [(STATE, size, None, PARTS) for size in options.sizes]
+    plans += [(VISION, size, None, PARTS) for size in options.vision]
     swept = options.sizes if options.sweep is None else options.sweep
-    plans += [(size, length, options.sweep_parts) for length in options.lengths for size in swept]
+    plans += [(STATE, size, length, options.sweep_parts) for length in options.lengths for size in swept]
     head = {**provenance(), "cpus": len(os.sched_getaffinity(0))}
     results: list[dict[str, Any]] = []
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    for size, length, parts in plans:
+    for task, size, length, parts in plans:
         if time.monotonic() - begun > 60 * options.minutes:
             print("out of time", flush=True)
             break
-        results.append(measure(size, length, parts, options.seconds, options.per_call))
+        results.append(measure(task, size, length, parts, options.seconds, options.per_call))
         # After each, so that a run that is cut off keeps what it measured.
         options.output.write_text(json.dumps({**head, "results": results}, indent=1) + "\n")
         for name, own in results[-1]["agents"].items():
             times = "  ".join(
                 f"{part} {own[f'{part}_ms']:9.2f} ms ({own[f'speedup_{part}']:.2f}x)" for part in parts
             )
-            print(f"{size:4} T {results[-1]['length']:5} {name:10} {times}", flush=True)
+            print(f"{task} {size:4} T {results[-1]['length']:5} {name:10} {times}", flush=True)
     if find_spec("matplotlib"):
         draw(options.output)
 

@@ -92,11 +92,11 @@ def test_the_loop_is_timed_once_it_learns():
 
 
 def test_presets_are_resized_for_a_timing():
-    config = dreamer_configs(["s5wm"], "cpu", batch=4, length=8)["s5wm"]
+    config = dreamer_configs(["s5wm"], "cpu", SPEC, batch=4, length=8)["s5wm"]
     assert (config.replay.batch, config.replay.length, config.actor_critic.starts) == (4, 8, 32)
-    assert dreamer_configs(["s5wm"], "cpu", length=2048)["s5wm"].replay.capacity > 2048
+    assert dreamer_configs(["s5wm"], "cpu", SPEC, length=2048)["s5wm"].replay.capacity > 2048
     with pytest.raises(ConfigError, match="'ppo' has no world model to time; choose of s5wm, dreamerv3"):
-        dreamer_configs(["ppo"], "cpu")
+        dreamer_configs(["ppo"], "cpu", SPEC)
 
 
 @pytest.mark.parametrize(
@@ -113,3 +113,12 @@ def test_odd_timings_are_refused(arguments, says, capsys):
         main(["bench", *arguments])
     assert exit_.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_images_are_timed_as_images():
+    spec = replace(SPEC, obs_shape=(16, 16, 3), obs_dtype=np.dtype(np.uint8))
+    config = dreamer_configs(["s5wm-p"], "cpu", spec, batch=2, length=4)["s5wm-p"]
+    assert config.world_model.target == "privileged"
+    frames = filled_learner(config.build(spec, num_envs=2), jr.key(0)).replay.rows.timestep.obs
+    assert frames.dtype == np.uint8
+    assert 100 < float(frames.mean()) < 155

@@ -14,6 +14,13 @@ from s5wm.types import EnvSpec
 WARM_UP = 50
 
 
+def _made_up(spec: EnvSpec, count: int) -> np.ndarray:
+    drawn, shape = np.random.default_rng(0), (count, *spec.obs_shape)
+    if spec.has_images:
+        return drawn.integers(256, size=shape, dtype=np.uint8)
+    return drawn.normal(size=shape).astype(np.float32)
+
+
 def time_policy(config: DreamerConfig, spec: EnvSpec, *, steps: int) -> dict[str, Any]:
     """``p50_ms``, ``p99_ms``, ``max_ms`` and all samples of a policy with fresh parameters."""
     agent = config.build(spec, num_envs=1)
@@ -24,7 +31,7 @@ def time_policy(config: DreamerConfig, spec: EnvSpec, *, steps: int) -> dict[str
     )
     first = jnp.zeros((), bool)
     carry: Any = jax.tree.map(jnp.copy, policy.initial())
-    observations = np.random.default_rng(0).normal(size=(steps + WARM_UP, *spec.obs_shape)).astype(np.float32)
+    observations = _made_up(spec, steps + WARM_UP)
     samples: list[float] = []
     for obs in observations:
         begun = time.perf_counter()

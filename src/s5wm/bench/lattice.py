@@ -5,20 +5,27 @@ from dataclasses import replace
 
 from s5wm.agents.dreamer import DreamerConfig
 from s5wm.errors import ConfigError
-from s5wm.presets import AGENTS, agent_configs
+from s5wm.sizes import agent_configs, agents_for
+from s5wm.types import EnvSpec
 
 
 def dreamer_configs(
-    names: Sequence[str], size: str, *, batch: int | None = None, length: int | None = None
+    names: Sequence[str],
+    size: str,
+    spec: EnvSpec,
+    *,
+    batch: int | None = None,
+    length: int | None = None,
 ) -> dict[str, DreamerConfig]:
-    """Presets of one size, their replay just large enough for windows of ``length`` rows."""
-    return {name: _resized(_known(name, size), batch, length) for name in names}
+    """Presets of one size for such observations, their replay just large enough for windows of ``length`` rows."""
+    return {name: _resized(_known(name, size, images=spec.has_images), batch, length) for name in names}
 
 
-def _known(name: str, size: str) -> DreamerConfig:
-    config, _ = agent_configs(name, size)
+def _known(name: str, size: str, *, images: bool) -> DreamerConfig:
+    config, _ = agent_configs(name, size, images=images)
     if not isinstance(config, DreamerConfig):
-        known = [agent for agent in AGENTS if isinstance(agent_configs(agent, "cpu")[0], DreamerConfig)]
+        sizes = agents_for(images=images)
+        known = [agent for agent in sizes if isinstance(sizes[agent]["cpu"]()[0], DreamerConfig)]
         raise ConfigError(f"agent {name!r} has no world model to time; choose of {', '.join(known)}")
     return config
 

@@ -29,6 +29,7 @@ from s5wm.bench.roofline import Work, measure_ceilings, work_of
 from s5wm.types import EnvSpec, Key, Reward, Scalar, TimeStep, Transition
 from s5wm.worldmodel.model import Chunk, WorldModel
 
+BASELINES = ("dreamerv3", "dreamerv3-p")
 PARTS = ("world_model", "actor_critic", "update")
 MIN_SAMPLES = 20
 WARM_UP = 2  # samples not counted
@@ -106,15 +107,16 @@ def side_by_side(
     key: Key,
 ) -> dict[str, Any]:
     """``time_updates`` with the shape of the batch, ``roofline_*_ms`` under the ceilings measured before, and
-    ``speedup_*`` where DreamerV3 is among the agents.
+    ``speedup_*`` where DreamerV3 (or its form with privileged targets) is among the agents.
     """
     ceilings = measure_ceilings()
     agents = time_updates(configs, spec, parts=parts, seconds=seconds, per_call=per_call, key=key)
     for own in agents.values():
         work = {part: Work(1e9 * own[f"{part}_gflop"], 1e9 * own[f"{part}_gbyte"]) for part in parts}
         own |= {f"roofline_{part}_ms": ceilings.bound_ms(work[part]) for part in parts}
-    if "dreamerv3" in agents:
-        for name, ratios in speedups(agents).items():
+    baselines = [name for name in BASELINES if name in agents]
+    if baselines:
+        for name, ratios in speedups(agents, baselines[0]).items():
             agents[name] |= ratios
     replay = next(iter(configs.values())).replay
     shape = {"batch": replay.batch, "length": replay.length}
@@ -153,7 +155,9 @@ def _made_up_rows(spec: EnvSpec, shape: tuple[int, int], extras: Any, key: Key) 
     k_obs, k_privileged, k_nominal, k_smoothing, k_last, k_action = jr.split(key, 6)
     is_last = jr.bernoulli(k_last, 0.01, shape)
     timestep = TimeStep(
-        obs=jr.normal(k_obs, (*shape, *spec.obs_shape)),
+        obs=jr.bits(k_obs, (*shape, *spec.obs_shape), jnp.uint8)
+        if spec.has_images
+        else jr.normal(k_obs, (*shape, *spec.obs_shape)),
         privileged=jr.normal(k_privileged, (*shape, spec.privileged_size)),
         reward=Reward(0.1 * jr.normal(k_nominal, shape), 0.1 * jr.normal(k_smoothing, shape)),
         is_first=jnp.roll(is_last, 1, axis=1),

@@ -70,8 +70,9 @@ class Bench(Verb):
         return figures, [f"{figures['env_steps_per_s']:,.0f} environment steps/s with {self.num_envs} copies"]
 
     def _update(self) -> tuple[dict[str, Any], Sequence[str]]:
-        configs = dreamer_configs(self.agents, self.size, batch=self.batch, length=self.length)
-        timed = side_by_side(configs, make(self.task).spec, seconds=self.seconds, key=jr.key(0))
+        spec = make(self.task).spec
+        configs = dreamer_configs(self.agents, self.size, spec, batch=self.batch, length=self.length)
+        timed = side_by_side(configs, spec, seconds=self.seconds, key=jr.key(0))
         figures = {"task": self.task, "size": self.size, **timed}
         lines = [f"batch {timed['batch']} x {timed['length']}, size {self.size}; medians in ms"]
         for name, own in timed["agents"].items():
@@ -84,7 +85,7 @@ class Bench(Verb):
 
     def _inference(self) -> tuple[dict[str, Any], Sequence[str]]:
         spec = make(self.task).spec
-        configs = dreamer_configs(self.agents, self.size)
+        configs = dreamer_configs(self.agents, self.size, spec)
         agents = {name: time_policy(config, spec, steps=self.steps) for name, config in configs.items()}
         lines = [
             f"{name:<10} p50 {own['p50_ms']:.3f} ms  p99 {own['p99_ms']:.3f} ms  max {own['max_ms']:.3f} ms"

@@ -18,6 +18,7 @@ def draw_updates(device: str, results: Sequence[dict[str, Any]]) -> Figure:
 
     ``results`` are those of ``benchmarks/update.py``; a part that was not timed everywhere has fewer points.
     """
+    results = [result for result in results if "s5wm" in result["agents"]]  # those of vectors
     figure = new_figure(11.0, 6.4)
     grid = figure.add_gridspec(2, 3, left=0.07, right=0.985, top=0.82, bottom=0.08, hspace=0.42, wspace=0.2)
     agents = list(dict.fromkeys(name for result in results for name in result["agents"]))
