@@ -5,7 +5,7 @@ bootstrap from the value of their final observation, which has a row of its own.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, is_finite, pick
 from s5wm.agents.optimiser import untyped
 from s5wm.ops.distributions import Normal
 from s5wm.ops.returns import gae
@@ -125,6 +125,7 @@ class PPOLearner(eqx.Module):
     learning_rate: Scalar
     obs_moments: RunningMoments
     critic_moments: RunningMoments
+    guard: Guard
 
 
 class Samples(eqx.Module):
@@ -139,7 +140,7 @@ class Samples(eqx.Module):
     weight: Float[Array, "*b"]
 
 
-Learning = tuple[PPOParams, optax.OptState, Scalar]  # with the learning rate
+Learning = tuple[PPOParams, optax.OptState, Scalar, Guard]  # with the learning rate
 
 
 class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
@@ -173,11 +174,17 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
             jnp.asarray(self.config.learning_rate),
             RunningMoments.init(self.spec.obs_shape[0]),
             RunningMoments.init(self._critic_size),
+            Guard.init(),
         )
 
     def policy(self, learner: PPOLearner) -> PPOPolicy:
         """The current policy with its input statistics."""
         return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments)
+
+    def evidence(self, learner: PPOLearner, key: Key) -> Any:
+        """Its statistics of what it saw: rollouts are not kept."""
+        del key
+        return (learner.obs_moments, learner.critic_moments)
 
     def _critic_obs(self, timestep: TimeStep) -> Array:
         return timestep.privileged if self.config.critic_inputs == "privileged" else timestep.obs
@@ -192,13 +199,14 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
     ) -> tuple[PPOLearner, Metrics]:
         """Epochs of minibatches over one rollout; its last row only serves as bootstrap."""
         samples = self._samples(learner, rollout, smoothing_weight)
-        (params, opt_state, rate), metrics = self._epochs(learner, samples, key)
+        (params, opt_state, rate, guard), metrics = self._epochs(learner, samples, key)
         moved = PPOLearner(
             params,
             opt_state,
             rate,
             learner.obs_moments.update(rollout.timestep.obs),
             learner.critic_moments.update(self._critic_obs(rollout.timestep)),
+            guard,
         )
         return moved, metrics
 
@@ -229,17 +237,20 @@ class PPO(AbstractAgent[PPOLearner, None, Float[Array, "*b"]]):
         size = total // config.minibatches
 
         def minibatch(carry: Learning, index: Array) -> tuple[Learning, Metrics]:
-            params, opt_state, rate = carry
+            params, opt_state, rate, guard = carry
             batch = jax.tree.map(lambda x: x[index], samples)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
             rate = self._adapt(rate, metrics["policy/kl"])
             updates, opt_state = self._optimiser.update(grads, opt_state, untyped(params))
-            params = self._floored(jax.tree.map(lambda x, u: x - rate * u, params, updates))
-            return (params, opt_state, rate), metrics | {"learning_rate": rate}
+            params = self._floored(jax.tree.map(lambda x, u: x - guard.rate * rate * u, params, updates))
+            healthy = is_finite((grads, metrics))
+            moved = pick(healthy, (params, opt_state, rate), carry[:3])
+            metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
+            return (*moved, guard.count(healthy)), metrics | {"learning_rate": moved[2] * guard.rate}
 
         order = jax.vmap(lambda k: jr.permutation(k, total))(jr.split(key, config.epochs))
         index = order[:, : size * config.minibatches].reshape(-1, size)
-        begin = (learner.params, learner.opt_state, learner.learning_rate)
+        begin = (learner.params, learner.opt_state, learner.learning_rate, learner.guard)
         learned, metrics = jax.lax.scan(minibatch, begin, index)
         return learned, jax.tree.map(jnp.mean, metrics)
 

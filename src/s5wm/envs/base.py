@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s5wm.types import EnvSpec as EnvSpec
@@ -40,3 +41,8 @@ class AbstractEnv(eqx.Module, Generic[State]):
     @abstractmethod
     def episode_metrics(self, state: State) -> Metrics:
         """Scalars that describe the episode so far (gates, laps, ...); logged when it ends."""
+
+
+def bounded(action: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
+    """The action that an environment is given: inside ``[-1, 1]``, and zero where the policy gave no number."""
+    return jnp.where(jnp.isnan(action), 0.0, jnp.clip(action, -1.0, 1.0))
