@@ -1,0 +1,419 @@
+"""Runs killed at random moments, bits flipped, configurations refused, a soak, and what saving costs:
+
+    python benchmarks/faults.py [--parts kills flips refusals soak saving] [--minutes 20] --out results/faults/cpu.json
+
+Exits 1 where a promise of docs/reliability.md is broken.  Parts that are not run keep their figures.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+SEED = 20
+
+KILLS, FLIPS, SAVES = 24, 120, 200
+
+# A world-model agent whose replay is saved by what has changed, and small enough to be killed by the dozen.
+TINY = (
+    *("train.num_envs=4", "train.rollout_length=16", "train.iterations_per_chunk=4", "train.eval_every=2048"),
+    *("train.eval_episodes=2", "train.checkpoint_every=512", "task.steps=10", "agent.world_model.units=8"),
+    *(
+        "agent.world_model.core.width=8",
+        "agent.world_model.core.state_size=8",
+        "agent.world_model.core.layers=1",
+    ),
+    *("agent.world_model.core.block_size=4", "agent.world_model.encoder_layers=1"),
+    *("agent.world_model.prior_layers=1", "agent.world_model.decoder_layers=1", "agent.actor.units=8"),
+    *("agent.critic.units=8", "agent.actor_critic.imagination_horizon=2", "agent.actor_critic.starts=4"),
+    *(
+        "agent.replay.capacity=65536",
+        "agent.replay.batch=2",
+        "agent.replay.length=4",
+        "agent.replay.prefill=64",
+    ),
+    *("agent.updates_per_rollout=1", "agent.behaviour_delay=0"),
+)
+INTERVAL = 512
+
+TIMES = ("minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of this Python."""
+    return [sys.executable, "-m", "s5wm", *arguments]
+
+
+def training(run: Path, env_steps: int) -> list[str]:
+    """Arguments of the tiny training."""
+    options = [word for item in TINY for word in ("--override", item)]
+    budget = ["--env-steps", str(env_steps), "--run", str(run)]
+    return command("train", "toy/double-integrator", "--agent", "s5wm", *budget, *options)
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Compiled programs are kept between lives: it is training and saving that is to be killed, not compiling."""
+    own = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return os.environ | {"PYTHONPATH": str(ROOT / "src"), "JAX_PLATFORMS": "cpu"} | own
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """What was logged, without what a clock says."""
+    from s5wm.train.directory import RunDirectory
+    from s5wm.train.log import read_rows
+
+    rows = read_rows(RunDirectory(run).metrics)
+    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in rows]
+
+
+def kills(folder: Path, count: int) -> dict[str, Any]:
+    """A run that is killed again and again, beside one that is not."""
+    rng, env_steps = random.Random(SEED), INTERVAL * 3 * count
+    whole, part, cache = folder / "whole", folder / "part", folder / "cache"
+    subprocess.run(training(whole, env_steps), env=environment(cache), check=True, capture_output=True)
+    lives = [_life(training(part, env_steps), part, cache, rng.uniform(0.0, 2.0)) for _ in range(count)]
+    end = subprocess.run(training(part, env_steps), env=environment(cache), check=False, capture_output=True)
+    return {
+        "kills": count,
+        "survived": sum(life["resumed_whole"] for life in lives) if end.returncode == 0 else 0,
+        "while_saving": sum(life["while_saving"] for life in lives),
+        "most_work_lost_steps": max(life["lost_steps"] for life in lives),
+        "interval_steps": INTERVAL,
+        "same_metrics": metrics(whole) == metrics(part),
+        "same_policy": _policy(whole) == _policy(part),
+        "lives": lives,
+    }
+
+
+def _life(arguments: list[str], run: Path, cache: Path, delay: float) -> dict[str, Any]:
+    """Start or go on, and kill ``delay`` seconds after training has begun."""
+    from s5wm.train.checkpoint import Checkpoints
+
+    rows_before = _rows(run)
+    process = subprocess.Popen(arguments, env=environment(cache), stderr=subprocess.PIPE, text=True)
+    begun = threading.Event()
+    said: list[str] = []
+    listener = threading.Thread(target=_listen, args=(process, said, begun), daemon=True)
+    listener.start()
+    begun.wait(timeout=300)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    listener.join()
+    saving = any((run / "checkpoints").glob("partial-*"))
+    checkpoints = Checkpoints(run / "checkpoints", keep=1)
+    newest = checkpoints.newest(lambda text: said.append(f"DAMAGED {text}"))
+    reached = max((row["env_steps"] for row in _raw(run)), default=0)
+    kept = 0 if newest is None else int(newest.name)
+    return {
+        "after_s": round(delay, 3),
+        "rows_before": rows_before,
+        "reached_steps": reached,
+        "lost_steps": reached - kept,
+        "while_saving": saving,
+        # Nothing damaged was left, and what is there was complete.
+        "resumed_whole": not any("damaged" in text.lower() for text in said),
+    }
+
+
+def _listen(process: "subprocess.Popen[str]", said: list[str], begun: threading.Event) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(("going on", "compiled", "checkpoint")):
+            said.append(line)
+        if line.startswith("compiled"):
+            begun.set()
+    begun.set()
+
+
+def _raw(run: Path) -> list[dict[str, Any]]:
+    from s5wm.train.log import read_rows
+
+    return read_rows(run / "metrics.jsonl")
+
+
+def _rows(run: Path) -> int:
+    return len(_raw(run))
+
+
+def _policy(run: Path) -> dict[str, bytes]:
+    from s5wm.train.checkpoint import Checkpoints
+
+    newest = Checkpoints(run / "checkpoints", keep=1).newest(print)
+    assert newest is not None
+    with np.load(newest / "policy.npz", allow_pickle=False) as stored:
+        return {name: stored[name].tobytes() for name in stored.files}
+
+
+def flips(folder: Path, count: int) -> dict[str, Any]:
+    """One random bit of one random file of the newest checkpoint at a time, packs included."""
+    from s5wm.train.checkpoint import Checkpoints
+
+    run, rng = folder / "flips", random.Random(SEED)
+    subprocess.run(
+        training(run, 6 * INTERVAL), env=environment(folder / "cache"), check=True, capture_output=True
+    )
+    checkpoints = Checkpoints(run / "checkpoints", keep=3)
+    newest = checkpoints.steps()[-1]
+    files = _files_of(checkpoints, newest)
+    found, named = 0, 0
+    for _ in range(count):
+        path = rng.choice(files)
+        whole = path.read_bytes()
+        damaged, bit = bytearray(whole), rng.randrange(8 * len(whole))
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        said: list[str] = []
+        taken = checkpoints.newest(said.append)
+        found += taken != checkpoints.path(newest)
+        named += taken is not None and any(str(newest) in text for text in said)
+        path.write_bytes(whole)
+    return {"flips": count, "files": len(files), "found": found, "fallback_found_and_named": named}
+
+
+def _files_of(checkpoints: Any, env_steps: int) -> list[Path]:
+    folder = checkpoints.path(env_steps)
+    packs = {
+        block[0] for blocks in json.loads((folder / "blocks.json").read_text()).values() for block in blocks
+    }
+    files = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+    return [*files, *(folder.parent / "blocks" / pack for pack in sorted(packs))]
+
+
+REFUSED = (
+    *("agent.world_model.unit=3", "agent.world_model.units=wide", "agent.world_model.units=0"),
+    *("agent.world_model.units=-1", "agent.world_model.units=1.5", "agent.world_model.units=null"),
+    *(
+        "agent.optimiser.learning_rate=-1",
+        "agent.optimiser.learning_rate=NaN",
+        "agent.optimiser.learning_rate=0",
+    ),
+    *("agent.optimiser.learning_rate=Infinity", "agent.optimiser.learning_rate=fast"),
+    *(
+        "agent.replay.length=5000",
+        "agent.replay.batch=0",
+        "agent.replay.capacity=0",
+        "agent.replay.capacity=-16",
+    ),
+    *("agent.replay.prefill=100000000", "agent.replay.surprising=-1", "agent.replay.surprising=1000"),
+    *("agent.actor_critic.imagination_horizon=0", "agent.actor_critic.starts=100000000"),
+    *("agent.actor_critic.gradient=magic", "agent.discount_horizon=1", "agent.updates_per_rollout=0"),
+    *(
+        "agent.type=Nothing",
+        "agent.type=os.system",
+        "task.type=__import__",
+        "agent=3",
+        "agent._target_=os.system",
+    ),
+    *("train.num_envs=0", "train.num_envs=-4", "train.num_envs=many", "train.num_envs=1e400"),
+    *("train.rollout_length=17", "train.iterations_per_chunk=0", "train.env_steps=0", "train.eval_every=-1"),
+    *("train.checkpoint_every=0", "train.keep=0", "train.curriculum.evaluations=0", "train.nothing=1"),
+    *("train.minutes=-1", "seed=-1", "seed=one", "agent.replay.capacity=1600000000", "task.seconds=0"),
+    *("no_equals_sign", "=3", "agent.world_model.core.type=Transformer"),
+)
+
+
+def refusals(folder: Path, _: int) -> dict[str, Any]:
+    """Configurations that no training can start from."""
+    cases: list[dict[str, Any]] = []
+    for assignment in REFUSED:
+        run = folder / "refused"
+        arguments = command("train", "hover", "--run", str(run), "--override", assignment)
+        cases.append(_refused(arguments, assignment, folder) | {"no_run": not run.exists()})
+    huge = folder / "huge"
+    huge.mkdir()
+    (huge / "config.json").write_text('{"schema": 1, "experiment": {"' + "x" * 10_000_000 + '": 1}}')
+    cases.append(_refused(command("resume", str(huge)), "10 MB of configuration", folder) | {"no_run": True})
+    seconds = [case["seconds"] for case in cases]
+    return {
+        "configurations": len(cases),
+        "refused": sum(c["code"] in (2, 65) and c["told"] and c["no_run"] for c in cases),
+        "seconds_median": round(statistics.median(seconds), 3),
+        "seconds_max": round(max(seconds), 3),
+        "cases": cases,
+    }
+
+
+def _refused(arguments: list[str], name: str, folder: Path) -> dict[str, Any]:
+    begun = time.monotonic()
+    done = subprocess.run(
+        arguments, env=environment(folder / "cache"), capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    return {
+        "case": name,
+        "code": done.returncode,
+        "told": bool(said.strip()) and "Traceback" not in said and "compiling" not in said,
+        "seconds": round(time.monotonic() - begun, 3),
+    }
+
+
+def soak(folder: Path, minutes: int) -> dict[str, Any]:
+    """A small run that trains, evaluates and saves for so long, watched from outside."""
+    run = folder / "soak"
+    arguments = [*training(run, 10**9), "--minutes", str(2 * minutes)]
+    watched = environment(folder / "cache") | {"JAX_LOG_COMPILES": "1", "JAX_PLATFORMS": "cpu"}
+    with (folder / "soak.log").open("w") as log:
+        process = subprocess.Popen(arguments, env=watched, stderr=log, stdout=log)
+        samples: list[dict[str, float]] = []
+        begun = time.monotonic()
+        while time.monotonic() - begun < 60 * minutes and process.poll() is None:
+            time.sleep(5.0)
+            samples.append(_sample(process.pid, time.monotonic() - begun, folder / "soak.log"))
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=120)
+    warm = [sample for sample in samples if sample["minutes"] >= minutes / 4]
+    t, rss = np.array([s["minutes"] for s in warm]), np.array([s["rss_mb"] for s in warm])
+    return {
+        "minutes": round(samples[-1]["minutes"], 1),
+        "exit_code": code,
+        "chunks": len(_raw(run)),
+        "mb_per_minute": round(float(np.polyfit(t, rss, 1)[0]), 3),
+        "open_files": [int(min(s["files"] for s in warm)), int(max(s["files"] for s in warm))],
+        "recompilations": int(warm[-1]["compilations"] - warm[0]["compilations"]),
+        "samples": samples[::6],
+    }
+
+
+def _sample(pid: int, seconds: float, log: Path) -> dict[str, float]:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    rss = next((int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS")), 0.0)
+    return {
+        "minutes": round(seconds / 60, 3),
+        "rss_mb": round(rss, 2),
+        "files": len(os.listdir(f"/proc/{pid}/fd")),
+        "compilations": log.read_text().count("Finished XLA compilation"),
+    }
+
+
+def saving(_: Path, count: int) -> dict[str, Any]:
+    """What a checkpoint costs the training that goes on, for the preset of the Split-S at its own interval."""
+    from s5wm.bench.loop import time_training
+    from s5wm.presets import preset
+    from s5wm.train.checkpoint import Checkpoints
+    from s5wm.train.state import init_train
+
+    del count
+    experiment = preset("race/split-s", "s5wm", "cpu")
+    program, config = experiment.build(), experiment.train
+    state = init_train(program.env, program.agent, config.num_envs, 0)
+    policy = program.agent.policy(state.learner)
+    held: list[float] = []
+    whole: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder), keep=3)
+        for step in range(1, 8):
+            begun = time.perf_counter()
+            checkpoints.save(step, state, {}, policy)
+            held.append(time.perf_counter() - begun)
+            checkpoints.wait()
+            whole.append(time.perf_counter() - begun)
+        written = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+    speed = time_training(experiment, chunks=2)["env_steps_per_s"]
+    interval = config.checkpoint_every / speed
+    return {
+        "preset": "race/split-s s5wm cpu",
+        "interval_steps": config.checkpoint_every,
+        "interval_s": round(interval, 1),
+        "held_s": [round(x, 4) for x in held],
+        "whole_s": [round(x, 4) for x in whole],
+        "three_checkpoints_mb": round(written / 1e6, 2),
+        # As if the background thread took its whole time from training, as it does on one core.
+        "percent": round(100 * statistics.median(whole) / interval, 3),
+    }
+
+
+def incremental(folder: Path, count: int) -> dict[str, Any]:
+    """Many saves of a replay of which each changes a hundredth: bytes written, memory and open files."""
+    import jax.numpy as jnp
+
+    from s5wm.train.checkpoint import Checkpoints
+
+    checkpoints, rows = Checkpoints(folder / "saves", keep=3), 2**20
+    replay, policy = np.zeros((rows, 8), np.float32), {"w": jnp.ones(3)}
+    rng, written, usage = np.random.default_rng(SEED), list[int](), list[tuple[float, int]]()
+    for step in range(count):
+        begin = step * rows // 100 % rows
+        replay[begin : begin + rows // 100] = rng.normal(size=(rows // 100, 8))
+        before = {p.name for p in (folder / "saves" / "blocks").glob("*.pack")}
+        checkpoints.save(step + 1, {"replay": replay}, {}, policy)
+        checkpoints.wait()
+        packs = [p for p in (folder / "saves" / "blocks").glob("*.pack") if p.name not in before]
+        written.append(sum(p.stat().st_size for p in packs))
+        status = Path("/proc/self/status").read_text().splitlines()
+        rss = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+        usage.append((rss, len(os.listdir("/proc/self/fd"))))
+    warm = usage[count // 4 :]
+    return {
+        "saves": count,
+        "array_mb": replay.nbytes / 1e6,
+        "changed_mb_per_save": round(replay.nbytes / 100 / 1e6, 3),
+        "written_mb_median": round(statistics.median(written) / 1e6, 3),
+        "written_mb_mean": round(statistics.mean(written) / 1e6, 3),
+        "rss_growth_mb": round(warm[-1][0] - warm[0][0], 2),
+        "open_files": [min(files for _, files in warm), max(files for _, files in warm)],
+    }
+
+
+PARTS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int, Callable[[dict[str, Any]], bool]]] = {
+    "kills": (
+        kills,
+        KILLS,
+        lambda r: (
+            r["survived"] == r["kills"]
+            and r["same_metrics"]
+            and r["same_policy"]
+            and r["most_work_lost_steps"] <= 2 * r["interval_steps"]
+        ),
+    ),
+    "flips": (flips, FLIPS, lambda r: r["found"] == r["fallback_found_and_named"] == r["flips"]),
+    "refusals": (refusals, 0, lambda r: r["refused"] == r["configurations"]),
+    "incremental": (incremental, SAVES, lambda r: r["open_files"][0] == r["open_files"][1]),
+    "saving": (saving, 0, lambda r: r["percent"] <= 3.0),
+    "soak": (
+        soak,
+        20,
+        lambda r: r["mb_per_minute"] < 1.0 and r["recompilations"] == 0 and r["exit_code"] == 75,
+    ),
+}
+
+
+def main() -> int:
+    """Run the parts, write what they found, and tell whether the promises hold."""
+    from s5wm.provenance import provenance
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--minutes", type=int, default=20, help="of the soak")
+    parser.add_argument("--out", type=Path, default=Path("runs/faults.json"))
+    options = parser.parse_args()
+    results = json.loads(options.out.read_text())["results"] if options.out.is_file() else {}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.parts:
+        part, count, holds = PARTS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            found = part(Path(folder), options.minutes if name == "soak" else count)
+        results[name] = found | {"holds": holds(found), "commit": provenance()["commit"]}
+        print(f"{name}: {'holds' if results[name]['holds'] else 'BROKEN'}", file=sys.stderr)
+        about = {"cpus": len(os.sched_getaffinity(0)), "seed": SEED, **provenance()}
+        options.out.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+    return int(not all(results[name]["holds"] for name in options.parts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
