@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = {ROOT / "README.md": ["learning"], ROOT / "docs/results.md": ["learning", "updates", "speed"]}
+PAGES = {
+    ROOT / "README.md": ["learning"],
+    ROOT / "docs/results.md": ["learning", "updates", "speed"],
+    ROOT / "docs/reliability.md": ["reliability"],
+}
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = tuple[str, ...]
@@ -105,6 +109,43 @@ def updates() -> str:
     return _table(head, rows) + "".join(notes)
 
 
+def reliability() -> str:
+    """Figures of the last fault tests."""
+    found = json.loads((ROOT / "results/faults/cpu.json").read_text())
+    kills, flips, refused, saves, saving, soak = (
+        found["results"][name] for name in ("kills", "flips", "refusals", "incremental", "saving", "soak")
+    )
+    same = "same" if kills["same_metrics"] and kills["same_policy"] else "NOT the same"
+    rows = [
+        (
+            "SIGKILLs survived",
+            f"{kills['survived']} of {kills['kills']}, {kills['while_saving']} while saving",
+        ),
+        ("after them, against a run never killed", f"{same} metrics and policy"),
+        ("bits flipped and found", f"{flips['found']} of {flips['flips']}"),
+        (
+            "bad configurations refused",
+            f"{refused['refused']} of {refused['configurations']}, in {refused['seconds_median']:.1f} s "
+            f"(median; longest {refused['seconds_max']:.1f} s)",
+        ),
+        (
+            f"written per save of a {saves['array_mb']:.0f} MB array, a hundredth changed",
+            f"{saves['written_mb_median']:.1f} MB (median of {saves['saves']} saves)",
+        ),
+        (
+            "a save, share of the training time at the default interval",
+            f"{saving['percent']:.2f} % ({saving['preset']})",
+        ),
+        (
+            f"soak of {soak['minutes']:.0f} minutes",
+            f"{soak['mb_per_minute']:+.2f} MB/min, {soak['recompilations']} recompilations, "
+            f"open files {soak['open_files'][0]} to {soak['open_files'][1]}, {soak['chunks']} chunks",
+        ),
+    ]
+    note = f"\n{found['device']}, {found['cpus']} core(s), commit {soak['commit']}.\n"
+    return _table(("test", "found"), rows) + note
+
+
 def _faster(own: dict[str, Any], part: str) -> str:
     ratio = own[f"speedup_{part}"]
     return f"{own[f'{part}_ms']:.1f} ms" + ("" if ratio == 1.0 else f" ({ratio:.2f}x)")
@@ -115,7 +156,12 @@ def _table(head: Row, rows: list[Row]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"learning": learning, "updates": updates, "speed": speed}
+TABLES: dict[str, Callable[[], str]] = {
+    "learning": learning,
+    "updates": updates,
+    "speed": speed,
+    "reliability": reliability,
+}
 
 
 def filled(text: str, names: list[str]) -> str:
