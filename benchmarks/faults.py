@@ -28,26 +28,27 @@ SEED = 20
 
 KILLS, FLIPS, SAVES = 24, 120, 200
 
-# A world-model agent whose replay is saved by what has changed, and small enough to be killed by the dozen.
-TINY = (
+# Small enough to be killed by the dozen; the replay of the world-model agent is saved by what has changed.
+SHORT = (
     *("train.num_envs=4", "train.rollout_length=16", "train.iterations_per_chunk=4", "train.eval_every=2048"),
-    *("train.eval_episodes=2", "train.checkpoint_every=512", "task.steps=10", "agent.world_model.units=8"),
-    *(
-        "agent.world_model.core.width=8",
-        "agent.world_model.core.state_size=8",
-        "agent.world_model.core.layers=1",
-    ),
-    *("agent.world_model.core.block_size=4", "agent.world_model.encoder_layers=1"),
-    *("agent.world_model.prior_layers=1", "agent.world_model.decoder_layers=1", "agent.actor.units=8"),
-    *("agent.critic.units=8", "agent.actor_critic.imagination_horizon=2", "agent.actor_critic.starts=4"),
-    *(
-        "agent.replay.capacity=65536",
-        "agent.replay.batch=2",
-        "agent.replay.length=4",
-        "agent.replay.prefill=64",
-    ),
-    *("agent.updates_per_rollout=1", "agent.behaviour_delay=0"),
+    *("train.eval_episodes=2", "train.checkpoint_every=512", "task.steps=10"),
 )
+TINY = {
+    "ppo": ("agent.units=4", "agent.layers=1", "agent.epochs=1", "agent.minibatches=2"),
+    "s5wm": (
+        *(
+            "agent.world_model.units=8",
+            "agent.world_model.core.width=8",
+            "agent.world_model.core.state_size=8",
+        ),
+        *("agent.world_model.core.layers=1", "agent.world_model.core.block_size=4"),
+        *("agent.world_model.encoder_layers=1", "agent.world_model.prior_layers=1"),
+        *("agent.world_model.decoder_layers=1", "agent.actor.units=8", "agent.critic.units=8"),
+        *("agent.actor_critic.imagination_horizon=2", "agent.actor_critic.starts=4"),
+        *("agent.replay.capacity=65536", "agent.replay.batch=2", "agent.replay.length=4"),
+        *("agent.replay.prefill=64", "agent.updates_per_rollout=1", "agent.behaviour_delay=0"),
+    ),
+}
 INTERVAL = 512
 
 TIMES = ("minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
@@ -58,11 +59,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "s5wm", *arguments]
 
 
-def training(run: Path, env_steps: int) -> list[str]:
-    """Arguments of the tiny training."""
-    options = [word for item in TINY for word in ("--override", item)]
+def training(run: Path, env_steps: int, agent: str = "s5wm") -> list[str]:
+    """Arguments of a tiny training."""
+    options = [word for item in (*SHORT, *TINY[agent]) for word in ("--override", item)]
     budget = ["--env-steps", str(env_steps), "--run", str(run)]
-    return command("train", "toy/double-integrator", "--agent", "s5wm", *budget, *options)
+    return command("train", "toy/double-integrator", "--agent", agent, *budget, *options)
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -81,18 +82,32 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def kills(folder: Path, count: int) -> dict[str, Any]:
-    """A run that is killed again and again, beside one that is not."""
-    rng, env_steps = random.Random(SEED), INTERVAL * 3 * count
-    whole, part, cache = folder / "whole", folder / "part", folder / "cache"
-    subprocess.run(training(whole, env_steps), env=environment(cache), check=True, capture_output=True)
-    lives = [_life(training(part, env_steps), part, cache, rng.uniform(0.0, 2.0)) for _ in range(count)]
-    end = subprocess.run(training(part, env_steps), env=environment(cache), check=False, capture_output=True)
+    """Runs that are killed again and again, beside ones that are not; one kill in six is of a world model."""
+    few = count // 6
+    parts = [_killed(folder / agent, agent, n) for agent, n in (("ppo", count - few), ("s5wm", few))]
+    lives = [life for part in parts for life in part["lives"]]
     return {
         "kills": count,
-        "survived": sum(life["resumed_whole"] for life in lives) if end.returncode == 0 else 0,
+        "survived": sum(part["survived"] for part in parts),
         "while_saving": sum(life["while_saving"] for life in lives),
         "most_work_lost_steps": max(life["lost_steps"] for life in lives),
         "interval_steps": INTERVAL,
+        "same_metrics": all(part["same_metrics"] for part in parts),
+        "same_policy": all(part["same_policy"] for part in parts),
+        "lives": lives,
+    }
+
+
+def _killed(folder: Path, agent: str, count: int) -> dict[str, Any]:
+    folder.mkdir()
+    rng, env_steps = random.Random(SEED), INTERVAL * 4 * count
+    whole, part, cache = folder / "whole", folder / "part", folder / "cache"
+    subprocess.run(training(whole, env_steps, agent), env=environment(cache), check=True, capture_output=True)
+    goes_on = training(part, env_steps, agent)
+    lives = [_life(goes_on, part, cache, rng.uniform(0.0, 2.0)) | {"agent": agent} for _ in range(count)]
+    end = subprocess.run(goes_on, env=environment(cache), check=False, capture_output=True)
+    return {
+        "survived": sum(life["resumed_whole"] for life in lives) if end.returncode == 0 else 0,
         "same_metrics": metrics(whole) == metrics(part),
         "same_policy": _policy(whole) == _policy(part),
         "lives": lives,

@@ -90,14 +90,18 @@ class Trainer:
 
     def load(self, say: Callable[[str], None], accept: Callable[[Path], None] = lambda _: None) -> None:
         """Begin, or go on from the newest valid checkpoint, unless ``accept`` raises for it."""
-        newest = self.checkpoints.newest(say)
-        if newest is None and self.checkpoints.steps():
-            raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
+        newest = self._newest(say)
         if newest is not None:
             accept(newest)
         self._settle_state(newest)
         if newest is not None:
             say(f"going on at {self.host.env_steps:,} environment steps, from {newest}")
+
+    def _newest(self, say: Callable[[str], None]) -> Path | None:
+        newest = self.checkpoints.newest(say)
+        if newest is None and self.checkpoints.steps():
+            raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
+        return newest
 
     def _settle_state(self, checkpoint: Path | None) -> None:
         if checkpoint is None:
@@ -207,8 +211,9 @@ class Trainer:
                 f"The last good checkpoint is kept, evidence is in {self.directory.diverged}. "
                 "Look there, then lower the learning rate in a new run"
             )
-        self._settle_state(self.checkpoints.newest(sink.say))
-        self.host = replace(self.host, failures=failures, failed_at=at)
+        best = self.host.best  # whose policy was good, and stays where it is
+        self._settle_state(self._newest(sink.say))
+        self.host = replace(self.host, best=best, failures=failures, failed_at=at)
         state = self._state
         rate = RATE * jnp.minimum(failed.learner.guard.rate, state.learner.guard.rate)
         key = jr.fold_in(state.key, len(failures))  # the same numbers would lead to the same place

@@ -1,5 +1,6 @@
 """Numbers that are not finite, from an environment and in a gradient."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,10 @@ class Poisonous(AbstractEnv[Any]):
         return self.env.episode_metrics(state[0])
 
 
-def trainer_of(
-    tiny: Experiment, directory: RunDirectory, *, obs: float = 0.0, reward: float = 0.0
-) -> Trainer:
+def trainer_in(tiny: Experiment, directory: RunDirectory, wrap: Callable[[AbstractEnv[Any]], Any]) -> Trainer:
     program = tiny.build()
-    env = Poisonous(program.env, jnp.asarray(obs), jnp.asarray(reward))
     save_experiment(directory.config, tiny)
-    return Trainer(replace(program, env=env), tiny.train, directory, tiny.seed)
+    return Trainer(replace(program, env=wrap(program.env)), tiny.train, directory, tiny.seed)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +69,10 @@ def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_
     tiny: Experiment, run_path: Path, ears: Ears, what: str, value: float
 ) -> None:
     with RunDirectory(run_path) as directory:
-        poison = {"obs" if what == "observation" else "reward": value}
-        trainer = trainer_of(tiny, directory, **{"obs": 0.0, "reward": 0.0, **poison})
+        obs, reward = (value, 0.0) if what == "observation" else (0.0, value)
+        trainer = trainer_in(
+            tiny, directory, lambda env: Poisonous(env, jnp.asarray(obs), jnp.asarray(reward))
+        )
         trainer.load(ears.say)
         assert trainer.state is not None
         positive = np.flatnonzero(np.asarray(trainer.state.actor.timestep.obs)[:, 0] > 0)
@@ -92,10 +92,8 @@ def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
     longer = replace(tiny.train, iterations_per_chunk=26)  # of two gradient steps each
     huge = replace(tiny, train=longer)
     with RunDirectory(run_path) as directory:
-        trainer = trainer_of(huge, directory, reward=1e30)
-        # Finite at the boundary, so that the loss is where it shows; every step of every copy.
-        always = jax.tree.map(lambda x: x, trainer.program.env)
-        trainer.program = replace(trainer.program, env=Always(always.env, jnp.asarray(1e30)))
+        # Finite at the boundary, so that the loss is where it shows.
+        trainer = trainer_in(huge, directory, lambda env: Always(env, jnp.asarray(1e30)))
         trainer.load(ears.say)
         before = trainer.state
         assert before is not None

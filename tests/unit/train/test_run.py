@@ -18,6 +18,7 @@ from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import ActorCriticConfig
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.experiment import Experiment, save_experiment
+from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.train.directory import RunDirectory
 from s5wm.train.loop import train
@@ -25,7 +26,7 @@ from s5wm.train.run import HostState, Program, Trainer
 from s5wm.train.state import TrainState
 from s5wm.train.stop import SIGNALS
 from s5wm.worldmodel.latent import CategoricalConfig
-from s5wm.worldmodel.model import BinsConfig, WorldModelConfig
+from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModelConfig
 
 from .conftest import Ears, with_steps
 
@@ -86,9 +87,22 @@ def test_stopped_and_resumed_is_bitwise_the_same_as_never_stopped(tiny: Experime
 
 
 @pytest.mark.slow
-def test_a_world_model_agent_resumes_bitwise_with_its_replay(tiny: Experiment, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("core", "posterior"),
+    [
+        (S5Config(width=4, state_size=4, block_size=4, layers=1), PosteriorInput.OBSERVATION),
+        pytest.param(
+            BlockGRUConfig(width=4, hidden=4, blocks=2), PosteriorInput.MEMORY, marks=pytest.mark.faults
+        ),
+    ],
+    ids=["s5wm", "dreamerv3"],
+)
+def test_a_world_model_agent_resumes_bitwise_with_its_replay(
+    tiny: Experiment, tmp_path: Path, core: S5Config | BlockGRUConfig, posterior: PosteriorInput
+) -> None:
     model = WorldModelConfig(
-        core=S5Config(width=4, state_size=4, block_size=4, layers=1),
+        core=core,
+        posterior=posterior,
         latent=CategoricalConfig(groups=2, classes=2),
         units=4,
         encoder_layers=1,
