@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import signal
 import statistics
 import subprocess
@@ -176,13 +177,18 @@ def _policy(run: Path) -> dict[str, bytes]:
 
 def flips(folder: Path, count: int) -> dict[str, Any]:
     """One random bit of one random file of the newest checkpoint at a time, packs included."""
+    import jax.numpy as jnp
+
     from s5wm.train.checkpoint import Checkpoints
 
-    run, rng = folder / "flips", random.Random(SEED)
-    subprocess.run(
-        training(run, 6 * INTERVAL), env=environment(folder / "cache"), check=True, capture_output=True
-    )
-    checkpoints = Checkpoints(run / "checkpoints", keep=3)
+    rng, values = random.Random(SEED), np.random.default_rng(SEED)
+    checkpoints = Checkpoints(folder, keep=3)
+    replay = values.normal(size=(1000, 1000))
+    for step in range(1, 7):
+        replay[step * 20 : step * 20 + 20] += 1.0  # the newest one lies in several packs
+        state = {"replay": replay, "params": values.normal(size=(100, 10)), "count": jnp.asarray(step)}
+        checkpoints.save(step, state, {"env_steps": step}, {"w": jnp.ones(100)})
+    checkpoints.wait()
     newest = checkpoints.steps()[-1]
     files = _files_of(checkpoints, newest)
     found, named = 0, 0
@@ -243,7 +249,7 @@ REFUSED = (
 
 
 def refusals(folder: Path, _: int) -> dict[str, Any]:
-    """Configurations that no training can start from."""
+    """Configurations that no training can start from; seconds are those of the processor."""
     cases: list[dict[str, Any]] = []
     for assignment in REFUSED:
         run = folder / "refused"
@@ -264,16 +270,17 @@ def refusals(folder: Path, _: int) -> dict[str, Any]:
 
 
 def _refused(arguments: list[str], name: str, folder: Path) -> dict[str, Any]:
-    begun = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         arguments, env=environment(folder / "cache"), capture_output=True, text=True, check=False
     )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = done.stdout + done.stderr
     return {
         "case": name,
         "code": done.returncode,
         "told": bool(said.strip()) and "Traceback" not in said and "compiling" not in said,
-        "seconds": round(time.monotonic() - begun, 3),
+        "seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 3),
     }
 
 
@@ -316,8 +323,7 @@ def _sample(pid: int, seconds: float, log: Path) -> dict[str, float]:
 
 
 def saving(_: Path, count: int) -> dict[str, Any]:
-    """What a checkpoint costs the training that goes on, for the preset of the Split-S at its own interval."""
-    from s5wm.bench.loop import time_training
+    """What a checkpoint costs the training that goes on: the Split-S at its own interval and recorded speed."""
     from s5wm.presets import preset
     from s5wm.train.checkpoint import Checkpoints
     from s5wm.train.state import init_train
@@ -338,8 +344,8 @@ def saving(_: Path, count: int) -> dict[str, Any]:
             checkpoints.wait()
             whole.append(time.perf_counter() - begun)
         written = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
-    speed = time_training(experiment, chunks=2)["env_steps_per_s"]
-    interval = config.checkpoint_every / speed
+    recorded = json.loads((ROOT / "results/learning/race-split-s-s5wm-cpu-0.json").read_text())["trained"]
+    interval = 60 * recorded["minutes"] * config.checkpoint_every / recorded["env_steps"]
     return {
         "preset": "race/split-s s5wm cpu",
         "interval_steps": config.checkpoint_every,

@@ -125,8 +125,8 @@ def reliability() -> str:
         ("bits flipped and found", f"{flips['found']} of {flips['flips']}"),
         (
             "bad configurations refused",
-            f"{refused['refused']} of {refused['configurations']}, in {refused['seconds_median']:.1f} s "
-            f"(median; longest {refused['seconds_max']:.1f} s)",
+            f"{refused['refused']} of {refused['configurations']}, in {refused['seconds_median']:.1f} s of the "
+            f"processor (median; longest {refused['seconds_max']:.1f} s)",
         ),
         (
             f"written per save of a {saves['array_mb']:.0f} MB array, a hundredth changed",
