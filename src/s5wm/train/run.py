@@ -125,26 +125,32 @@ class Trainer:
         if self.share >= 1.0:
             return True
         with StopRequest(sink.say) as stop:
-            chunk = self._compile(sink)
-            begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
-            while self.share < 1.0 and not stop.requested:
-                before = self.host.env_steps
-                row = self._chunk(chunk, sink)
-                if row is None:
-                    continue
-                if not pieces:
-                    pieces = self.program.time_pieces(self._state)
-                row |= self._shares(pieces, row)
-                row["eta_minutes"] = _eta(time.monotonic() - begun, share_then, self.share)
-                row |= self._evaluate(before, sink, on_evaluation)
-                sink.row(row)
-                if self._is_due(before, self.config.checkpoint_every) or self.share >= 1.0:
-                    self._save(sink)
-            self._settle_save(sink)
+            try:
+                self._train(stop, sink, on_evaluation)
+            finally:
+                # Whatever ends training, the checkpoint that is being written is to be completed.
+                self._settle_save(sink)
             if self.host.env_steps not in self.checkpoints.steps():
                 self._save(sink)
             self.checkpoints.wait()
         return self.share >= 1.0
+
+    def _train(self, stop: StopRequest, sink: Sink, on_evaluation: Callable[[], None]) -> None:
+        chunk = self._compile(sink)
+        begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
+        while self.share < 1.0 and not stop.requested:
+            before = self.host.env_steps
+            row = self._chunk(chunk, sink)
+            if row is None:
+                continue
+            if not pieces:
+                pieces = self.program.time_pieces(self._state)
+            row |= self._shares(pieces, row)
+            row["eta_minutes"] = _eta(time.monotonic() - begun, share_then, self.share)
+            row |= self._evaluate(before, sink, on_evaluation)
+            sink.row(row)
+            if self._is_due(before, self.config.checkpoint_every) or self.share >= 1.0:
+                self._save(sink)
 
     @property
     def _state(self) -> TrainState[Any]:
