@@ -69,7 +69,7 @@ def training(run: Path, env_steps: int, agent: str = "s5wm") -> list[str]:
 def environment(cache: Path) -> dict[str, str]:
     """Compiled programs are kept between lives: it is training and saving that is to be killed, not compiling."""
     own = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return os.environ | {"PYTHONPATH": str(ROOT / "src"), "JAX_PLATFORMS": "cpu"} | own
+    return own | os.environ | {"PYTHONPATH": str(ROOT / "src"), "JAX_PLATFORMS": "cpu"}
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -82,67 +82,94 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def kills(folder: Path, count: int) -> dict[str, Any]:
-    """Runs that are killed again and again, beside ones that are not; one kill in six is of a world model."""
-    few = count // 6
-    parts = [_killed(folder / agent, agent, n) for agent, n in (("ppo", count - few), ("s5wm", few))]
-    lives = [life for part in parts for life in part["lives"]]
+    """Half of them hit a training, beside one that is not killed; half a process that saves a replay without pause."""
+    rng, env_steps = random.Random(SEED), INTERVAL * count
+    whole, part, cache = folder / "whole", folder / "part", folder / "cache"
+    subprocess.run(training(whole, env_steps, "ppo"), env=environment(cache), check=True, capture_output=True)
+    goes_on = training(part, env_steps, "ppo")
+    lives = [_life(goes_on, part, cache, rng.uniform(0.0, 2.0)) for _ in range(count - count // 2)]
+    end = subprocess.run(goes_on, env=environment(cache), check=False, capture_output=True)
+    savers = [_saver_life(folder / "saver", rng.uniform(0.0, 1.0)) for _ in range(count // 2)]
     return {
         "kills": count,
-        "survived": sum(part["survived"] for part in parts),
-        "while_saving": sum(life["while_saving"] for life in lives),
+        "survived": sum(life["is_whole"] for life in [*lives, *savers]) if end.returncode == 0 else 0,
+        "while_saving": sum(life["while_saving"] for life in [*lives, *savers]),
         "most_work_lost_steps": max(life["lost_steps"] for life in lives),
         "interval_steps": INTERVAL,
-        "same_metrics": all(part["same_metrics"] for part in parts),
-        "same_policy": all(part["same_policy"] for part in parts),
-        "lives": lives,
-    }
-
-
-def _killed(folder: Path, agent: str, count: int) -> dict[str, Any]:
-    folder.mkdir()
-    rng, env_steps = random.Random(SEED), INTERVAL * 4 * count
-    whole, part, cache = folder / "whole", folder / "part", folder / "cache"
-    subprocess.run(training(whole, env_steps, agent), env=environment(cache), check=True, capture_output=True)
-    goes_on = training(part, env_steps, agent)
-    lives = [_life(goes_on, part, cache, rng.uniform(0.0, 2.0)) | {"agent": agent} for _ in range(count)]
-    end = subprocess.run(goes_on, env=environment(cache), check=False, capture_output=True)
-    return {
-        "survived": sum(life["resumed_whole"] for life in lives) if end.returncode == 0 else 0,
         "same_metrics": metrics(whole) == metrics(part),
         "same_policy": _policy(whole) == _policy(part),
         "lives": lives,
+        "savers": savers,
     }
 
 
 def _life(arguments: list[str], run: Path, cache: Path, delay: float) -> dict[str, Any]:
-    """Start or go on, and kill ``delay`` seconds after training has begun."""
-    from s5wm.train.checkpoint import Checkpoints
-
-    rows_before = _rows(run)
+    """Start or go on, and kill ``delay`` seconds after the first row of this life."""
     process = subprocess.Popen(arguments, env=environment(cache), stderr=subprocess.PIPE, text=True)
-    begun = threading.Event()
     said: list[str] = []
+    begun = threading.Event()
     listener = threading.Thread(target=_listen, args=(process, said, begun), daemon=True)
     listener.start()
     begun.wait(timeout=300)
+    rows = _rows(run)
+    while _rows(run) == rows and process.poll() is None:
+        time.sleep(0.02)
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     process.wait()
     listener.join()
-    saving = any((run / "checkpoints").glob("partial-*"))
-    checkpoints = Checkpoints(run / "checkpoints", keep=1)
-    newest = checkpoints.newest(lambda text: said.append(f"DAMAGED {text}"))
+    newest = _newest(run / "checkpoints", said)
     reached = max((row["env_steps"] for row in _raw(run)), default=0)
-    kept = 0 if newest is None else int(newest.name)
     return {
         "after_s": round(delay, 3),
-        "rows_before": rows_before,
         "reached_steps": reached,
-        "lost_steps": reached - kept,
-        "while_saving": saving,
-        # Nothing damaged was left, and what is there was complete.
-        "resumed_whole": not any("damaged" in text.lower() for text in said),
+        "lost_steps": reached - newest,
+        "while_saving": any((run / "checkpoints").glob("partial-*")),
+        # Of what has its name, nothing is damaged.
+        "is_whole": not any("damaged" in text for text in said),
     }
+
+
+SAVER = """
+import sys
+from pathlib import Path
+import numpy as np, jax.numpy as jnp
+from s5wm.train.checkpoint import Checkpoints
+checkpoints, replay = Checkpoints(Path(sys.argv[1]), keep=3), np.zeros((4096, 512))
+begin = checkpoints.steps()[-1] if checkpoints.steps() else 0
+print("compiled", file=sys.stderr, flush=True)
+for step in range(begin + 1, begin + 10_000):
+    replay[:] = np.where(np.arange(4096)[:, None] % 7 == step % 7, step, replay)
+    checkpoints.save(step, {"replay": replay, "step": jnp.asarray(step)}, {"env_steps": step}, {"w": jnp.ones(9)})
+"""
+
+
+def _saver_life(folder: Path, delay: float) -> dict[str, Any]:
+    command = [sys.executable, "-c", SAVER, str(folder)]
+    process = subprocess.Popen(command, env=environment(folder), stderr=subprocess.PIPE, text=True)
+    said: list[str] = []
+    begun = threading.Event()
+    listener = threading.Thread(target=_listen, args=(process, said, begun), daemon=True)
+    listener.start()
+    begun.wait(timeout=300)
+    time.sleep(0.5 + delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    listener.join()
+    newest = _newest(folder, said)
+    saving = any(folder.glob("partial-*"))
+    return {
+        "newest": newest,
+        "while_saving": saving,
+        "is_whole": not any("damaged" in text for text in said),
+    }
+
+
+def _newest(checkpoints: Path, said: list[str]) -> int:
+    from s5wm.train.checkpoint import Checkpoints
+
+    newest = Checkpoints(checkpoints, keep=1).newest(said.append)
+    return 0 if newest is None else int(newest.name)
 
 
 def _listen(process: "subprocess.Popen[str]", said: list[str], begun: threading.Event) -> None:
@@ -189,12 +216,13 @@ def flips(folder: Path, count: int) -> dict[str, Any]:
         checkpoints.save(step, state, {"env_steps": step}, {"w": jnp.ones(100)})
     checkpoints.wait()
     newest = checkpoints.steps()[-1]
-    files = _files_of(checkpoints, newest)
+    files = _files_of(checkpoints.path(newest))
     found, named = 0, 0
     for _ in range(count):
-        path = rng.choice(files)
+        path = rng.choice(list(files))
+        begin, size = rng.choice(files[path])
         whole = path.read_bytes()
-        damaged, bit = bytearray(whole), rng.randrange(8 * len(whole))
+        damaged, bit = bytearray(whole), rng.randrange(8 * begin, 8 * (begin + size))
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         said: list[str] = []
@@ -205,13 +233,14 @@ def flips(folder: Path, count: int) -> dict[str, Any]:
     return {"flips": count, "files": len(files), "found": found, "fallback_found_and_named": named}
 
 
-def _files_of(checkpoints: Any, env_steps: int) -> list[Path]:
-    folder = checkpoints.path(env_steps)
-    packs = {
-        block[0] for blocks in json.loads((folder / "blocks.json").read_text()).values() for block in blocks
-    }
-    files = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
-    return [*files, *(folder.parent / "blocks" / pack for pack in sorted(packs))]
+def _files_of(checkpoint: Path) -> dict[Path, list[tuple[int, int]]]:
+    """Every file of a checkpoint, and which of its bytes are: of a pack, those of the blocks it is named for."""
+    whole = [path for path in checkpoint.rglob("*") if path.is_file() and path.stat().st_size]
+    files = {path: [(0, path.stat().st_size)] for path in whole}
+    for blocks in json.loads((checkpoint / "blocks.json").read_text()).values():
+        for pack, begin, size, _ in blocks:
+            files.setdefault(checkpoint.parent / "blocks" / pack, []).append((begin, size))
+    return files
 
 
 REFUSED = (

@@ -55,6 +55,10 @@ class Faults(eqx.Module):
         reward = timestep.reward.nominal + timestep.reward.smoothing
         return cls(_first(timestep.obs, step), _first(reward, step), _first(action, step))
 
+    def first(self) -> "Faults":
+        """The earliest along the leading axis."""
+        return jax.tree.map(lambda x: x.min(0), self)
+
     def later(self, steps: Int[Array, ""]) -> "Faults":
         """The same, told by a clock that started so many steps (times ``N``) earlier."""
         return jax.tree.map(lambda x: jnp.where(x == NEVER, NEVER, x + steps), self)
@@ -70,7 +74,7 @@ class EpisodeSums(eqx.Module):
     def total(self) -> "EpisodeSums":
         """Over the leading axis."""
         count, metrics = jax.tree.map(lambda x: x.sum(0), (self.count, self.metrics))
-        return EpisodeSums(count, metrics, jax.tree.map(lambda x: x.min(0), self.faults))
+        return EpisodeSums(count, metrics, self.faults.first())
 
 
 def _first(values: Shaped[Array, "N ..."], step: Int[Array, ""]) -> Int[Array, ""]:

@@ -19,7 +19,7 @@ from s5wm.experiment import Experiment, save_experiment
 from s5wm.train.directory import RunDirectory
 from s5wm.train.divergence import SKIPS, trouble
 from s5wm.train.run import Trainer
-from s5wm.train.state import NEVER, EpisodeSums, Faults
+from s5wm.train.state import NEVER, Faults
 from s5wm.types import Key, Metrics, Reward, TimeStep
 
 from .conftest import Ears
@@ -174,7 +174,7 @@ def test_the_first_fault_of_a_chunk_is_told_by_step_and_environment() -> None:
 
     steps = [Faults.at(shown(bad), jnp.zeros((3, 1)), jnp.asarray(t)) for t, bad in enumerate([None, 2, 0])]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *steps)
-    faults = EpisodeSums(jnp.zeros(3), {}, stacked).total().faults
+    faults = stacked.first()
     assert divmod(int(faults.observation), 3) == (1, 2)
     assert int(faults.reward) == int(faults.action) == NEVER
     assert divmod(int(faults.later(jnp.asarray(8 * 3)).observation), 3) == (9, 2)
