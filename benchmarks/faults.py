@@ -314,17 +314,19 @@ def _refused(arguments: list[str], name: str, folder: Path) -> dict[str, Any]:
 
 
 def soak(folder: Path, minutes: int) -> dict[str, Any]:
-    """A small run that trains, evaluates and saves for so long, watched from outside."""
-    run = folder / "soak"
-    arguments = [*training(run, 10**9), "--minutes", str(2 * minutes)]
-    watched = environment(folder / "cache") | {"JAX_LOG_COMPILES": "1", "JAX_PLATFORMS": "cpu"}
-    with (folder / "soak.log").open("w") as log:
+    """A small run that trains, evaluates and saves for so long after its first evaluation, watched from outside."""
+    run, log_path = folder / "soak", folder / "soak.log"
+    arguments = [*training(run, 10**9), "--override", "train.checkpoint_every=16384"]
+    watched = environment(folder / "cache") | {"JAX_LOG_COMPILES": "1"}
+    samples: list[dict[str, float]] = []
+    with log_path.open("w") as log:
         process = subprocess.Popen(arguments, env=watched, stderr=log, stdout=log)
-        samples: list[dict[str, float]] = []
+        while process.poll() is None and not any("eval/success" in row for row in _raw(run)):
+            time.sleep(1.0)
         begun = time.monotonic()
         while time.monotonic() - begun < 60 * minutes and process.poll() is None:
             time.sleep(5.0)
-            samples.append(_sample(process.pid, time.monotonic() - begun, folder / "soak.log"))
+            samples.append(_sample(process.pid, time.monotonic() - begun, log_path))
         process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=120)
     warm = [sample for sample in samples if sample["minutes"] >= minutes / 4]

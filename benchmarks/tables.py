@@ -112,38 +112,59 @@ def updates() -> str:
 def reliability() -> str:
     """Figures of the last fault tests."""
     found = json.loads((ROOT / "results/faults/cpu.json").read_text())
-    kills, flips, refused, saves, saving, soak = (
-        found["results"][name] for name in ("kills", "flips", "refusals", "incremental", "saving", "soak")
-    )
-    same = "same" if kills["same_metrics"] and kills["same_policy"] else "NOT the same"
     rows = [
-        (
-            "SIGKILLs survived",
-            f"{kills['survived']} of {kills['kills']}, {kills['while_saving']} while saving",
-        ),
-        ("after them, against a run never killed", f"{same} metrics and policy"),
-        ("bits flipped and found", f"{flips['found']} of {flips['flips']}"),
-        (
-            "bad configurations refused",
-            f"{refused['refused']} of {refused['configurations']}, in {refused['seconds_median']:.1f} s of the "
-            f"processor (median; longest {refused['seconds_max']:.1f} s)",
-        ),
-        (
-            f"written per save of a {saves['array_mb']:.0f} MB array, a hundredth changed",
-            f"{saves['written_mb_median']:.1f} MB (median of {saves['saves']} saves)",
-        ),
-        (
-            "a save, share of the training time at the default interval",
-            f"{saving['percent']:.2f} % ({saving['preset']})",
-        ),
-        (
-            f"soak of {soak['minutes']:.0f} minutes",
-            f"{soak['mb_per_minute']:+.2f} MB/min, {soak['recompilations']} recompilations, "
-            f"open files {soak['open_files'][0]} to {soak['open_files'][1]}, {soak['chunks']} chunks",
-        ),
+        row
+        for name, told in _TOLD.items()
+        if name in found["results"]
+        for row in told(found["results"][name])
     ]
-    note = f"\n{found['device']}, {found['cpus']} core(s), commit {soak['commit']}.\n"
+    commits = ", ".join(dict.fromkeys(part["commit"] for part in found["results"].values()))
+    note = f"\n{found['device']}, {found['cpus']} core(s), shared with other work; commits {commits}.\n"
     return _table(("test", "found"), rows) + note
+
+
+def _kills(r: dict[str, Any]) -> list[Row]:
+    same = "the same" if r["same_metrics"] and r["same_policy"] else "NOT the same"
+    return [
+        ("SIGKILLs survived", f"{r['survived']} of {r['kills']}, {r['while_saving']} while saving"),
+        ("metrics and policy after them, against a run never killed", same),
+    ]
+
+
+def _flips(r: dict[str, Any]) -> list[Row]:
+    return [("bits flipped and found", f"{r['found']} of {r['flips']}")]
+
+
+def _refusals(r: dict[str, Any]) -> list[Row]:
+    times = f"{r['seconds_median']:.1f} s of the processor (longest {r['seconds_max']:.1f} s)"
+    return [("bad configurations refused", f"{r['refused']} of {r['configurations']}, in {times}")]
+
+
+def _saves(r: dict[str, Any]) -> list[Row]:
+    what = f"written per save of a {r['array_mb']:.0f} MB array, {r['changed_mb_per_save']:.1f} MB changed"
+    return [(what, f"{r['written_mb_median']:.1f} MB (median of {r['saves']} saves)")]
+
+
+def _saving(r: dict[str, Any]) -> list[Row]:
+    return [
+        (f"saving at the default interval (`{r['preset']}`)", f"{r['percent']:.2f} % of the training time")
+    ]
+
+
+def _soak(r: dict[str, Any]) -> list[Row]:
+    files = f"{r['open_files'][0]} to {r['open_files'][1]} open files"
+    grown = f"{r['mb_per_minute']:+.2f} MB/min, {r['recompilations']} recompilations, {files}"
+    return [(f"soak of {r['minutes']:.0f} minutes, {r['chunks']} chunks", grown)]
+
+
+_TOLD: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
+    "kills": _kills,
+    "flips": _flips,
+    "refusals": _refusals,
+    "incremental": _saves,
+    "saving": _saving,
+    "soak": _soak,
+}
 
 
 def _faster(own: dict[str, Any], part: str) -> str:
