@@ -6,6 +6,7 @@ Exits 1 where a promise of docs/reliability.md is broken.  Parts that are not ru
 """
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -32,6 +33,7 @@ KILLS, FLIPS, SAVES = 24, 120, 200
 SHORT = (
     *("train.num_envs=4", "train.rollout_length=16", "train.iterations_per_chunk=4", "train.eval_every=2048"),
     *("train.eval_episodes=2", "train.checkpoint_every=512", "task.steps=10"),
+    *("train.curriculum.fallback=2", "train.curriculum.success=2"),  # which would depend on the budget
 )
 TINY = {
     "ppo": ("agent.units=4", "agent.layers=1", "agent.epochs=1", "agent.minibatches=2"),
@@ -83,12 +85,17 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def kills(folder: Path, count: int) -> dict[str, Any]:
     """Half of them hit a training, beside one that is not killed; half a process that saves a replay without pause."""
-    rng, env_steps = random.Random(SEED), INTERVAL * count
+    rng = random.Random(SEED)
     whole, part, cache = folder / "whole", folder / "part", folder / "cache"
-    subprocess.run(training(whole, env_steps, "ppo"), env=environment(cache), check=True, capture_output=True)
-    goes_on = training(part, env_steps, "ppo")
-    lives = [_life(goes_on, part, cache, rng.uniform(0.0, 2.0)) for _ in range(count - count // 2)]
-    end = subprocess.run(goes_on, env=environment(cache), check=False, capture_output=True)
+    endless = training(part, 10**9, "ppo")
+    lives = [_life(endless, part, cache, rng.uniform(0.0, 2.0)) for _ in range(count - count // 2)]
+    env_steps = max(life["reached_steps"] for life in lives) // INTERVAL * INTERVAL + 2 * INTERVAL
+    end, _ = (
+        subprocess.run(
+            training(run, env_steps, "ppo"), env=environment(cache), check=False, capture_output=True
+        )
+        for run in (part, whole)
+    )
     savers = [_saver_life(folder / "saver", rng.uniform(0.0, 1.0)) for _ in range(count // 2)]
     return {
         "kills": count,
@@ -354,7 +361,12 @@ def _sample(pid: int, seconds: float, log: Path) -> dict[str, float]:
 
 
 def saving(_: Path, count: int) -> dict[str, Any]:
-    """What a checkpoint costs the training that goes on: the Split-S at its own interval and recorded speed."""
+    """What a checkpoint costs the training that goes on: the Split-S at its own interval and recorded speed.
+
+    The worst case: the replay is full, and every number in it has changed since the last save.
+    """
+    import jax
+
     from s5wm.presets import preset
     from s5wm.train.checkpoint import Checkpoints
     from s5wm.train.state import init_train
@@ -369,8 +381,9 @@ def saving(_: Path, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), keep=3)
         for step in range(1, 8):
+            full = jax.tree.map(functools.partial(_noise, seed=step), state)
             begun = time.perf_counter()
-            checkpoints.save(step, state, {}, policy)
+            checkpoints.save(step, full, {}, policy)
             held.append(time.perf_counter() - begun)
             checkpoints.wait()
             whole.append(time.perf_counter() - begun)
@@ -387,6 +400,13 @@ def saving(_: Path, count: int) -> dict[str, Any]:
         # As if the background thread took its whole time from training, as it does on one core.
         "percent": round(100 * statistics.median(whole) / interval, 3),
     }
+
+
+def _noise(leaf: Any, seed: int) -> Any:
+    """Numbers that no save has seen, in place of a large array."""
+    if leaf.dtype != np.float32 or leaf.nbytes < 2**20:
+        return leaf
+    return np.random.default_rng(seed).random(leaf.shape, np.float32)
 
 
 def incremental(folder: Path, count: int) -> dict[str, Any]:
