@@ -88,7 +88,7 @@ def kills(folder: Path, count: int) -> dict[str, Any]:
     rng = random.Random(SEED)
     whole, part, cache = folder / "whole", folder / "part", folder / "cache"
     endless = training(part, 10**9, "ppo")
-    lives = [_life(endless, part, cache, rng.uniform(0.0, 2.0)) for _ in range(count - count // 2)]
+    lives = [_life(endless, part, cache, rng.uniform(0.0, 8.0)) for _ in range(count - count // 2)]
     env_steps = max(life["reached_steps"] for life in lives) // INTERVAL * INTERVAL + 2 * INTERVAL
     end, _ = (
         subprocess.run(
@@ -96,7 +96,7 @@ def kills(folder: Path, count: int) -> dict[str, Any]:
         )
         for run in (part, whole)
     )
-    savers = [_saver_life(folder / "saver", rng.uniform(0.0, 1.0)) for _ in range(count // 2)]
+    savers = [_saver_life(folder / "saver", rng.uniform(0.0, 3.0)) for _ in range(count // 2)]
     return {
         "kills": count,
         "survived": sum(life["is_whole"] for life in [*lives, *savers]) if end.returncode == 0 else 0,

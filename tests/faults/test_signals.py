@@ -55,6 +55,7 @@ def test_a_second_signal_exits_at_once_even_inside_a_chunk(command: Command, tmp
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 128 + signal.SIGTERM
     assert time.monotonic() - sent < 1
+    process.communicate()
 
 
 def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(command: Command, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def trainer_in(tiny: Experiment, directory: RunDirectory, wrap: Callable[[Abstra
     return Trainer(replace(program, env=wrap(program.env)), tiny.train, directory, tiny.seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "value"), [("observation", np.nan), ("reward", np.nan), ("observation", np.inf)]
 )
@@ -88,6 +89,7 @@ def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_
     assert not list((run_path / "checkpoints").glob("[0-9]*"))
 
 
+@pytest.mark.slow
 def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
     tiny: Experiment, run_path: Path, ears: Ears
 ) -> None:
@@ -183,6 +185,7 @@ def test_the_first_fault_of_a_chunk_is_told_by_step_and_environment() -> None:
     assert int(faults.later(jnp.asarray(8 * 3)).reward) == NEVER
 
 
+@pytest.mark.slow
 def test_same_seed_same_training_other_seed_another_and_copies_differ(tiny: Experiment) -> None:
     from s5wm.train.loop import train
     from s5wm.train.state import init_train
