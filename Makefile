@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup race test test-fast lint format types docs bench learn lock clean
+.PHONY: help setup race test test-fast faults lint format types docs bench learn lock clean
 MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
@@ -14,6 +14,9 @@ BIN := $(VENV)/bin
 RACE ?= $(BIN)/s5wm race --run runs/race
 # Benchmarks of `make bench`.
 BENCH ?= $(BIN)/s5wm bench env --json
+# Measured part of `make faults`; the committed figures: FAULTS_OUT=results/faults/cpu.json.
+FAULTS_OUT ?= runs/faults.json
+FAULTS ?= $(BIN)/python benchmarks/faults.py --out $(FAULTS_OUT)
 # Two workers: each compiles on a core of its own.
 PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -31,7 +34,11 @@ test: setup ## the test suite (minutes)
 	@$(PYTEST)
 
 test-fast: setup ## the test suite without its slow tests
-	@$(PYTEST) -m "not slow and not learning and not gpu"
+	@$(PYTEST) -m "not slow and not learning and not gpu and not faults"
+
+faults: setup ## break runs in every way known: kills, flipped bits, full disks, wrong inputs, a soak (40 minutes)
+	@$(PYTEST) -m "not learning and not gpu" tests/faults tests/unit/train tests/unit/test_config_errors.py tests/unit/test_structure.py
+	@$(FAULTS)
 
 lint: setup ## ruff, import direction, spelling
 	@$(BIN)/ruff format --check --output-format concise .

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     ROOT / "README.md": ["headline"],
     ROOT / "docs/results.md": ["headline", "learning", "updates", "arithmetic", "speed"],
+    ROOT / "docs/reliability.md": ["reliability"],
 }
 TASKS = ("race/split-s", "race/figure-8-state")
 AGENTS = ("s5wm", "dreamerv3", "ppo")
@@ -190,6 +191,64 @@ def _images(result: dict[str, Any]) -> str:
     return "images" if result["task"] == "race/figure-8" else "vectors"
 
 
+def reliability() -> str:
+    """Figures of the last fault tests."""
+    found = json.loads((ROOT / "results/faults/cpu.json").read_text())
+    rows = [
+        row
+        for name, told in _TOLD.items()
+        if name in found["results"]
+        for row in told(found["results"][name])
+    ]
+    commits = ", ".join(dict.fromkeys(part["commit"] for part in found["results"].values()))
+    note = f"\n{found['device']}, {found['cpus']} core(s), shared with other work; commits {commits}.\n"
+    return _table(("test", "found"), rows) + note
+
+
+def _kills(r: dict[str, Any]) -> list[Row]:
+    same = "the same" if r["same_metrics"] and r["same_policy"] else "NOT the same"
+    return [
+        ("SIGKILLs survived", f"{r['survived']} of {r['kills']}, {r['while_saving']} while saving"),
+        ("metrics and policy after them, against a run never killed", same),
+    ]
+
+
+def _flips(r: dict[str, Any]) -> list[Row]:
+    return [("bits flipped and found", f"{r['found']} of {r['flips']}")]
+
+
+def _refusals(r: dict[str, Any]) -> list[Row]:
+    times = f"{r['seconds_median']:.1f} s of the processor (longest {r['seconds_max']:.1f} s)"
+    return [("bad configurations refused", f"{r['refused']} of {r['configurations']}, in {times}")]
+
+
+def _saves(r: dict[str, Any]) -> list[Row]:
+    what = f"written per save of a {r['array_mb']:.0f} MB array, {r['changed_mb_per_save']:.1f} MB changed"
+    return [(what, f"{r['written_mb_median']:.1f} MB (median of {r['saves']} saves)")]
+
+
+def _saving(r: dict[str, Any]) -> list[Row]:
+    return [
+        (f"saving at the default interval (`{r['preset']}`)", f"{r['percent']:.2f} % of the training time")
+    ]
+
+
+def _soak(r: dict[str, Any]) -> list[Row]:
+    files = f"{r['open_files'][0]} to {r['open_files'][1]} open files"
+    grown = f"{r['mb_per_minute']:+.2f} MB/min, {r['recompilations']} recompilations, {files}"
+    return [(f"soak of {r['minutes']:.0f} minutes, {r['chunks']} chunks", grown)]
+
+
+_TOLD: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
+    "kills": _kills,
+    "flips": _flips,
+    "refusals": _refusals,
+    "incremental": _saves,
+    "saving": _saving,
+    "soak": _soak,
+}
+
+
 def _faster(own: dict[str, Any], part: str) -> str:
     if f"{part}_ms" not in own:
         return ""
@@ -244,6 +303,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "updates": updates,
     "arithmetic": arithmetic,
     "speed": speed,
+    "reliability": reliability,
 }
 
 

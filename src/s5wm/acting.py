@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.codec import Warn, suggest
+from s5wm.envs.base import bounded
 from s5wm.errors import CorruptError, RunDirectoryError
 from s5wm.experiment import Experiment, load_experiment
 from s5wm.train.checkpoint import Checkpoints
@@ -41,7 +42,7 @@ def _act(
     policy: AbstractPolicy[Any, Any], state: ActingState, obs: Array, first: Bool[Array, ""]
 ) -> tuple[Float[Array, " A"], ActingState]:
     carry, action, _ = policy(state.carry, obs, state.is_new | first, key=None)
-    return jnp.clip(action, -1.0, 1.0), ActingState(carry, jnp.zeros((), bool))
+    return bounded(action), ActingState(carry, jnp.zeros((), bool))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,15 @@ def provenance() -> dict[str, Any]:
     return {
         "device": device.device_kind if device.platform != "cpu" else cpu_name(),
         "platform": device.platform,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": versions(),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of every package that decides what a training computes."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def version(package: str) -> str | None:

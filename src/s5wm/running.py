@@ -12,11 +12,12 @@ from typing import Any
 import jax.random as jr
 
 from s5wm.acting import TrainedAgent, Which, find, is_run, load_agent, trained_steps
-from s5wm.codec import differences, encode
+from s5wm.codec import Warn, differences, encode
 from s5wm.errors import ConfigError
 from s5wm.evaluation import evaluator
 from s5wm.experiment import Experiment, load_experiment, save_experiment
-from s5wm.provenance import provenance
+from s5wm.provenance import provenance, versions
+from s5wm.train.checkpoint import about
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import write_json, write_manifest
 from s5wm.train.log import JsonLines, Lines, Row, Sink, TensorBoard
@@ -75,7 +76,7 @@ def run_experiment(experiment: Experiment, path: Path, *, on_evaluation: Hook | 
         try:
             if replay is not None:
                 screen.say(replay)
-            trainer.load(screen.say)
+            trainer.load(screen.say, lambda newest: _check_drift(newest, experiment, screen.say))
             sinks = Sinks([*_files(directory, trainer.host.env_steps), screen])
             finished = trainer.fit(sinks, lambda: on_evaluation(path) if on_evaluation else None)
             sinks.close()
@@ -94,16 +95,30 @@ def _files(directory: RunDirectory, env_steps: int) -> list[Sink]:
 def _settle_config(directory: RunDirectory, experiment: Experiment) -> None:
     """Write the configuration, or hold it against the one that the run began with; only the budget may differ."""
     if directory.exists():
-        before = load_experiment(directory.config, warn=lambda _: None)
-        budget = {"env_steps": experiment.train.env_steps, "minutes": experiment.train.minutes}
-        same = replace(before, train=replace(before.train, **budget))
-        if lines := differences(encode(same), encode(experiment)):
-            raise ConfigError(
-                f"{directory.path} was begun with another configuration ({'; '.join(lines[:5])}); "
-                "resume it without options, or name another directory"
-            )
+        _check_same(directory.config, experiment, f"{directory.path} was begun with another configuration")
     save_experiment(directory.config, experiment)
     write_json(directory.path / ORIGIN, {"cpus": len(os.sched_getaffinity(0)), **provenance()})
+
+
+def _check_drift(checkpoint: Path, experiment: Experiment, say: Warn) -> None:
+    """Raises where ``config.json`` of the run is no longer that of its checkpoint; tells of other versions."""
+    if (checkpoint / CONFIG).is_file():
+        _check_same(checkpoint / CONFIG, experiment, f"{checkpoint} was saved with another configuration")
+    now, then = versions(), about(checkpoint)["versions"]
+    if changed := [
+        f"{name} {was}, now {now.get(name)}" for name, was in then.items() if was != now.get(name)
+    ]:
+        say(f"saved with {', '.join(changed)}: going on may differ in the last digits")
+
+
+def _check_same(path: Path, experiment: Experiment, what: str) -> None:
+    before = load_experiment(path, warn=lambda _: None)
+    budget = {"env_steps": experiment.train.env_steps, "minutes": experiment.train.minutes}
+    same = replace(before, train=replace(before.train, **budget))
+    if lines := differences(encode(same), encode(experiment)):
+        raise ConfigError(
+            f"{what} ({'; '.join(lines)}); resume it without options, or name another directory"
+        )
 
 
 def evaluate_run(

@@ -1,14 +1,53 @@
-"""The contract between agents and the one training loop."""
+"""The contract between agents and the one training loop, and the guard of their gradient steps."""
 
 from abc import abstractmethod
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float, Shaped
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from s5wm.types import Carry, Extras, Key, Metrics, Scalar, Transition
 
 Learner = TypeVar("Learner")
+Tree = TypeVar("Tree")
+
+
+class Guard(eqx.Module):
+    """How often a gradient step was skipped because its loss or gradient was not finite.
+
+    Every learner has one as ``guard``: the host reads the counts after each chunk, and lowers ``rate`` when it rolls
+    back.  A skipped step leaves everything that is learned as it was, and counts as zero in the metrics.
+    """
+
+    rate: Scalar  # factor of every learning rate
+    skipped: Int[Array, ""]  # in total
+    in_a_row: Int[Array, ""]  # up to the latest step
+    longest: Int[Array, ""]  # such row so far
+
+    @classmethod
+    def init(cls) -> "Guard":
+        """Nothing skipped yet."""
+        zero = jnp.zeros((), jnp.int32)
+        return cls(jnp.ones(()), zero, zero, zero)
+
+    def count(self, healthy: Bool[Array, ""]) -> "Guard":
+        """After one more step."""
+        in_a_row = jnp.where(healthy, 0, self.in_a_row + 1)
+        skipped = self.skipped + (~healthy).astype(jnp.int32)
+        return Guard(self.rate, skipped, in_a_row, jnp.maximum(self.longest, in_a_row))
+
+
+def is_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether every number in a tree is."""
+    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack(leaves))
+
+
+def pick(condition: Bool[Array, ""], on_true: Tree, on_false: Tree) -> Tree:
+    """One of two trees; what the other holds, NaN or not, does not matter."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), on_true, on_false)
 
 
 class AbstractPolicy(eqx.Module, Generic[Carry, Extras]):
@@ -35,6 +74,10 @@ class AbstractAgent(eqx.Module, Generic[Learner, Carry, Extras]):
     @abstractmethod
     def policy(self, learner: Learner) -> AbstractPolicy[Carry, Extras]:
         """The policy that collects and that is evaluated."""
+
+    @abstractmethod
+    def evidence(self, learner: Learner, key: Key) -> Any:
+        """Arrays that help to understand why learning fails: a batch where the agent keeps one."""
 
     @abstractmethod
     def update(

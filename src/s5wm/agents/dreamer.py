@@ -13,7 +13,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, is_finite, pick
 from s5wm.agents.heads import Actor, ActorConfig, Critic, CriticConfig
 from s5wm.agents.imagination import (
     ActorCriticConfig,
@@ -142,6 +142,7 @@ class DreamerLearner(eqx.Module):
     return_scale: ReturnScale
     replay: Replay[Any]
     updates: Int[Array, ""]
+    guard: Guard
 
 
 class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
@@ -169,6 +170,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
             ReturnScale.init(),
             Replay.init(self._row(params), self.num_envs, config.replay.capacity),
             jnp.zeros((), jnp.int32),
+            Guard.init(),
         )
 
     def _row(self, params: DreamerParams) -> Transition[Entry[Any]]:
@@ -217,6 +219,10 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         ready = (filled > config.length) & (filled * self.num_envs >= config.prefill)
         return jax.lax.cond(ready, learn, skip, learner)
 
+    def evidence(self, learner: DreamerLearner, key: Key) -> Any:
+        """A batch of the replay as it is."""
+        return self.sample(learner.replay, key)[1]
+
     def sample(self, replay: Replay[Any], key: Key) -> tuple[Windows, Transition[Entry[Any]]]:
         """A batch of replayed windows: where they lie, and their rows, the first of each being context."""
         config = self.config.replay
@@ -237,16 +243,24 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         updates, opt_state = self.config.optimiser.build().update(
             grads, learner.opt_state, untyped(learner.params)
         )
-        params = jax.tree.map(jnp.add, learner.params, updates)
+        params = jax.tree.map(lambda p, u: p + learner.guard.rate * u, learner.params, updates)
         rate = self.config.actor_critic.slow_rate
         slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
         metrics |= {
             f"gradient/{name}": optax.tree.norm(getattr(grads, name))
             for name in ("world_model", "actor", "critic")
         }
-        replay = learner.replay.write_back(windows, fresh_entries(rows, out.posterior.belief))
-        replay = replay.mark(windows, out.surprise)
-        return DreamerLearner(params, slow, opt_state, scale, replay, learner.updates + 1), metrics
+        healthy = is_finite((grads, metrics))
+        old = (learner.params, learner.slow_critic, learner.opt_state, learner.return_scale)
+        params, slow, opt_state, scale = pick(healthy, (params, slow, opt_state, scale), old)
+        entries = pick(healthy, fresh_entries(rows, out.posterior.belief), rows.extras)
+        # Windows that hurt surprise nobody: they are not to be sought.
+        replay = learner.replay.write_back(windows, entries).mark(
+            windows, jnp.where(healthy, out.surprise, 0.0)
+        )
+        guard = learner.guard.count(healthy)
+        metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
+        return DreamerLearner(params, slow, opt_state, scale, replay, learner.updates + 1, guard), metrics
 
     def _loss(
         self,

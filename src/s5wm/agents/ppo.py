@@ -15,7 +15,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Shaped
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, is_finite, pick
 from s5wm.agents.optimiser import untyped
 from s5wm.agents.ppo_actor import ActorSizes, MemoryConfig, PPOActor, TanhMLP, build_actor
 from s5wm.nn.conv import ImageConfig, PatchConfig
@@ -131,6 +131,7 @@ class PPOLearner(eqx.Module):
     learning_rate: Scalar
     obs_moments: RunningMoments | None
     critic_moments: RunningMoments
+    guard: Guard
 
 
 class Samples(eqx.Module):
@@ -147,7 +148,7 @@ class Samples(eqx.Module):
     weight: Float[Array, "*b"]
 
 
-Learning = tuple[PPOParams, optax.OptState, Scalar]  # with the learning rate
+Learning = tuple[PPOParams, optax.OptState, Scalar, Guard]  # with the learning rate
 
 
 class PPO(AbstractAgent[PPOLearner, Any, Acted]):
@@ -183,11 +184,17 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             jnp.asarray(self.config.learning_rate),
             None if self.spec.has_images else RunningMoments.init(self.spec.obs_shape[0]),
             RunningMoments.init(self._critic_size),
+            Guard.init(),
         )
 
     def policy(self, learner: PPOLearner) -> PPOPolicy:
         """The current policy with its input statistics."""
         return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments)
+
+    def evidence(self, learner: PPOLearner, key: Key) -> Any:
+        """Its statistics of what it saw: rollouts are not kept."""
+        del key
+        return (learner.obs_moments, learner.critic_moments)
 
     def _critic_obs(self, timestep: TimeStep) -> Array:
         return timestep.privileged if self.config.critic_inputs == "privileged" else timestep.obs
@@ -202,7 +209,7 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
     ) -> tuple[PPOLearner, Metrics]:
         """Epochs of minibatches over one rollout; its last row only serves as bootstrap."""
         samples = self._samples(learner, rollout, smoothing_weight)
-        (params, opt_state, rate), metrics = self._epochs(learner, samples, key)
+        (params, opt_state, rate, guard), metrics = self._epochs(learner, samples, key)
         moments = learner.obs_moments
         moved = PPOLearner(
             params,
@@ -210,6 +217,7 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             rate,
             None if moments is None else moments.update(rollout.timestep.obs),
             learner.critic_moments.update(self._critic_obs(rollout.timestep)),
+            guard,
         )
         return moved, metrics
 
@@ -245,17 +253,20 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
         size = total // config.minibatches
 
         def minibatch(carry: Learning, index: Array) -> tuple[Learning, Metrics]:
-            params, opt_state, rate = carry
+            params, opt_state, rate, guard = carry
             batch = jax.tree.map(lambda x: x[index], samples)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
             rate = self._adapt(rate, metrics["policy/kl"])
             updates, opt_state = self._optimiser.update(grads, opt_state, untyped(params))
-            params = self._floored(jax.tree.map(lambda x, u: x - rate * u, params, updates))
-            return (params, opt_state, rate), metrics | {"learning_rate": rate}
+            params = self._floored(jax.tree.map(lambda x, u: x - guard.rate * rate * u, params, updates))
+            healthy = is_finite((grads, metrics))
+            moved = pick(healthy, (params, opt_state, rate), carry[:3])
+            metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
+            return (*moved, guard.count(healthy)), metrics | {"learning_rate": moved[2] * guard.rate}
 
         order = jax.vmap(lambda k: jr.permutation(k, total))(jr.split(key, config.epochs))
         index = order[:, : size * config.minibatches].reshape(-1, size)
-        begin = (learner.params, learner.opt_state, learner.learning_rate)
+        begin = (learner.params, learner.opt_state, learner.learning_rate, learner.guard)
         learned, metrics = jax.lax.scan(minibatch, begin, index)
         return learned, jax.tree.map(jnp.mean, metrics)
 

@@ -1,7 +1,7 @@
 """The command line: ``s5wm VERB``.
 
-Exit codes: 0 done, 2 bad usage or configuration, 65 a stored file is damaged, 70 training diverged, 73 cannot use the
-run directory, 74 cannot write, 75 stopped on request and resumable.
+Exit codes: 0 done, 1 a check found problems, 2 bad usage or configuration, 65 a stored file is damaged, 70 training
+diverged, 73 cannot use the run directory, 74 cannot write, 75 stopped on request and resumable.
 """
 
 import sys
@@ -11,7 +11,8 @@ import tyro
 
 from s5wm.cli.bench import Bench
 from s5wm.cli.common import Verb
-from s5wm.cli.inspect import Doctor, List
+from s5wm.cli.diagnosis import CheckEnv, Doctor, Verify
+from s5wm.cli.inspect import List
 from s5wm.cli.pictures import Compare, Imagine, Plot
 from s5wm.cli.training import Evaluate, Race, Resume, Ship, Train
 from s5wm.errors import S5wmError
@@ -28,6 +29,8 @@ VERBS: dict[str, type[Verb]] = {
     "bench": Bench,
     "ship": Ship,
     "doctor": Doctor,
+    "verify": Verify,
+    "check-env": CheckEnv,
 }
 
 

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from s5wm.types import EnvSpec as EnvSpec
@@ -48,3 +49,8 @@ class AbstractCameraEnv(AbstractEnv[State]):
     @abstractmethod
     def picture(self, state: State) -> UInt8[Array, "H W 3"] | None:
         """The observation of a state, as in its time step; None if observations are no pictures."""
+
+
+def bounded(action: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
+    """The action that an environment is given: inside ``[-1, 1]``, and zero where the policy gave no number."""
+    return jnp.where(jnp.isnan(action), 0.0, jnp.clip(action, -1.0, 1.0))

@@ -1,14 +1,22 @@
 """Checkpoints that are whole, verified, and enough to go on exactly.
 
 One folder per checkpoint, named by its environment steps: ``state/`` (Orbax), ``tree.json`` (name, shape and dtype of
-every array), ``host.json`` (what the host loop remembers), ``policy.npz``, and ``manifest.json`` with the SHA-256 of
-each file.  A folder gets its name when it is complete, and the newest valid one is found by looking.
+every array), ``blocks.json`` (where the blocks of the large arrays lie, see ``blocks``), ``host.json`` (what the host
+loop remembers), ``config.json``, ``policy.npz``, ``about.json`` (schema, hash of the configuration, versions), and
+``manifest.json`` with the SHA-256 of each file.  A folder gets its name when it is complete, and the newest valid one
+is found by looking.
+
+Neighbouring checkpoints share no block: each builds on the one before the last, so that damage to one file never
+costs both.
 """
 
+import hashlib
 import os
 import shutil
+import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +24,34 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from numpy.typing import NDArray
 
 from s5wm.errors import CorruptError, S5wmError, WriteError
-from s5wm.train.files import read_json, verify_manifest, write_json, write_manifest
+from s5wm.provenance import versions
+from s5wm.train.blocks import Index, Packs, decode_index
+from s5wm.train.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
+from s5wm.train.migrate import SCHEMA, added_since
 from s5wm.train.policyfile import named_leaves, save_policy
 
 Tree = TypeVar("Tree")
+
+LARGE = 2**20
+"""Arrays of at least so many bytes are saved by what has changed of them."""
+
+PACKS = "blocks"
+ABOUT = "about.json"
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """Everything of one moment, on the host: training may go on while it is written."""
+
+    env_steps: int
+    arrays: dict[str, NDArray[Any]]
+    tree: dict[str, str]
+    host: dict[str, Any]
+    policy: Any
+    config: bytes
 
 
 class Checkpoints:
@@ -30,29 +60,37 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self.folder = folder
         self.keep = keep
+        self._packs = Packs(folder / PACKS)
+        self._indices: list[Index] = []  # of the latest checkpoints that this process wrote or verified
+        self._thread: threading.Thread | None = None
+        self._failed: S5wmError | None = None
 
-    def save(self, env_steps: int, state: Any, host: dict[str, Any], policy: Any) -> Path:
-        """Write a checkpoint, then drop the oldest ones."""
-        final = self.folder / f"{env_steps:012d}"
-        partial = self.folder / f"partial-{env_steps:012d}"
-        _remove(partial)
-        try:
-            partial.mkdir(parents=True)
-            save_policy(partial / "policy.npz", policy)
-            write_json(partial / "host.json", host)
-            _save_arrays(partial, state)
-            write_manifest(partial)
-            _remove(final)
-            os.replace(partial, final)
-        except S5wmError:
-            _remove(partial)
-            raise
-        except (OSError, ValueError) as error:  # Orbax reports a full disk as ValueError
-            _remove(partial)
-            raise WriteError(f"cannot write the checkpoint {final}: {error}") from error
-        for old in self.steps()[: -self.keep]:
-            _remove(self.path(old))
-        return final
+    def save(
+        self, env_steps: int, state: Any, host: dict[str, Any], policy: Any, *, config: bytes = b"{}"
+    ) -> None:
+        """Copy the state and write it in the background; an error of the save before is raised here."""
+        self.wait()
+        named = named_leaves(state)
+        snapshot = _Snapshot(
+            env_steps,
+            # A copy, because the next chunk is given the state's buffers.
+            {name: np.array(_data(leaf)) for name, leaf in named.items()},
+            {name: _describe(leaf) for name, leaf in named.items()},
+            host,
+            jax.tree.map(np.array, policy),
+            config,
+        )
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until nothing is being written; raises what went wrong with it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
 
     def steps(self) -> list[int]:
         """Environment steps of the checkpoints there are, oldest first, valid or not."""
@@ -64,60 +102,149 @@ class Checkpoints:
 
     def newest(self, say: Callable[[str], None]) -> Path | None:
         """The newest checkpoint that is as it was written; ``say`` hears of those passed over."""
+        self.wait()
         for env_steps in reversed(self.steps()):
             try:
-                verify_manifest(self.path(env_steps))
+                self.verify(env_steps)
             except CorruptError as error:
                 say(f"checkpoint {env_steps} is damaged ({error}); trying the one before")
             else:
+                self._indices = [_index(self.path(env_steps))]
                 return self.path(env_steps)
         return None
+
+    def verify(self, env_steps: int) -> None:
+        """Raises ``CorruptError`` unless this checkpoint is bit for bit what was written."""
+        path = self.path(env_steps)
+        verify_manifest(path)
+        self._packs.verify(_index(path))
+
+    def _write(self, snapshot: _Snapshot) -> None:
+        final = self.path(snapshot.env_steps)
+        partial = self.folder / f"partial-{final.name}"
+        try:
+            self._fill(partial, snapshot)
+            _remove(final)
+            os.replace(partial, final)
+            self._prune()
+        except S5wmError as error:
+            self._failed = error
+        except Exception as error:  # noqa: BLE001 - Orbax tells of a full disk in many ways: each must reach training
+            self._failed = WriteError(f"cannot write the checkpoint {final}: {error}")
+        finally:
+            _remove(partial)
+
+    def _fill(self, partial: Path, snapshot: _Snapshot) -> None:
+        _remove(partial)
+        partial.mkdir(parents=True)
+        save_policy(partial / "policy.npz", snapshot.policy)
+        write_json(partial / "host.json", snapshot.host)
+        write_bytes(partial / "config.json", snapshot.config)
+        write_json(partial / "tree.json", snapshot.tree)
+        large = {name: array for name, array in snapshot.arrays.items() if array.nbytes >= LARGE}
+        _save_orbax(partial / "state", _numbered(snapshot.arrays, without=large))
+        index = self._packs.write(partial.name.removeprefix("partial-"), large, self._parent())
+        write_json(partial / "blocks.json", index)
+        config = hashlib.sha256(snapshot.config).hexdigest()
+        about = {"schema": SCHEMA, "config_sha256": config, "versions": versions()}
+        write_json(partial / ABOUT, about)
+        write_manifest(partial)
+        self._indices = [*self._indices[-1:], index]
+
+    def _parent(self) -> Index | None:
+        """The checkpoint before the last: of two chains, one outlives any damaged file."""
+        if len(self._indices) < 2 or self._packs.is_wasteful(self._indices[-2]):
+            return None
+        return self._indices[-2]
+
+    def _prune(self) -> None:
+        for old in self.steps()[: -self.keep]:
+            _remove(self.path(old))
+        self._packs.prune([_index(self.path(kept)) for kept in self.steps()])
 
 
 def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
     """State and host data of a verified checkpoint; ``template`` is a tree of ``ShapeDtypeStruct``."""
-    described = {name: _describe(leaf) for name, leaf in named_leaves(template).items()}
+    expected = named_leaves(template)
     stored = read_json(checkpoint / "tree.json")
+    added = added_since(about(checkpoint).get("schema"))
+    described = {n: _describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
+    # Sizes are compared with the configuration's before anything of that size is allocated.
     if wrong := [name for name in {**described, **stored} if described.get(name) != stored.get(name)]:
         name = wrong[0]
         raise CorruptError(
             f"{checkpoint} belongs to another configuration or version: {len(wrong)} arrays differ, first {name}: "
             f"{stored.get(name)} stored, {described.get(name)} expected"
         )
-    leaves = _restore_arrays(checkpoint, template)
+    arrays = _restore_arrays(checkpoint, list(stored), expected)
+    leaves = [
+        _typed(arrays[name], leaf) if name in arrays else added[name] for name, leaf in expected.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), read_json(checkpoint / "host.json")
 
 
-def _save_arrays(folder: Path, state: Any) -> None:
+def about(checkpoint: Path) -> dict[str, Any]:
+    """Schema, hash of the configuration and versions of a checkpoint."""
+    path = checkpoint / ABOUT
+    return read_json(path) if path.is_file() else {"schema": 1, "versions": {}}  # schema 1 did not tell
+
+
+def _restore_arrays(checkpoint: Path, order: list[str], expected: dict[str, Any]) -> dict[str, Any]:
+    shapes = {name: _data_shape(expected[name]) for name in order}
+    packs, index = Packs(checkpoint.parent / PACKS), _index(checkpoint)
+    large = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in index}
+    target = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.items() if name not in index}
+    keys = _numbered(shapes, without=large)
+    restored = _restore_orbax(
+        checkpoint / "state", dict(zip(keys, (target[n] for n in order if n in target), strict=True))
+    )
+    return large | dict(zip((n for n in order if n in target), (restored[key] for key in keys), strict=True))
+
+
+def _index(checkpoint: Path) -> Index:
+    path = checkpoint / "blocks.json"
+    return decode_index(read_json(path), path) if path.is_file() else {}  # schema 1 had none
+
+
+def _save_orbax(folder: Path, arrays: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp  # slow to import
 
-    named = named_leaves(state)
-    arrays = [np.asarray(jr.key_data(x) if _is_key(x) else x) for x in named.values()]
-    write_json(folder / "tree.json", {name: _describe(leaf) for name, leaf in named.items()})
+    if not arrays:
+        return  # Orbax refuses an empty tree
     with warnings.catch_warnings(), ocp.StandardCheckpointer() as checkpointer:
         warnings.simplefilter("ignore")
-        checkpointer.save((folder / "state").absolute(), _numbered(arrays))
+        checkpointer.save(folder.absolute(), arrays)
 
 
-def _restore_arrays(folder: Path, template: Any) -> list[jax.Array]:
+def _restore_orbax(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
-    leaves = jax.tree.leaves(template)
-    shapes = [jax.eval_shape(jr.key_data, x) if _is_key(x) else x for x in leaves]
-    target = [np.zeros(x.shape, x.dtype) for x in shapes]
+    if not target:
+        return {}
     with warnings.catch_warnings(), ocp.StandardCheckpointer() as checkpointer:
         warnings.simplefilter("ignore")
         try:
-            restored = checkpointer.restore((folder / "state").absolute(), _numbered(target))
+            return checkpointer.restore(folder.absolute(), target)
         except (OSError, ValueError, KeyError) as error:
-            raise CorruptError(f"cannot read {folder / 'state'}: {error}") from error
-    arrays = [jnp.asarray(restored[name]) for name in _numbered(target)]
+            raise CorruptError(f"cannot read {folder}: {error}") from error
+
+
+def _numbered(arrays: dict[str, Any], *, without: dict[str, Any]) -> dict[str, Any]:
+    """By position in ``tree.json``: Orbax would make folders of the dots in a name."""
+    return {f"{i:05d}": array for i, (name, array) in enumerate(arrays.items()) if name not in without}
+
+
+def _typed(array: Any, leaf: Any) -> jax.Array:
     # Keys are of the default implementation: tree.json has told that they are those of the template.
-    return [jr.wrap_key_data(a) if _is_key(t) else a for a, t in zip(arrays, leaves, strict=True)]
+    return jr.wrap_key_data(jnp.asarray(array)) if _is_key(leaf) else jnp.asarray(array)
 
 
-def _numbered(arrays: list[Any]) -> dict[str, Any]:
-    return {f"{index:05d}": array for index, array in enumerate(arrays)}
+def _data(leaf: Any) -> Any:
+    return jr.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _data_shape(leaf: Any) -> Any:
+    return jax.eval_shape(jr.key_data, leaf) if _is_key(leaf) else leaf
 
 
 def _is_key(leaf: Any) -> bool:

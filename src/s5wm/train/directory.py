@@ -41,6 +41,11 @@ class RunDirectory:
         return self.path / "best"
 
     @property
+    def diverged(self) -> Path:
+        """Evidence of what made the run roll back."""
+        return self.path / "diverged"
+
+    @property
     def flights(self) -> Path:
         """Recorded episodes of the latest evaluation."""
         return self.path / "flights.npz"

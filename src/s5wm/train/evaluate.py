@@ -12,7 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.envs.base import AbstractEnv
+from s5wm.envs.base import AbstractEnv, bounded
 from s5wm.types import Key, TimeStep
 
 
@@ -100,14 +100,14 @@ def _advance(
         now.carry, now.timestep.obs, now.timestep.is_first
     )
     keys = jr.split(jr.fold_in(key, now.t), plan.episodes)
-    stepped, timestep = jax.vmap(env.step)(now.env_state, action, keys)
+    stepped, timestep = jax.vmap(env.step)(now.env_state, bounded(action), keys)
     flying = ~now.timestep.is_last
     # A finished episode stays as it ended.
     env_state, timestep = _select(flying, (stepped, timestep), (now.env_state, now.timestep))
     nominal, smoothing, steps = now.flights
     recording = Recording(
         _record(now.recording.snapshot, jax.vmap(plan.snapshot)(_head(plan, now.env_state)), now.t),
-        _record(now.recording.action, jnp.clip(_head(plan, action), -1.0, 1.0), now.t),
+        _record(now.recording.action, bounded(_head(plan, action)), now.t),
     )
     flights = (
         nominal + jnp.where(flying, timestep.reward.nominal, 0.0),

@@ -1,6 +1,9 @@
 """Where the numbers of a training go: JSON lines, TensorBoard, and lines of text or a live panel."""
 
+import errno
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +14,9 @@ from s5wm.errors import WriteError
 from s5wm.train.files import plain, write_bytes
 
 Row = dict[str, int | float]
+
+SPARE = 2**20
+"""Bytes that must be free for TensorBoard's events; ``metrics.jsonl`` holds the same numbers."""
 
 
 @runtime_checkable
@@ -31,30 +37,57 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """``metrics.jsonl``; what was written beyond ``env_steps`` by an interrupted run is removed first."""
+    """``metrics.jsonl``; what was written beyond ``env_steps`` by an interrupted run is removed first.
+
+    While the disk is full, rows wait in memory and are written with the first one that fits again.
+    """
 
     def __init__(self, path: Path, *, env_steps: int) -> None:
         self.path = path
         kept = [row for row in read_rows(path) if row["env_steps"] <= env_steps]
-        write_bytes(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        content = "".join(json.dumps(row) + "\n" for row in kept).encode()
+        write_bytes(path, content)
+        self._size = len(content)  # of the whole lines
+        self._waiting: list[bytes] = []
+        self._told = False
 
     def row(self, row: Row) -> None:
-        """Append."""
+        """Append, or remember for later."""
+        self._waiting.append((json.dumps(plain(row)) + "\n").encode())
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(plain(row)) + "\n")
+            self._append()
         except OSError as error:
-            raise WriteError(f"cannot write {self.path}: {error.strerror}") from error
+            if not self._told:
+                self._told = True
+                print(f"cannot write {self.path}: {error.strerror}; its rows wait in memory", file=sys.stderr)
 
     def say(self, text: str) -> None:
         """Text is not a metric."""
 
     def close(self) -> None:
-        """Nothing is open between rows."""
+        """Rows that still wait are lost, unless they can be written now."""
+        try:
+            self._append()
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {self.path}: {error.strerror}; {len(self._waiting)} rows are lost"
+            ) from error
+
+    def _append(self) -> None:
+        if not self._waiting:
+            return
+        content = b"".join(self._waiting)
+        with self.path.open("r+b", buffering=0) as file:
+            file.truncate(self._size)  # what a full disk left of the line before
+            file.seek(self._size)
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(content)
+        self._waiting = []
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a ``metrics.jsonl``; a line torn by a crash is left out."""
+    """Rows of a ``metrics.jsonl``; a line torn by a crash is left out, as is a course that was rolled back."""
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = []
@@ -64,6 +97,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("env_steps"), int):
+            while rows and rows[-1]["env_steps"] >= row["env_steps"]:
+                rows.pop()
             rows.append(row)
     return rows
 
@@ -74,10 +109,13 @@ class TensorBoard:
     def __init__(self, folder: Path, *, env_steps: int) -> None:
         from tensorboardX import SummaryWriter
 
+        self._folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1 if env_steps else None)
 
     def row(self, row: Row) -> None:
-        """One point per number."""
+        """One point per number; none while the disk is full, which would stop tensorboardX for good."""
+        if shutil.disk_usage(self._folder).free < SPARE:
+            return
         for name, value in row.items():
             if value == value:  # TensorBoard draws no NaN
                 self._writer.add_scalar(name, value, int(row["env_steps"]))

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy
-from s5wm.envs.base import AbstractEnv
-from s5wm.train.state import ActorState, EpisodeSums, TrainState
+from s5wm.envs.base import AbstractEnv, bounded
+from s5wm.train.state import ActorState, EpisodeSums, Faults, TrainState
 from s5wm.types import Key, Metrics, Transition
 
 Learner = TypeVar("Learner")
@@ -24,14 +24,17 @@ def unroll(
 ) -> tuple[ActorState, Transition[Any], EpisodeSums]:
     """Collect ``length`` steps of every environment; transitions come out ``[N, T, ...]``."""
 
-    def advance(actor: ActorState, key: Key) -> tuple[ActorState, tuple[Transition[Any], EpisodeSums]]:
+    def advance(
+        actor: ActorState, at: tuple[Key, Int[Array, ""]]
+    ) -> tuple[ActorState, tuple[Transition[Any], EpisodeSums]]:
+        key, t = at
         num_envs = actor.length.shape[0]
         k_policy, k_env = jr.split(key)
         now = actor.timestep
         carry, action, extras = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k))(
             actor.carry, now.obs, now.is_first, jr.split(k_policy, num_envs)
         )
-        env_state, timestep = jax.vmap(env.step)(actor.env_state, action, jr.split(k_env, num_envs))
+        env_state, timestep = jax.vmap(env.step)(actor.env_state, bounded(action), jr.split(k_env, num_envs))
         nominal, smoothing, count = _accumulate(actor, timestep.reward.nominal, timestep.reward.smoothing)
         ended = timestep.is_last.astype(jnp.float32)
         described = {
@@ -40,13 +43,14 @@ def unroll(
             "length": count.astype(jnp.float32),
             **jax.vmap(env.episode_metrics)(env_state),
         }
-        sums = EpisodeSums(ended.sum(), {k: (v * ended).sum() for k, v in described.items()})
+        totals = {k: (v * ended).sum() for k, v in described.items()}
+        sums = EpisodeSums(ended.sum(), totals, Faults.at(timestep, action, t))
         following = ActorState(env_state, timestep, carry, nominal, smoothing, count)
         return following, (Transition(now, action, extras), sums)
 
-    actor, (rollout, sums) = jax.lax.scan(advance, actor, jr.split(key, length))
-    batch_major = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rollout)
-    return actor, batch_major, jax.tree.map(lambda x: x.sum(0), sums)
+    steps = (jr.split(key, length), jnp.arange(length, dtype=jnp.int32))
+    actor, (rollout, sums) = jax.lax.scan(advance, actor, steps)
+    return actor, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rollout), sums.total()
 
 
 def _accumulate(
@@ -73,7 +77,7 @@ def train(
     """Run ``iterations`` of collect-and-learn; metrics are means over them, episode sums are sums."""
 
     def iterate(
-        state: TrainState[Learner], _: None
+        state: TrainState[Learner], index: Int[Array, ""]
     ) -> tuple[TrainState[Learner], tuple[Metrics, EpisodeSums]]:
         k_act, k_learn, key = jr.split(state.key, 3)
         actor, rollout, sums = unroll(env, agent.policy(state.learner), state.actor, length=length, key=k_act)
@@ -81,7 +85,9 @@ def train(
             state.learner, rollout, smoothing_weight=state.smoothing_weight, key=k_learn
         )
         following = TrainState(learner, actor, state.smoothing_weight, key, state.iteration + 1)
+        before = index * length * actor.length.shape[0]
+        sums = EpisodeSums(sums.count, sums.metrics, sums.faults.later(before))
         return following, (metrics, sums)
 
-    state, (metrics, sums) = jax.lax.scan(iterate, state, length=iterations)
-    return state, jax.tree.map(jnp.mean, metrics), jax.tree.map(lambda x: x.sum(0), sums)
+    state, (metrics, sums) = jax.lax.scan(iterate, state, jnp.arange(iterations, dtype=jnp.int32))
+    return state, jax.tree.map(jnp.mean, metrics), sums.total()

@@ -2,8 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -12,14 +14,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard
 from s5wm.envs.base import AbstractEnv
-from s5wm.errors import CorruptError, DivergedError
+from s5wm.errors import CorruptError, DivergedError, WriteError
 from s5wm.train.best import Judgement, keep_best
 from s5wm.train.checkpoint import Checkpoints, restore
 from s5wm.train.config import TrainConfig
 from s5wm.train.curriculum import CurriculumState, after_chunk, after_evaluation, smoothing_weight
 from s5wm.train.directory import RunDirectory
+from s5wm.train.divergence import RATE, ROLLBACKS, keep_evidence, trouble
 from s5wm.train.log import Row, Sink
 from s5wm.train.loop import train
 from s5wm.train.state import EpisodeSums, TrainState, init_train
@@ -50,6 +53,8 @@ class HostState:
     minutes: float = 0.0
     best: tuple[float, ...] | None = None  # score of the best evaluation
     curriculum: CurriculumState = CurriculumState()
+    failures: tuple[str, ...] = ()  # why training rolled back, until it has got well beyond the last place
+    failed_at: int = 0  # env steps of the last one
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "HostState":
@@ -60,6 +65,8 @@ class HostState:
             minutes=data["minutes"],
             best=None if best is None else tuple(best),
             curriculum=CurriculumState(**data["curriculum"]),
+            failures=tuple(data.get("failures", ())),  # schema 1 had none
+            failed_at=data.get("failed_at", 0),
         )
 
 
@@ -79,19 +86,31 @@ class Trainer:
         self.checkpoints = Checkpoints(directory.checkpoints, keep=config.keep)
         self.host = HostState()
         self.state: TrainState[Any] | None = None
+        self._config = directory.config.read_bytes()
 
-    def load(self, say: Callable[[str], None]) -> None:
-        """Begin, or go on from the newest valid checkpoint."""
+    def load(self, say: Callable[[str], None], accept: Callable[[Path], None] = lambda _: None) -> None:
+        """Begin, or go on from the newest valid checkpoint, unless ``accept`` raises for it."""
+        newest = self._newest(say)
+        if newest is not None:
+            accept(newest)
+        self._settle_state(newest)
+        if newest is not None:
+            say(f"going on at {self.host.env_steps:,} environment steps, from {newest}")
+
+    def _newest(self, say: Callable[[str], None]) -> Path | None:
         newest = self.checkpoints.newest(say)
-        if newest is None:
-            if self.checkpoints.steps():
-                raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
+        if newest is None and self.checkpoints.steps():
+            raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
+        return newest
+
+    def _settle_state(self, checkpoint: Path | None) -> None:
+        if checkpoint is None:
             self.state = init_train(self.program.env, self.program.agent, self.config.num_envs, self.seed)
+            self.host = HostState()
             return
         template = abstract_state(self.program, self.config, self.seed)
-        self.state, host = restore(newest, template)
+        self.state, host = restore(checkpoint, template)
         self.host = HostState.from_json(host)
-        say(f"going on at {self.host.env_steps:,} environment steps, from {newest}")
 
     @property
     def share(self) -> float:
@@ -106,22 +125,32 @@ class Trainer:
         if self.share >= 1.0:
             return True
         with StopRequest(sink.say) as stop:
-            chunk = self._compile(sink)
-            begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
-            while self.share < 1.0 and not stop.requested:
-                before = self.host.env_steps
-                row = self._chunk(chunk)
-                if not pieces:
-                    pieces = self.program.time_pieces(self._state)
-                row |= self._shares(pieces, row)
-                row["eta_minutes"] = _eta(time.monotonic() - begun, share_then, self.share)
-                row |= self._evaluate(before, sink, on_evaluation)
-                sink.row(row)
-                if self._is_due(before, self.config.checkpoint_every) or self.share >= 1.0:
-                    self._save()
+            try:
+                self._train(stop, sink, on_evaluation)
+            finally:
+                # Whatever ends training, the checkpoint that is being written is to be completed.
+                self._settle_save(sink)
             if self.host.env_steps not in self.checkpoints.steps():
-                self._save()
+                self._save(sink)
+            self.checkpoints.wait()
         return self.share >= 1.0
+
+    def _train(self, stop: StopRequest, sink: Sink, on_evaluation: Callable[[], None]) -> None:
+        chunk = self._compile(sink)
+        begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
+        while self.share < 1.0 and not stop.requested:
+            before = self.host.env_steps
+            row = self._chunk(chunk, sink)
+            if row is None:
+                continue
+            if not pieces:
+                pieces = self.program.time_pieces(self._state)
+            row |= self._shares(pieces, row)
+            row["eta_minutes"] = _eta(time.monotonic() - begun, share_then, self.share)
+            row |= self._evaluate(before, sink, on_evaluation)
+            sink.row(row)
+            if self._is_due(before, self.config.checkpoint_every) or self.share >= 1.0:
+                self._save(sink)
 
     @property
     def _state(self) -> TrainState[Any]:
@@ -136,7 +165,10 @@ class Trainer:
         sink.say(f"compiled in {time.monotonic() - begun:.0f} s")
         return compiled
 
-    def _chunk(self, chunk: Callable[..., tuple[TrainState[Any], Metrics, EpisodeSums]]) -> Row:
+    def _chunk(
+        self, chunk: Callable[..., tuple[TrainState[Any], Metrics, EpisodeSums]], sink: Sink
+    ) -> Row | None:
+        """Train; None when the result was thrown away."""
         weight = smoothing_weight(self.config.curriculum, self.host.curriculum, share=self.share)
         state = eqx.tree_at(lambda s: s.smoothing_weight, self._state, jnp.asarray(weight, jnp.float32))
         begun = time.monotonic()
@@ -147,7 +179,10 @@ class Trainer:
             self.host, env_steps=self.host.env_steps + steps, minutes=self.host.minutes + seconds / 60
         )
         learned = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        self._check_finite(learned)
+        guard: Guard = jax.device_get(self._state.learner.guard)
+        if wrong := trouble(learned, guard, jax.device_get(sums.faults), self.config.num_envs):
+            self._roll_back(wrong, sink)
+            return None
         episodes = _episode_means(sums)
         laps = episodes.get("episode/laps")
         curriculum = after_chunk(self.config.curriculum, self.host.curriculum, laps=laps, share=self.share)
@@ -160,22 +195,38 @@ class Trainer:
             "env_steps_per_s": steps / seconds,
             "updates_per_s": self.config.iterations_per_chunk * updates / seconds,
             "smoothing_weight": weight,
+            "health/skipped": int(guard.skipped),
+            "health/rate": float(guard.rate),
             **episodes,
             **learned,
         }
 
-    def _check_finite(self, metrics: Row) -> None:
-        if bad := [name for name, value in metrics.items() if not math.isfinite(value)]:
-            kept = self.checkpoints.steps()
+    def _roll_back(self, wrong: str, sink: Sink) -> None:
+        """Go back to the last good state with a lower learning rate and other random numbers, or give up."""
+        at, failed = self.host.env_steps, self._state
+        story = f"at {at:,} environment steps {wrong}"
+        arrays = (failed.actor.timestep, self.program.agent.evidence(failed.learner, failed.key))
+        with _forgiving(sink):
+            kept = keep_evidence(self.directory.diverged, at, story, arrays)
+            sink.say(f"{story}; what was seen is in {kept}")
+        failures = (*self.host.failures, story)
+        self._settle_save(sink)
+        if len(failures) > ROLLBACKS:
             raise DivergedError(
-                f"training diverged at {self.host.env_steps:,} environment steps: {', '.join(bad)} not finite. "
-                + (
-                    f"The last good checkpoint, {kept[-1]:,}, is kept. "
-                    if kept
-                    else "No checkpoint existed yet. "
-                )
-                + "Lower the learning rate in a new run."
+                f"training diverged and rolling back {ROLLBACKS} times did not help: {'; '.join(failures)}. "
+                f"The last good checkpoint is kept, evidence is in {self.directory.diverged}. "
+                "Look there, then lower the learning rate in a new run"
             )
+        best = self.host.best  # whose policy was good, and stays where it is
+        self._settle_state(self._newest(sink.say))
+        self.host = replace(self.host, best=best, failures=failures, failed_at=at)
+        state = self._state
+        rate = RATE * jnp.minimum(failed.learner.guard.rate, state.learner.guard.rate)
+        key = jr.fold_in(state.key, len(failures))  # the same numbers would lead to the same place
+        self.state = eqx.tree_at(lambda s: (s.learner.guard.rate, s.key), state, (rate, key))
+        sink.say(
+            f"rolled back to {self.host.env_steps:,} environment steps, learning rates now times {float(rate):g}"
+        )
 
     def _shares(self, pieces: dict[str, float], row: Row) -> Row:
         """Shares of the wall time: pieces as measured alone, and what they leave is the actor-critic's."""
@@ -192,21 +243,41 @@ class Trainer:
         curriculum = after_evaluation(
             self.config.curriculum, self.host.curriculum, success=judged.success, share=self.share
         )
-        if self.host.best is None or judged.score > self.host.best:
-            keep_best(self.directory.best, policy, judged, self.host.env_steps)
-            self.host = replace(self.host, best=judged.score)
         self.host = replace(self.host, curriculum=curriculum)
-        judged.save_flights(self.directory.flights)
+        with _forgiving(sink):
+            if self.host.best is None or judged.score > self.host.best:
+                keep_best(self.directory.best, policy, judged, self.host.env_steps)
+                self.host = replace(self.host, best=judged.score)
+            judged.save_flights(self.directory.flights)
         sink.say(f"evaluated at {self.host.env_steps:,} environment steps: {judged.headline}")
         on_evaluation()
         return judged.row
 
-    def _save(self) -> None:
+    def _save(self, sink: Sink) -> None:
+        """Begin a checkpoint; that of before must be complete, or told to have failed."""
+        self._settle_save(sink)
+        if self.host.failures and self.host.env_steps >= self.host.failed_at + self.config.checkpoint_every:
+            self.host = replace(self.host, failures=())
         policy = self.program.agent.policy(self._state.learner)
-        self.checkpoints.save(self.host.env_steps, self._state, asdict(self.host), policy)
+        self.checkpoints.save(
+            self.host.env_steps, self._state, asdict(self.host), policy, config=self._config
+        )
+
+    def _settle_save(self, sink: Sink) -> None:
+        with _forgiving(sink):
+            self.checkpoints.wait()
 
     def _is_due(self, before: int, every: int) -> bool:
         return self.host.env_steps // every > before // every
+
+
+@contextmanager
+def _forgiving(sink: Sink) -> Generator[None]:
+    """What cannot be written now is told, and no reason to lose a training."""
+    try:
+        yield
+    except (WriteError, OSError) as error:
+        sink.say(f"{error}; training goes on")
 
 
 def _episode_means(sums: EpisodeSums) -> Row:

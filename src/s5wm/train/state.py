@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy
 from s5wm.envs.base import AbstractEnv
@@ -36,11 +36,51 @@ class TrainState(eqx.Module, Generic[Learner]):
     iteration: Int[Array, ""]
 
 
+NEVER = 2**31 - 1
+
+
+class Faults(eqx.Module):
+    """When what crosses the boundary to the environments was first not finite: ``step * N + environment``.
+
+    ``NEVER`` where it always was.  The steps are those of one call of the training program.
+    """
+
+    observation: Int[Array, "*b"]
+    reward: Int[Array, "*b"]
+    action: Int[Array, "*b"]
+
+    @classmethod
+    def at(cls, timestep: TimeStep, action: Float[Array, "N A"], step: Int[Array, ""]) -> "Faults":
+        """Those of one step of ``N`` environments."""
+        reward = timestep.reward.nominal + timestep.reward.smoothing
+        return cls(_first(timestep.obs, step), _first(reward, step), _first(action, step))
+
+    def first(self) -> "Faults":
+        """The earliest along the leading axis."""
+        return jax.tree.map(lambda x: x.min(0), self)
+
+    def later(self, steps: Int[Array, ""]) -> "Faults":
+        """The same, told by a clock that started so many steps (times ``N``) earlier."""
+        return jax.tree.map(lambda x: jnp.where(x == NEVER, NEVER, x + steps), self)
+
+
 class EpisodeSums(eqx.Module):
-    """Sums over the episodes that ended in a rollout; divide by ``count``."""
+    """Sums over the episodes that ended in a rollout (divide by ``count``), and the faults of all its steps."""
 
     count: Scalar
     metrics: Metrics
+    faults: Faults
+
+    def total(self) -> "EpisodeSums":
+        """Over the leading axis."""
+        count, metrics = jax.tree.map(lambda x: x.sum(0), (self.count, self.metrics))
+        return EpisodeSums(count, metrics, self.faults.first())
+
+
+def _first(values: Shaped[Array, "N ..."], step: Int[Array, ""]) -> Int[Array, ""]:
+    count = values.shape[0]
+    wrong = ~jnp.isfinite(values.reshape(count, -1)).all(axis=1)
+    return jnp.where(wrong.any(), step * count + jnp.argmax(wrong), NEVER).astype(jnp.int32)
 
 
 def init_actor(

@@ -28,6 +28,7 @@ def save(folder: Path, *steps: int, keep: int = 3) -> Checkpoints:
     checkpoints = Checkpoints(folder, keep=keep)
     for step in steps:
         checkpoints.save(step, STATE, {"env_steps": step}, POLICY)
+        checkpoints.wait()
     return checkpoints
 
 
@@ -104,6 +105,7 @@ def test_a_policy_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     checkpoints = save(tmp_path, 1)
     with pytest.raises(DivergedError, match="w is not finite"):
         checkpoints.save(2, STATE, {}, {"w": jnp.array([jnp.nan])})
+        checkpoints.wait()
     assert checkpoints.steps() == [1]
     assert not list(tmp_path.glob("partial*"))
 

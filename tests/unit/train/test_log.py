@@ -31,11 +31,27 @@ def test_resuming_removes_what_was_logged_after_the_checkpoint(tmp_path: Path) -
     assert [json.loads(line)["env_steps"] for line in path.read_text().splitlines()] == [1, 2, 5]
 
 
-def test_a_full_or_missing_disk_is_told(tmp_path: Path) -> None:
+def test_rows_wait_while_they_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = JsonLines(tmp_path / "metrics.jsonl", env_steps=0)
-    log.path = tmp_path / "gone" / "metrics.jsonl"
-    with pytest.raises(WriteError, match="cannot write"):
-        log.row({"env_steps": 1})
+    log.row({"env_steps": 1})
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "moved")
+    for step in (2, 3):
+        log.row({"env_steps": step})
+    assert capsys.readouterr().err.count("rows wait in memory") == 1
+    with pytest.raises(WriteError, match="2 rows are lost"):
+        log.close()
+    (tmp_path / "moved").rename(tmp_path / "metrics.jsonl")
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"env_st')  # what a full disk leaves
+    log.row({"env_steps": 4})
+    log.close()
+    assert [row["env_steps"] for row in read_rows(log.path)] == [1, 2, 3, 4]
+
+
+def test_a_course_that_was_rolled_back_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"env_steps": {n}, "x": {i}}}\n' for i, n in enumerate([1, 2, 3, 2, 3, 4])))
+    assert [row["x"] for row in read_rows(path)] == [0, 3, 4, 5]
 
 
 def test_plain_lines_say_the_essentials(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 import functools as ft
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import ActorCriticConfig
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.experiment import Experiment, save_experiment
+from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.train.directory import RunDirectory
 from s5wm.train.loop import train
 from s5wm.train.run import HostState, Program, Trainer
 from s5wm.train.state import TrainState
+from s5wm.train.stop import SIGNALS
 from s5wm.worldmodel.latent import CategoricalConfig
-from s5wm.worldmodel.model import BinsConfig, WorldModelConfig
+from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModelConfig
 
 from .conftest import Ears, with_steps
 
@@ -84,9 +87,22 @@ def test_stopped_and_resumed_is_bitwise_the_same_as_never_stopped(tiny: Experime
 
 
 @pytest.mark.slow
-def test_a_world_model_agent_resumes_bitwise_with_its_replay(tiny: Experiment, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("core", "posterior"),
+    [
+        (S5Config(width=4, state_size=4, block_size=4, layers=1), PosteriorInput.OBSERVATION),
+        pytest.param(
+            BlockGRUConfig(width=4, hidden=4, blocks=2), PosteriorInput.MEMORY, marks=pytest.mark.faults
+        ),
+    ],
+    ids=["s5wm", "dreamerv3"],
+)
+def test_a_world_model_agent_resumes_bitwise_with_its_replay(
+    tiny: Experiment, tmp_path: Path, core: S5Config | BlockGRUConfig, posterior: PosteriorInput
+) -> None:
     model = WorldModelConfig(
-        core=S5Config(width=4, state_size=4, block_size=4, layers=1),
+        core=core,
+        posterior=posterior,
         latent=CategoricalConfig(groups=2, classes=2),
         units=4,
         encoder_layers=1,
@@ -135,7 +151,7 @@ def test_the_smoothing_weight_reaches_the_agent_and_survives(
     assert trainer.host.curriculum.switched == 0.25
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_chunk_and_saves(
     tiny: Experiment, run_path: Path, ears: Ears, number: signal.Signals
 ) -> None:
@@ -144,6 +160,7 @@ def test_a_signal_ends_the_chunk_and_saves(
 
     def kill(_: TrainState[Any]) -> dict[str, float]:  # called once, in the first chunk
         os.kill(os.getpid(), number)
+        time.sleep(0.5)  # the thread that listens needs its turn
         return {"collect": 0.0, "world_model": 0.0}
 
     trainer = fit(
@@ -158,18 +175,48 @@ def test_a_signal_ends_the_chunk_and_saves(
     assert signal.getsignal(number) == before
 
 
-def test_numbers_that_are_not_finite_stop_and_keep_the_last_checkpoint(
+def poisoned(trainer: Trainer) -> None:
+    assert trainer.state is not None
+    trainer.state = eqx.tree_at(
+        lambda s: s.learner.params.log_std, trainer.state, jnp.full(1, jnp.nan, jnp.float32)
+    )
+
+
+def test_a_policy_that_is_not_finite_rolls_back_and_training_goes_on(
     tiny: Experiment, run_path: Path, ears: Ears
 ) -> None:
     fit(with_steps(tiny, 128), run_path, ears)
     with RunDirectory(run_path) as directory:
         trainer = Trainer(tiny.build(), tiny.train, directory, 0)
         trainer.load(ears.say)
-        assert trainer.state is not None
-        trainer.state = eqx.tree_at(
-            lambda s: s.learner.params.log_std, trainer.state, jnp.full(1, jnp.nan, jnp.float32)
-        )
-        with pytest.raises(DivergedError, match="last good checkpoint, 128, is kept") as caught:
+        poisoned(trainer)
+        assert trainer.fit(ears, lambda: None)
+    assert trainer.state is not None
+    said = "\n".join(ears.texts)
+    assert "at 192 environment steps the policy's action for environment 0 was not finite at step 0" in said
+    assert "rolled back to 128 environment steps, learning rates now times 0.5" in said
+    assert float(trainer.state.learner.guard.rate) == 0.5
+    assert trainer.host.failures == ()  # well beyond the place
+    assert [row["env_steps"] for row in ears.rows] == [64, 128, 192, 256]
+    with np.load(run_path / "diverged" / "000000000192.npz", allow_pickle=False) as kept:
+        assert "0.obs" in kept.files
+
+
+def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
+    tiny: Experiment, run_path: Path, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(with_steps(tiny, 128), run_path, ears)
+    with RunDirectory(run_path) as directory:
+        trainer = Trainer(tiny.build(), tiny.train, directory, 0)
+        settle = trainer._settle_state
+
+        def settle_and_poison(checkpoint: Path | None) -> None:
+            settle(checkpoint)
+            poisoned(trainer)
+
+        monkeypatch.setattr(trainer, "_settle_state", settle_and_poison)
+        trainer.load(ears.say)
+        with pytest.raises(DivergedError, match="rolling back 3 times did not help: at 192") as caught:
             trainer.fit(ears, lambda: None)
     assert caught.value.exit_code == 70
     assert trainer.checkpoints.steps() == [64, 128]

@@ -1,0 +1,8 @@
+"""``python -m s5wm.checkenv SPEC STEPS``: the child of ``s5wm check-env``."""
+
+import sys
+
+from s5wm.checkenv.child import main
+
+if __name__ == "__main__":
+    sys.exit(main())

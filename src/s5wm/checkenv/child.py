@@ -1,0 +1,122 @@
+"""The check of an environment, in a process of its own: an environment that hangs or dies takes nothing with it.
+
+The child writes one JSON object per line: ``call``, what it is about to do, or ``problem``, what it found.
+"""
+
+import importlib
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from typing import IO, Any
+
+from s5wm.errors import ConfigError
+
+END = "end"
+
+
+def check_in_child(spec: str, steps: int, timeout: float) -> list[str]:
+    """Problems of the environment that ``spec`` names; no call of it may take more than ``timeout`` seconds."""
+    command = [sys.executable, "-m", "s5wm.checkenv", spec, str(steps)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines: queue.Queue[dict[str, str]] = queue.Queue()
+    reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
+    reader.start()
+    problems: list[str] = []
+    call = "start"
+    try:
+        while call != END and (line := lines.get(timeout=timeout)):
+            call = line.get("call", call)
+            problems += [line["problem"]] if "problem" in line else []
+    except queue.Empty:
+        process.kill()
+        process.wait()
+        return [*problems, f"{call} did not return within {timeout:g} s"]
+    code = process.wait()
+    if code == ConfigError.exit_code:
+        raise ConfigError(problems[-1])
+    if call != END:
+        how = f"died with {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        problems.append(f"its process {how} in {call}")
+    return problems
+
+
+def _read(stdout: IO[str], lines: "queue.Queue[dict[str, str]]") -> None:
+    for text in stdout:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue  # the environment prints
+        if isinstance(line, dict) and line:
+            lines.put(line)
+    lines.put({})  # the end of its output
+
+
+def main() -> int:
+    """Check, and tell as it goes."""
+    spec, steps = sys.argv[1], int(sys.argv[2])
+    told = Progress()
+    try:
+        for problem in _check(spec, steps, told):
+            _tell(problem=problem)
+    except ConfigError as error:
+        _tell(problem=str(error))
+        return ConfigError.exit_code
+    except Exception as error:  # noqa: BLE001 - whatever an environment raises is what is reported
+        traceback.print_exc()
+        _tell(problem=f"{told.call} raised {error!r}")
+    _tell(call=END)
+    return 0
+
+
+class Progress:
+    """What the environment is asked for, told before it is."""
+
+    def __init__(self) -> None:
+        self.call = "start"
+
+    def __call__(self, call: str) -> None:
+        """``call`` comes next."""
+        self.call = call
+        _tell(call=call)
+
+
+def _tell(**line: str) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def _check(spec: str, steps: int, told: Progress) -> Iterator[str]:
+    from s5wm.checkenv.gymenv import check_gym
+    from s5wm.checkenv.jaxenv import check_jax
+    from s5wm.envs.base import AbstractEnv
+
+    told(f"making {spec}")
+    env = make(spec)
+    if isinstance(env, AbstractEnv):
+        yield from check_jax(env, steps, told)
+    else:
+        yield from check_gym(env, steps, told)
+
+
+def make(spec: str) -> Any:
+    """The environment of a SPEC; what it names is imported, because its user has named it."""
+    module, colon, name = spec.partition(":")
+    if not colon:
+        from s5wm.presets import task_config
+
+        return task_config(spec).build()
+    if module == "gymnasium":
+        import gymnasium
+
+        return gymnasium.make(name).unwrapped
+    try:
+        return getattr(importlib.import_module(module), name)()
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ConfigError(
+            f"no environment {spec!r}: {error}; give module:name of something importable"
+        ) from error

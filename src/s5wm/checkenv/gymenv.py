@@ -1,0 +1,109 @@
+"""What may be wrong with a Gymnasium environment."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+REPEATED = 20
+"""Steps that are taken twice from one seed."""
+
+
+def check_gym(env: Any, steps: int, told: Callable[[str], None]) -> Iterator[str]:
+    """Every problem found in ``steps`` random steps, each once."""
+    missing = [n for n in ("observation_space", "action_space", "reset", "step") if not hasattr(env, n)]
+    yield from (f"it has no {name}" for name in missing)
+    if missing:
+        return
+    seen: set[str] = set()
+    for problem in _problems(env, steps, told):
+        if problem not in seen:
+            seen.add(problem)
+            yield problem
+
+
+def _problems(env: Any, steps: int, told: Callable[[str], None]) -> Iterator[str]:
+    env.action_space.seed(0)
+    yield from _check_reset(env, told)
+    told("reset")
+    env.reset(seed=0)
+    for _ in range(steps):
+        told("step")
+        row = env.step(env.action_space.sample())
+        if not isinstance(row, tuple) or len(row) != 5:
+            yield "step does not return (observation, reward, terminated, truncated, info)"
+            return
+        yield from _check_row(env, row)
+        if row[2] or row[3]:
+            told("reset")
+            env.reset()
+    yield from _check_repeats(env, told)
+
+
+def _check_reset(env: Any, told: Callable[[str], None]) -> Iterator[str]:
+    told("reset")
+    first = env.reset(seed=3)
+    if not isinstance(first, tuple) or len(first) != 2 or not isinstance(first[1], dict):
+        yield "reset does not return (observation, info)"
+        return
+    yield from observed(first[0], env.observation_space, "the observation of reset")
+    told("reset")
+    if not same(first[0], env.reset(seed=3)[0]):
+        yield "two resets with one seed give different observations"
+
+
+def _check_row(env: Any, row: tuple[Any, ...]) -> Iterator[str]:
+    obs, reward, terminated, truncated, info = row
+    yield from observed(obs, env.observation_space, "an observation of step")
+    if not isinstance(reward, int | float | np.integer | np.floating):
+        yield f"a reward is {type(reward).__name__}, not a number"
+    elif not np.isfinite(reward):
+        yield "a reward is not finite"
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if not isinstance(flag, bool | np.bool_):
+            yield f"{name} is {type(flag).__name__}, not bool"
+    if not isinstance(info, dict):
+        yield f"info is {type(info).__name__}, not dict"
+
+
+def _check_repeats(env: Any, told: Callable[[str], None]) -> Iterator[str]:
+    courses: list[list[Any]] = []
+    for _ in range(2):
+        told("reset")
+        course = [env.reset(seed=7)[0]]
+        env.action_space.seed(7)
+        for _ in range(REPEATED):
+            told("step")
+            obs, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            course += [obs, np.asarray(reward)]
+            if terminated or truncated:
+                break
+        courses.append(course)
+    if len(courses[0]) != len(courses[1]) or not all(map(same, *courses)):
+        yield "the same seed and actions give another course: it is not deterministic"
+
+
+def observed(obs: Any, space: Any, what: str) -> Iterator[str]:
+    """How an observation breaks its space."""
+    if hasattr(space, "spaces") and isinstance(obs, dict):
+        if odd := sorted(map(str, obs.keys() ^ space.spaces.keys())):
+            yield f"{what} has other keys than its space: {', '.join(odd)}"
+        for name in obs.keys() & space.spaces.keys():
+            yield from observed(obs[name], space.spaces[name], f"{what}, {name},")
+        return
+    array = np.asarray(obs)
+    if space.shape is not None and array.shape != tuple(space.shape):
+        yield f"{what} has shape {array.shape}, its space {tuple(space.shape)}"
+    elif space.dtype is not None and array.dtype != space.dtype:
+        yield f"{what} is {array.dtype}, its space {space.dtype}"
+    elif np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+        yield f"{what} is not finite"
+    elif not space.contains(obs):
+        yield f"{what} lies outside its space"
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two observations are bitwise equal."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[n], right[n]) for n in left)
+    return np.array_equal(np.asarray(left), np.asarray(right))

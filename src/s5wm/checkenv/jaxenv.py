@@ -1,0 +1,123 @@
+"""What may be wrong with an environment of pure functions."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from numpy.typing import NDArray
+
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.wrappers import AutoReset
+from s5wm.types import Key, TimeStep
+
+COPIES = 4
+
+
+def check_jax(env: AbstractEnv[Any], steps: int, told: Callable[[str], None]) -> Iterator[str]:
+    """Every problem found in ``steps`` random steps of a few copies."""
+    told("reset")
+    state, first = jax.jit(lambda key: env.reset(key))(jr.key(0))
+    yield from _check_shapes(env, first)
+    told("step")
+    action = jnp.zeros(env.spec.action_size)
+    after = jax.eval_shape(env.step, state, action, jr.key(0))
+    if changed := _changed((state, first), after):
+        yield f"step changes shape or type of {changed}"
+        return
+    yield from _check_clipping(env, state)
+    told(f"{steps} steps")
+    stream = AutoReset(env)
+    course = _course(stream, jr.key(1), steps)
+    yield from _check_finite(course)
+    yield from _check_flags(course)
+    told("the same steps again")
+    if not _same(course, _course(stream, jr.key(1), steps)):
+        yield "the same key and actions give another course: it is not deterministic"
+    yield from _check_randomness(course, _course(stream, jr.key(2), steps))
+
+
+def _check_shapes(env: AbstractEnv[Any], first: TimeStep) -> Iterator[str]:
+    spec, obs = env.spec, first.obs
+    if obs.shape != spec.obs_shape or obs.dtype != spec.obs_dtype:
+        expected = f"{spec.obs_dtype}{list(spec.obs_shape)}"
+        yield f"the observation is {obs.dtype}{list(obs.shape)}, its spec {expected}"
+    if first.privileged.shape != (spec.privileged_size,):
+        yield f"privileged has shape {first.privileged.shape}, its spec ({spec.privileged_size},)"
+    if not bool(first.is_first) or bool(first.is_last) or bool(first.is_terminal):
+        yield "the time step of reset is not is_first, or is is_last or is_terminal"
+    if float(first.reward.nominal) != 0.0 or float(first.reward.smoothing) != 0.0:
+        yield "reset gives a reward that is not zero"
+
+
+def _changed(before: Any, after: Any) -> str | None:
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        return "its state: other fields"
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        if x.shape != y.shape or x.dtype != y.dtype:
+            return f"{jax.tree_util.keystr(path)}: {x.dtype}{list(x.shape)} to {y.dtype}{list(y.shape)}"
+    return None
+
+
+def _check_clipping(env: AbstractEnv[Any], state: Any) -> Iterator[str]:
+    step = jax.jit(lambda state, action, key: env.step(state, action, key))
+    far, edge = jnp.full(env.spec.action_size, 5.0), jnp.ones(env.spec.action_size)
+    if not _same(step(state, far, jr.key(0))[1], step(state, edge, jr.key(0))[1]):
+        yield "an action outside [-1, 1] is not clipped"
+
+
+def _course(env: AutoReset[Any], key: Key, steps: int) -> TimeStep:
+    """Time steps ``[COPIES, steps + 1]``."""
+
+    @jax.jit
+    def fly(key: Key) -> TimeStep:
+        k_reset, k_action, k_step = jr.split(key, 3)
+        state, first = env.reset(k_reset)
+        actions = jr.uniform(k_action, (steps, env.spec.action_size), minval=-1.0, maxval=1.0)
+
+        def advance(state: Any, at: tuple[Any, Key]) -> tuple[Any, TimeStep]:
+            return env.step(state, *at)
+
+        _, rest = jax.lax.scan(advance, state, (actions, jr.split(k_step, steps)))
+        return jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), first, rest)
+
+    return jax.device_get(jax.vmap(fly)(jr.split(key, COPIES)))
+
+
+def _check_finite(course: TimeStep) -> Iterator[str]:
+    told = {
+        "observation": course.obs,
+        "privileged": course.privileged,
+        "nominal reward": course.reward.nominal,
+        "smoothing reward": course.reward.smoothing,
+    }
+    for name, values in told.items():
+        array: NDArray[Any] = np.asarray(values)
+        wrong = ~np.isfinite(array.astype(np.float64)).reshape(*array.shape[:2], -1).all(-1)
+        if wrong.any():
+            copy, step = np.argwhere(wrong)[0]
+            yield f"the {name} of copy {copy} is not finite at step {step}"
+
+
+def _check_flags(course: TimeStep) -> Iterator[str]:
+    first, last, terminal = (np.asarray(x) for x in (course.is_first, course.is_last, course.is_terminal))
+    if (terminal & ~last).any():
+        yield "is_terminal without is_last: an episode goes on after its end"
+    if (first[:, 1:] != last[:, :-1]).any():
+        yield "is_first is not what follows is_last, and only that"
+    if (first & last).any():
+        yield "an episode ends with its first time step"
+    begun = np.where(first, np.abs(course.reward.nominal) + np.abs(course.reward.smoothing), 0.0)
+    if (begun > 0).any():
+        yield "restart gives a reward that is not zero"
+
+
+def _check_randomness(course: TimeStep, other: TimeStep) -> Iterator[str]:
+    if _same(course.obs, other.obs):
+        yield "another key and other actions give the same course"
+
+
+def _same(left: Any, right: Any) -> bool:
+    return all(map(np.array_equal, jax.tree.leaves(left), jax.tree.leaves(right)))

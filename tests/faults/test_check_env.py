@@ -1,0 +1,103 @@
+"""``check-env`` on environments that are wrong in every way, that hang, and that die."""
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+SOUND = """
+import gymnasium as gym, numpy as np, os, time
+class Sound(gym.Env):
+    observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.look(), {}
+    def look(self):
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+    def step(self, action):
+        self.t += 1
+        return self.look(), 0.0, False, self.t >= 10, {}
+class Shape(Sound):
+    def look(self): return np.zeros(3, np.float32)
+class Dtype(Sound):
+    def look(self): return np.zeros(2, np.float64)
+class Far(Sound):
+    def look(self): return np.full(2, 5.0, np.float32)
+class Nan(Sound):
+    def look(self): return np.full(2, np.nan, np.float32)
+class Reward(Sound):
+    def step(self, action): return self.look(), float("nan"), False, False, {}
+class Flags(Sound):
+    def step(self, action): return self.look(), 0.0, 0, None, []
+class Four(Sound):
+    def step(self, action): return self.look(), 0.0, False, {}
+class OldReset(Sound):
+    def reset(self, *, seed=None, options=None): return super().reset(seed=seed)[0]
+class NoReset:
+    observation_space, action_space = Sound.observation_space, Sound.action_space
+    def step(self, action): ...
+class Keys(Sound):
+    observation_space = gym.spaces.Dict({"a": Sound.observation_space, "b": Sound.observation_space})
+    def look(self): return {"a": np.zeros(2, np.float32), "c": np.zeros(2, np.float32)}
+class Dice(Sound):
+    def look(self): return np.frombuffer(os.urandom(2), np.uint8).astype(np.float32) / 255
+class Raises(Sound):
+    def step(self, action): raise RuntimeError("motor on fire")
+class Hangs(Sound):
+    def step(self, action): time.sleep(1000)
+class Dies(Sound):
+    def step(self, action): os.kill(os.getpid(), 9)
+"""
+
+WRONG = {
+    "Shape": "shape (3,), its space (2,)",
+    "Dtype": "float64, its space float32",
+    "Far": "outside its space",
+    "Nan": "is not finite",
+    "Reward": "a reward is not finite",
+    "Flags": "truncated is NoneType, not bool",
+    "Four": "step does not return (observation, reward, terminated, truncated, info)",
+    "OldReset": "reset does not return (observation, info)",
+    "NoReset": "it has no reset",
+    "Keys": "other keys than its space: b, c",
+    "Dice": "two resets with one seed give different observations",
+    "Raises": "step raised RuntimeError('motor on fire')",
+    "Hangs": "step did not return within 20 s",
+    "Dies": "its process died with SIGKILL in step",
+}
+
+
+def check(command: Command, spec: str, *more: str) -> tuple[int, str]:
+    process = command.start("check-env", spec, "--steps", "30", *more)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out + err
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path) -> None:
+    pytest.importorskip("gymnasium")
+    (tmp_path / "mine.py").write_text(SOUND)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["mine:Sound", "toy/double-integrator"])
+def test_a_sound_environment_passes(command: Command, spec: str) -> None:
+    assert check(command, spec) == (0, f"{spec}  no problem found\n")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_one_is_told(command: Command, name: str) -> None:
+    code, said = check(command, f"mine:{name}", "--env-timeout", "20")
+    assert code == 1
+    assert WRONG[name] in said
+
+
+@pytest.mark.slow
+def test_what_does_not_exist_is_a_matter_of_usage(command: Command) -> None:
+    code, said = check(command, "mine:Nothing")
+    assert code == 2
+    assert "no environment 'mine:Nothing'" in said

@@ -1,0 +1,69 @@
+"""Signals to the command: one saves and exits 75, two exit at once; a killed run leaves no lock behind."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from s5wm.train.checkpoint import Checkpoints
+
+from .conftest import Command
+
+pytestmark = pytest.mark.faults
+
+
+def begun(command: Command, run: Path, more: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    """A training that has logged its first row."""
+    process = command.start(*command.train(run, env_steps=10**9, more=more))
+    deadline = time.monotonic() + 280
+    while time.monotonic() < deadline and not (run / "metrics.jsonl").is_file():
+        time.sleep(0.05)
+    while time.monotonic() < deadline and not (run / "metrics.jsonl").read_text().strip():
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
+def test_one_signal_saves_and_exits_75(command: Command, tmp_path: Path, number: signal.Signals) -> None:
+    process = begun(command, tmp_path / "run")
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert time.monotonic() - sent < 10
+    assert f"{number.name}: finishing this chunk" in err
+    assert "s5wm resume" in err
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", keep=1)
+    assert checkpoints.newest(pytest.fail) is not None
+
+
+def test_a_second_signal_exits_at_once_even_inside_a_chunk(command: Command, tmp_path: Path) -> None:
+    # A chunk of minutes, in which Python itself runs no handler.
+    process = command.start(
+        *command.train(tmp_path / "run", env_steps=10**9, more=("train.iterations_per_chunk=2000000",))
+    )
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("compiled"):
+        assert process.poll() is None
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline().startswith("SIGTERM: finishing this chunk")
+    assert process.poll() is None
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert time.monotonic() - sent < 1
+    process.communicate()
+
+
+def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(command: Command, tmp_path: Path) -> None:
+    process = begun(command, tmp_path / "run")
+    code, said = command.run("resume", str(tmp_path / "run"))
+    assert (code, f"in use by process {process.pid}" in said) == (73, True)
+    process.kill()
+    process.communicate()
+    arguments = command.train(tmp_path / "run", env_steps=64)
+    code, said = command.run(*arguments)
+    assert code == 0, said
