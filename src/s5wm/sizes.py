@@ -6,12 +6,13 @@ What size ``cpu`` changes, and why, is in docs/deviations.md.
 from collections.abc import Callable
 from dataclasses import replace
 
-from s5wm.agents.dreamer import DreamerConfig, ReplayConfig
+from s5wm.agents.dreamer import DreamerConfig
 from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import ActorCriticConfig
 from s5wm.agents.optimiser import OptimiserConfig
 from s5wm.agents.ppo import PPOConfig
 from s5wm.agents.ppo_actor import FrameStackConfig
+from s5wm.agents.replay import ReplayConfig
 from s5wm.codec import suggest
 from s5wm.errors import ConfigError
 from s5wm.experiment import AgentConfig

@@ -11,8 +11,8 @@ import optax
 import pytest
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.dreamer import DreamerConfig, DreamerPolicy, ReplayConfig
-from s5wm.agents.replay import Entry, Replay, Windows, fresh_entries, to_chunk
+from s5wm.agents.dreamer import DreamerConfig, DreamerPolicy
+from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
 from s5wm.envs.toys import ChainConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.s5 import S5Config

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import pytest
 
-from s5wm.agents.dreamer import DreamerConfig, ReplayConfig
+from s5wm.agents.dreamer import DreamerConfig
 from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import ActorCriticConfig
 from s5wm.agents.optimiser import OptimiserConfig
+from s5wm.agents.replay import ReplayConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.s5 import S5Config

@@ -9,11 +9,11 @@ import jax.random as jr
 import pytest
 from jaxtyping import Array
 
-from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner, ReplayConfig
+from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner
 from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import ActorCriticConfig
 from s5wm.agents.optimiser import OptimiserConfig
-from s5wm.agents.replay import to_chunk
+from s5wm.agents.replay import ReplayConfig, to_chunk
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.toys import MemoryCueConfig
 from s5wm.envs.wrappers import AutoReset

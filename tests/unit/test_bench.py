@@ -7,9 +7,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.agents.dreamer import DreamerConfig, ReplayConfig
+from s5wm.agents.dreamer import DreamerConfig
 from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.agents.replay import ReplayConfig
 from s5wm.bench.inference import time_policy
 from s5wm.bench.lattice import dreamer_configs
 from s5wm.bench.loop import time_training

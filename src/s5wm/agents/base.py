@@ -15,13 +15,15 @@ Tree = TypeVar("Tree")
 
 
 class Guard(eqx.Module):
-    """How often a gradient step was skipped because its loss or gradient was not finite.
+    """Learning rates as the host has them, and the gradient steps skipped because something was not finite.
 
-    Every learner has one as ``guard``: the host reads the counts after each chunk, and lowers ``rate`` when it rolls
-    back.  A skipped step leaves everything that is learned as it was, and counts as zero in the metrics.
+    Every learner has one as ``guard``: the host reads the counts after each chunk, lowers ``rate`` when it rolls back
+    and sets ``schedule`` before each chunk.  A skipped step leaves everything that is learned as it was, and counts as
+    zero in the metrics.
     """
 
-    rate: Scalar  # factor of every learning rate
+    rate: Scalar  # factor of every learning rate, lowered for good
+    schedule: Scalar  # another one, by the share of the budget that is used
     skipped: Int[Array, ""]  # in total
     in_a_row: Int[Array, ""]  # up to the latest step
     longest: Int[Array, ""]  # such row so far
@@ -30,13 +32,18 @@ class Guard(eqx.Module):
     def init(cls) -> "Guard":
         """Nothing skipped yet."""
         zero = jnp.zeros((), jnp.int32)
-        return cls(jnp.ones(()), zero, zero, zero)
+        return cls(jnp.ones(()), jnp.ones(()), zero, zero, zero)
+
+    @property
+    def factor(self) -> Scalar:
+        """Of every learning rate."""
+        return self.rate * self.schedule
 
     def count(self, healthy: Bool[Array, ""]) -> "Guard":
         """After one more step."""
         in_a_row = jnp.where(healthy, 0, self.in_a_row + 1)
         skipped = self.skipped + (~healthy).astype(jnp.int32)
-        return Guard(self.rate, skipped, in_a_row, jnp.maximum(self.longest, in_a_row))
+        return Guard(self.rate, self.schedule, skipped, in_a_row, jnp.maximum(self.longest, in_a_row))
 
 
 def is_finite(tree: Any) -> Bool[Array, ""]:

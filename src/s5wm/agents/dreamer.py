@@ -24,37 +24,12 @@ from s5wm.agents.imagination import (
     roll_out,
 )
 from s5wm.agents.optimiser import OptimiserConfig, untyped
-from s5wm.agents.replay import Entry, Replay, Windows, fresh_entries, to_chunk
+from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief
 from s5wm.worldmodel.model import Chunk, Learned, WorldModel, WorldModelConfig
 from s5wm.worldmodel.sensing import Encoder
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplayConfig:
-    """Sizes of the replay and of what is drawn from it."""
-
-    capacity: int = 8192  # rows per environment
-    batch: int = 16
-    length: int = 64
-    surprising: int = 0  # of the batch, windows chosen for rows that the world model foresaw badly
-    prefill: int = 1024  # rows in total before learning starts
-
-    def __post_init__(self) -> None:
-        for name in ("capacity", "batch", "length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"replay.{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.surprising <= self.batch:
-            raise ValueError(
-                f"replay.surprising is {self.surprising}; it must lie between 0 and replay.batch {self.batch}"
-            )
-        if self.length + 1 > self.capacity:
-            raise ValueError(
-                f"replay.length {self.length} plus one row of context does not fit into replay.capacity "
-                f"{self.capacity} rows per environment; shorten the length or enlarge the capacity"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +218,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         updates, opt_state = self.config.optimiser.build().update(
             grads, learner.opt_state, untyped(learner.params)
         )
-        params = jax.tree.map(lambda p, u: p + learner.guard.rate * u, learner.params, updates)
+        params = jax.tree.map(lambda p, u: p + learner.guard.factor * u, learner.params, updates)
         rate = self.config.actor_critic.slow_rate
         slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
         metrics |= {

@@ -258,11 +258,11 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
             rate = self._adapt(rate, metrics["policy/kl"])
             updates, opt_state = self._optimiser.update(grads, opt_state, untyped(params))
-            params = self._floored(jax.tree.map(lambda x, u: x - guard.rate * rate * u, params, updates))
+            params = self._floored(jax.tree.map(lambda x, u: x - guard.factor * rate * u, params, updates))
             healthy = is_finite((grads, metrics))
             moved = pick(healthy, (params, opt_state, rate), carry[:3])
             metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
-            return (*moved, guard.count(healthy)), metrics | {"learning_rate": moved[2] * guard.rate}
+            return (*moved, guard.count(healthy)), metrics | {"learning_rate": moved[2] * guard.factor}
 
         order = jax.vmap(lambda k: jr.permutation(k, total))(jr.split(key, config.epochs))
         index = order[:, : size * config.minibatches].reshape(-1, size)

@@ -1,5 +1,6 @@
 """Replay on the device: a ring of rows per environment, with the beliefs that were stored beside them."""
 
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -15,6 +16,31 @@ from s5wm.worldmodel.model import Chunk, Context
 Memory = TypeVar("Memory")
 
 TOURNAMENT = 4  # candidates per surprising window
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig:
+    """Sizes of the replay and of what is drawn from it."""
+
+    capacity: int = 8192  # rows per environment
+    batch: int = 16
+    length: int = 64
+    surprising: int = 0  # of the batch, windows chosen for rows that the world model foresaw badly
+    prefill: int = 1024  # rows in total before learning starts
+
+    def __post_init__(self) -> None:
+        for name in ("capacity", "batch", "length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"replay.{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.surprising <= self.batch:
+            raise ValueError(
+                f"replay.surprising is {self.surprising}; it must lie between 0 and replay.batch {self.batch}"
+            )
+        if self.length + 1 > self.capacity:
+            raise ValueError(
+                f"replay.length {self.length} plus one row of context does not fit into replay.capacity "
+                f"{self.capacity} rows per environment; shorten the length or enlarge the capacity"
+            )
 
 
 class Entry(eqx.Module, Generic[Memory]):

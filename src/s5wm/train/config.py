@@ -22,6 +22,8 @@ class TrainConfig:
     eval_episodes: int = 32
     checkpoint_every: int = 200_000  # env steps
     keep: int = 3  # checkpoints, besides the best policy
+    decay_from: float = 1.0  # share of the budget from which on all learning rates fall linearly; 1: never
+    decay_to: float = 0.1  # of the rates, at the end of the budget
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
 
     def __post_init__(self) -> None:
@@ -29,6 +31,15 @@ class TrainConfig:
             value = getattr(self, f.name)
             if isinstance(value, int | float) and not value > 0:
                 raise ValueError(f"train.{f.name} is {value}; it must be positive")
+        for name in ("decay_from", "decay_to"):
+            if getattr(self, name) > 1:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it is a share: choose it in (0, 1]")
+
+    def rate_schedule(self, share: float) -> float:
+        """Factor of all learning rates once so much of the budget is used."""
+        if share <= self.decay_from:
+            return 1.0
+        return 1.0 - (1.0 - self.decay_to) * (share - self.decay_from) / (1.0 - self.decay_from)
 
     @property
     def chunk_steps(self) -> int:

@@ -170,7 +170,12 @@ class Trainer:
     ) -> Row | None:
         """Train; None when the result was thrown away."""
         weight = smoothing_weight(self.config.curriculum, self.host.curriculum, share=self.share)
-        state = eqx.tree_at(lambda s: s.smoothing_weight, self._state, jnp.asarray(weight, jnp.float32))
+        scheduled = (weight, self.config.rate_schedule(self.share))
+        state = eqx.tree_at(
+            lambda s: (s.smoothing_weight, s.learner.guard.schedule),
+            self._state,
+            tuple(jnp.asarray(value, jnp.float32) for value in scheduled),
+        )
         begun = time.monotonic()
         self.state, metrics, sums = jax.block_until_ready(chunk(self.program.env, self.program.agent, state))
         seconds = time.monotonic() - begun
@@ -196,7 +201,7 @@ class Trainer:
             "updates_per_s": self.config.iterations_per_chunk * updates / seconds,
             "smoothing_weight": weight,
             "health/skipped": int(guard.skipped),
-            "health/rate": float(guard.rate),
+            "health/rate": float(guard.rate * guard.schedule),
             **episodes,
             **learned,
         }

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner, ReplayConfig
+from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner
 from s5wm.agents.heads import ActorConfig, CriticConfig
-from s5wm.agents.replay import to_chunk
+from s5wm.agents.replay import ReplayConfig, to_chunk
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.mlp import MLP

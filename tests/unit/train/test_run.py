@@ -13,9 +13,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.agents.dreamer import DreamerConfig, ReplayConfig
+from s5wm.agents.dreamer import DreamerConfig
 from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.agents.replay import ReplayConfig
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.experiment import Experiment, save_experiment
 from s5wm.nn.gru import BlockGRUConfig
