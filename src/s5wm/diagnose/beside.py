@@ -38,10 +38,15 @@ def imagine_beside(
     """
     loaded = [Foreseer.load(run, say) for run in runs]
     names = _names(runs, loaded)
-    first = loaded[0]
+    first, spec = loaded[0], loaded[0].agent.spec
     for other, name in zip(loaded, names, strict=True):
         if judged(other.experiment) != judged(first.experiment):
             raise ConfigError(f"{name} was trained on another task than {names[0]}; compare runs of one task")
+        if spec.has_images and other.agent.config.world_model.target == "observation":
+            raise ConfigError(
+                f"{name} decodes images; side by side, positions and velocities are measured: compare s5wm-p and "
+                "dreamerv3-p, which decode the privileged state"
+            )
     length = first.check(horizon, episodes)
     k_fly, k_report = jr.split(jr.key(seed))
     env: AbstractEnv[Any] = AutoReset(judged(first.experiment).build())

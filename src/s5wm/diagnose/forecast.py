@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from s5wm.nn.conv import ImageDecoder
 from s5wm.ops.transforms import symexp
 from s5wm.types import Key
 from s5wm.worldmodel.dynamics import Belief
@@ -21,7 +22,9 @@ from s5wm.worldmodel.sensing import decode
 class Forecast(eqx.Module):
     """What the heads say of some rows."""
 
-    state: Float[Array, "*b Y"]  # the decoder's target in raw units of the environment
+    state: Float[
+        Array, "..."
+    ]  # [*b, Y] or images [*b, h, w, c]: the decoder's target in raw units of the environment
     reward: Float[Array, "*b"]  # nominal
     terminal: Float[Array, "*b"]  # P(is_terminal)
 
@@ -52,7 +55,8 @@ def describe(model: WorldModel[Any], feature: Float[Array, "*b F"]) -> Forecast:
     state = decode(model.decoder, feature)
     said = model.predict(feature)
     terminal = jnp.clip(1.0 - said.cont / model.discount, 0.0, 1.0)
-    return Forecast(symexp(state) if model.config.symlog_inputs else state, said.reward_nominal, terminal)
+    has_symlog = model.config.symlog_inputs and not isinstance(model.decoder, ImageDecoder)
+    return Forecast(symexp(state) if has_symlog else state, said.reward_nominal, terminal)
 
 
 def forecast(

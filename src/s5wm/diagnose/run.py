@@ -16,15 +16,17 @@ from s5wm.agents.dreamer import Dreamer, DreamerConfig
 from s5wm.agents.replay import Entry
 from s5wm.codec import Warn
 from s5wm.diagnose.diagnosis import Diagnosis, report
+from s5wm.diagnose.dreams import DREAM, make_dreams, pixel_errors
 from s5wm.diagnose.fans import error_bands, make_fans
 from s5wm.diagnose.groups import RACING_A, Groups
+from s5wm.dreams import save_dreams
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.evaluation import longest_episode
 from s5wm.experiment import Experiment, load_experiment
-from s5wm.fans import save_fans
+from s5wm.fans import ErrorBand, save_fans
 from s5wm.provenance import provenance
 from s5wm.train.checkpoint import Checkpoints, restore
 from s5wm.train.directory import RunDirectory
@@ -97,6 +99,17 @@ class Foreseer:
             )
         return length + 1
 
+    def dream(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> ErrorBand | None:
+        """Save film strips of a task with a camera; the difference of dreamed and real pixels."""
+        env = judged(self.experiment).build()
+        if not isinstance(env, RacingEnv) or not env.spec.has_images:
+            return None
+        dreams = make_dreams(self.state.learner.params.world_model, env, rows, horizon=horizon, key=key)
+        if not dreams:
+            return None
+        save_dreams(self.folder / DREAM, dreams)
+        return pixel_errors(dreams)
+
     def report(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> Diagnosis:
         """The world model on flights whose entries are its own."""
         return report(
@@ -119,15 +132,22 @@ def imagine_run(
     episode may last, so that a policy that crashes early begins again.  ``error`` has ``median``, ``lo`` (5 %)
     and ``hi`` (95 %) of each state group and of the reward, step ``h`` in place ``h - 1``, null where no flight
     lasted; ``reward`` their agreement, ``metrics`` the rest (``Diagnosis.metrics``).  The fans of imagined
-    positions go to ``plots/imagination.npz`` of the run.
+    positions go to ``plots/imagination.npz`` of the run, film strips of a task with a camera to ``plots/dream.npz``; a
+    model that decodes images has the error of its pixels alone.
     """
     own = Foreseer.load(run, say)
     length = own.check(horizon, episodes)
     k_fly, k_report, k_fans = jr.split(jr.key(seed), 3)
     env: AbstractEnv[Any] = AutoReset(judged(own.experiment).build())
     rows = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
-    found = own.report(rows, horizon, k_report)
-    fans = make_fans(own.state.learner.params.world_model, rows, found, dt=env.spec.ctrl_dt, key=k_fans)
+    model, fans = own.state.learner.params.world_model, None
+    seen = own.dream(rows, horizon, k_fans)
+    if model.config.target == "observation" and seen is not None:
+        measured: dict[str, Any] = {"error": {"image": band_figures(seen)}, "metrics": {}}
+    else:
+        found = own.report(rows, horizon, k_report)
+        measured = figures(found)
+        fans = make_fans(model, rows, found, dt=env.spec.ctrl_dt, key=k_fans)
     if fans is not None:
         save_fans(own.folder / FANS, fans)
     return plain(
@@ -139,7 +159,8 @@ def imagine_run(
             **sizes(rows),
             "seed": seed,
             "fans": None if fans is None else str(FANS),
-            **figures(found),
+            "dream": None if seen is None else str(DREAM),
+            **measured,
             **provenance(),
         }
     )
@@ -167,10 +188,7 @@ def figures(found: Diagnosis) -> dict[str, Any]:
     reward = found.reward
     agreements = {"step": reward.step, "total": reward.total}
     return {
-        "error": {
-            name: {"unit": band.unit} | {k: _floats(getattr(band, k)) for k in ("median", "lo", "hi")}
-            for name, band in bands.items()
-        },
+        "error": {name: band_figures(band) for name, band in bands.items()},
         "reward": {
             name: {k: _floats(getattr(found, k)) for k in ("real", "predicted", "correlation", "r2")}
             for name, found in agreements.items()
@@ -178,6 +196,11 @@ def figures(found: Diagnosis) -> dict[str, Any]:
         "samples": [int(count) for count in np.asarray(reward.step.count)],
         "metrics": {name: float(value) for name, value in jax.device_get(found.metrics()).items()},
     }
+
+
+def band_figures(band: ErrorBand) -> dict[str, Any]:
+    """One curve with its band."""
+    return {"unit": band.unit} | {k: _floats(getattr(band, k)) for k in ("median", "lo", "hi")}
 
 
 def _floats(values: Any) -> list[float]:
@@ -189,13 +212,7 @@ def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
         raise ConfigError(
             f"{run} was trained without a world model; imagine needs a run of s5wm or dreamerv3"
         )
-    spec = experiment.build_env().spec
-    if spec.has_images and experiment.agent.world_model.target == "observation":
-        raise ConfigError(
-            f"the world model of {run} decodes images; imagine measures positions and velocities: "
-            "train s5wm-p or dreamerv3-p, which decode the privileged state"
-        )
-    return experiment.agent.build(spec, num_envs=experiment.train.num_envs)
+    return experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
 
 
 def judged(experiment: Experiment) -> Any:

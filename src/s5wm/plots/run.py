@@ -5,10 +5,12 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from s5wm.dreams import load_dreams
 from s5wm.fans import load_fans
 from s5wm.flights import Course, Flight, load_course, load_flights
 from s5wm.plots.animation import animate_lap
 from s5wm.plots.curves import draw_curves, draw_signals
+from s5wm.plots.dreams import draw_dreams
 from s5wm.plots.flight import Caption, draw_flight
 from s5wm.plots.imagination import draw_imagination
 from s5wm.plots.records import facts_of, read_json, read_records, title_of
@@ -18,6 +20,7 @@ FLIGHTS = Path("flights.npz")
 """Where an evaluation leaves the flights to be drawn (``s5wm.flights``), inside a run directory."""
 
 FANS = Path("plots/imagination.npz")
+DREAM = Path("plots/dream.npz")
 """Where ``s5wm imagine`` leaves its futures (``s5wm.fans``)."""
 
 Report = Callable[[str], None]
@@ -32,7 +35,7 @@ def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
     say = report or _to_stderr
     written: list[Path] = []
     with house_style():
-        for draw in (_flight, _animation, _curves, _imagination):
+        for draw in (_flight, _animation, _curves, _imagination, _dreams):
             try:
                 written += draw(run_dir)
             except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError) as error:
@@ -89,6 +92,14 @@ def _imagination(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FANS, "imagined futures, which s5wm imagine records")
     figure = draw_imagination(load_fans(file), _course_of(run_dir), f"Imagination · {title_of(run_dir)}")
     return save_figure(figure, run_dir / "plots" / "imagination")
+
+
+def _dreams(run_dir: Path) -> list[Path]:
+    file = run_dir / DREAM
+    if not file.is_file():  # most tasks have no camera
+        return []
+    figure = draw_dreams(load_dreams(file), f"Dream · {title_of(run_dir)}")
+    return save_figure(figure, run_dir / "plots" / "dream")
 
 
 def _flown(file: Path) -> list[Flight]:

@@ -52,6 +52,20 @@ def to_matrix(quat: Quat) -> Float[Array, "3 3"]:
     )
 
 
+def from_matrix(matrix: Float[Array, "3 3"]) -> Quat:
+    """Body-to-world matrix to quaternion with ``w >= 0``.
+
+    ``4 q q^T`` is linear in the matrix; its column with the largest diagonal entry is the quaternion but for scale.
+    """
+    m = matrix
+    trace = m[0, 0] + m[1, 1] + m[2, 2]
+    vector = jnp.stack([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])
+    outer = m + m.T + (1.0 - trace) * jnp.eye(3)
+    product = jnp.block([[(1.0 + trace)[None, None], vector[None]], [vector[:, None], outer]])
+    column = product[:, jnp.argmax(jnp.diagonal(product))]
+    return normalise(jnp.where(column[0] < 0.0, -column, column))
+
+
 def from_yaw(yaw: Float[Array, ""]) -> Quat:
     """Level attitude with the nose at ``yaw`` rad from world x."""
     half = 0.5 * jnp.asarray(yaw)

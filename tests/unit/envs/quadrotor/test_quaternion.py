@@ -62,3 +62,19 @@ def test_exp_is_smooth_through_zero():
     np.testing.assert_allclose(jacobian, np.vstack((np.zeros(3), 0.5 * np.eye(3))), atol=1e-7)
     for size in (0.99e-4, 1.01e-4):  # both sides of the switch to the series
         np.testing.assert_allclose(quaternion.exp(jnp.array((size, 0.0, 0.0)))[1], 0.5 * size, rtol=1e-6)
+
+
+@laws
+@given(vectors)
+def test_a_matrix_gives_its_quaternion_back(rotation):
+    quat = exp(rotation)
+    found = jax.jit(quaternion.from_matrix)(to_matrix(quat))
+    assert found[0] >= 0.0
+    np.testing.assert_allclose(jnp.abs(jnp.vdot(found, quat)), 1.0, atol=2e-6)
+    np.testing.assert_allclose(to_matrix(found), to_matrix(quat), atol=3e-6)
+
+
+def test_half_turns_have_a_quaternion_too():
+    for diagonal in ((1, -1, -1), (-1, 1, -1), (-1, -1, 1)):
+        matrix = jnp.diag(jnp.array(diagonal, jnp.float32))
+        np.testing.assert_allclose(to_matrix(quaternion.from_matrix(matrix)), matrix, atol=1e-6)
