@@ -229,10 +229,8 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         old = (learner.params, learner.slow_critic, learner.opt_state, learner.return_scale)
         params, slow, opt_state, scale = pick(healthy, (params, slow, opt_state, scale), old)
         entries = pick(healthy, fresh_entries(rows, out.posterior.belief), rows.extras)
-        # Windows that hurt surprise nobody: they are not to be sought.
-        replay = learner.replay.write_back(windows, entries).mark(
-            windows, jnp.where(healthy, out.surprise, 0.0)
-        )
+        surprise = jnp.where(healthy, out.surprise, 0.0)  # windows that hurt are not to be sought
+        replay = learner.replay.write_back(windows, entries).mark(windows, surprise)
         guard = learner.guard.count(healthy)
         metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
         return DreamerLearner(params, slow, opt_state, scale, replay, learner.updates + 1, guard), metrics

@@ -177,9 +177,9 @@ def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
             f"{stored.get(name)} stored, {described.get(name)} expected"
         )
     arrays = _restore_arrays(checkpoint, list(stored), expected)
-    leaves = [
-        _typed(arrays[name], leaf) if name in arrays else added[name] for name, leaf in expected.items()
-    ]
+    # Copies, because no two arrays of a state may share a buffer (donation).
+    arrays |= {name: np.array(added[name]) for name in expected if name not in arrays}
+    leaves = [_typed(arrays[name], leaf) for name, leaf in expected.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), read_json(checkpoint / "host.json")
 
 
