@@ -236,7 +236,8 @@ def _saving(r: dict[str, Any]) -> list[Row]:
 def _soak(r: dict[str, Any]) -> list[Row]:
     files = f"{r['open_files'][0]} to {r['open_files'][1]} open files"
     grown = f"{r['mb_per_minute']:+.2f} MB/min, {r['recompilations']} recompilations, {files}"
-    return [(f"soak of {r['minutes']:.0f} minutes, {r['chunks']} chunks", grown)]
+    verdict = "" if r["holds"] else "; **not met**: less than 1 MB/min is asked"
+    return [(f"soak of {r['minutes']:.0f} minutes, {r['chunks']} chunks", grown + verdict)]
 
 
 _TOLD: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
