@@ -62,6 +62,7 @@ def s5wm_cpu() -> WorldModelConfigs:
         env_steps=12_000_000,
         eval_every=250_000,
         checkpoint_every=500_000,
+        decay_from=0.75,
     )
     return agent, train
 
