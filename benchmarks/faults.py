@@ -321,9 +321,14 @@ def _refused(arguments: list[str], name: str, folder: Path) -> dict[str, Any]:
 
 
 def soak(folder: Path, minutes: int) -> dict[str, Any]:
-    """A small run that trains, evaluates and saves for so long after its first evaluation, watched from outside."""
+    """A small run that trains, evaluates and saves for so long after its first evaluation, watched from outside.
+
+    It saves and evaluates about ten times a minute, some 200 times in all; real runs do so once in a minute or two.
+    """
     run, log_path = folder / "soak", folder / "soak.log"
-    arguments = [*training(run, 10**9), "--override", "train.checkpoint_every=16384"]
+    arguments = training(run, 10**9)
+    for name in ("checkpoint_every", "eval_every"):
+        arguments += ["--override", f"train.{name}=24576"]
     watched = environment(folder / "cache") | {"JAX_LOG_COMPILES": "1"}
     samples: list[dict[str, float]] = []
     with log_path.open("w") as log:
