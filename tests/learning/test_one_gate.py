@@ -9,7 +9,8 @@ import pytest
 from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.racing.track import Track
 from s5wm.envs.wrappers import AutoReset
-from s5wm.presets import gentle, s5wm_cpu
+from s5wm.presets import gentle
+from s5wm.sizes import s5wm_cpu
 from s5wm.train.evaluate import FlightPlan, fly
 from s5wm.train.loop import train
 from s5wm.train.state import init_train

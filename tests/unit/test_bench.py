@@ -96,7 +96,9 @@ def test_presets_are_resized_for_a_timing():
     config = dreamer_configs(["s5wm"], "cpu", SPEC, batch=4, length=8)["s5wm"]
     assert (config.replay.batch, config.replay.length, config.actor_critic.starts) == (4, 8, 32)
     assert dreamer_configs(["s5wm"], "cpu", SPEC, length=2048)["s5wm"].replay.capacity > 2048
-    with pytest.raises(ConfigError, match="'ppo' has no world model to time; choose of s5wm, dreamerv3"):
+    with pytest.raises(
+        ConfigError, match="'ppo' has no world model to time; choose of s5wm, s5wm-p, dreamerv3"
+    ):
         dreamer_configs(["ppo"], "cpu", SPEC)
 
 

@@ -154,7 +154,8 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     known = json.loads(capsys.readouterr().out)
     assert {"race/split-s", "race/figure-8-state", "hover"} <= set(known["tasks"])
     sizes = ["cpu", "1m", "12m"]
-    assert known["agents"] == {"s5wm": sizes, "dreamerv3": sizes, "ppo": ["cpu"]}
+    worlds = dict.fromkeys(("s5wm", "s5wm-p", "dreamerv3", "dreamerv3-p"), sizes)
+    assert known["agents"] == worlds | {"ppo": ["cpu"], "ppo-asymmetric": ["cpu"]}
     assert call("list") == 0
     assert "race/split-s" in capsys.readouterr().out
 

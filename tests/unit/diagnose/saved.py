@@ -31,4 +31,5 @@ def save_run(folder: Path, experiment: Experiment) -> Path:
     state = eqx.tree_at(lambda s: s.learner, state, make_learner(agent))
     checkpoints = Checkpoints(folder / "checkpoints", keep=1)
     checkpoints.save(192, state, {"env_steps": 192}, agent.policy(state.learner))
+    checkpoints.wait()
     return folder

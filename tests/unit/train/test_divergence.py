@@ -199,7 +199,8 @@ def test_same_seed_same_training_other_seed_another_and_copies_differ(tiny: Expe
     first, again, other = after(0), after(0), after(1)
     same = jax.tree.map(np.array_equal, first.learner, again.learner)
     assert all(jax.tree.leaves(same))
-    assert not np.array_equal(first.learner.params.actor.weights[0], other.learner.params.actor.weights[0])
+    left, right = (jax.tree.leaves(state.learner.params.actor)[0] for state in (first, other))
+    assert not np.array_equal(left, right)
     obs = first.actor.timestep.obs
     assert len({row.tobytes() for row in obs}) == config.num_envs
     assert jr.key_data(first.key).tobytes() == jr.key_data(again.key).tobytes()
