@@ -43,18 +43,20 @@ def headline() -> str:
     results = _trainings()
     timed = _preset_update("cpu")
     rows: list[Row] = []
+    shown: list[dict[str, Any]] = []
     for task in TASKS:
         for agent in AGENTS:
             wanted = (task, agent, "cpu")
             seeds = [r for r in results if tuple(r["name"][k] for k in ("task", "agent", "size")) == wanted]
             if seeds:
                 rows.append(_headline_row(f"`{task}`, `{agent}`", seeds, timed.get(agent)))
+                shown += seeds
     note = (
         "\nSize `cpu` on one CPU core. Figures are inter-quartile means over the seeds, brackets their range. "
         "Success and laps: 100 flights of the best policy that training met. 90 %: the first evaluation of 32 flights "
         "at least so good.\n"
     )
-    return _table(head, rows) + note
+    return _table(head, rows) + note + _notes(shown)
 
 
 def _headline_row(name: str, seeds: list[dict[str, Any]], timed: dict[str, Any] | None) -> Row:
@@ -109,12 +111,16 @@ def learning() -> str:
         "cores",
     )
     results = _trainings()
+    return _table(head, [_learned(result) for result in results]) + _notes(results)
+
+
+def _notes(results: list[dict[str, Any]]) -> str:
+    """What a reader must know of these trainings."""
     noted: dict[str, list[str]] = {}
     for result in results:
         if result["note"]:
             noted.setdefault(result["note"], []).append(_title(result))
-    notes = [f"\n{'; '.join(titles)}: {note}\n" for note, titles in noted.items()]
-    return _table(head, [_learned(result) for result in results]) + "".join(notes)
+    return "".join(f"\n{'; '.join(titles)}: {note}\n" for note, titles in noted.items())
 
 
 def _title(result: dict[str, Any]) -> str:
