@@ -30,7 +30,7 @@ from s5wm.errors import CorruptError, S5wmError, WriteError
 from s5wm.provenance import versions
 from s5wm.train.blocks import Index, Packs, decode_index
 from s5wm.train.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
-from s5wm.train.migrate import SCHEMA, added_since
+from s5wm.train.migrate import SCHEMA, added_since, name_now
 from s5wm.train.policyfile import named_leaves, save_policy
 
 Tree = TypeVar("Tree")
@@ -166,8 +166,9 @@ class Checkpoints:
 def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
     """State and host data of a verified checkpoint; ``template`` is a tree of ``ShapeDtypeStruct``."""
     expected = named_leaves(template)
-    stored = read_json(checkpoint / "tree.json")
-    added = added_since(about(checkpoint).get("schema"))
+    schema = about(checkpoint).get("schema")
+    added = added_since(schema)
+    stored = {name_now(schema, n): shape for n, shape in read_json(checkpoint / "tree.json").items()}
     described = {n: _describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
     # Sizes are compared with the configuration's before anything of that size is allocated.
     if wrong := [name for name in {**described, **stored} if described.get(name) != stored.get(name)]:
