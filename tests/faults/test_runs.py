@@ -11,20 +11,21 @@ from .conftest import Command
 
 pytestmark = pytest.mark.faults
 
-OLD = Path(__file__).parents[1] / "data" / "schema-1"
+DATA = Path(__file__).parents[1] / "data"
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(OLD, tmp_path / "old"))
-
-
-def test_a_run_of_the_schema_before_goes_on(command: Command, old: Path) -> None:
-    code, said = command.run(*command.train(old, env_steps=128))
+@pytest.mark.parametrize(("schema", "saved_at"), [(1, 64), (2, 128)], ids=["1: PPO", "2: S5WM"])
+def test_a_run_of_a_schema_before_goes_on(
+    command: Command, tmp_path: Path, schema: int, saved_at: int
+) -> None:
+    old = Path(shutil.copytree(DATA / f"schema-{schema}", tmp_path / "old"))
+    config = old / "config.json"
+    config.write_text(config.read_text().replace(f'"env_steps": {saved_at}', f'"env_steps": {2 * saved_at}'))
+    code, said = command.run("resume", str(old))
     assert code == 0, said
-    assert "going on at 64 environment steps" in said
-    about = json.loads((old / "checkpoints" / "000000000128" / "about.json").read_text())
-    assert about["schema"] == 2
+    assert f"going on at {saved_at} environment steps" in said
+    about = json.loads((old / "checkpoints" / f"{2 * saved_at:012d}" / "about.json").read_text())
+    assert about["schema"] == 3
 
 
 def test_a_configuration_changed_since_is_refused_with_the_difference(

@@ -83,8 +83,8 @@ class AbstractAgent(eqx.Module, Generic[Learner, Carry, Extras]):
         """The policy that collects and that is evaluated."""
 
     @abstractmethod
-    def evidence(self, learner: Learner, key: Key) -> Any:
-        """Arrays that help to understand why learning fails: a batch where the agent keeps one."""
+    def evidence(self, learner: Learner) -> Any:
+        """Arrays that help to understand why learning fails: the batch that was skipped, where it is still there."""
 
     @abstractmethod
     def update(

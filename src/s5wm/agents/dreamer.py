@@ -118,6 +118,7 @@ class DreamerLearner(eqx.Module):
     replay: Replay[Any]
     updates: Int[Array, ""]
     guard: Guard
+    suspect: Windows  # what the latest skipped gradient step had drawn
 
 
 class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
@@ -146,6 +147,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
             Replay.init(self._row(params), self.num_envs, config.replay.capacity),
             jnp.zeros((), jnp.int32),
             Guard.init(),
+            Windows.none(config.replay.batch),
         )
 
     def _row(self, params: DreamerParams) -> Transition[Entry[Any]]:
@@ -194,9 +196,12 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         ready = (filled > config.length) & (filled * self.num_envs >= config.prefill)
         return jax.lax.cond(ready, learn, skip, learner)
 
-    def evidence(self, learner: DreamerLearner, key: Key) -> Any:
-        """A batch of the replay as it is."""
-        return self.sample(learner.replay, key)[1]
+    def evidence(self, learner: DreamerLearner) -> Any:
+        """The batch of the latest skipped gradient step: its windows, and their rows as far as not yet overwritten."""
+        if int(learner.guard.skipped) == 0:
+            return None
+        length = self.config.replay.length + 1
+        return learner.suspect, learner.replay.read(learner.suspect, length=length)
 
     def sample(self, replay: Replay[Any], key: Key) -> tuple[Windows, Transition[Entry[Any]]]:
         """A batch of replayed windows: where they lie, and their rows, the first of each being context."""
@@ -215,10 +220,10 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
             learner.params, learner, chunk, smoothing_weight, k_loss
         )
-        updates, opt_state = self.config.optimiser.build().update(
+        deltas, opt_state = self.config.optimiser.build().update(
             grads, learner.opt_state, untyped(learner.params)
         )
-        params = jax.tree.map(lambda p, u: p + learner.guard.factor * u, learner.params, updates)
+        params = jax.tree.map(lambda p, u: p + learner.guard.factor * u, learner.params, deltas)
         rate = self.config.actor_critic.slow_rate
         slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
         metrics |= {
@@ -232,8 +237,10 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         surprise = jnp.where(healthy, out.surprise, 0.0)  # windows that hurt are not to be sought
         replay = learner.replay.write_back(windows, entries).mark(windows, surprise)
         guard = learner.guard.count(healthy)
+        suspect = pick(healthy, learner.suspect, windows)
         metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
-        return DreamerLearner(params, slow, opt_state, scale, replay, learner.updates + 1, guard), metrics
+        updates = learner.updates + 1
+        return DreamerLearner(params, slow, opt_state, scale, replay, updates, guard, suspect), metrics
 
     def _loss(
         self,

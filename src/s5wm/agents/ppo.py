@@ -191,9 +191,8 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
         """The current policy with its input statistics."""
         return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments)
 
-    def evidence(self, learner: PPOLearner, key: Key) -> Any:
+    def evidence(self, learner: PPOLearner) -> Any:
         """Its statistics of what it saw: rollouts are not kept."""
-        del key
         return (learner.obs_moments, learner.critic_moments)
 
     def _critic_obs(self, timestep: TimeStep) -> Array:

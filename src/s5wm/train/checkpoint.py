@@ -167,7 +167,7 @@ def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
     """State and host data of a verified checkpoint; ``template`` is a tree of ``ShapeDtypeStruct``."""
     expected = named_leaves(template)
     schema = about(checkpoint).get("schema")
-    added = added_since(schema)
+    added = added_since(schema, expected)
     stored = {name_now(schema, n): shape for n, shape in read_json(checkpoint / "tree.json").items()}
     described = {n: _describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
     # Sizes are compared with the configuration's before anything of that size is allocated.

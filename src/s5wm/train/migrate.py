@@ -3,24 +3,30 @@
 import re
 from typing import Any
 
+import numpy as np
+
 from s5wm.agents.base import Guard
 from s5wm.errors import CorruptError
 from s5wm.train.policyfile import named_leaves
 
-SCHEMA = 2
+SCHEMA = 3
 """1: everything in Orbax.  2: large arrays in blocks, the guard of the gradient steps in every learner, and PPO's actor
-around its network."""
+around its network.  3: Dreamer's learner knows which batch it skipped last."""
 
 _BARE_ACTOR = re.compile(r"^(learner\.(?:params|opt_state\.1\.(?:mu|nu))\.actor)\.(weights|biases)\.")
 
 
-def added_since(schema: Any) -> dict[str, Any]:
-    """Arrays that came after this schema, as a run begins with them."""
+def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
+    """Arrays, of those ``expected``, that came after this schema, as a run begins with them."""
     if schema not in range(1, SCHEMA + 1):
         raise CorruptError(f"a checkpoint has schema {schema!r}; this version of s5wm reads 1 to {SCHEMA}")
-    if schema == SCHEMA:
-        return {}
-    return {f"learner.guard.{name}": leaf for name, leaf in named_leaves(Guard.init()).items()}
+    added: dict[str, Any] = {}
+    if schema < 2:
+        added |= {f"learner.guard.{name}": leaf for name, leaf in named_leaves(Guard.init()).items()}
+    if schema < 3:
+        suspects = (name for name in expected if name.startswith("learner.suspect."))
+        added |= {name: np.zeros(expected[name].shape, expected[name].dtype) for name in suspects}
+    return added
 
 
 def name_now(schema: int, name: str) -> str:

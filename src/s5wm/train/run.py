@@ -210,7 +210,7 @@ class Trainer:
         """Go back to the last good state with a lower learning rate and other random numbers, or give up."""
         at, failed = self.host.env_steps, self._state
         story = f"at {at:,} environment steps {wrong}"
-        arrays = (failed.actor.timestep, self.program.agent.evidence(failed.learner, failed.key))
+        arrays = (failed.actor.timestep, self.program.agent.evidence(failed.learner))
         with _forgiving(sink):
             kept = keep_evidence(self.directory.diverged, at, story, arrays)
             sink.say(f"{story}; what was seen is in {kept}")

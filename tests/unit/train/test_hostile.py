@@ -96,7 +96,7 @@ def test_blocks_that_cannot_be_are_refused(block: Any) -> None:
 
 def test_an_unknown_schema_is_refused(saved: Path) -> None:
     rewrite(saved / "about.json", {"schema": 99})
-    with pytest.raises(CorruptError, match="schema 99; this version of s5wm reads 1 to 2"):
+    with pytest.raises(CorruptError, match="schema 99; this version of s5wm reads 1 to 3"):
         restore(saved, shapes())
 
 
