@@ -34,6 +34,8 @@ from s5wm.train.migrate import SCHEMA, added_since, name_now
 from s5wm.train.policyfile import named_leaves, save_policy
 
 Tree = TypeVar("Tree")
+Arrays = dict[str, NDArray[Any]]
+Shapes = dict[str, jax.ShapeDtypeStruct]
 
 LARGE = 2**20
 """Arrays of at least so many bytes are saved by what has changed of them."""
@@ -142,7 +144,8 @@ class Checkpoints:
         write_bytes(partial / "config.json", snapshot.config)
         write_json(partial / "tree.json", snapshot.tree)
         large = {name: array for name, array in snapshot.arrays.items() if array.nbytes >= LARGE}
-        _save_orbax(partial / "state", _numbered(snapshot.arrays, without=large))
+        small = {name: array for name, array in snapshot.arrays.items() if name not in large}
+        _save_orbax(partial / "state", _end_to_end(small))
         index = self._packs.write(partial.name.removeprefix("partial-"), large, self._parent())
         write_json(partial / "blocks.json", index)
         config = hashlib.sha256(snapshot.config).hexdigest()
@@ -177,7 +180,7 @@ def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
             f"{checkpoint} belongs to another configuration or version: {len(wrong)} arrays differ, first {name}: "
             f"{stored.get(name)} stored, {described.get(name)} expected"
         )
-    arrays = _restore_arrays(checkpoint, list(stored), expected)
+    arrays = _restore_arrays(checkpoint, {name: _data_shape(expected[name]) for name in stored}, schema)
     # Copies, because no two arrays of a state may share a buffer (donation).
     arrays |= {name: np.array(added[name]) for name in expected if name not in arrays}
     leaves = [_typed(arrays[name], leaf) for name, leaf in expected.items()]
@@ -190,16 +193,38 @@ def about(checkpoint: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {"schema": 1, "versions": {}}  # schema 1 did not tell
 
 
-def _restore_arrays(checkpoint: Path, order: list[str], expected: dict[str, Any]) -> dict[str, Any]:
-    shapes = {name: _data_shape(expected[name]) for name in order}
+def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int) -> Arrays:
     packs, index = Packs(checkpoint.parent / PACKS), _index(checkpoint)
     large = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in index}
-    target = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.items() if name not in index}
-    keys = _numbered(shapes, without=large)
-    restored = _restore_orbax(
-        checkpoint / "state", dict(zip(keys, (target[n] for n in order if n in target), strict=True))
-    )
-    return large | dict(zip((n for n in order if n in target), (restored[key] for key in keys), strict=True))
+    if schema < 3:
+        # One by one, by position in tree.json: Orbax would make folders of the dots in a name.
+        names = {f"{i:05d}": name for i, name in enumerate(shapes) if name not in large}
+        target = {key: np.zeros(shapes[name].shape, shapes[name].dtype) for key, name in names.items()}
+        restored = _restore_orbax(checkpoint / "state", target)
+        return large | {name: restored[key] for key, name in names.items()}
+    small = {name: shape for name, shape in shapes.items() if name not in large}
+    target = _end_to_end({name: np.zeros(x.shape, x.dtype) for name, x in small.items()})
+    return large | _apart(_restore_orbax(checkpoint / "state", target), small)
+
+
+def _end_to_end(arrays: Arrays) -> Arrays:
+    """All arrays of a type as one, in order: Orbax leaves memory behind for every array it saves."""
+    kinds: dict[str, list[NDArray[Any]]] = {}
+    for array in arrays.values():
+        kinds.setdefault(array.dtype.name, []).append(array.reshape(-1))
+    return {kind: np.concatenate(parts) for kind, parts in kinds.items()}
+
+
+def _apart(kinds: Arrays, shapes: Shapes) -> Arrays:
+    """The inverse."""
+    arrays: Arrays = {}
+    taken = dict.fromkeys(kinds, 0)
+    for name, x in shapes.items():
+        kind, size = np.dtype(x.dtype).name, int(np.prod(x.shape, dtype=np.int64))
+        piece = np.asarray(kinds[kind])[taken[kind] : taken[kind] + size]
+        arrays[name] = piece.reshape(x.shape).copy()  # no two arrays of a state may share a buffer (donation)
+        taken[kind] += size
+    return arrays
 
 
 def _index(checkpoint: Path) -> Index:
@@ -228,11 +253,6 @@ def _restore_orbax(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
             return checkpointer.restore(folder.absolute(), target)
         except (OSError, ValueError, KeyError) as error:
             raise CorruptError(f"cannot read {folder}: {error}") from error
-
-
-def _numbered(arrays: dict[str, Any], *, without: dict[str, Any]) -> dict[str, Any]:
-    """By position in ``tree.json``: Orbax would make folders of the dots in a name."""
-    return {f"{i:05d}": array for i, (name, array) in enumerate(arrays.items()) if name not in without}
 
 
 def _typed(array: Any, leaf: Any) -> jax.Array:

@@ -11,7 +11,8 @@ from s5wm.train.policyfile import named_leaves
 
 SCHEMA = 3
 """1: everything in Orbax.  2: large arrays in blocks, the guard of the gradient steps in every learner, and PPO's actor
-around its network.  3: Dreamer's learner knows which batch it skipped last."""
+around its network.  3: Dreamer's learner knows which batch it skipped last; Orbax holds the small arrays end
+to end, one array for each type."""
 
 _BARE_ACTOR = re.compile(r"^(learner\.(?:params|opt_state\.1\.(?:mu|nu))\.actor)\.(weights|biases)\.")
 
