@@ -157,10 +157,8 @@ def s5wm_vision_cpu() -> WorldModelConfigs:
 
 
 def s5wm_p_vision_cpu() -> WorldModelConfigs:
-    """The same with the privileged state as the decoder's target, weighted so that decimetres matter."""
-    agent, train = with_privileged_target(s5wm_vision_cpu)()
-    scales = replace(agent.world_model.scales, decoder=100.0)
-    return replace(agent, world_model=replace(agent.world_model, scales=scales)), train
+    """The same with the privileged state as the decoder's target."""
+    return with_privileged_target(s5wm_vision_cpu)()
 
 
 def dreamerv3_vision_cpu() -> WorldModelConfigs:
@@ -186,11 +184,12 @@ def ppo_asymmetric_vision_cpu() -> tuple[PPOConfig, TrainConfig]:
 
 
 def with_privileged_target(configs: Callable[[], WorldModelConfigs]) -> Callable[[], WorldModelConfigs]:
-    """The same agent, its decoder asked for the privileged state."""
+    """The same agent, its decoder asked for the privileged state, each entry as exactly as it can be told."""
 
     def changed() -> WorldModelConfigs:
         agent, train = configs()
-        return replace(agent, world_model=replace(agent.world_model, target="privileged")), train
+        world_model = replace(agent.world_model, target="privileged", learned_spread=True)
+        return replace(agent, world_model=world_model), train
 
     return changed
 

@@ -8,9 +8,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy.stats
 
+from s5wm.nn.conv import PatchConfig
+from s5wm.types import Reward, TimeStep
 from s5wm.worldmodel.dynamics import Belief, Latent, imagine
 from s5wm.worldmodel.model import PosteriorInput
+
+from .conftest import CONFIGS, IMAGES, SPEC
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -286,3 +291,49 @@ def test_privileged_state_touches_nothing_but_the_decoder(make_lab, kind):
     jax.tree.map(np.testing.assert_array_equal, lab.observe(), lab.observe(moved))
     loss, other = lab.study().metrics, lab.study(chunk=moved).metrics
     assert [name for name in loss if loss[name] != other[name]] == ["loss/decoder"]
+
+
+def rows_telling(privileged):
+    zero, no = jnp.zeros(len(privileged)), jnp.zeros(len(privileged), bool)
+    reward = Reward(zero, zero)
+    obs = jnp.zeros((len(privileged), *SPEC.obs_shape))
+    return TimeStep(obs, jnp.asarray(privileged), reward, is_first=no, is_last=no, is_terminal=no)
+
+
+SPREAD = replace(CONFIGS["gaussian"], learned_spread=True)
+
+
+def test_a_learned_spread_is_the_likelihood_of_a_gaussian():
+    model = SPREAD.build(SPEC, discount=0.99, key=jr.key(0))
+    model = eqx.tree_at(lambda m: m.decoder_log_std, model, jnp.log(jnp.asarray([0.5, 1.0, 2.0])))
+    rng = np.random.default_rng(0)
+    feature = rng.normal(size=(4, model.dynamics.initial().latent.feature.shape[0])).astype(np.float32)
+    privileged = rng.normal(size=(4, 3)).astype(np.float32)
+    timestep = rows_telling(privileged)
+    mean = np.asarray(jax.vmap(model.decoder)(feature))
+    expected = -scipy.stats.norm.logpdf(privileged, mean, [0.5, 1.0, 2.0]).sum(-1)
+    loss = model.decoder_loss(feature, timestep)
+    np.testing.assert_allclose(loss, expected - 1.5 * np.log(2 * np.pi), rtol=1e-4)
+
+
+def test_a_learned_spread_settles_at_the_size_of_the_error():
+    """So that entries known to a hundredth and to a tenth weigh the same; one never wrong stays bounded."""
+    model = SPREAD.build(SPEC, discount=0.99, key=jr.key(0))
+    feature = jnp.zeros((200, model.dynamics.initial().latent.feature.shape[0]))
+    size = jnp.broadcast_to(jnp.asarray([0.01, 0.1, 0.0]), (200, 3))
+    off = size * jr.rademacher(jr.key(1), (200, 3), jnp.float32)
+    timestep = rows_telling(jax.vmap(model.decoder)(feature) + off)
+
+    def loss(log_std):
+        return eqx.tree_at(lambda m: m.decoder_log_std, model, log_std).decoder_loss(feature, timestep).mean()
+
+    at = jnp.log(jnp.asarray([0.01, 0.1, 1e-8]))
+    np.testing.assert_allclose(jax.grad(loss)(at), 0.0, atol=0.02)
+    assert np.isfinite(loss(at))
+    np.testing.assert_allclose(jax.grad(loss)(jnp.zeros(3)), 1.0, atol=0.02)
+
+
+def test_no_spread_of_images():
+    config = replace(SPREAD, target="observation", image=PatchConfig(patch=4, depth=2, multipliers=(1,)))
+    with pytest.raises(ValueError, match="learned_spread is true, but the decoder's target is an image"):
+        config.build(IMAGES, discount=0.99, key=jr.key(0))

@@ -40,6 +40,9 @@ from s5wm.worldmodel.sequence import SequenceModel
 
 Memory = TypeVar("Memory")
 
+SPREAD_FLOOR = 1e-3
+"""Least learned spread, for otherwise an entry that never changes would count without limit."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossScales:
@@ -99,6 +102,9 @@ class WorldModelConfig:
     decoder_layers: int = 3
     reward_layers: int = 1
     cont_layers: int = 1
+    learned_spread: bool = (
+        False  # of the decoder's error in each entry, so that each counts by what it can be known to
+    )
     linear_skips: bool = False  # linear paths around encoder, posterior, prior and decoder
     prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
     symlog_inputs: bool = True
@@ -156,12 +162,22 @@ class WorldModelConfig:
             encoder=self._encoder(spec, key=k_enc),
             dynamics=self._dynamics(space, spec, key=k_dyn),
             decoder=decoder(),
+            decoder_log_std=self._spread(spec) if self.learned_spread else None,
             reward_nominal=head(self.reward_layers, self.bins.count, k_nom, zero=True),
             reward_smoothing=head(self.reward_layers, self.bins.count, k_aug, zero=True),
             cont=head(self.cont_layers, 1, k_cont, zero=False),
             config=self,
             discount=discount,
         )
+
+    def _spread(self, spec: EnvSpec) -> Float[Array, " P"]:
+        shown = spec.obs_shape if self.target == "observation" else (spec.privileged_size,)
+        if len(shown) > 1:
+            raise ValueError(
+                "world_model.learned_spread is true, but the decoder's target is an image: a spread is learned for "
+                "vectors; choose target 'privileged', or learned_spread false"
+            )
+        return jnp.zeros(shown)
 
     def _encoder(self, spec: EnvSpec, *, key: Key) -> Encoder:
         if spec.has_images:
@@ -244,6 +260,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
     encoder: Encoder
     dynamics: AbstractDynamics[Memory]
     decoder: Decoder
+    decoder_log_std: Float[Array, " P"] | None  # None: 1 everywhere, up to a constant
     reward_nominal: MLP
     reward_smoothing: MLP
     cont: MLP
@@ -283,6 +300,18 @@ class WorldModel(eqx.Module, Generic[Memory]):
         raw = timestep.obs if self.config.target == "observation" else timestep.privileged
         return symlog(raw) if self.config.symlog_inputs else raw
 
+    def decoder_loss(self, feature: Float[Array, "T F"], timestep: TimeStep) -> Float[Array, " T"]:
+        """Squared errors, ``sum_i e_i^2``; with a learned spread ``sum_i e_i^2 / (2 s_i^2) + log s_i``.
+
+        The latter is the likelihood of a Gaussian whose ``s_i`` settles at the error's own size (Rybkin et al. 2021,
+        sigma-VAE): decimetres of position count as much as what is beyond knowing, and as the nats of the KL.
+        """
+        error = decode(self.decoder, feature) - self.target(timestep)
+        if self.decoder_log_std is None:
+            return jnp.square(error).reshape(feature.shape[0], -1).sum(-1)
+        variance = jnp.broadcast_to(jnp.exp(2.0 * self.decoder_log_std) + SPREAD_FLOOR**2, error.shape)
+        return 0.5 * (jnp.square(error) / variance + jnp.log(variance)).sum(-1)
+
     def loss(
         self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None
     ) -> tuple[Scalar, Learned[Memory]]:
@@ -294,13 +323,8 @@ class WorldModel(eqx.Module, Generic[Memory]):
         dyn = space.kl(hold(out.posterior), out.prior)
         rep = space.kl(out.posterior, hold(out.prior))
         alive = (1.0 - step.is_terminal.astype(jnp.float32)) * self.discount
-        error = (
-            jnp.square(decode(self.decoder, feature) - self.target(step))
-            .reshape(feature.shape[0], -1)
-            .sum(-1)
-        )
         terms = {
-            "decoder": scales.decoder * error,
+            "decoder": scales.decoder * self.decoder_loss(feature, step),
             "reward_nominal": -scales.reward * self.nominal(feature).log_prob(step.reward.nominal),
             "reward_smoothing": -scales.reward * self.smoothing(feature).log_prob(step.reward.smoothing),
             "cont": -scales.cont * self.continues(feature).log_prob(alive),
