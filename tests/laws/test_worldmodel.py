@@ -307,7 +307,7 @@ def test_a_learned_spread_is_the_likelihood_of_a_gaussian():
     model = SPREAD.build(SPEC, discount=0.99, key=jr.key(0))
     model = eqx.tree_at(lambda m: m.decoder_log_std, model, jnp.log(jnp.asarray([0.5, 1.0, 2.0])))
     rng = np.random.default_rng(0)
-    feature = rng.normal(size=(4, model.dynamics.initial().latent.feature.shape[0])).astype(np.float32)
+    feature = jnp.asarray(rng.normal(size=(4, model.dynamics.initial().latent.feature.shape[0])), jnp.float32)
     privileged = rng.normal(size=(4, 3)).astype(np.float32)
     timestep = rows_telling(privileged)
     mean = np.asarray(jax.vmap(model.decoder)(feature))
