@@ -21,6 +21,9 @@ from s5wm.train.run import Program
 
 SCHEMA = 1
 
+LARGEST = 2**20
+"""Bytes that a configuration file may have; ours have five thousand."""
+
 AgentConfig = DreamerConfig | PPOConfig
 
 
@@ -115,6 +118,11 @@ def save_experiment(path: Path, experiment: Experiment) -> None:
 
 def load_experiment(path: Path, *, warn: Warn) -> Experiment:
     """Read ``config.json``; every unknown field and wrong value is named."""
+    if path.is_file() and (size := path.stat().st_size) > LARGEST:
+        raise ConfigError(
+            f"{path} has {size:,} bytes, where a configuration has a few thousand (at most {LARGEST:,}): "
+            "it is none of ours; restore the one that the run was started with"
+        )
     stored = read_json(path)
     if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
         found = stored.get("schema") if isinstance(stored, dict) else None

@@ -109,9 +109,16 @@ def test_a_directory_of_something_else(tmp_path: Path, capsys) -> None:
     assert "not a run" in text
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"schema": 99}', '{"schema": 1, "experiment": 3}'])
+LONG = '{"schema": 1, "experiment": {"' + 2**20 * "x" + '": 1}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", '{"schema": 99}', '{"schema": 1, "experiment": 3}', pytest.param(LONG, id="long")],
+)
 def test_a_configuration_that_is_not_one(content: str, tmp_path: Path, capsys) -> None:
     (tmp_path / "config.json").write_text(content)
     code, text = refused(["resume", str(tmp_path)], capsys)
     assert code in (2, 65)
     assert "config.json" in text
+    assert len(text) < 1000
