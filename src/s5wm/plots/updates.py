@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from s5wm.plots.style import CYCLE, heading, new_figure
 
@@ -14,34 +14,54 @@ PARTS = (("world_model", "world model"), ("actor_critic", "actor-critic"), ("upd
 
 
 def draw_updates(device: str, results: Sequence[dict[str, Any]]) -> Figure:
-    """Columns: the parts of an update.  Above: over the length of a chunk, sizes apart; below: over parameters.
+    """Panels: parts that were timed at several lengths, over the length of a chunk; then every part over parameters.
 
     ``results`` are those of ``benchmarks/update.py``; a part that was not timed everywhere has fewer points.
     """
     results = [result for result in results if "s5wm" in result["agents"]]  # those of vectors
-    figure = new_figure(11.0, 6.4)
-    grid = figure.add_gridspec(2, 3, left=0.07, right=0.985, top=0.82, bottom=0.08, hspace=0.42, wspace=0.2)
     agents = list(dict.fromkeys(name for result in results for name in result["agents"]))
-    for column, (part, title) in enumerate(PARTS):
-        above, below = figure.add_subplot(grid[0, column]), figure.add_subplot(grid[1, column])
-        for index, agent in enumerate(agents):
-            for style, size in zip(("o-", "s--", "^:"), _sizes(results), strict=False):
-                chosen = [result for result in results if result["size"] == size]
-                label = size if index == 0 else ""
-                _draw(above, chosen, agent, part, lambda r, _: r["length"], CYCLE[index], style, label)
-            preset = _unswept(results)
-            _draw(below, preset, agent, part, lambda _, own: own["params"] / 1e6, CYCLE[index], "o-", "")
-        above.set_title(f"{title}, ms")
-        _finish(above, "chunk length T", sorted({result["length"] for result in results}))
-        _finish(below, "parameters, M", None)
-        if above.get_legend_handles_labels()[0]:
-            above.legend(loc="upper left", handlelength=2.6)
+    over_length = [part for part in PARTS if _is_swept(results, part[0])]
+    panels = [(part, True) for part in over_length] + [(part, False) for part in PARTS]
+    columns = len(panels) if len(panels) <= 4 else 3
+    rows = -(-len(panels) // columns)
+    figure = new_figure(12.5 if columns == 4 else 11.0, 0.5 + 3.0 * rows)
+    top = 1.0 - 0.95 / (0.5 + 3.0 * rows)
+    grid = figure.add_gridspec(
+        rows, columns, left=0.05, right=0.985, top=top, bottom=0.15 / rows, hspace=0.42, wspace=0.24
+    )
+    for cell, ((part, title), is_over_length) in zip(grid, panels, strict=False):
+        axes = figure.add_subplot(cell)
+        axes.set_title(f"{title}, ms")
+        (_over_length if is_over_length else _over_parameters)(axes, results, agents, part)
     heading(figure, f"Time of an update, {device}", "medians with the 5th to 95th percentile of the samples")
     for index, name in enumerate(agents):
         figure.text(
-            0.985, 0.965 - 0.04 * index, f"● {name}", color=CYCLE[index], ha="right", va="center"
+            0.985, 0.965 - 0.07 / rows * index, f"● {name}", color=CYCLE[index], ha="right", va="center"
         )  # fmt: skip
     return figure
+
+
+def _is_swept(results: Sequence[dict[str, Any]], part: str) -> bool:
+    timed = [r for r in results if any(f"{part}_ms" in own for own in r["agents"].values())]
+    return any(len({r["length"] for r in timed if r["size"] == size}) > 1 for size in _sizes(results))
+
+
+def _over_length(axes: Axes, results: Sequence[dict[str, Any]], agents: Sequence[str], part: str) -> None:
+    for index, agent in enumerate(agents):
+        for style, size in zip(("o-", "s--", "^:"), _sizes(results), strict=False):
+            chosen = [result for result in results if result["size"] == size]
+            label = size if index == 0 else ""
+            _draw(axes, chosen, agent, part, lambda r, _: r["length"], CYCLE[index], style, label)
+    _finish(axes, "chunk length T", sorted({float(result["length"]) for result in results}))
+    axes.legend(loc="upper left", handlelength=2.6)
+
+
+def _over_parameters(axes: Axes, results: Sequence[dict[str, Any]], agents: Sequence[str], part: str) -> None:
+    preset = _unswept(results)
+    for index, agent in enumerate(agents):
+        _draw(axes, preset, agent, part, lambda _, own: own["params"] / 1e6, CYCLE[index], "o-", "")
+    first = [result["agents"][agents[0]]["params"] / 1e6 for result in preset]
+    _finish(axes, "parameters, M", [float(f"{million:.2g}") for million in first])
 
 
 def _sizes(results: Sequence[dict[str, Any]]) -> list[str]:
@@ -73,13 +93,14 @@ def _draw(  # noqa: PLR0913 - one line of a plot
     axes.plot(x, median, style, color=colour, linewidth=1.6, markersize=4, label=label)
 
 
-def _finish(axes: Axes, abscissa: str, ticks: Sequence[float] | None) -> None:
+def _finish(axes: Axes, abscissa: str, ticks: Sequence[float]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(abscissa)
     plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(plain)
-    axes.xaxis.set_major_formatter(plain)
-    if ticks:
-        axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
-        axes.xaxis.set_minor_locator(NullLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(plain)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
