@@ -323,7 +323,8 @@ def _refused(arguments: list[str], name: str, folder: Path) -> dict[str, Any]:
 def soak(folder: Path, minutes: int) -> dict[str, Any]:
     """A small run that trains, evaluates and saves for so long after its first evaluation, watched from outside.
 
-    It saves and evaluates about ten times a minute, some 200 times in all; real runs do so once in a minute or two.
+    It saves and evaluates some ten to fifteen times a minute, 200 to 300 times in all; real runs do so once in a
+    minute or two.
     """
     run, log_path = folder / "soak", folder / "soak.log"
     arguments = training(run, 10**9)

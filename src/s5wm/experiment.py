@@ -126,7 +126,9 @@ def load_experiment(path: Path, *, warn: Warn) -> Experiment:
     stored = read_json(path)
     if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
         found = stored.get("schema") if isinstance(stored, dict) else None
-        raise CorruptError(f"{path} has schema {found!r}; this version of s5wm reads schema {SCHEMA}")
+        raise CorruptError(
+            f"{path} has schema {str(found)[:20]!r}; this version of s5wm reads schema {SCHEMA}"
+        )
     try:
         return decode(Experiment, stored.get("experiment"), warn=lambda text: warn(f"{path}: {text}"))
     except ConfigError as error:

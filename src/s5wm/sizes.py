@@ -157,8 +157,9 @@ def s5wm_vision_cpu() -> WorldModelConfigs:
 
 
 def s5wm_p_vision_cpu() -> WorldModelConfigs:
-    """The same with the privileged state as the decoder's target."""
-    return with_privileged_target(s5wm_vision_cpu)()
+    """The same with the privileged state as the decoder's target, each entry as exactly as it can be told."""
+    agent, train = with_privileged_target(s5wm_vision_cpu)()
+    return replace(agent, world_model=replace(agent.world_model, learned_spread=True)), train
 
 
 def dreamerv3_vision_cpu() -> WorldModelConfigs:
@@ -184,12 +185,11 @@ def ppo_asymmetric_vision_cpu() -> tuple[PPOConfig, TrainConfig]:
 
 
 def with_privileged_target(configs: Callable[[], WorldModelConfigs]) -> Callable[[], WorldModelConfigs]:
-    """The same agent, its decoder asked for the privileged state, each entry as exactly as it can be told."""
+    """The same agent, its decoder asked for the privileged state."""
 
     def changed() -> WorldModelConfigs:
         agent, train = configs()
-        world_model = replace(agent.world_model, target="privileged", learned_spread=True)
-        return replace(agent, world_model=world_model), train
+        return replace(agent, world_model=replace(agent.world_model, target="privileged")), train
 
     return changed
 

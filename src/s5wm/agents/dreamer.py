@@ -108,6 +108,19 @@ class DreamerParams(eqx.Module):
     critic: Critic
 
 
+class Suspect(eqx.Module):
+    """The latest skipped gradient step: what it had drawn, and its number (-1: none was skipped)."""
+
+    windows: Windows
+    update: Int[Array, ""]
+
+    @classmethod
+    def none(cls, batch: int) -> "Suspect":
+        """Nothing skipped yet."""
+        zeros = jnp.zeros(batch, jnp.int32)
+        return cls(Windows(zeros, zeros), jnp.full((), -1, jnp.int32))
+
+
 class DreamerLearner(eqx.Module):
     """All that learning carries along."""
 
@@ -118,7 +131,7 @@ class DreamerLearner(eqx.Module):
     replay: Replay[Any]
     updates: Int[Array, ""]
     guard: Guard
-    suspect: Windows  # what the latest skipped gradient step had drawn
+    suspect: Suspect
 
 
 class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
@@ -147,7 +160,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
             Replay.init(self._row(params), self.num_envs, config.replay.capacity),
             jnp.zeros((), jnp.int32),
             Guard.init(),
-            Windows.none(config.replay.batch),
+            Suspect.none(config.replay.batch),
         )
 
     def _row(self, params: DreamerParams) -> Transition[Entry[Any]]:
@@ -197,11 +210,14 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         return jax.lax.cond(ready, learn, skip, learner)
 
     def evidence(self, learner: DreamerLearner) -> Any:
-        """The batch of the latest skipped gradient step: its windows, and their rows as far as not yet overwritten."""
-        if int(learner.guard.skipped) == 0:
+        """The latest skipped gradient step, the number of the latest one, and the rows that it had drawn.
+
+        The rows are read from the replay now: where the two numbers are far apart, the ring has written others there.
+        """
+        if int(learner.suspect.update) < 0:
             return None
-        length = self.config.replay.length + 1
-        return learner.suspect, learner.replay.read(learner.suspect, length=length)
+        rows = learner.replay.read(learner.suspect.windows, length=self.config.replay.length + 1)
+        return learner.suspect, learner.updates, rows
 
     def sample(self, replay: Replay[Any], key: Key) -> tuple[Windows, Transition[Entry[Any]]]:
         """A batch of replayed windows: where they lie, and their rows, the first of each being context."""
@@ -237,7 +253,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         surprise = jnp.where(healthy, out.surprise, 0.0)  # windows that hurt are not to be sought
         replay = learner.replay.write_back(windows, entries).mark(windows, surprise)
         guard = learner.guard.count(healthy)
-        suspect = pick(healthy, learner.suspect, windows)
+        suspect = pick(healthy, learner.suspect, Suspect(windows, learner.updates))
         metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
         updates = learner.updates + 1
         return DreamerLearner(params, slow, opt_state, scale, replay, updates, guard, suspect), metrics

@@ -56,12 +56,6 @@ class Windows(eqx.Module):
     env: Int[Array, " B"]
     start: Int[Array, " B"]  # ring index, may wrap within the window
 
-    @classmethod
-    def none(cls, batch: int) -> "Windows":
-        """As many as a batch has, before any is drawn."""
-        zeros = jnp.zeros(batch, jnp.int32)
-        return cls(zeros, zeros)
-
 
 class Replay(eqx.Module, Generic[Memory]):
     """``[N, capacity, ...]`` rows; all environments share the write head."""

@@ -29,8 +29,8 @@ def draw_updates(device: str, results: Sequence[dict[str, Any]]) -> Figure:
     grid = figure.add_gridspec(
         rows, columns, left=0.05, right=0.985, top=top, bottom=0.15 / rows, hspace=0.42, wspace=0.24
     )
-    for cell, ((part, title), is_over_length) in zip(grid, panels, strict=False):
-        axes = figure.add_subplot(cell)
+    for index, ((part, title), is_over_length) in enumerate(panels):
+        axes = figure.add_subplot(grid[index // columns, index % columns])
         axes.set_title(f"{title}, ms")
         (_over_length if is_over_length else _over_parameters)(axes, results, agents, part)
     heading(figure, f"Time of an update, {device}", "medians with the 5th to 95th percentile of the samples")
@@ -84,7 +84,8 @@ def _draw(  # noqa: PLR0913 - one line of a plot
     label: str,
 ) -> None:
     timed = [(r, r["agents"][agent]) for r in results if f"{part}_samples_ms" in r["agents"].get(agent, {})]
-    points = sorted((abscissa(r, own), own[f"{part}_samples_ms"]) for r, own in timed)
+    # The last of those at one place: a length that is swept may be that of the preset, too.
+    points = sorted({abscissa(r, own): own[f"{part}_samples_ms"] for r, own in timed}.items())
     if not points:
         return
     x = [point[0] for point in points]

@@ -169,9 +169,9 @@ class Checkpoints:
 def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
     """State and host data of a verified checkpoint; ``template`` is a tree of ``ShapeDtypeStruct``."""
     expected = named_leaves(template)
-    schema = about(checkpoint).get("schema")
+    schema: Any = about(checkpoint).get("schema")
     added = added_since(schema, expected)
-    stored = {name_now(schema, n): shape for n, shape in read_json(checkpoint / "tree.json").items()}
+    stored = {name_now(schema, n): shape for n, shape in _table(checkpoint / "tree.json").items()}
     described = {n: _describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
     # Sizes are compared with the configuration's before anything of that size is allocated.
     if wrong := [name for name in {**described, **stored} if described.get(name) != stored.get(name)]:
@@ -190,11 +190,13 @@ def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
 def about(checkpoint: Path) -> dict[str, Any]:
     """Schema, hash of the configuration and versions of a checkpoint."""
     path = checkpoint / ABOUT
-    return read_json(path) if path.is_file() else {"schema": 1, "versions": {}}  # schema 1 did not tell
+    return _table(path) if path.is_file() else {"schema": 1, "versions": {}}  # schema 1 did not tell
 
 
 def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int) -> Arrays:
     packs, index = Packs(checkpoint.parent / PACKS), _index(checkpoint)
+    if odd := sorted(set(index) - set(shapes)):
+        raise CorruptError(f"{checkpoint / 'blocks.json'} names {odd[0]}, which tree.json does not")
     large = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in index}
     if schema < 3:
         # One by one, by position in tree.json: Orbax would make folders of the dots in a name.
@@ -211,7 +213,8 @@ def _end_to_end(arrays: Arrays) -> Arrays:
     """All arrays of a type as one, in order: Orbax leaves memory behind for every array it saves."""
     kinds: dict[str, list[NDArray[Any]]] = {}
     for array in arrays.values():
-        kinds.setdefault(array.dtype.name, []).append(array.reshape(-1))
+        if array.size:  # Orbax refuses to save nothing
+            kinds.setdefault(array.dtype.name, []).append(array.reshape(-1))
     return {kind: np.concatenate(parts) for kind, parts in kinds.items()}
 
 
@@ -221,6 +224,9 @@ def _apart(kinds: Arrays, shapes: Shapes) -> Arrays:
     taken = dict.fromkeys(kinds, 0)
     for name, x in shapes.items():
         kind, size = np.dtype(x.dtype).name, int(np.prod(x.shape, dtype=np.int64))
+        if not size:
+            arrays[name] = np.zeros(x.shape, x.dtype)
+            continue
         piece = np.asarray(kinds[kind])[taken[kind] : taken[kind] + size]
         arrays[name] = piece.reshape(x.shape).copy()  # no two arrays of a state may share a buffer (donation)
         taken[kind] += size
@@ -230,6 +236,12 @@ def _apart(kinds: Arrays, shapes: Shapes) -> Arrays:
 def _index(checkpoint: Path) -> Index:
     path = checkpoint / "blocks.json"
     return decode_index(read_json(path), path) if path.is_file() else {}  # schema 1 had none
+
+
+def _table(path: Path) -> dict[str, Any]:
+    if not isinstance(data := read_json(path), dict):
+        raise CorruptError(f"{path} is not a table")
+    return data
 
 
 def _save_orbax(folder: Path, arrays: dict[str, Any]) -> None:
@@ -250,9 +262,21 @@ def _restore_orbax(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
     with warnings.catch_warnings(), ocp.StandardCheckpointer() as checkpointer:
         warnings.simplefilter("ignore")
         try:
+            # Compared before it is read: Orbax allocates what the folder says, and cuts or casts to the target.
+            held = checkpointer.metadata(folder.absolute()).item_metadata.tree
+            _check_held(folder, {name: _describe(leaf) for name, leaf in held.items()}, target)
             return checkpointer.restore(folder.absolute(), target)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CorruptError(f"cannot read {folder}: {error}") from error
+
+
+def _check_held(folder: Path, held: dict[str, str], target: Arrays) -> None:
+    expected = {name: _describe(array) for name, array in target.items()}
+    if wrong := sorted(name for name in {**held, **expected} if held.get(name) != expected.get(name)):
+        name = wrong[0]
+        raise CorruptError(
+            f"{folder} does not hold what its checkpoint lists: {name} is {held.get(name)}, not {expected.get(name)}"
+        )
 
 
 def _typed(array: Any, leaf: Any) -> jax.Array:

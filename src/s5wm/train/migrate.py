@@ -26,7 +26,7 @@ def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
         added |= {f"learner.guard.{name}": leaf for name, leaf in named_leaves(Guard.init()).items()}
     if schema < 3:
         suspects = (name for name in expected if name.startswith("learner.suspect."))
-        added |= {name: np.zeros(expected[name].shape, expected[name].dtype) for name in suspects}
+        added |= {name: np.full(expected[name].shape, -1, expected[name].dtype) for name in suspects}  # none
     return added
 
 

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,11 +38,18 @@ def load_policy(path: Path, template: Tree) -> Tree:
     expected = named_leaves(template)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            _check_names(path, set(stored.files), set(expected))
-            leaves = [_checked(path, name, stored, leaf) for name, leaf in expected.items()]
+            there = {name: _stored_name(name, stored.files) for name in expected}
+            _check_names(path, set(stored.files), set(there.values()))
+            leaves = [_checked(path, there[name], stored, leaf) for name, leaf in expected.items()]
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CorruptError(f"cannot read the policy {path}: {error}") from error
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _stored_name(name: str, stored: Collection[str]) -> str:
+    """PPO's actor was its network alone, up to schema 1."""
+    older = name.replace("actor.network.", "actor.", 1)
+    return older if name not in stored and older in stored else name
 
 
 def _check_names(path: Path, stored: set[str], expected: set[str]) -> None:

@@ -210,8 +210,8 @@ class Trainer:
         """Go back to the last good state with a lower learning rate and other random numbers, or give up."""
         at, failed = self.host.env_steps, self._state
         story = f"at {at:,} environment steps {wrong}"
-        arrays = (failed.actor.timestep, self.program.agent.evidence(failed.learner))
         with _forgiving(sink):
+            arrays = (failed.actor.timestep, self.program.agent.evidence(failed.learner))
             kept = keep_evidence(self.directory.diverged, at, story, arrays)
             sink.say(f"{story}; what was seen is in {kept}")
         failures = (*self.host.failures, story)

@@ -40,8 +40,8 @@ from s5wm.worldmodel.sequence import SequenceModel
 
 Memory = TypeVar("Memory")
 
-SPREAD_FLOOR = 1e-3
-"""Least learned spread, for otherwise an entry that never changes would count without limit."""
+SPREAD_START, SPREAD_FLOOR = 0.1, 1e-2
+"""Where learned spreads begin, and their least: an entry that never changes would count without limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +102,8 @@ class WorldModelConfig:
     decoder_layers: int = 3
     reward_layers: int = 1
     cont_layers: int = 1
-    learned_spread: bool = (
-        False  # of the decoder's error in each entry, so that each counts by what it can be known to
-    )
+    # Of the decoder's error in each entry, so that each counts by what it can be known to.
+    learned_spread: bool = False
     linear_skips: bool = False  # linear paths around encoder, posterior, prior and decoder
     prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
     symlog_inputs: bool = True
@@ -128,6 +127,16 @@ class WorldModelConfig:
 
     def check(self, spec: EnvSpec) -> None:
         """Raises ``ValueError`` if no model of this configuration can see what the environment shows."""
+        if (
+            self.learned_spread
+            and self.target == "observation"
+            and (spec.has_images or self.has_plain_latent)
+        ):
+            raise ValueError(
+                "world_model.learned_spread is true, but the decoder tells "
+                + ("an image" if spec.has_images else "the observation, which is the latent itself")
+                + ": a spread is learned for vectors that are decoded; choose target 'privileged', or false"
+            )
         if not spec.has_images:
             return
         if self.has_plain_latent:
@@ -172,12 +181,7 @@ class WorldModelConfig:
 
     def _spread(self, spec: EnvSpec) -> Float[Array, " P"]:
         shown = spec.obs_shape if self.target == "observation" else (spec.privileged_size,)
-        if len(shown) > 1:
-            raise ValueError(
-                "world_model.learned_spread is true, but the decoder's target is an image: a spread is learned for "
-                "vectors; choose target 'privileged', or learned_spread false"
-            )
-        return jnp.zeros(shown)
+        return jnp.full(shown, math.log(SPREAD_START))
 
     def _encoder(self, spec: EnvSpec, *, key: Key) -> Encoder:
         if spec.has_images:
@@ -304,7 +308,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
         """Squared errors, ``sum_i e_i^2``; with a learned spread ``sum_i e_i^2 / (2 s_i^2) + log s_i``.
 
         The latter is the likelihood of a Gaussian whose ``s_i`` settles at the error's own size (Rybkin et al. 2021,
-        sigma-VAE): decimetres of position count as much as what is beyond knowing, and as the nats of the KL.
+        sigma-VAE, with one for each entry): what can be known to a hundredth then counts as much as what cannot.
         """
         error = decode(self.decoder, feature) - self.target(timestep)
         if self.decoder_log_std is None:

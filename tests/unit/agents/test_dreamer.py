@@ -53,8 +53,9 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
         hit = (np.asarray(windows.env) == row[0]) & (offset <= LENGTH)
         assert skipped == bool(hit.any())
         if skipped:
-            kept, rows = agent.evidence(after)
-            jax.tree.map(np.testing.assert_array_equal, kept, windows)
+            suspect, updates, rows = agent.evidence(after)
+            jax.tree.map(np.testing.assert_array_equal, suspect.windows, windows)
+            assert int(suspect.update) == int(updates) - 1 == i
             assert np.isnan(rows.timestep.obs).any(axis=(1, 2)).tolist() == hit.tolist()
             jax.tree.map(np.testing.assert_array_equal, after.params, learner.params)
         learner = after

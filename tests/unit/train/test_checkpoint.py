@@ -16,6 +16,8 @@ STATE = {
     "key": jr.key(5),
     "nothing": None,
     "image": jnp.full((2, 4), 200, jnp.uint8),
+    "half": jnp.asarray([1.5, -2.0], jnp.bfloat16),
+    "empty": jnp.zeros((0, 3), jnp.int8),
 }
 POLICY = {"w": jnp.ones((3,))}
 

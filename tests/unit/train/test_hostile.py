@@ -94,6 +94,37 @@ def test_blocks_that_cannot_be_are_refused(block: Any) -> None:
         decode_index({"a": [block]}, Path("blocks.json"))
 
 
+@pytest.mark.parametrize(
+    "held", [np.zeros(10**7, np.float32), np.zeros(3, np.float32), np.zeros(6, np.float64)]
+)
+def test_arrays_that_are_not_those_listed_are_refused_unread(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, held: Any
+) -> None:
+    import orbax.checkpoint as ocp
+
+    shutil.rmtree(saved / "state")
+    module._save_orbax(saved / "state", {"float32": held})
+    (saved / "manifest.json").unlink()
+    write_manifest(saved)
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", lambda *_: pytest.fail("read"))
+    with pytest.raises(CorruptError, match=r"float32 is float\d\d\[\d+\], not float32\[6\]"):
+        restore(saved, shapes())
+
+
+@pytest.mark.parametrize("name", ["tree.json", "about.json"])
+def test_a_list_in_place_of_a_table_is_refused(saved: Path, name: str) -> None:
+    rewrite(saved / name, ["a"])
+    with pytest.raises(CorruptError, match=f"{name} is not a table"):
+        restore(saved, shapes())
+
+
+def test_blocks_of_an_array_that_is_not_listed_are_refused(saved: Path) -> None:
+    index = json.loads((saved / "blocks.json").read_text())
+    rewrite(saved / "blocks.json", index | {"other": index["large"]})
+    with pytest.raises(CorruptError, match=r"names other, which tree\.json does not"):
+        restore(saved, shapes())
+
+
 def test_an_unknown_schema_is_refused(saved: Path) -> None:
     rewrite(saved / "about.json", {"schema": 99})
     with pytest.raises(CorruptError, match="schema 99; this version of s5wm reads 1 to 3"):

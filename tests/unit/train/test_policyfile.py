@@ -64,3 +64,11 @@ def test_a_pickle_is_never_run(tmp_path: Path, wrapped: bool) -> None:
     with pytest.raises(CorruptError):
         load_policy(path, {"a": jax.ShapeDtypeStruct((1,), jnp.float32)})
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_policy_of_ppo_from_before_its_actor_had_a_network_is_read(tmp_path: Path) -> None:
+    weights = jnp.arange(3.0)
+    save_policy(tmp_path / "policy.npz", {"actor": {"weights": [weights]}, "log_std": jnp.ones(1)})
+    template = {"actor": {"network": {"weights": [weights]}}, "log_std": jnp.ones(1)}
+    loaded = load_policy(tmp_path / "policy.npz", template)
+    np.testing.assert_array_equal(loaded["actor"]["network"]["weights"][0], weights)
