@@ -132,10 +132,9 @@ class WorldModelConfig:
             and self.target == "observation"
             and (spec.has_images or self.has_plain_latent)
         ):
+            what = "an image" if spec.has_images else "the observation, which is the latent itself"
             raise ValueError(
-                "world_model.learned_spread is true, but the decoder tells "
-                + ("an image" if spec.has_images else "the observation, which is the latent itself")
-                + ": a spread is learned for vectors that are decoded; choose target 'privileged', or false"
+                f"world_model.learned_spread is true, but the decoder tells {what}: choose target 'privileged', or false"
             )
         if not spec.has_images:
             return
@@ -167,21 +166,18 @@ class WorldModelConfig:
                 return Tail(self.core.width)
             return head(self.decoder_layers, spec.obs_shape[0], k_dec, zero=False)
 
+        shown = spec.obs_shape if self.target == "observation" else (spec.privileged_size,)
         return WorldModel(
             encoder=self._encoder(spec, key=k_enc),
             dynamics=self._dynamics(space, spec, key=k_dyn),
             decoder=decoder(),
-            decoder_log_std=self._spread(spec) if self.learned_spread else None,
+            decoder_log_std=jnp.full(shown, math.log(SPREAD_START)) if self.learned_spread else None,
             reward_nominal=head(self.reward_layers, self.bins.count, k_nom, zero=True),
             reward_smoothing=head(self.reward_layers, self.bins.count, k_aug, zero=True),
             cont=head(self.cont_layers, 1, k_cont, zero=False),
             config=self,
             discount=discount,
         )
-
-    def _spread(self, spec: EnvSpec) -> Float[Array, " P"]:
-        shown = spec.obs_shape if self.target == "observation" else (spec.privileged_size,)
-        return jnp.full(shown, math.log(SPREAD_START))
 
     def _encoder(self, spec: EnvSpec, *, key: Key) -> Encoder:
         if spec.has_images:
