@@ -134,7 +134,7 @@ class WorldModelConfig:
         ):
             what = "an image" if spec.has_images else "the observation, which is the latent itself"
             raise ValueError(
-                f"world_model.learned_spread is true, but the decoder tells {what}: choose target 'privileged', or false"
+                f"world_model.learned_spread is true, but the decoder tells {what}: use target 'privileged'"
             )
         if not spec.has_images:
             return
