@@ -17,36 +17,32 @@ from s5wm.nn.conv import ConvConfig, PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
+from s5wm.worldmodel.chunk import Chunk, Context
 from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
 from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig
-from s5wm.worldmodel.model import BinsConfig, Chunk, Context, PosteriorInput, WorldModel, WorldModelConfig
+from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModel, WorldModelConfig
+
+from ..tiny import WORLD_MODEL
 
 SPEC = EnvSpec((5,), np.dtype(np.float32), privileged_size=3, action_size=2, ctrl_dt=0.02)
 IMAGES = EnvSpec((8, 8, 3), np.dtype(np.uint8), privileged_size=3, action_size=2, ctrl_dt=0.02)
 STEPS = 8
 CORE = S5Config(width=8, state_size=8, block_size=4, layers=2, dt_min=0.1, dt_max=1.0)
-SMALL = WorldModelConfig(
+SMALL = replace(
+    WORLD_MODEL,
     core=CORE,
     latent=CategoricalConfig(groups=3, classes=4),
     units=8,
-    encoder_layers=1,
-    prior_layers=1,
-    decoder_layers=1,
     bins=BinsConfig(count=21, limit=3.0),
 )
 GRU = BlockGRUConfig(width=8, hidden=4, blocks=2)
-GAUSSIAN = WorldModelConfig(
-    core=CORE,
+GAUSSIAN = replace(
+    SMALL,
     latent=GaussianConfig(width=4),
     target="privileged",
-    units=8,
-    encoder_layers=1,
-    prior_layers=1,
-    decoder_layers=1,
     linear_skips=True,
     prior_sees_inputs=True,
     symlog_inputs=False,
-    bins=BinsConfig(count=21, limit=3.0),
 )
 CONFIGS = {
     "categorical": SMALL,

@@ -7,10 +7,6 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.agents.dreamer import DreamerConfig
-from s5wm.agents.heads import ActorConfig, CriticConfig
-from s5wm.agents.imagination import ActorCriticConfig
-from s5wm.agents.replay import ReplayConfig
 from s5wm.bench.inference import time_policy
 from s5wm.bench.lattice import dreamer_configs
 from s5wm.bench.loop import time_training
@@ -19,34 +15,12 @@ from s5wm.cli import main
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError
 from s5wm.experiment import Experiment
-from s5wm.nn.gru import BlockGRUConfig
-from s5wm.nn.s5 import S5Config
 from s5wm.train.config import TrainConfig
 from s5wm.types import EnvSpec
-from s5wm.worldmodel.latent import CategoricalConfig
-from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModelConfig
+
+from ..tiny import DREAMERV3, S5WM
 
 SPEC = EnvSpec((3,), np.dtype(np.float32), privileged_size=2, action_size=1, ctrl_dt=0.02)
-S5WM = DreamerConfig(
-    world_model=WorldModelConfig(
-        core=S5Config(width=8, state_size=8, block_size=4, layers=1),
-        latent=CategoricalConfig(groups=2, classes=2),
-        units=8,
-        bins=BinsConfig(count=5, limit=1.0),
-    ),
-    actor=ActorConfig(units=8, layers=1),
-    critic=CriticConfig(units=8, layers=1, bins=5, limit=1.0),
-    actor_critic=ActorCriticConfig(imagination_horizon=2, starts=4),
-    replay=ReplayConfig(capacity=16, batch=2, length=4, prefill=8),
-)
-DREAMERV3 = replace(
-    S5WM,
-    world_model=replace(
-        S5WM.world_model,
-        core=BlockGRUConfig(width=8, hidden=4, blocks=2),
-        posterior=PosteriorInput.MEMORY,
-    ),
-)
 
 
 @pytest.mark.slow
@@ -69,7 +43,7 @@ def test_updates_are_timed_side_by_side():
 def test_the_timed_replay_is_full_of_episodes():
     learner = filled_learner(S5WM.build(SPEC, num_envs=32), jr.key(1))
     rows = learner.replay.rows.timestep
-    assert int(learner.replay.filled) == 16
+    assert int(learner.replay.filled) == 32
     assert 0 < int(rows.is_last.sum()) < rows.is_last.size
     np.testing.assert_array_equal(rows.is_first[:, 1:], rows.is_last[:, :-1])
     assert float(jnp.abs(rows.obs).min(axis=(0, 1)).max()) < 1.0 < float(jnp.abs(rows.obs).max())

@@ -18,7 +18,7 @@ CORE = ("jax", "equinox", "optax", "orbax-checkpoint", "numpy")
 # The only modules that may need them at import.
 OPTIONAL = ("s5wm.cli", "s5wm.__main__", "s5wm.plots", "s5wm.envs.gymnasium")
 
-MAX_LINES = 345
+MAX_LINES = 320
 
 IMPORT_EVERYTHING = """
 import importlib, sys

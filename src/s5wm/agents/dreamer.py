@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Int
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, is_finite, pick
+from s5wm.agents.base import AbstractAgent, Guard, is_finite, pick
+from s5wm.agents.dreamer_policy import DreamerCarry, DreamerPolicy
 from s5wm.agents.heads import Actor, ActorConfig, Critic, CriticConfig
 from s5wm.agents.imagination import (
     ActorCriticConfig,
@@ -27,9 +28,9 @@ from s5wm.agents.optimiser import OptimiserConfig, untyped
 from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
-from s5wm.worldmodel.dynamics import AbstractDynamics, Belief
-from s5wm.worldmodel.model import Chunk, Learned, WorldModel, WorldModelConfig
-from s5wm.worldmodel.sensing import Encoder
+from s5wm.worldmodel.chunk import Chunk, Learned
+from s5wm.worldmodel.dynamics import Belief
+from s5wm.worldmodel.model import WorldModel, WorldModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,36 +69,6 @@ class DreamerConfig:
         """The agent for ``num_envs`` environments of this spec."""
         self.world_model.check(spec)
         return Dreamer(self, spec, num_envs)
-
-
-class DreamerCarry(eqx.Module):
-    """What a world-model policy remembers: its belief and the last action."""
-
-    belief: Belief[Any]
-    prev_action: Float[Array, "*b A"]
-
-
-class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
-    """Encoder, one filter step, actor: no decoder, no prior, no privileged input."""
-
-    encoder: Encoder
-    dynamics: AbstractDynamics[Any]
-    actor: Actor
-
-    def initial(self) -> DreamerCarry:
-        """Empty memory."""
-        return DreamerCarry(self.dynamics.initial(), jnp.zeros(self.actor.network.out.bias.shape[0] // 2))
-
-    def __call__(
-        self, carry: DreamerCarry, obs: Shaped[Array, " ..."], is_first: Bool[Array, ""], *, key: Key | None
-    ) -> tuple[DreamerCarry, Float[Array, " A"], Entry[Any]]:
-        """Filter one observation and act on it; the extras are what replay stores beside the row."""
-        k_noise, k_action = (None, None) if key is None else jr.split(key)
-        noise = None if k_noise is None else self.dynamics.space.noise(k_noise, ())
-        belief = self.dynamics.step(carry.belief, self.encoder(obs), carry.prev_action, is_first, noise=noise)
-        dist = self.actor(belief.latent.feature)
-        action = dist.mode() if k_action is None else dist.sample(k_action)
-        return DreamerCarry(belief, action), action, Entry(belief.memory, belief.latent.stoch)
 
 
 class DreamerParams(eqx.Module):

@@ -10,8 +10,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int
 
 from s5wm.types import Key, Transition
+from s5wm.worldmodel.chunk import Chunk, Context
 from s5wm.worldmodel.dynamics import Belief, Latent
-from s5wm.worldmodel.model import Chunk, Context
 
 Memory = TypeVar("Memory")
 

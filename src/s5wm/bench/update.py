@@ -27,7 +27,8 @@ from s5wm.agents.optimiser import untyped
 from s5wm.agents.replay import to_chunk
 from s5wm.bench.roofline import Work, measure_ceilings, work_of
 from s5wm.types import EnvSpec, Key, Reward, Scalar, TimeStep, Transition
-from s5wm.worldmodel.model import Chunk, WorldModel
+from s5wm.worldmodel.chunk import Chunk
+from s5wm.worldmodel.model import WorldModel
 
 BASELINES = ("dreamerv3", "dreamerv3-p")
 PARTS = ("world_model", "actor_critic", "update")

@@ -30,9 +30,10 @@ from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail
 from s5wm.nn.s5 import S5Config
 from s5wm.ops.distributions import Bernoulli, TwoHot
 from s5wm.ops.transforms import symexp_bins, symlog
-from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep
+from s5wm.types import EnvSpec, Key, Scalar, TimeStep
+from s5wm.worldmodel.chunk import Chunk, Learned
 from s5wm.worldmodel.decoupled import DecoupledRSSM
-from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Posterior
+from s5wm.worldmodel.dynamics import AbstractDynamics, Posterior
 from s5wm.worldmodel.latent import AbstractLatentSpace, CategoricalConfig, LatentConfig, ObservedConfig
 from s5wm.worldmodel.rssm import RSSM
 from s5wm.worldmodel.sensing import Decoder, Encoder, decode
@@ -227,31 +228,6 @@ class Predictions(eqx.Module):
     reward_nominal: Float[Array, "*b"]
     reward_smoothing: Float[Array, "*b"]
     cont: Float[Array, "*b"]  # contains the discount
-
-
-class Context(eqx.Module, Generic[Memory]):
-    """What precedes a training chunk: the stored belief and action of the row before it."""
-
-    belief: Belief[Memory]
-    action: Float[Array, "*b A"]
-
-
-class Chunk(eqx.Module, Generic[Memory]):
-    """``T`` consecutive rows and their context; ``vmap`` takes the batch axes in front away."""
-
-    context: Context[Memory]
-    timestep: TimeStep  # [*b, T, ...]
-    action: Float[Array, "*b T A"]
-
-
-class Learned(eqx.Module, Generic[Memory]):
-    """What a training pass over a chunk tells besides its loss; ``surprise`` is 0 where an episode begins."""
-
-    posterior: Posterior[Memory]
-    surprise: Float[
-        Array, "*b T"
-    ]  # nats: how little of the row's latent, reward and continuation was foreseen
-    metrics: Metrics
 
 
 class WorldModel(eqx.Module, Generic[Memory]):

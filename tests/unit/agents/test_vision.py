@@ -12,7 +12,8 @@ import pytest
 
 from s5wm.acting import checked_observation
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.dreamer import DreamerConfig, DreamerPolicy
+from s5wm.agents.dreamer import DreamerConfig
+from s5wm.agents.dreamer_policy import DreamerPolicy
 from s5wm.agents.ppo import Acted, PPOConfig, PPOPolicy
 from s5wm.agents.ppo_actor import FrameStackConfig, S5MemoryConfig
 from s5wm.envs.wrappers import AutoReset

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jaxtyping
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
 from s5wm.fans import ErrorBand, Fans, load_fans, save_fans
 from s5wm.plots.imagination import MOST_MOMENTS, draw_imagination, spread
@@ -43,7 +44,12 @@ def test_picture_has_a_panel_per_group(fans, course):
 def test_picture_without_course_or_groups(fans):
     bare = Fans(dt=0.02, real_pos=fans.real_pos[:1], imagined_pos=fans.imagined_pos[:1], errors={})
     with house_style():
-        draw_imagination(bare, None, "Imagination").canvas.draw()
+        figure = draw_imagination(bare, None, "Imagination")
+        figure.canvas.draw()
+    plan, side = figure.axes  # the flight from two sides, and no empty panel of errors
+    for axes in (plan, side):
+        lines = [len(c.get_segments()) for c in axes.collections if isinstance(c, LineCollection)]
+        assert bare.imagined_pos.shape[1] in lines and 1 in lines  # every future, and the one real flight
 
 
 def test_moments_are_spread():

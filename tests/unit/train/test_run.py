@@ -14,21 +14,15 @@ import numpy as np
 import pytest
 
 from s5wm.agents.dreamer import DreamerConfig
-from s5wm.agents.heads import ActorConfig, CriticConfig
-from s5wm.agents.imagination import ActorCriticConfig
-from s5wm.agents.replay import ReplayConfig
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.experiment import Experiment, save_experiment
-from s5wm.nn.gru import BlockGRUConfig
-from s5wm.nn.s5 import S5Config
 from s5wm.train.directory import RunDirectory
 from s5wm.train.loop import train
 from s5wm.train.run import HostState, Program, Trainer
 from s5wm.train.state import TrainState
 from s5wm.train.stop import SIGNALS
-from s5wm.worldmodel.latent import CategoricalConfig
-from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModelConfig
 
+from ...tiny import DREAMERV3, S5WM
 from .conftest import Ears, with_steps
 
 TIMES = ("minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
@@ -89,35 +83,14 @@ def test_stopped_and_resumed_is_bitwise_the_same_as_never_stopped(tiny: Experime
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("core", "posterior"),
-    [
-        (S5Config(width=4, state_size=4, block_size=4, layers=1), PosteriorInput.OBSERVATION),
-        pytest.param(
-            BlockGRUConfig(width=4, hidden=4, blocks=2), PosteriorInput.MEMORY, marks=pytest.mark.faults
-        ),
-    ],
+    "agent",
+    [S5WM, pytest.param(DREAMERV3, marks=pytest.mark.faults)],
     ids=["s5wm", "dreamerv3"],
 )
 def test_a_world_model_agent_resumes_bitwise_with_its_replay(
-    tiny: Experiment, tmp_path: Path, core: S5Config | BlockGRUConfig, posterior: PosteriorInput
+    tiny: Experiment, tmp_path: Path, agent: DreamerConfig
 ) -> None:
-    model = WorldModelConfig(
-        core=core,
-        posterior=posterior,
-        latent=CategoricalConfig(groups=2, classes=2),
-        units=4,
-        encoder_layers=1,
-        prior_layers=1,
-        decoder_layers=1,
-        bins=BinsConfig(count=5, limit=2.0),
-    )
-    agent = DreamerConfig(
-        world_model=model,
-        actor=ActorConfig(units=4, layers=1),
-        critic=CriticConfig(units=4, layers=1, bins=5),
-        actor_critic=ActorCriticConfig(imagination_horizon=2, starts=4),
-        replay=ReplayConfig(capacity=32, batch=2, length=4, surprising=1, prefill=32),
-    )
+    agent = replace(agent, replay=replace(agent.replay, surprising=1))
     assert_resumes_exactly(without_curriculum(replace(tiny, agent=agent)), tmp_path)
 
 

@@ -1,0 +1,35 @@
+"""What a training pass of the world model takes and tells: chunks of experience, and what was learned from one."""
+
+from typing import Generic, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from s5wm.types import Metrics, TimeStep
+from s5wm.worldmodel.dynamics import Belief, Posterior
+
+Memory = TypeVar("Memory")
+
+
+class Context(eqx.Module, Generic[Memory]):
+    """What precedes a training chunk: the stored belief and action of the row before it."""
+
+    belief: Belief[Memory]
+    action: Float[Array, "*b A"]
+
+
+class Chunk(eqx.Module, Generic[Memory]):
+    """``T`` consecutive rows and their context; ``vmap`` takes the batch axes in front away."""
+
+    context: Context[Memory]
+    timestep: TimeStep  # [*b, T, ...]
+    action: Float[Array, "*b T A"]
+
+
+class Learned(eqx.Module, Generic[Memory]):
+    """What a training pass over a chunk tells besides its loss; ``surprise`` is 0 where an episode begins."""
+
+    posterior: Posterior[Memory]
+    # Nats: how little of the row's latent, reward and continuation was foreseen.
+    surprise: Float[Array, "*b T"]
+    metrics: Metrics

@@ -1,0 +1,35 @@
+"""The smallest agents that have a world model, for tests of what surrounds it."""
+
+from dataclasses import replace
+
+from s5wm.agents.dreamer import DreamerConfig
+from s5wm.agents.heads import ActorConfig, CriticConfig
+from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.agents.replay import ReplayConfig
+from s5wm.nn.gru import BlockGRUConfig
+from s5wm.nn.s5 import S5Config
+from s5wm.worldmodel.latent import CategoricalConfig
+from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModelConfig
+
+WORLD_MODEL = WorldModelConfig(
+    core=S5Config(width=4, state_size=4, block_size=4, layers=1),
+    latent=CategoricalConfig(groups=2, classes=2),
+    units=4,
+    encoder_layers=1,
+    prior_layers=1,
+    decoder_layers=1,
+    bins=BinsConfig(count=5, limit=2.0),
+)
+S5WM = DreamerConfig(
+    world_model=WORLD_MODEL,
+    actor=ActorConfig(units=4, layers=1),
+    critic=CriticConfig(units=4, layers=1, bins=5),
+    actor_critic=ActorCriticConfig(imagination_horizon=2, starts=4),
+    replay=ReplayConfig(capacity=32, batch=2, length=4, prefill=32),
+)
+DREAMERV3 = replace(
+    S5WM,
+    world_model=replace(
+        WORLD_MODEL, core=BlockGRUConfig(width=4, hidden=4, blocks=2), posterior=PosteriorInput.MEMORY
+    ),
+)
