@@ -70,6 +70,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     run: str | Path | None = None,
     env_steps: int | None = None,
     minutes: float | None = None,
+    devices: int = 1,
     overrides: Sequence[str] = (),
 ) -> Run:
     """Train an agent, evaluate it, and give the run; on an existing ``run`` it goes on where that stopped.
@@ -80,7 +81,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
-    if run_experiment(experiment, path):
+    if run_experiment(experiment, path, devices=devices):
         evaluate_run(path)
     return Run(path)
 

@@ -23,6 +23,7 @@ from s5wm.train.files import write_json, write_manifest
 from s5wm.train.log import JsonLines, Lines, Row, Sink, TensorBoard
 from s5wm.train.memory import check_memory, replay_line
 from s5wm.train.panel import Panel
+from s5wm.train.placement import Placement
 from s5wm.train.policyfile import save_policy
 from s5wm.train.run import Trainer, abstract_state
 
@@ -62,16 +63,22 @@ def terminal(title: str) -> Sink:
     return Panel(title) if sys.stderr.isatty() and find_spec("rich") else Lines()
 
 
-def run_experiment(experiment: Experiment, path: Path, *, on_evaluation: Hook | None = None) -> bool:
-    """Train in ``path``, from nothing or from where it stopped; False if stopped on request before the end."""
+def run_experiment(
+    experiment: Experiment, path: Path, *, devices: int = 1, on_evaluation: Hook | None = None
+) -> bool:
+    """Train in ``path``, from nothing or from where it stopped; False if stopped on request before the end.
+
+    Over ``devices`` devices, which may be another number than before.
+    """
     RunDirectory(path).check()
+    placement = Placement.over(devices, num_envs=experiment.train.num_envs)
     program = experiment.build()
     shapes = abstract_state(program, experiment.train, experiment.seed)
-    check_memory(shapes)
+    check_memory(shapes, placement.shardings(shapes))
     replay = replay_line(shapes)
     with RunDirectory(path) as directory:
         _settle_config(directory, experiment)
-        trainer = Trainer(program, experiment.train, directory, experiment.seed)
+        trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
         screen = terminal(str(path))
         try:
             if replay is not None:

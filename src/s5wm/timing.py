@@ -11,6 +11,7 @@ from s5wm.agents.base import AbstractAgent
 from s5wm.agents.dreamer import Dreamer, DreamerLearner, batch_loss
 from s5wm.agents.replay import to_chunk
 from s5wm.envs.base import AbstractEnv
+from s5wm.ops.batches import divided
 from s5wm.train.loop import unroll
 from s5wm.train.state import TrainState
 from s5wm.types import Key
@@ -44,7 +45,7 @@ def time_pieces(
 
 def _world_model_gradient(agent: Dreamer, learner: DreamerLearner, key: Key) -> Any:
     k_sample, k_noise = jr.split(key)
-    chunk = to_chunk(agent.sample(learner.replay, k_sample)[1])
+    chunk = divided(to_chunk(agent.sample(learner.replay, k_sample)[1]))
     return jax.grad(lambda model: batch_loss(model, chunk, k_noise)[0])(learner.params.world_model)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint goes from any number of devices to any other."""
+"""A checkpoint, and a training, goes from any number of devices to any other."""
 
 import os
 import subprocess
@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from s5wm.train.log import read_rows
+
+from .conftest import Command
 
 pytestmark = pytest.mark.faults
 
@@ -44,3 +48,37 @@ def test_a_checkpoint_moves_between_numbers_of_devices(
         arguments = [sys.executable, "-c", SAVE_OR_LOAD, what, str(tmp_path / "c"), str(count)]
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_run_goes_on_over_another_number_of_devices(command: Command, tmp_path: Path) -> None:
+    runs = tmp_path / "alone", tmp_path / "moved"
+    several = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    for run, devices in zip(runs, ("1", "2"), strict=True):
+        code, said = command.run(*command.train(run, env_steps=64), "--devices", devices, **several)
+        assert code == 0, said
+        code, said = command.run(*command.train(run, env_steps=128), "--devices", "1", **several)
+        assert code == 0, said
+        assert "going on at 64 environment steps" in said
+    alone, moved = (read_rows(run / "metrics.jsonl") for run in runs)
+    assert [row["env_steps"] for row in alone] == [row["env_steps"] for row in moved] == [64, 128]
+    for left, right in zip(alone, moved, strict=True):
+        told = [name for name in left if name.startswith(("episode/", "policy/", "loss/"))]
+        assert told
+        assert [right[name] for name in told] == pytest.approx([left[name] for name in told], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("devices", "says"),
+    [
+        ("3", "--devices is 3, which does not divide train.num_envs, 4"),
+        ("9", "JAX finds 3"),
+        ("0", "choose 1 to 3"),
+    ],
+)
+def test_devices_that_cannot_be_are_refused(
+    command: Command, tmp_path: Path, devices: str, says: str
+) -> None:
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    code, said = command.run(*command.train(tmp_path / "run", env_steps=64), "--devices", devices, **flags)
+    assert code == 2 and says in said
+    assert not (tmp_path / "run").exists()

@@ -26,6 +26,7 @@ from s5wm.agents.imagination import (
 )
 from s5wm.agents.optimiser import OptimiserConfig, untyped
 from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
+from s5wm.ops.batches import divided
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
 from s5wm.worldmodel.chunk import Chunk, Learned
@@ -203,7 +204,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         """One update of everything from one batch of replayed windows."""
         k_sample, k_loss = jr.split(key)
         windows, rows = self.sample(learner.replay, k_sample)
-        chunk = to_chunk(rows)
+        chunk = divided(to_chunk(rows))
         grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
             learner.params, learner, chunk, smoothing_weight, k_loss
         )
@@ -267,7 +268,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         index = jnp.arange(total)
         if config.starts is not None:
             index = jr.permutation(k_starts, total)[: config.starts]
-        starts = jax.tree.map(lambda x: x[index], flat)
+        starts = divided(jax.tree.map(lambda x: x[index], flat))
         rolled = roll_out(config, nets, starts, smoothing_weight=smoothing_weight, key=k_roll)
         scale = scale.update(hold(rolled.returns))
         actor, metrics = actor_loss(config, nets.actor, rolled, scale)

@@ -19,6 +19,7 @@ from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, is_finite, pi
 from s5wm.agents.optimiser import untyped
 from s5wm.agents.ppo_actor import ActorSizes, MemoryConfig, PPOActor, TanhMLP, build_actor
 from s5wm.nn.conv import ImageConfig, PatchConfig
+from s5wm.ops.batches import divided
 from s5wm.ops.distributions import Normal
 from s5wm.ops.returns import gae
 from s5wm.ops.running import RunningMoments
@@ -253,7 +254,7 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
 
         def minibatch(carry: Learning, index: Array) -> tuple[Learning, Metrics]:
             params, opt_state, rate, guard = carry
-            batch = jax.tree.map(lambda x: x[index], samples)
+            batch = divided(jax.tree.map(lambda x: x[index], samples))
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
             rate = self._adapt(rate, metrics["policy/kl"])
             updates, opt_state = self._optimiser.update(grads, opt_state, untyped(params))

@@ -17,6 +17,9 @@ from s5wm.train.directory import CONFIG, RunDirectory
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
+Devices = Annotated[
+    int, arg(help="Devices that share the environments and the batches; may change when a run is resumed.")
+]
 Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated best, or the latest one saved.")]
 
 
@@ -38,6 +41,7 @@ class Train(Verb):
     minutes: Annotated[
         float | None, arg(help="Budget in minutes of training; alone, it replaces the steps.")
     ] = None
+    devices: Devices = 1
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Change any field, e.g. agent.world_model.units=64; may be repeated."),
@@ -52,7 +56,7 @@ class Train(Verb):
         )
         path = self.run_dir or fresh_path(self.task, self.agent, self.size, self.seed)
 
-        return _finish(path, run_experiment(experiment, path), self.json_)
+        return _finish(path, run_experiment(experiment, path, devices=self.devices), self.json_)
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,12 @@ class Resume(Verb):
     """
 
     run_dir: Annotated[Positional[Path], arg(metavar="RUN", help="A run directory.")]
+    devices: Devices = 1
     json_: Json = False
 
     def run(self) -> int:
         """Train and evaluate."""
-        return _finish(self.run_dir, _resume(self.run_dir), self.json_)
+        return _finish(self.run_dir, _resume(self.run_dir, devices=self.devices), self.json_)
 
 
 @dataclass(frozen=True)
@@ -160,10 +165,10 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
     table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])
 
 
-def _resume(path: Path, **hooks: Any) -> bool:
+def _resume(path: Path, **how: Any) -> bool:
 
     folder = find(path)
-    return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, **hooks)
+    return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, **how)
 
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:

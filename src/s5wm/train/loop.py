@@ -3,7 +3,6 @@
 It knows neither which agent nor which environment it runs.
 """
 
-import functools as ft
 from typing import Any, TypeVar
 
 import jax
@@ -65,8 +64,7 @@ def _accumulate(
     )
 
 
-@ft.partial(jax.jit, static_argnames=("length", "iterations"), donate_argnames="state")
-def train(
+def iterate_many(
     env: AbstractEnv[Any],
     agent: AbstractAgent[Learner, Any, Any],
     state: TrainState[Learner],
@@ -91,3 +89,17 @@ def train(
 
     state, (metrics, sums) = jax.lax.scan(iterate, state, jnp.arange(iterations, dtype=jnp.int32))
     return state, jax.tree.map(jnp.mean, metrics), sums.total()
+
+
+def compiled(shardings: Any = None) -> Any:
+    """``iterate_many`` as one program, whose state comes out where ``shardings`` tell (a tree, see ``Placement``)."""
+    return jax.jit(
+        iterate_many,
+        static_argnames=("length", "iterations"),
+        donate_argnames="state",
+        out_shardings=None if shardings is None else (shardings, None, None),
+    )
+
+
+train = compiled()
+"""``iterate_many`` on the default device."""

@@ -1,5 +1,7 @@
 """Whether a training fits into memory, told before anything is allocated."""
 
+import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,22 @@ HEADROOM = 0.9
 """Share of the free memory that the training state may take; the rest is for the compiled program."""
 
 
-def tree_bytes(tree: Any) -> int:
-    """Size of the arrays (or of their shapes) in a tree."""
-    return sum(_leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
+def tree_bytes(tree: Any, shardings: Any = None) -> int:
+    """Size of the arrays (or of their shapes) in a tree; of what one device has of them, where they are divided."""
+    leaves = jax.tree.leaves(tree)
+    places = [None] * len(leaves) if shardings is None else jax.tree.leaves(shardings)
+    return sum(_leaf_bytes(leaf, place) for leaf, place in zip(leaves, places, strict=True))
 
 
-def check_memory(state: Any) -> None:
-    """Raises ``ConfigError`` with both figures if a state of these shapes does not fit."""
-    size, free = tree_bytes(state), free_bytes()
+def check_memory(state: Any, shardings: Any = None) -> None:
+    """Raises ``ConfigError`` with both figures if a state of these shapes does not fit.
+
+    ``shardings`` tell how it is divided over devices (a tree, see ``Placement``); those of a CPU share its memory.
+    """
+    is_cpu = jax.devices()[0].platform == "cpu"
+    size, free = tree_bytes(state, None if is_cpu else shardings), free_bytes()
     # While a checkpoint is written, a copy of the state lies in the memory of the host.
-    needed = 2 * size if jax.devices()[0].platform == "cpu" else size
+    needed = 2 * size if is_cpu else size
     if free is not None and needed > HEADROOM * free:
         largest = max(jax.tree_util.tree_leaves_with_path(state), key=lambda item: _leaf_bytes(item[1]))
         name = jax.tree_util.keystr(largest[0], simple=True, separator=".")
@@ -52,7 +60,7 @@ def free_bytes() -> int | None:
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit")
         return None if limit is None else limit - stats.get("bytes_in_use", 0)
-    figures = [f for f in (_system_free(), _group_free()) if f is not None]
+    figures = [f for f in (_system_free(), _group_free(), _address_space_free()) if f is not None]
     return min(figures, default=None)
 
 
@@ -71,7 +79,19 @@ def _group_free() -> int | None:
         return None
 
 
-def _leaf_bytes(leaf: Any) -> int:
+def _address_space_free() -> int | None:
+    """What ``ulimit -v`` leaves, which schedulers set; None where nothing limits it."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    sizes = Path("/proc/self/statm")
+    if limit == resource.RLIM_INFINITY or not sizes.is_file():
+        return None
+    return limit - int(sizes.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+
+
+def _leaf_bytes(leaf: Any, sharding: Any = None) -> int:
+    each = (
+        1 if leaf.size == 0 or sharding is None else leaf.size // math.prod(sharding.shard_shape(leaf.shape))
+    )
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.eval_shape(jr.key_data, leaf)
-    return leaf.size * leaf.dtype.itemsize
+    return leaf.size * leaf.dtype.itemsize // each

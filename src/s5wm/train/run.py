@@ -24,7 +24,8 @@ from s5wm.train.curriculum import CurriculumState, after_chunk, after_evaluation
 from s5wm.train.directory import RunDirectory
 from s5wm.train.divergence import RATE, ROLLBACKS, keep_evidence, trouble
 from s5wm.train.log import Row, Sink
-from s5wm.train.loop import train
+from s5wm.train.loop import compiled
+from s5wm.train.placement import Placement
 from s5wm.train.state import EpisodeSums, TrainState, init_train
 from s5wm.train.stop import StopRequest
 from s5wm.types import Key, Metrics
@@ -78,8 +79,16 @@ def abstract_state(program: Program, config: TrainConfig, seed: int) -> TrainSta
 class Trainer:
     """One process's share of a training; ``fit`` runs it to the end of its budget or to a request to stop."""
 
-    def __init__(self, program: Program, config: TrainConfig, directory: RunDirectory, seed: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        config: TrainConfig,
+        directory: RunDirectory,
+        seed: int,
+        placement: Placement = Placement(),  # noqa: B008 - frozen
+    ) -> None:
         self.program = program
+        self.placement = placement
         self.config = config
         self.directory = directory
         self.seed = seed
@@ -104,12 +113,19 @@ class Trainer:
         return newest
 
     def _settle_state(self, checkpoint: Path | None) -> None:
+        template = abstract_state(self.program, self.config, self.seed)
         if checkpoint is None:
-            self.state = init_train(self.program.env, self.program.agent, self.config.num_envs, self.seed)
+            self.state = init_train(
+                self.program.env,
+                self.program.agent,
+                self.config.num_envs,
+                self.seed,
+                shardings=self.placement.shardings(template),
+            )
             self.host = HostState()
             return
-        template = abstract_state(self.program, self.config, self.seed)
-        self.state, host = restore(checkpoint, template)
+        restored, host = restore(checkpoint, template)
+        self.state = self.placement.place(restored)
         self.host = HostState.from_json(host)
 
     @property
@@ -144,7 +160,8 @@ class Trainer:
             if row is None:
                 continue
             if not pieces:
-                pieces = self.program.time_pieces(self._state)
+                with self.placement.scope():
+                    pieces = self.program.time_pieces(self._state)
             row |= self._shares(pieces, row)
             row["eta_minutes"] = _eta(time.monotonic() - begun, share_then, self.share)
             row |= self._evaluate(before, sink, on_evaluation)
@@ -161,9 +178,11 @@ class Trainer:
         sink.say("compiling the training program ...")
         begun = time.monotonic()
         shape = {"length": self.config.rollout_length, "iterations": self.config.iterations_per_chunk}
-        compiled = train.lower(self.program.env, self.program.agent, self._state, **shape).compile()
+        program = compiled(self.placement.shardings(self._state))
+        with self.placement.scope():
+            chunk = program.lower(self.program.env, self.program.agent, self._state, **shape).compile()
         sink.say(f"compiled in {time.monotonic() - begun:.0f} s")
-        return compiled
+        return chunk
 
     def _chunk(
         self, chunk: Callable[..., tuple[TrainState[Any], Metrics, EpisodeSums]], sink: Sink
@@ -176,6 +195,7 @@ class Trainer:
             self._state,
             tuple(jnp.asarray(value, jnp.float32) for value in scheduled),
         )
+        state = self.placement.place(state)
         begun = time.monotonic()
         self.state, metrics, sums = jax.block_until_ready(chunk(self.program.env, self.program.agent, state))
         seconds = time.monotonic() - begun
@@ -242,7 +262,7 @@ class Trainer:
     def _evaluate(self, before: int, sink: Sink, on_evaluation: Callable[[], None]) -> Row:
         if not (self._is_due(before, self.config.eval_every) or self.share >= 1.0):
             return {}
-        policy = self.program.agent.policy(self._state.learner)
+        policy = self.placement.local(self.program.agent.policy(self._state.learner))
         key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
         judged = self.program.evaluate(policy, key)
         curriculum = after_evaluation(

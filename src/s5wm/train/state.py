@@ -1,5 +1,6 @@
 """All that training carries from one iteration to the next."""
 
+import functools as ft
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -94,11 +95,19 @@ def init_actor(
 
 
 def init_train(
-    env: AbstractEnv[Any], agent: AbstractAgent[Learner, Any, Any], num_envs: int, seed: int
+    env: AbstractEnv[Any],
+    agent: AbstractAgent[Learner, Any, Any],
+    num_envs: int,
+    seed: int,
+    *,
+    shardings: Any = None,
 ) -> TrainState[Learner]:
-    """The state before the first iteration; jitted, so that no two leaves share a buffer (donation)."""
+    """The state before the first iteration; jitted, so that no two leaves share a buffer (donation).
 
-    @jax.jit
+    ``shardings`` tell where its arrays are to lie (a tree, see ``Placement``); None: on the default device.
+    """
+
+    @ft.partial(jax.jit, out_shardings=shardings)
     def build(key: Key) -> TrainState[Learner]:
         k_agent, k_actor, k_train = jr.split(key, 3)
         learner = agent.init(k_agent)

@@ -1,0 +1,76 @@
+"""Where the arrays of a training lie: on one device, or environments and replay divided over several.
+
+Data parallel: ``actor`` and the replay are divided along their leading axis, the environments; parameters and all else
+are on every device.  The program is the same, and so are its numbers, up to the order of sums.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from s5wm.errors import ConfigError
+from s5wm.ops.batches import AXIS
+from s5wm.train.state import TrainState
+
+Tree = TypeVar("Tree")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Devices of a training; ``mesh`` is None for the default one, and nothing is placed then."""
+
+    mesh: Mesh | None = None
+
+    @classmethod
+    def over(cls, count: int, *, num_envs: int) -> "Placement":
+        """The first ``count`` devices; raises ``ConfigError`` where they are not there or cannot share alike."""
+        devices = jax.devices()
+        if not 1 <= count <= len(devices):
+            raise ConfigError(
+                f"--devices is {count}, but JAX finds {len(devices)} ({devices[0].platform}): "
+                f"choose 1 to {len(devices)}"
+            )
+        if num_envs % count:
+            raise ConfigError(
+                f"--devices is {count}, which does not divide train.num_envs, {num_envs}: every device steps as many "
+                "environments; choose a divisor"
+            )
+        if count == 1:
+            return cls()
+        return cls(Mesh(np.array(devices[:count]), (AXIS,), axis_types=(AxisType.Auto,)))
+
+    @contextmanager
+    def scope(self) -> Generator[None]:
+        """Where programs are traced: batches that they draw are divided, too."""
+        if self.mesh is None:
+            yield
+            return
+        with jax.set_mesh(self.mesh):
+            yield
+
+    def shardings(self, state: TrainState[Any]) -> Any:
+        """One for each array of a state (or of its shapes); None without a mesh."""
+        if self.mesh is None:
+            return None
+        mesh, envs = self.mesh, state.actor.length.shape[0]
+        whole, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
+
+        def settle(path: Any, leaf: Any) -> NamedSharding:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            per_env = name.startswith(("actor.", "learner.replay."))
+            return parts if per_env and leaf.shape[:1] == (envs,) else whole
+
+        return jax.tree_util.tree_map_with_path(settle, state)
+
+    def place(self, state: TrainState[Any]) -> TrainState[Any]:
+        """Every array where it belongs; those that are there already stay."""
+        return state if self.mesh is None else jax.device_put(state, self.shardings(state))
+
+    def local(self, tree: Tree) -> Tree:
+        """Arrays that every device has, on the first one alone."""
+        return tree if self.mesh is None else jax.device_put(tree, self.mesh.devices.flat[0])
