@@ -23,7 +23,7 @@ from s5wm.train.files import write_json, write_manifest
 from s5wm.train.log import JsonLines, Lines, Row, Sink, TensorBoard
 from s5wm.train.memory import check_memory, replay_line
 from s5wm.train.panel import Panel
-from s5wm.train.placement import Placement
+from s5wm.train.placement import Placement, leads
 from s5wm.train.policyfile import save_policy
 from s5wm.train.run import Trainer, abstract_state
 
@@ -70,6 +70,8 @@ def run_experiment(
 
     Over ``devices`` devices, which may be another number than before.
     """
+    if not leads():
+        return _follow(experiment, path)
     RunDirectory(path).check()
     placement = Placement.over(devices, num_envs=experiment.train.num_envs)
     program = experiment.build()
@@ -78,6 +80,7 @@ def run_experiment(
     replay = replay_line(shapes)
     with RunDirectory(path) as directory:
         _settle_config(directory, experiment)
+        placement.told(0)  # from here on the others may read
         trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
         screen = terminal(str(path))
         try:
@@ -90,6 +93,17 @@ def run_experiment(
         finally:
             screen.close()
         return finished
+
+
+def _follow(experiment: Experiment, path: Path) -> bool:
+    """Another process's part: the same chunks on its own devices; nothing is written, and little said."""
+    placement = Placement.over(1, num_envs=experiment.train.num_envs)
+    program = experiment.build()
+    placement.told(0)
+    trainer = Trainer(program, experiment.train, RunDirectory(path), experiment.seed, placement)
+    screen = Sinks([])
+    trainer.load(screen.say)
+    return trainer.fit(screen, lambda: None)
 
 
 def _files(directory: RunDirectory, env_steps: int) -> list[Sink]:

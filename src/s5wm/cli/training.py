@@ -10,16 +10,28 @@ from s5wm.acting import find, pretrained_folder
 from s5wm.api import configure, fresh_path
 from s5wm.cli.common import DONE, STOPPED, Verb, print_json, say, table
 from s5wm.cli.pictures import draw, sketch
+from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
 from s5wm.experiment import load_experiment
 from s5wm.running import evaluate_run, run_experiment, ship
 from s5wm.train.directory import CONFIG, RunDirectory
+from s5wm.train.placement import join, leads
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
 Devices = Annotated[
     int, arg(help="Devices that share the environments and the batches; may change when a run is resumed.")
 ]
+Coordinator = Annotated[
+    str | None,
+    arg(
+        metavar="HOST:PORT",
+        help="Train in several processes, all started with this command: the address of process 0, or auto under a "
+        "scheduler (SLURM, Open MPI).  All their devices take part.",
+    ),
+]
+Processes = Annotated[int | None, arg(help="How many processes there are; with --coordinator HOST:PORT.")]
+Process = Annotated[int | None, arg(help="Which of them this one is, from 0; with --coordinator HOST:PORT.")]
 Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated best, or the latest one saved.")]
 
 
@@ -42,6 +54,9 @@ class Train(Verb):
         float | None, arg(help="Budget in minutes of training; alone, it replaces the steps.")
     ] = None
     devices: Devices = 1
+    coordinator: Coordinator = None
+    processes: Processes = None
+    process: Process = None
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Change any field, e.g. agent.world_model.units=64; may be repeated."),
@@ -50,6 +65,7 @@ class Train(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
+        _join(self)
         budget = (self.env_steps, self.minutes)
         experiment = configure(
             self.task, self.agent, self.size, seed=self.seed, budget=budget, overrides=self.override
@@ -68,10 +84,14 @@ class Resume(Verb):
 
     run_dir: Annotated[Positional[Path], arg(metavar="RUN", help="A run directory.")]
     devices: Devices = 1
+    coordinator: Coordinator = None
+    processes: Processes = None
+    process: Process = None
     json_: Json = False
 
     def run(self) -> int:
         """Train and evaluate."""
+        _join(self)
         return _finish(self.run_dir, _resume(self.run_dir, devices=self.devices), self.json_)
 
 
@@ -171,7 +191,16 @@ def _resume(path: Path, **how: Any) -> bool:
     return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, **how)
 
 
+def _join(verb: Train | Resume) -> None:
+    if verb.coordinator is not None:
+        join(verb.coordinator, verb.processes, verb.process)
+    elif verb.processes is not None or verb.process is not None:
+        raise ConfigError("--processes and --process need --coordinator HOST:PORT, the address of process 0")
+
+
 def _finish(path: Path, finished: bool, as_json: bool) -> int:
+    if not leads():
+        return DONE if finished else STOPPED
     if not finished:
         say(f"stopped; go on with: s5wm resume {path}")
         return STOPPED

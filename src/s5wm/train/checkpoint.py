@@ -249,7 +249,7 @@ def _save_orbax(folder: Path, arrays: dict[str, Any]) -> None:
 
     if not arrays:
         return  # Orbax refuses an empty tree
-    with warnings.catch_warnings(), ocp.StandardCheckpointer() as checkpointer:
+    with warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
         warnings.simplefilter("ignore")
         checkpointer.save(folder.absolute(), arrays)
 
@@ -259,7 +259,7 @@ def _restore_orbax(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
 
     if not target:
         return {}
-    with warnings.catch_warnings(), ocp.StandardCheckpointer() as checkpointer:
+    with warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
         warnings.simplefilter("ignore")
         try:
             # Compared before it is read: Orbax allocates what the folder says, and cuts or casts to the target.
@@ -268,6 +268,20 @@ def _restore_orbax(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
             return checkpointer.restore(folder.absolute(), target)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CorruptError(f"cannot read {folder}: {error}") from error
+
+
+def _alone() -> dict[str, Any]:
+    """Orbax is not to wait for other processes: the leading one saves what it has gathered, and each reads all."""
+    if jax.process_count() == 1:
+        return {}
+    from orbax.checkpoint.options import MultiprocessingOptions
+
+    own = jax.process_index()
+    return {
+        "multiprocessing_options": MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
+        )
+    }
 
 
 def _check_held(folder: Path, held: dict[str, str], target: Arrays) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy
@@ -93,11 +94,15 @@ def iterate_many(
 
 def compiled(shardings: Any = None) -> Any:
     """``iterate_many`` as one program, whose state comes out where ``shardings`` tell (a tree, see ``Placement``)."""
+    places = None
+    if shardings is not None:
+        whole = NamedSharding(jax.tree.leaves(shardings)[0].mesh, PartitionSpec())
+        places = (shardings, whole, whole)
     return jax.jit(
         iterate_many,
         static_argnames=("length", "iterations"),
         donate_argnames="state",
-        out_shardings=None if shardings is None else (shardings, None, None),
+        out_shardings=places,
     )
 
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from s5wm.errors import ConfigError
@@ -18,6 +21,9 @@ from s5wm.ops.batches import AXIS
 from s5wm.train.state import TrainState
 
 Tree = TypeVar("Tree")
+
+HEARTBEAT = 30
+"""Seconds without a sign of life after which a process counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,13 @@ class Placement:
 
     @classmethod
     def over(cls, count: int, *, num_envs: int) -> "Placement":
-        """The first ``count`` devices; raises ``ConfigError`` where they are not there or cannot share alike."""
+        """The first ``count`` devices, or all of several processes.
+
+        Raises ``ConfigError`` where they are not there or cannot share alike.
+        """
         devices = jax.devices()
+        if jax.process_count() > 1:
+            count = len(devices)
         if not 1 <= count <= len(devices):
             raise ConfigError(
                 f"--devices is {count}, but JAX finds {len(devices)} ({devices[0].platform}): "
@@ -69,8 +80,67 @@ class Placement:
 
     def place(self, state: TrainState[Any]) -> TrainState[Any]:
         """Every array where it belongs; those that are there already stay."""
-        return state if self.mesh is None else jax.device_put(state, self.shardings(state))
+        return state if self.mesh is None else jax.tree.map(_placed, state, self.shardings(state))
 
     def local(self, tree: Tree) -> Tree:
-        """Arrays that every device has, on the first one alone."""
-        return tree if self.mesh is None else jax.device_put(tree, self.mesh.devices.flat[0])
+        """Arrays that every device has, on the first one of this process alone."""
+        return tree if self.mesh is None else jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+    def told(self, number: float) -> float:
+        """The leading process's number, in all of them, which wait for each other here."""
+        if jax.process_count() == 1:
+            return number
+        return multihost_utils.broadcast_one_to_all(np.float64(number)).item()
+
+    def any(self, flag: bool) -> bool:
+        """Whether it holds in any process."""
+        if jax.process_count() == 1:
+            return flag
+        return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+    def fetched(self, tree: Tree) -> Tree:
+        """Arrays whole, in the memory of every process."""
+        return tree if jax.process_count() == 1 else jax.tree.map(_fetched, tree)
+
+
+def leads() -> bool:
+    """Whether this process is the one that reads the clock, writes files and speaks."""
+    return jax.process_index() == 0
+
+
+def join(coordinator: str, processes: int | None, process: int | None) -> None:
+    """Become one of several processes that train together; the others end within a minute of any one's death.
+
+    ``coordinator`` is HOST:PORT of process 0; "auto" where a scheduler (SLURM, Open MPI, Kubernetes) tells all three.
+    """
+    if coordinator == "auto":
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
+        return
+    if processes is None or process is None:
+        raise ConfigError(
+            "--coordinator HOST:PORT needs --processes and --process; under a scheduler, use --coordinator auto"
+        )
+    if not 0 <= process < processes:
+        raise ConfigError(
+            f"--process is {process}; of --processes {processes} they count from 0 to {processes - 1}"
+        )
+    jax.distributed.initialize(coordinator, processes, process, heartbeat_timeout_seconds=HEARTBEAT)
+
+
+def _placed(leaf: jax.Array, where: NamedSharding) -> jax.Array:
+    if leaf.sharding == where or jax.process_count() == 1:
+        return jax.device_put(leaf, where)
+    if _is_key(leaf):
+        return jr.wrap_key_data(_placed(jr.key_data(leaf), where))
+    whole = np.asarray(leaf)  # every process has all of it
+    return jax.make_array_from_callback(leaf.shape, where, lambda index: whole[index])
+
+
+def _fetched(leaf: jax.Array) -> jax.Array:
+    if _is_key(leaf):
+        return jr.wrap_key_data(_fetched(jr.key_data(leaf)))
+    return jnp.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -20,12 +20,13 @@ from s5wm.errors import CorruptError, DivergedError, WriteError
 from s5wm.train.best import Judgement, keep_best
 from s5wm.train.checkpoint import Checkpoints, restore
 from s5wm.train.config import TrainConfig
-from s5wm.train.curriculum import CurriculumState, after_chunk, after_evaluation, smoothing_weight
+from s5wm.train.curriculum import after_chunk, after_evaluation, smoothing_weight
 from s5wm.train.directory import RunDirectory
 from s5wm.train.divergence import RATE, ROLLBACKS, keep_evidence, trouble
+from s5wm.train.host import HostState
 from s5wm.train.log import Row, Sink
 from s5wm.train.loop import compiled
-from s5wm.train.placement import Placement
+from s5wm.train.placement import Placement, leads
 from s5wm.train.state import EpisodeSums, TrainState, init_train
 from s5wm.train.stop import StopRequest
 from s5wm.types import Key, Metrics
@@ -44,31 +45,6 @@ class Program:
     updates_per_iteration: int
     evaluate: Callable[[AbstractPolicy[Any, Any], Key], Judgement]
     time_pieces: Callable[[TrainState[Any]], dict[str, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostState:
-    """What the host remembers between chunks; saved as JSON with each checkpoint."""
-
-    env_steps: int = 0
-    minutes: float = 0.0
-    best: tuple[float, ...] | None = None  # score of the best evaluation
-    curriculum: CurriculumState = CurriculumState()
-    failures: tuple[str, ...] = ()  # why training rolled back, until it has got well beyond the last place
-    failed_at: int = 0  # env steps of the last one
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "HostState":
-        """The inverse of ``dataclasses.asdict`` through JSON."""
-        best = data["best"]
-        return cls(
-            env_steps=data["env_steps"],
-            minutes=data["minutes"],
-            best=None if best is None else tuple(best),
-            curriculum=CurriculumState(**data["curriculum"]),
-            failures=tuple(data.get("failures", ())),  # schema 1 had none
-            failed_at=data.get("failed_at", 0),
-        )
 
 
 def abstract_state(program: Program, config: TrainConfig, seed: int) -> TrainState[Any]:
@@ -107,10 +83,14 @@ class Trainer:
             say(f"going on at {self.host.env_steps:,} environment steps, from {newest}")
 
     def _newest(self, say: Callable[[str], None]) -> Path | None:
-        newest = self.checkpoints.newest(say)
-        if newest is None and self.checkpoints.steps():
-            raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
-        return newest
+        found = -1
+        if leads():
+            newest = self.checkpoints.newest(say)
+            if newest is None and self.checkpoints.steps():
+                raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
+            found = -1 if newest is None else int(newest.name)
+        found = int(self.placement.told(found))
+        return None if found < 0 else self.checkpoints.path(found)
 
     def _settle_state(self, checkpoint: Path | None) -> None:
         template = abstract_state(self.program, self.config, self.seed)
@@ -146,7 +126,7 @@ class Trainer:
             finally:
                 # Whatever ends training, the checkpoint that is being written is to be completed.
                 self._settle_save(sink)
-            if self.host.env_steps not in self.checkpoints.steps():
+            if not self.placement.told(self.host.env_steps in self.checkpoints.steps()):
                 self._save(sink)
             self.checkpoints.wait()
         return self.share >= 1.0
@@ -154,7 +134,7 @@ class Trainer:
     def _train(self, stop: StopRequest, sink: Sink, on_evaluation: Callable[[], None]) -> None:
         chunk = self._compile(sink)
         begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
-        while self.share < 1.0 and not stop.requested:
+        while self.share < 1.0 and not self.placement.any(stop.requested):
             before = self.host.env_steps
             row = self._chunk(chunk, sink)
             if row is None:
@@ -198,7 +178,7 @@ class Trainer:
         state = self.placement.place(state)
         begun = time.monotonic()
         self.state, metrics, sums = jax.block_until_ready(chunk(self.program.env, self.program.agent, state))
-        seconds = time.monotonic() - begun
+        seconds = self.placement.told(time.monotonic() - begun)  # a budget in minutes ends everywhere at once
         steps = self.config.chunk_steps
         self.host = replace(
             self.host, env_steps=self.host.env_steps + steps, minutes=self.host.minutes + seconds / 60
@@ -232,8 +212,10 @@ class Trainer:
         story = f"at {at:,} environment steps {wrong}"
         with _forgiving(sink):
             arrays = (failed.actor.timestep, self.program.agent.evidence(failed.learner))
-            kept = keep_evidence(self.directory.diverged, at, story, arrays)
-            sink.say(f"{story}; what was seen is in {kept}")
+            arrays = self.placement.fetched(arrays)
+            if leads():
+                kept = keep_evidence(self.directory.diverged, at, story, arrays)
+                sink.say(f"{story}; what was seen is in {kept}")
         failures = (*self.host.failures, story)
         self._settle_save(sink)
         if len(failures) > ROLLBACKS:
@@ -265,10 +247,13 @@ class Trainer:
         policy = self.placement.local(self.program.agent.policy(self._state.learner))
         key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
         judged = self.program.evaluate(policy, key)
+        success = self.placement.told(judged.success)
         curriculum = after_evaluation(
-            self.config.curriculum, self.host.curriculum, success=judged.success, share=self.share
+            self.config.curriculum, self.host.curriculum, success=success, share=self.share
         )
         self.host = replace(self.host, curriculum=curriculum)
+        if not leads():
+            return {}
         with _forgiving(sink):
             if self.host.best is None or judged.score > self.host.best:
                 keep_best(self.directory.best, policy, judged, self.host.env_steps)
@@ -283,10 +268,10 @@ class Trainer:
         self._settle_save(sink)
         if self.host.failures and self.host.env_steps >= self.host.failed_at + self.config.checkpoint_every:
             self.host = replace(self.host, failures=())
-        policy = self.program.agent.policy(self._state.learner)
-        self.checkpoints.save(
-            self.host.env_steps, self._state, asdict(self.host), policy, config=self._config
-        )
+        state = self.placement.fetched(self._state)
+        if leads():
+            policy = self.program.agent.policy(state.learner)
+            self.checkpoints.save(self.host.env_steps, state, asdict(self.host), policy, config=self._config)
 
     def _settle_save(self, sink: Sink) -> None:
         with _forgiving(sink):

@@ -17,8 +17,9 @@ from s5wm.agents.dreamer import DreamerConfig
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.experiment import Experiment, save_experiment
 from s5wm.train.directory import RunDirectory
+from s5wm.train.host import HostState
 from s5wm.train.loop import train
-from s5wm.train.run import HostState, Program, Trainer
+from s5wm.train.run import Program, Trainer
 from s5wm.train.state import TrainState
 from s5wm.train.stop import SIGNALS
 

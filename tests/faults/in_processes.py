@@ -1,0 +1,41 @@
+"""Trains a tiny S5WM as one of several processes.
+
+python -m tests.faults.in_processes RUN ENV_STEPS COORDINATOR PROCESSES PROCESS
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from s5wm.envs.toys import DoubleIntegratorConfig
+from s5wm.experiment import Experiment
+from s5wm.running import run_experiment
+from s5wm.train.config import TrainConfig
+from s5wm.train.placement import join
+
+from ..tiny import S5WM
+
+EXPERIMENT = Experiment(
+    task=DoubleIntegratorConfig(steps=10),
+    agent=S5WM,
+    train=TrainConfig(
+        num_envs=8,
+        rollout_length=8,
+        iterations_per_chunk=2,
+        eval_every=256,
+        eval_episodes=2,
+        checkpoint_every=128,
+    ),
+)
+
+
+def main(run: str, env_steps: str, coordinator: str, processes: str, process: str) -> None:
+    """Train to the end."""
+    if int(processes) > 1:
+        join(coordinator, int(processes), int(process))
+    train = replace(EXPERIMENT.train, env_steps=int(env_steps))
+    assert run_experiment(replace(EXPERIMENT, train=train), Path(run))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
