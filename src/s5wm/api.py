@@ -78,10 +78,11 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     ``overrides`` are ``"path.to.field=value"`` strings on ``s5wm.experiment.Experiment``.
     """
     from s5wm.running import evaluate_run, run_experiment
+    from s5wm.train.processes import leads
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
-    if run_experiment(experiment, path, devices=devices):
+    if run_experiment(experiment, path, devices=devices) and leads():
         evaluate_run(path)
     return Run(path)
 

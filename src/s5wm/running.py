@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.random as jr
 
 from s5wm.acting import TrainedAgent, Which, find, is_run, load_agent, trained_steps
 from s5wm.codec import Warn, differences, encode
-from s5wm.errors import ConfigError
+from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.evaluation import evaluator
 from s5wm.experiment import Experiment, load_experiment, save_experiment
 from s5wm.provenance import provenance, versions
@@ -23,8 +24,9 @@ from s5wm.train.files import write_json, write_manifest
 from s5wm.train.log import JsonLines, Lines, Row, Sink, TensorBoard
 from s5wm.train.memory import check_memory, replay_line
 from s5wm.train.panel import Panel
-from s5wm.train.placement import Placement, leads
+from s5wm.train.placement import Placement
 from s5wm.train.policyfile import save_policy
+from s5wm.train.processes import from_leader, leads, part
 from s5wm.train.run import Trainer, abstract_state
 
 ORIGIN = "origin.json"
@@ -71,16 +73,16 @@ def run_experiment(
     Over ``devices`` devices, which may be another number than before.
     """
     if not leads():
-        return _follow(experiment, path)
+        return _follow(path)
     RunDirectory(path).check()
     placement = Placement.over(devices, num_envs=experiment.train.num_envs)
     program = experiment.build()
     shapes = abstract_state(program, experiment.train, experiment.seed)
     check_memory(shapes, placement.shardings(shapes))
-    replay = replay_line(shapes)
+    replay = replay_line(shapes, placement.shardings(shapes))
     with RunDirectory(path) as directory:
         _settle_config(directory, experiment)
-        placement.told(0)  # from here on the others may read
+        from_leader(0.0)  # from here on the others may read
         trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
         screen = terminal(str(path))
         try:
@@ -92,18 +94,29 @@ def run_experiment(
             sinks.close()
         finally:
             screen.close()
+        part()
         return finished
 
 
-def _follow(experiment: Experiment, path: Path) -> bool:
-    """Another process's part: the same chunks on its own devices; nothing is written, and little said."""
+def _follow(path: Path) -> bool:
+    """Another process's part: the same chunks, of the leader's configuration; nothing is written, and nothing said."""
+    from_leader(0.0)
+    directory = RunDirectory(path)
+    if not directory.exists():
+        raise RunDirectoryError(
+            f"{path} is not to be seen from process {jax.process_index()}; use a directory that all processes share"
+        )
+    experiment = load_experiment(directory.config, warn=lambda _: None)
     placement = Placement.over(1, num_envs=experiment.train.num_envs)
     program = experiment.build()
-    placement.told(0)
-    trainer = Trainer(program, experiment.train, RunDirectory(path), experiment.seed, placement)
-    screen = Sinks([])
-    trainer.load(screen.say)
-    return trainer.fit(screen, lambda: None)
+    shapes = abstract_state(program, experiment.train, experiment.seed)
+    check_memory(shapes, placement.shardings(shapes))
+    trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
+    nobody = Sinks([])
+    trainer.load(nobody.say)
+    finished = trainer.fit(nobody, lambda: None)
+    part()
+    return finished
 
 
 def _files(directory: RunDirectory, env_steps: int) -> list[Sink]:

@@ -12,9 +12,11 @@ Alignment of one episode of three actions, followed by the next episode::
     action    a0   a1   a2   (ignored) a0'        the step after is_last is a reset
 """
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
@@ -74,3 +76,8 @@ class EnvSpec(eqx.Module):
     def has_images(self) -> bool:
         """Whether observations are images ``[h, w, c]`` rather than vectors."""
         return len(self.obs_shape) == 3
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array (or its shape) is one of typed random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

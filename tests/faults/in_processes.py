@@ -11,13 +11,13 @@ from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.experiment import Experiment
 from s5wm.running import run_experiment
 from s5wm.train.config import TrainConfig
-from s5wm.train.placement import join
+from s5wm.train.processes import from_leader, join
 
 from ..tiny import S5WM
 
 EXPERIMENT = Experiment(
     task=DoubleIntegratorConfig(steps=10),
-    agent=S5WM,
+    agent=replace(S5WM, replay=replace(S5WM.replay, batch=4)),
     train=TrainConfig(
         num_envs=8,
         rollout_length=8,
@@ -33,6 +33,7 @@ def main(run: str, env_steps: str, coordinator: str, processes: str, process: st
     """Train to the end."""
     if int(processes) > 1:
         join(coordinator, int(processes), int(process))
+        assert from_leader(0.0 if int(process) else 2.0**40 + 0.1) == 2.0**40 + 0.1
     train = replace(EXPERIMENT.train, env_steps=int(env_steps))
     assert run_experiment(replace(EXPERIMENT, train=train), Path(run))
 

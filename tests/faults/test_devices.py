@@ -50,13 +50,16 @@ def test_a_checkpoint_moves_between_numbers_of_devices(
         assert done.returncode == 0, done.stderr
 
 
-def test_a_run_goes_on_over_another_number_of_devices(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("before", "after"), [("2", "1"), ("1", "2")])
+def test_a_run_goes_on_over_another_number_of_devices(
+    command: Command, tmp_path: Path, before: str, after: str
+) -> None:
     runs = tmp_path / "alone", tmp_path / "moved"
     several = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    for run, devices in zip(runs, ("1", "2"), strict=True):
-        code, said = command.run(*command.train(run, env_steps=64), "--devices", devices, **several)
+    for run, devices in zip(runs, (("1", "1"), (before, after)), strict=True):
+        code, said = command.run(*command.train(run, env_steps=64), "--devices", devices[0], **several)
         assert code == 0, said
-        code, said = command.run(*command.train(run, env_steps=128), "--devices", "1", **several)
+        code, said = command.run(*command.train(run, env_steps=128), "--devices", devices[1], **several)
         assert code == 0, said
         assert "going on at 64 environment steps" in said
     alone, moved = (read_rows(run / "metrics.jsonl") for run in runs)

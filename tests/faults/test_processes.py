@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,17 +30,28 @@ def address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-def both(command: Command, address: str, run: Path, env_steps: int) -> list[subprocess.Popen[str]]:
-    """Two processes with two devices each; the leading one first."""
-    how = command.train(run, env_steps=env_steps, more=("train.num_envs=8",))
+Pair = list["subprocess.Popen[str]"]
+
+
+@contextmanager
+def both(command: Command, address: str, run: Path, more: tuple[str, ...] = ()) -> Generator[Pair]:
+    """Two processes with two devices each, the leading one first, that train without end."""
+    how = command.train(run, env_steps=10**9, more=("train.num_envs=8", *more))
     how += ["--coordinator", address, "--processes", "2", "--process"]
-    return [command.start(*how, str(process), **TWO_DEVICES) for process in range(2)]
+    pair = [command.start(*how, str(process), **TWO_DEVICES) for process in range(2)]
+    try:
+        yield pair
+    finally:
+        for process in pair:
+            process.kill()
+            process.communicate()
 
 
-def wait_for(there: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_for(there: Callable[[], bool], pair: Pair, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < end
+        assert all(process.poll() is None for process in pair)
         time.sleep(0.1)
 
 
@@ -77,25 +89,35 @@ def test_when_a_process_is_killed_the_other_ends_and_the_run_goes_on(
     command: Command, tmp_path: Path, address: str, killed: int
 ) -> None:
     run = tmp_path / "run"
-    processes = both(command, address, run, 10**9)
-    wait_for(lambda: any((run / "checkpoints").glob("[0-9]*")))
-    processes[killed].kill()
-    processes[killed].communicate()
-    begun = time.monotonic()
-    processes[1 - killed].communicate(timeout=60)
-    assert time.monotonic() - begun < 60
-    assert processes[1 - killed].returncode not in (0, None)
+    with both(command, address, run) as pair:
+        wait_for(lambda: any((run / "checkpoints").glob("[0-9]*")), pair)
+        pair[killed].kill()
+        pair[1 - killed].communicate(timeout=60)
+        assert pair[1 - killed].returncode not in (0, None)
     goes_on(command, run)
+
+
+def test_when_the_leading_process_refuses_the_other_ends(
+    command: Command, tmp_path: Path, address: str
+) -> None:
+    run = tmp_path / "run"
+    assert command.run(*command.train(run, env_steps=64))[0] == 0
+    with both(command, address, run, more=("agent.units=5",)) as pair:
+        _, said = pair[0].communicate(timeout=60)
+        assert pair[0].returncode == 2 and "agent.units" in said
+        pair[1].communicate(timeout=60)
+        assert pair[1].returncode not in (0, None)
 
 
 def test_a_signal_to_one_of_them_stops_all(command: Command, tmp_path: Path, address: str) -> None:
     run = tmp_path / "run"
-    processes = both(command, address, run, 10**9)
-    wait_for(lambda: (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text() != "")
-    processes[1].send_signal(signal.SIGTERM)
-    for process in processes:
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 75, err
+    log = run / "metrics.jsonl"
+    with both(command, address, run) as pair:
+        wait_for(lambda: log.is_file() and log.read_text() != "", pair)
+        pair[1].send_signal(signal.SIGTERM)
+        for process in pair:
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 75, err
     goes_on(command, run)
 
 
@@ -104,6 +126,8 @@ def test_processes_that_cannot_be_are_refused(command: Command, tmp_path: Path) 
     for more, says in (
         (["--coordinator", "127.0.0.1:1"], "needs --processes and --process"),
         (["--coordinator", "127.0.0.1:1", "--processes", "2", "--process", "2"], "they count from 0 to 1"),
+        (["--coordinator", "localhost"], "it must be HOST:PORT"),
+        (["--coordinator", "auto", "--process", "1"], "leave out --processes and --process"),
         (["--processes", "2"], "--coordinator"),
     ):
         code, said = command.run(*start, *more)

@@ -5,6 +5,7 @@ diverged, 73 cannot use the run directory, 74 cannot write, 75 stopped on reques
 """
 
 import sys
+import traceback
 from typing import Annotated, Union
 
 import tyro
@@ -16,6 +17,7 @@ from s5wm.cli.inspect import List
 from s5wm.cli.pictures import Compare, Imagine, Plot
 from s5wm.cli.training import Evaluate, Race, Resume, Ship, Train
 from s5wm.errors import S5wmError
+from s5wm.train.processes import end, is_joined
 
 VERBS: dict[str, type[Verb]] = {
     "list": List,
@@ -48,5 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = verb.run()
     except S5wmError as error:
         print(f"s5wm: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    sys.exit(code)
+        end(error.exit_code)
+    except Exception:
+        if not is_joined():
+            raise
+        traceback.print_exc()
+        end(1)
+    end(code)

@@ -15,7 +15,7 @@ from s5wm.evaluation import headline
 from s5wm.experiment import load_experiment
 from s5wm.running import evaluate_run, run_experiment, ship
 from s5wm.train.directory import CONFIG, RunDirectory
-from s5wm.train.placement import join, leads
+from s5wm.train.processes import join, leads
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
@@ -27,7 +27,7 @@ Coordinator = Annotated[
     arg(
         metavar="HOST:PORT",
         help="Train in several processes, all started with this command: the address of process 0, or auto under a "
-        "scheduler (SLURM, Open MPI).  All their devices take part.",
+        "scheduler (SLURM, Open MPI).  All devices that they are given take part.",
     ),
 ]
 Processes = Annotated[int | None, arg(help="How many processes there are; with --coordinator HOST:PORT.")]
@@ -65,7 +65,7 @@ class Train(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
-        _join(self)
+        _join(self)  # first of all, before anything wakes the devices
         budget = (self.env_steps, self.minutes)
         experiment = configure(
             self.task, self.agent, self.size, seed=self.seed, budget=budget, overrides=self.override
@@ -91,6 +91,7 @@ class Resume(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
+        find(self.run_dir)
         _join(self)
         return _finish(self.run_dir, _resume(self.run_dir, devices=self.devices), self.json_)
 
@@ -193,6 +194,8 @@ def _resume(path: Path, **how: Any) -> bool:
 
 def _join(verb: Train | Resume) -> None:
     if verb.coordinator is not None:
+        if verb.run_dir is None:
+            raise ConfigError("--coordinator needs --run: all processes train in the same directory")
         join(verb.coordinator, verb.processes, verb.process)
     elif verb.processes is not None or verb.process is not None:
         raise ConfigError("--processes and --process need --coordinator HOST:PORT, the address of process 0")

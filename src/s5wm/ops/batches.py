@@ -5,6 +5,8 @@ from typing import TypeVar
 import jax
 from jax.sharding import PartitionSpec
 
+from s5wm.errors import ConfigError
+
 Tree = TypeVar("Tree")
 
 AXIS = "envs"
@@ -12,15 +14,18 @@ AXIS = "envs"
 
 
 def divided(batch: Tree) -> Tree:
-    """Each array's leading axis over the devices of the mesh that the program is compiled for.
+    """Each array's leading axis over the devices of the mesh that the program is traced for; without one, nothing.
 
-    Values stay the same, and so does everything where there is no mesh or the axis does not divide.  To be put where a
-    batch is gathered from all devices: from there on each computes its part.
+    To be put where a batch has been gathered from all devices: from there on each computes its part, and the values
+    stay the same.  Raises ``ConfigError`` for a batch that does not divide.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return batch
-    whole, parts = PartitionSpec(), PartitionSpec(AXIS)
-    return jax.tree.map(
-        lambda x: jax.lax.with_sharding_constraint(x, whole if x.shape[0] % mesh.size else parts), batch
-    )
+    size = jax.tree.leaves(batch)[0].shape[0]
+    if size % mesh.size:
+        raise ConfigError(
+            f"a batch of {size} (of the replay, of imagination starts or of a minibatch) cannot be divided over "
+            f"{mesh.size} devices; make it a multiple, or take fewer devices"
+        )
+    return jax.lax.with_sharding_constraint(batch, PartitionSpec(AXIS))

@@ -32,6 +32,7 @@ from s5wm.train.blocks import Index, Packs, decode_index
 from s5wm.train.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
 from s5wm.train.migrate import SCHEMA, added_since, name_now
 from s5wm.train.policyfile import named_leaves, save_policy
+from s5wm.types import is_key
 
 Tree = TypeVar("Tree")
 Arrays = dict[str, NDArray[Any]]
@@ -295,19 +296,15 @@ def _check_held(folder: Path, held: dict[str, str], target: Arrays) -> None:
 
 def _typed(array: Any, leaf: Any) -> jax.Array:
     # Keys are of the default implementation: tree.json has told that they are those of the template.
-    return jr.wrap_key_data(jnp.asarray(array)) if _is_key(leaf) else jnp.asarray(array)
+    return jr.wrap_key_data(jnp.asarray(array)) if is_key(leaf) else jnp.asarray(array)
 
 
 def _data(leaf: Any) -> Any:
-    return jr.key_data(leaf) if _is_key(leaf) else leaf
+    return jr.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _data_shape(leaf: Any) -> Any:
-    return jax.eval_shape(jr.key_data, leaf) if _is_key(leaf) else leaf
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.eval_shape(jr.key_data, leaf) if is_key(leaf) else leaf
 
 
 def _describe(leaf: Any) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
@@ -15,6 +14,7 @@ from s5wm.train.files import write_bytes, write_json
 from s5wm.train.log import Row
 from s5wm.train.policyfile import named_leaves
 from s5wm.train.state import NEVER, Faults
+from s5wm.types import is_key
 
 SKIPS = 50
 """So many gradient steps skipped in a row are no accident any more."""
@@ -54,4 +54,4 @@ def keep_evidence(folder: Path, env_steps: int, story: str, arrays: Any) -> Path
 
 
 def _data(leaf: Any) -> Any:
-    return jr.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return jr.key_data(leaf) if is_key(leaf) else leaf

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 
 from s5wm.errors import ConfigError
+from s5wm.types import is_key
 
 HEADROOM = 0.9
 """Share of the free memory that the training state may take; the rest is for the compiled program."""
@@ -27,35 +27,37 @@ def check_memory(state: Any, shardings: Any = None) -> None:
 
     ``shardings`` tell how it is divided over devices (a tree, see ``Placement``); those of a CPU share its memory.
     """
-    is_cpu = jax.devices()[0].platform == "cpu"
-    size, free = tree_bytes(state, None if is_cpu else shardings), free_bytes()
+    size, free = tree_bytes(state, None if _is_cpu() else shardings), free_bytes()
     # While a checkpoint is written, a copy of the state lies in the memory of the host.
-    needed = 2 * size if is_cpu else size
+    needed = 2 * size if _is_cpu() else size
     if free is not None and needed > HEADROOM * free:
         largest = max(jax.tree_util.tree_leaves_with_path(state), key=lambda item: _leaf_bytes(item[1]))
         name = jax.tree_util.keystr(largest[0], simple=True, separator=".")
         raise ConfigError(
             f"the training state takes {size / 1e9:.1f} GB, on a CPU twice that while it is saved (largest: {name}, "
-            f"{_leaf_bytes(largest[1]) / 1e9:.1f} GB), and {free / 1e9:.1f} GB are free; "
+            f"{_leaf_bytes(largest[1]) / 1e9:.1f} GB whole), and {free / 1e9:.1f} GB are free; "
             "lower agent.replay.capacity or train.num_envs"
         )
 
 
-def replay_line(state: Any) -> str | None:
+def replay_line(state: Any, shardings: Any = None) -> str | None:
     """``replay X GB of Y GB free``; None without a replay, or where the device does not tell what is free."""
     paths = jax.tree_util.tree_leaves_with_path(state)
+    places = [None] * len(paths) if shardings is None or _is_cpu() else jax.tree.leaves(shardings)
     found = [
-        leaf for path, leaf in paths if "replay" in jax.tree_util.keystr(path, simple=True, separator=".")
+        _leaf_bytes(leaf, place)
+        for (path, leaf), place in zip(paths, places, strict=True)
+        if "replay" in jax.tree_util.keystr(path, simple=True, separator=".")
     ]
     free = free_bytes()
     if not found or free is None:
         return None
-    return f"replay {tree_bytes(found) / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
+    return f"replay {sum(found) / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
 
 
 def free_bytes() -> int | None:
     """Free memory of the device that computes; None where it does not tell."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit")
@@ -89,9 +91,11 @@ def _address_space_free() -> int | None:
 
 
 def _leaf_bytes(leaf: Any, sharding: Any = None) -> int:
-    each = (
-        1 if leaf.size == 0 or sharding is None else leaf.size // math.prod(sharding.shard_shape(leaf.shape))
-    )
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.eval_shape(jr.key_data, leaf)
-    return leaf.size * leaf.dtype.itemsize // each
+    if is_key(leaf):
+        leaf, sharding = jax.eval_shape(jr.key_data, leaf), None
+    shape = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
+    return math.prod(shape) * leaf.dtype.itemsize
+
+
+def _is_cpu() -> bool:
+    return jax.devices()[0].platform == "cpu"

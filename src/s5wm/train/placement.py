@@ -10,20 +10,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from s5wm.errors import ConfigError
 from s5wm.ops.batches import AXIS
 from s5wm.train.state import TrainState
+from s5wm.types import is_key
 
 Tree = TypeVar("Tree")
-
-HEARTBEAT = 30
-"""Seconds without a sign of life after which a process counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +35,23 @@ class Placement:
         Raises ``ConfigError`` where they are not there or cannot share alike.
         """
         devices = jax.devices()
+        asked = f"--devices is {count}"
         if jax.process_count() > 1:
+            if count != 1:
+                raise ConfigError(f"{asked}, but of several processes all devices take part; leave it out")
             count = len(devices)
+            asked = f"all processes together have {count} devices"
+            if jax.local_device_count() * jax.process_count() != count:
+                raise ConfigError(
+                    f"{asked}, of which this one has {jax.local_device_count()}; give every process as many"
+                )
         if not 1 <= count <= len(devices):
             raise ConfigError(
-                f"--devices is {count}, but JAX finds {len(devices)} ({devices[0].platform}): "
-                f"choose 1 to {len(devices)}"
+                f"{asked}, but JAX finds {len(devices)} ({devices[0].platform}): choose 1 to {len(devices)}"
             )
         if num_envs % count:
             raise ConfigError(
-                f"--devices is {count}, which does not divide train.num_envs, {num_envs}: every device steps as many "
+                f"{asked}, which does not divide train.num_envs, {num_envs}: every device steps as many "
                 "environments; choose a divisor"
             )
         if count == 1:
@@ -78,69 +81,23 @@ class Placement:
 
         return jax.tree_util.tree_map_with_path(settle, state)
 
-    def place(self, state: TrainState[Any]) -> TrainState[Any]:
-        """Every array where it belongs; those that are there already stay."""
-        return state if self.mesh is None else jax.tree.map(_placed, state, self.shardings(state))
-
     def local(self, tree: Tree) -> Tree:
         """Arrays that every device has, on the first one of this process alone."""
         return tree if self.mesh is None else jax.tree.map(lambda x: x.addressable_data(0), tree)
 
-    def told(self, number: float) -> float:
-        """The leading process's number, in all of them, which wait for each other here."""
-        if jax.process_count() == 1:
-            return number
-        return multihost_utils.broadcast_one_to_all(np.float64(number)).item()
 
-    def any(self, flag: bool) -> bool:
-        """Whether it holds in any process."""
-        if jax.process_count() == 1:
-            return flag
-        return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+def place(tree: Tree, shardings: Any) -> Tree:
+    """Every array where it belongs, those that are there already stay; ``shardings`` None: where they are.
 
-    def fetched(self, tree: Tree) -> Tree:
-        """Arrays whole, in the memory of every process."""
-        return tree if jax.process_count() == 1 else jax.tree.map(_fetched, tree)
-
-
-def leads() -> bool:
-    """Whether this process is the one that reads the clock, writes files and speaks."""
-    return jax.process_index() == 0
-
-
-def join(coordinator: str, processes: int | None, process: int | None) -> None:
-    """Become one of several processes that train together; the others end within a minute of any one's death.
-
-    ``coordinator`` is HOST:PORT of process 0; "auto" where a scheduler (SLURM, Open MPI, Kubernetes) tells all three.
+    Of several processes each has to have all of what is to be divided.
     """
-    if coordinator == "auto":
-        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
-        return
-    if processes is None or process is None:
-        raise ConfigError(
-            "--coordinator HOST:PORT needs --processes and --process; under a scheduler, use --coordinator auto"
-        )
-    if not 0 <= process < processes:
-        raise ConfigError(
-            f"--process is {process}; of --processes {processes} they count from 0 to {processes - 1}"
-        )
-    jax.distributed.initialize(coordinator, processes, process, heartbeat_timeout_seconds=HEARTBEAT)
+    return tree if shardings is None else jax.tree.map(_placed, tree, shardings)
 
 
 def _placed(leaf: jax.Array, where: NamedSharding) -> jax.Array:
     if leaf.sharding == where or jax.process_count() == 1:
         return jax.device_put(leaf, where)
-    if _is_key(leaf):
+    if is_key(leaf):
         return jr.wrap_key_data(_placed(jr.key_data(leaf), where))
-    whole = np.asarray(leaf)  # every process has all of it
+    whole = np.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, where, lambda index: whole[index])
-
-
-def _fetched(leaf: jax.Array) -> jax.Array:
-    if _is_key(leaf):
-        return jr.wrap_key_data(_fetched(jr.key_data(leaf)))
-    return jnp.asarray(multihost_utils.process_allgather(leaf, tiled=True))
-
-
-def _is_key(leaf: jax.Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

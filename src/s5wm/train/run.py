@@ -26,7 +26,8 @@ from s5wm.train.divergence import RATE, ROLLBACKS, keep_evidence, trouble
 from s5wm.train.host import HostState
 from s5wm.train.log import Row, Sink
 from s5wm.train.loop import compiled
-from s5wm.train.placement import Placement, leads
+from s5wm.train.placement import Placement, place
+from s5wm.train.processes import from_leader, gathered, in_any, leads
 from s5wm.train.state import EpisodeSums, TrainState, init_train
 from s5wm.train.stop import StopRequest
 from s5wm.types import Key, Metrics
@@ -72,6 +73,7 @@ class Trainer:
         self.host = HostState()
         self.state: TrainState[Any] | None = None
         self._config = directory.config.read_bytes()
+        self._shardings = placement.shardings(abstract_state(program, config, seed))
 
     def load(self, say: Callable[[str], None], accept: Callable[[Path], None] = lambda _: None) -> None:
         """Begin, or go on from the newest valid checkpoint, unless ``accept`` raises for it."""
@@ -83,29 +85,23 @@ class Trainer:
             say(f"going on at {self.host.env_steps:,} environment steps, from {newest}")
 
     def _newest(self, say: Callable[[str], None]) -> Path | None:
-        found = -1
+        found = -1.0
         if leads():
             newest = self.checkpoints.newest(say)
             if newest is None and self.checkpoints.steps():
                 raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
-            found = -1 if newest is None else int(newest.name)
-        found = int(self.placement.told(found))
+            found = -1.0 if newest is None else float(newest.name)
+        found = int(from_leader(found))
         return None if found < 0 else self.checkpoints.path(found)
 
     def _settle_state(self, checkpoint: Path | None) -> None:
-        template = abstract_state(self.program, self.config, self.seed)
         if checkpoint is None:
-            self.state = init_train(
-                self.program.env,
-                self.program.agent,
-                self.config.num_envs,
-                self.seed,
-                shardings=self.placement.shardings(template),
-            )
+            env, agent = self.program.env, self.program.agent
+            self.state = init_train(env, agent, self.config.num_envs, self.seed, shardings=self._shardings)
             self.host = HostState()
             return
-        restored, host = restore(checkpoint, template)
-        self.state = self.placement.place(restored)
+        restored, host = restore(checkpoint, abstract_state(self.program, self.config, self.seed))
+        self.state = place(restored, self._shardings)
         self.host = HostState.from_json(host)
 
     @property
@@ -126,7 +122,7 @@ class Trainer:
             finally:
                 # Whatever ends training, the checkpoint that is being written is to be completed.
                 self._settle_save(sink)
-            if not self.placement.told(self.host.env_steps in self.checkpoints.steps()):
+            if not from_leader(float(self.host.env_steps in self.checkpoints.steps())):
                 self._save(sink)
             self.checkpoints.wait()
         return self.share >= 1.0
@@ -134,7 +130,7 @@ class Trainer:
     def _train(self, stop: StopRequest, sink: Sink, on_evaluation: Callable[[], None]) -> None:
         chunk = self._compile(sink)
         begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
-        while self.share < 1.0 and not self.placement.any(stop.requested):
+        while self.share < 1.0 and not in_any(stop.requested):
             before = self.host.env_steps
             row = self._chunk(chunk, sink)
             if row is None:
@@ -158,7 +154,7 @@ class Trainer:
         sink.say("compiling the training program ...")
         begun = time.monotonic()
         shape = {"length": self.config.rollout_length, "iterations": self.config.iterations_per_chunk}
-        program = compiled(self.placement.shardings(self._state))
+        program = compiled(self._shardings)
         with self.placement.scope():
             chunk = program.lower(self.program.env, self.program.agent, self._state, **shape).compile()
         sink.say(f"compiled in {time.monotonic() - begun:.0f} s")
@@ -175,10 +171,10 @@ class Trainer:
             self._state,
             tuple(jnp.asarray(value, jnp.float32) for value in scheduled),
         )
-        state = self.placement.place(state)
+        state = place(state, self._shardings)
         begun = time.monotonic()
         self.state, metrics, sums = jax.block_until_ready(chunk(self.program.env, self.program.agent, state))
-        seconds = self.placement.told(time.monotonic() - begun)  # a budget in minutes ends everywhere at once
+        seconds = from_leader(time.monotonic() - begun)  # a budget in minutes ends everywhere at once
         steps = self.config.chunk_steps
         self.host = replace(
             self.host, env_steps=self.host.env_steps + steps, minutes=self.host.minutes + seconds / 60
@@ -212,7 +208,7 @@ class Trainer:
         story = f"at {at:,} environment steps {wrong}"
         with _forgiving(sink):
             arrays = (failed.actor.timestep, self.program.agent.evidence(failed.learner))
-            arrays = self.placement.fetched(arrays)
+            arrays = gathered(arrays)
             if leads():
                 kept = keep_evidence(self.directory.diverged, at, story, arrays)
                 sink.say(f"{story}; what was seen is in {kept}")
@@ -246,13 +242,13 @@ class Trainer:
             return {}
         policy = self.placement.local(self.program.agent.policy(self._state.learner))
         key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
-        judged = self.program.evaluate(policy, key)
-        success = self.placement.told(judged.success)
+        judged = self.program.evaluate(policy, key) if leads() else None
+        success = from_leader(judged.success if judged else 0.0)
         curriculum = after_evaluation(
             self.config.curriculum, self.host.curriculum, success=success, share=self.share
         )
         self.host = replace(self.host, curriculum=curriculum)
-        if not leads():
+        if judged is None:
             return {}
         with _forgiving(sink):
             if self.host.best is None or judged.score > self.host.best:
@@ -268,7 +264,7 @@ class Trainer:
         self._settle_save(sink)
         if self.host.failures and self.host.env_steps >= self.host.failed_at + self.config.checkpoint_every:
             self.host = replace(self.host, failures=())
-        state = self.placement.fetched(self._state)
+        state = gathered(self._state)
         if leads():
             policy = self.program.agent.policy(state.learner)
             self.checkpoints.save(self.host.env_steps, state, asdict(self.host), policy, config=self._config)

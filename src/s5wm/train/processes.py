@@ -1,0 +1,115 @@
+"""Several processes that train as one: joining, parting, and telling each other what each has to know alike.
+
+The leading process, number 0, reads the clock, finds and writes files, and speaks.  Every function here but ``leads``
+is a place where all wait for each other; with one process each gives back what it was given.
+"""
+
+import os
+import sys
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import jax.random as jr
+import numpy as np
+from jax.experimental import multihost_utils
+
+from s5wm.errors import ConfigError
+from s5wm.types import is_key
+
+Tree = TypeVar("Tree")
+
+HEARTBEAT = 30
+"""Seconds without a sign of life after which a process counts as dead, and the others end."""
+
+PATIENCE = 3600
+"""Seconds for which those that are done wait for the leading one to finish writing."""
+
+AUTO = "auto"
+
+
+def join(coordinator: str, processes: int | None, process: int | None) -> None:
+    """Become one of several processes; before anything is computed.
+
+    ``coordinator`` is HOST:PORT of process 0, or "auto" where a scheduler tells all three.  Raises ``ConfigError``.
+    """
+    if coordinator == AUTO:
+        if processes is not None or process is not None:
+            raise ConfigError("--coordinator auto asks the scheduler; leave out --processes and --process")
+    elif not coordinator.rpartition(":")[2].isdigit():
+        raise ConfigError(f"--coordinator is {coordinator!r}; it must be HOST:PORT of process 0, or auto")
+    elif processes is None or process is None:
+        raise ConfigError(
+            "--coordinator HOST:PORT needs --processes and --process; under a scheduler, use --coordinator auto"
+        )
+    elif not 0 <= process < processes:
+        raise ConfigError(
+            f"--process is {process}; of --processes {processes} they count from 0 to {processes - 1}"
+        )
+    # Its handler of SIGTERM would swallow the signal before training has one of its own.
+    jax.config.update("jax_enable_preemption_service", False)
+    address = None if coordinator == AUTO else coordinator
+    try:
+        jax.distributed.initialize(
+            address,
+            processes,
+            process,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=PATIENCE,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"cannot join the others by --coordinator {coordinator}: {error}") from error
+
+
+def part() -> None:
+    """Training is over: from here on each is by itself, once the leading one has got here."""
+    if is_joined():
+        jax.distributed.shutdown()
+
+
+def is_joined() -> bool:
+    """Whether others wait for this process."""
+    return jax.distributed.is_initialized()
+
+
+def end(code: int) -> NoReturn:
+    """Exit; where others wait for this process, at once, for that is how they learn of it."""
+    if is_joined():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def leads() -> bool:
+    """Whether this is the leading process, or the only one."""
+    return jax.process_index() == 0
+
+
+def from_leader(number: float) -> float:
+    """The leading process's number, to the last bit."""
+    if jax.process_count() == 1:
+        return number
+    octets = np.frombuffer(
+        np.float64(number).tobytes(), np.uint8
+    )  # as a number, JAX would round it to float32
+    return np.frombuffer(np.asarray(multihost_utils.broadcast_one_to_all(octets)).tobytes()).item()
+
+
+def in_any(flag: bool) -> bool:
+    """Whether it holds in any process."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def gathered(tree: Tree) -> Tree:
+    """Divided arrays whole, in the memory of the host."""
+    return tree if jax.process_count() == 1 else jax.tree.map(_gathered, tree)
+
+
+def _gathered(leaf: jax.Array) -> Any:
+    if is_key(leaf):
+        return jr.wrap_key_data(_gathered(jr.key_data(leaf)))
+    if leaf.is_fully_replicated:
+        return np.asarray(leaf.addressable_data(0))
+    return multihost_utils.process_allgather(leaf, tiled=True)
