@@ -68,7 +68,7 @@ class TrainedAgent:
         return ActingState(self.policy.initial(), jnp.ones((), bool))
 
     def act(
-        self, obs: NDArray[Any], state: ActingState, *, first: bool = False
+        self, obs: NDArray[Any] | Array, state: ActingState, *, first: bool = False
     ) -> tuple[NDArray[np.float32], ActingState]:
         """Action in ``[-1, 1]`` for one observation; ``first=True`` says that a new episode begins with it."""
         given = checked_observation(obs, self.spec)
@@ -76,7 +76,7 @@ class TrainedAgent:
         return np.asarray(action), state
 
 
-def checked_observation(obs: NDArray[Any], spec: EnvSpec) -> NDArray[Any]:
+def checked_observation(obs: NDArray[Any] | Array, spec: EnvSpec) -> NDArray[Any]:
     """One observation in the dtype of the task; raises ``ValueError`` naming shape and dtype if it is none.
 
     Any real numbers make a vector.  Pixels must come as uint8: floats could mean 0 to 1 as well as 0 to 255.

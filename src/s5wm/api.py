@@ -95,10 +95,15 @@ def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") ->
     return load_agent(run.path if isinstance(run, Run) else run, which=which, say=to_stderr)
 
 
-def make(task: str) -> "s5wm.envs.base.AbstractEnv[Any]":
-    """A task as a stream of episodes in pure JAX: ``reset(key)`` and ``step(state, action, key)`` of one copy."""
+def make(task: str, *, evaluation: bool = False) -> "s5wm.envs.base.AbstractEnv[Any]":
+    """A task as a stream of episodes in pure JAX: ``reset(key)`` and ``step(state, action, key)`` of one copy.
+
+    A race begins anywhere on its track, as it is trained on; with ``evaluation`` from its start pose, as it is judged.
+    """
     from s5wm.envs.wrappers import AutoReset
+    from s5wm.evaluation import rules_of_a_test
     from s5wm.presets import task_config
 
-    env: Any = task_config(task).build()
+    config = task_config(task)
+    env: Any = (rules_of_a_test(config) if evaluation else config).build()
     return AutoReset(env)

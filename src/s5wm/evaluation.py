@@ -54,9 +54,14 @@ class Evaluator:
         return judge(figures, ft.partial(save_flights, flights=recorded, course=course))
 
 
+def rules_of_a_test(task: TaskConfig) -> TaskConfig:
+    """The task as it is judged: a race from its start pose, over longer episodes; others as they are trained on."""
+    return task.evaluation() if isinstance(task, RacingConfig) else task
+
+
 def evaluator(task: TaskConfig, episodes: int) -> Evaluator:
     """The evaluator of a task."""
-    judged = task.evaluation() if isinstance(task, RacingConfig) else task
+    judged = rules_of_a_test(task)
     env = judged.build()
     plan = FlightPlan(
         episodes=episodes,

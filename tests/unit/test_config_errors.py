@@ -1,10 +1,12 @@
 """Everything that can be wrong with a wish to train is told at once, with exit code 2 or 73."""
 
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from s5wm.acting import pretrained_folder
 from s5wm.cli import main
 from s5wm.train.run import Trainer
 
@@ -84,6 +86,7 @@ def test_fields(assignment: str, message: str, tmp_path: Path, capsys) -> None:
         ["bench", "env", "--num-envs", "0"],
         ["eval", "nowhere", "--episodes", "0"],
         ["imagine", "nowhere", "--horizon", "0"],
+        ["plot"],
     ],
     ids=" ".join,
 )
@@ -100,6 +103,16 @@ def test_runs_that_do_not_exist(tmp_path: Path, capsys, monkeypatch: pytest.Monk
         assert code == 73
         assert "did you mean 'runs/first'?" in text
     assert "no shipped policy" in refused(["eval", "pretrained/none-such"], capsys)[1]
+
+
+def test_a_shipped_policy_is_no_place_to_train(tmp_path: Path, capsys, monkeypatch) -> None:
+    shipped = Path(shutil.copytree(pretrained_folder() / "split-s", tmp_path / "shipped" / "split-s"))
+    monkeypatch.setattr("s5wm.acting.pretrained_folder", lambda: shipped.parent)
+    before = sorted(p.name for p in shipped.iterdir())
+    for arguments in (["resume", "pretrained/split-s"], ["train", "race/split-s", "--run", str(shipped)]):
+        code, text = refused(arguments, capsys)
+        assert code == 73 and "holds only what acting needs" in text
+    assert sorted(p.name for p in shipped.iterdir()) == before
 
 
 def test_a_directory_of_something_else(tmp_path: Path, capsys) -> None:

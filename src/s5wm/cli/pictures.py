@@ -23,6 +23,8 @@ class Plot(Verb):
 
     def run(self) -> int:
         """Draw."""
+        if not self.runs:
+            raise ConfigError("no run was given to draw; name at least one")
         folders = [find(path) for path in self.runs]
         for folder in folders:
             draw(folder)

@@ -196,6 +196,7 @@ def _join(verb: Train | Resume) -> None:
     if verb.coordinator is not None:
         if verb.run_dir is None:
             raise ConfigError("--coordinator needs --run: all processes train in the same directory")
+        say(f"waiting for the other processes at {verb.coordinator} ...")
         join(verb.coordinator, verb.processes, verb.process)
     elif verb.processes is not None or verb.process is not None:
         raise ConfigError("--processes and --process need --coordinator HOST:PORT, the address of process 0")

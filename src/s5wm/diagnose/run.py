@@ -24,7 +24,7 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.evaluation import longest_episode
+from s5wm.evaluation import longest_episode, rules_of_a_test
 from s5wm.experiment import Experiment, load_experiment
 from s5wm.fans import ErrorBand, save_fans
 from s5wm.provenance import provenance
@@ -217,8 +217,7 @@ def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
 
 def judged(experiment: Experiment) -> Any:
     """The task under the rules of a test."""
-    task = experiment.task
-    return task.evaluation() if isinstance(task, RacingConfig) else task
+    return rules_of_a_test(experiment.task)
 
 
 def _groups(experiment: Experiment) -> Groups | None:

@@ -58,6 +58,10 @@ class RunDirectory:
         """Raises ``RunDirectoryError`` where no run can begin or go on; creates nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is a file; name a directory for the run")
+        if (self.path / "policy.npz").is_file():
+            raise RunDirectoryError(
+                f"{self.path} is a single policy, which holds only what acting needs; name another directory"
+            )
         if self.path.is_dir() and not self.exists() and any(p.name != "lock" for p in self.path.iterdir()):
             raise RunDirectoryError(
                 f"{self.path} is not empty and not a run (it has no {CONFIG}); name another directory"

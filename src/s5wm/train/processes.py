@@ -5,6 +5,7 @@ is a place where all wait for each other; with one process each gives back what 
 """
 
 import os
+import re
 import sys
 from typing import Any, NoReturn, TypeVar
 
@@ -35,12 +36,14 @@ def join(coordinator: str, processes: int | None, process: int | None) -> None:
     if coordinator == AUTO:
         if processes is not None or process is not None:
             raise ConfigError("--coordinator auto asks the scheduler; leave out --processes and --process")
-    elif not coordinator.rpartition(":")[2].isdigit():
+    elif not re.fullmatch(r"\S+:\d{1,5}", coordinator):
         raise ConfigError(f"--coordinator is {coordinator!r}; it must be HOST:PORT of process 0, or auto")
     elif processes is None or process is None:
         raise ConfigError(
             "--coordinator HOST:PORT needs --processes and --process; under a scheduler, use --coordinator auto"
         )
+    elif processes < 1:
+        raise ConfigError(f"--processes is {processes}; it must be at least 1")
     elif not 0 <= process < processes:
         raise ConfigError(
             f"--process is {process}; of --processes {processes} they count from 0 to {processes - 1}"

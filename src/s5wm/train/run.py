@@ -115,6 +115,9 @@ class Trainer:
     def fit(self, sink: Sink, on_evaluation: Callable[[], None]) -> bool:
         """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint."""
         if self.share >= 1.0:
+            sink.say(
+                "its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run"
+            )
             return True
         with StopRequest(sink.say) as stop:
             try:
