@@ -180,6 +180,7 @@ def updates() -> str:
         notes.append(f"\n{timed['device']}, {timed['cpus']} core(s), commit {timed['commit']}.\n")
         if any("per_call" not in own for result in timed["results"] for own in result["agents"].values()):
             raise SystemExit(f"{path} was made by an older benchmarks/update.py; run it again")
+        shown: set[Row] = set()
         for result in timed["results"]:
             shape = (
                 timed["platform"],
@@ -187,6 +188,9 @@ def updates() -> str:
                 result["size"],
                 f"{result['batch']} x {result['length']}",
             )
+            if shape in shown:
+                continue  # a length that was swept is that of the preset, too
+            shown.add(shape)
             for name, own in result["agents"].items():
                 times = (_faster(own, part) for part in ("world_model", "actor_critic", "update"))
                 rows.append((*shape, f"`{name}`", f"{own['params'] / 1e6:.3f} M", *times))

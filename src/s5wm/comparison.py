@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from s5wm.errors import ConfigError, CorruptError
 from s5wm.experiment import load_experiment
+from s5wm.presets import AGENTS
 from s5wm.train.directory import RunDirectory
 from s5wm.train.files import read_json
 from s5wm.train.log import read_rows
@@ -106,17 +107,23 @@ def _curve(path: Path, task: str, agent: str, seed: int, rows: Sequence[dict[str
 
 
 def grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
-    """Curves by agent, seeds in order; all must be of one task, each seed once."""
+    """Curves by agent, in the order in which ``AGENTS`` lists them, seeds in order; one task, each seed once."""
     tasks = sorted({curve.task for curve in curves})
     if len(tasks) != 1:
         raise ConfigError(f"runs of {', '.join(tasks)} cannot be compared; give runs of one task")
     groups: dict[str, list[Curve]] = {}
-    for curve in sorted(curves, key=lambda curve: (curve.agent, curve.seed)):
+    for curve in sorted(curves, key=lambda curve: (_rank(curve.agent), curve.agent, curve.seed)):
         group = groups.setdefault(curve.agent, [])
         if any(other.seed == curve.seed for other in group):
             raise ConfigError(f"two runs of {curve.agent} have seed {curve.seed}; each seed counts once")
         group.append(curve)
     return groups
+
+
+def _rank(label: str) -> int:
+    """So that an agent has the same colour in every picture, whatever its name begins with."""
+    listed, name = list(AGENTS), label.split()[0]
+    return listed.index(name) if name in listed else len(listed)
 
 
 def interquartile_mean(values: Float[np.ndarray, "*b K"]) -> Float[np.ndarray, "*b"]:

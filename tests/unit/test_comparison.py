@@ -114,8 +114,8 @@ def test_the_verb_compares_recorded_trainings(tmp_path, capsys):
         main(["compare", *map(str, paths), "--out", str(tmp_path / "picture"), "--json"])
     assert exit_.value.code == 0
     said = json.loads(capsys.readouterr().out)
-    assert [agent["agent"] for agent in said["agents"]] == ["ppo cpu", "s5wm cpu"]
-    assert said["agents"][0]["steps_to_mastery"]["value"] == 4e6
+    assert [agent["agent"] for agent in said["agents"]] == ["s5wm cpu", "ppo cpu"]  # as AGENTS lists them
+    assert said["agents"][1]["steps_to_mastery"]["value"] == 4e6
     for suffix in (".png", ".svg"):
         assert (tmp_path / "picture").with_suffix(suffix).stat().st_size > 10_000
 
