@@ -18,9 +18,28 @@ from s5wm.errors import ConfigError
 
 END = "end"
 
+RESTARTS = 3
+"""So often a process that died is started anew."""
+
 
 def check_in_child(spec: str, steps: int, timeout: float) -> list[str]:
-    """Problems of the environment that ``spec`` names; no call of it may take more than ``timeout`` seconds."""
+    """Problems of the environment that ``spec`` names; no call of it may take more than ``timeout`` seconds.
+
+    One whose process dies is started anew, up to three times, to tell whether it always does.
+    """
+    problems, death = _check_once(spec, steps, timeout)
+    if death is None:
+        return problems
+    deaths: list[str | None] = [death]
+    while death is not None and len(deaths) <= RESTARTS:
+        problems, death = _check_once(spec, steps, timeout)
+        deaths.append(death)
+    died = [how for how in deaths if how is not None]
+    return [*problems, f"its process {died[0]}, in {len(died)} of {len(deaths)} tries"]
+
+
+def _check_once(spec: str, steps: int, timeout: float) -> tuple[list[str], str | None]:
+    """Problems, and how the process died, if it did."""
     command = [sys.executable, "-m", "s5wm.checkenv", spec, str(steps)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -36,14 +55,14 @@ def check_in_child(spec: str, steps: int, timeout: float) -> list[str]:
     except queue.Empty:
         process.kill()
         process.wait()
-        return [*problems, f"{call} did not return within {timeout:g} s"]
+        return [*problems, f"{call} did not return within {timeout:g} s"], None
     code = process.wait()
     if code == ConfigError.exit_code:
         raise ConfigError(problems[-1])
-    if call != END:
-        how = f"died with {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        problems.append(f"its process {how} in {call}")
-    return problems
+    if call == END:
+        return problems, None
+    how = f"died with {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    return problems, f"{how} in {call}"
 
 
 def _read(stdout: IO[str], lines: "queue.Queue[dict[str, str]]") -> None:
