@@ -22,7 +22,9 @@ def draw_foresight(result: dict[str, Any]) -> Figure:
     for index, group in enumerate(groups):
         axes = figure.add_subplot(grid[index // columns, index % columns])
         for own, bands in enumerate(agents.values()):
-            draw_band(axes, group, bands[group], result["ctrl_dt"], CYCLE[own % len(CYCLE)], shade=0.1)
+            draw_band(
+                axes, group, bands[group], result["ctrl_dt"], CYCLE[own % len(CYCLE)], shade=0.1, place=own
+            )
         axes.set_xlabel("s ahead")
     seconds = result["horizon"] * result["ctrl_dt"]
     facts = (

@@ -92,8 +92,13 @@ def _draw_errors(figure: Figure, fans: Fans) -> None:
             axes.set_xlabel("s ahead")
 
 
-def draw_band(axes: Axes, group: str, band: ErrorBand, dt: float, colour: str, *, shade: float) -> None:
-    """Median and band of one group against the horizon, the median's last value beside it."""
+def draw_band(  # noqa: PLR0913 - one curve of a panel
+    axes: Axes, group: str, band: ErrorBand, dt: float, colour: str, *, shade: float, place: int = 0
+) -> None:
+    """Median and band of one group against the horizon, the median's last value above it.
+
+    Of several curves in a panel, each takes another ``place``, so that their values do not cover each other.
+    """
     ahead = dt * np.arange(1, len(band.median) + 1)
     axes.fill_between(ahead, band.lo, band.hi, color=colour, alpha=shade, linewidth=0)
     axes.plot(ahead, band.median, color=colour, linewidth=1.8)
@@ -101,7 +106,7 @@ def draw_band(axes: Axes, group: str, band: ErrorBand, dt: float, colour: str, *
     if len(finite):
         last = band.median[finite[-1]]
         axes.annotate(
-            f"{last:.2g} {band.unit}".strip(), (ahead[finite[-1]], last), xytext=(-3, 4),
+            f"{last:.2g} {band.unit}".strip(), (ahead[finite[-1]], last), xytext=(-3, 4 + 11 * place),
             textcoords="offset points", ha="right", color=colour, fontsize=8.5, fontweight="bold",
         )  # fmt: skip
     axes.set_title(f"{group}, {band.unit}" if band.unit else group)
