@@ -8,8 +8,8 @@ from s5wm.agents.imagination import ActorCriticConfig
 from s5wm.agents.replay import ReplayConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
+from s5wm.worldmodel.config import BinsConfig, PosteriorInput, WorldModelConfig
 from s5wm.worldmodel.latent import CategoricalConfig
-from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModelConfig
 
 WORLD_MODEL = WorldModelConfig(
     core=S5Config(width=4, state_size=4, block_size=4, layers=1),

@@ -20,8 +20,9 @@ from s5wm.nn.conv import ConvConfig, PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.train.config import TrainConfig
+from s5wm.worldmodel.believed import BelievedConfig
+from s5wm.worldmodel.config import BinsConfig, CoreConfig, LossScales, PosteriorInput, WorldModelConfig
 from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig
-from s5wm.worldmodel.model import BinsConfig, CoreConfig, LossScales, PosteriorInput, WorldModelConfig
 
 Configs = tuple[AgentConfig, TrainConfig]
 WorldModelConfigs = tuple[DreamerConfig, TrainConfig]
@@ -157,24 +158,33 @@ def s5wm_vision_cpu() -> WorldModelConfigs:
 
 
 def s5wm_p_vision_cpu() -> WorldModelConfigs:
-    """The same with the privileged state as the decoder's target, each entry as exactly as it can be told."""
-    agent, train = with_privileged_target(s5wm_vision_cpu)()
-    return replace(agent, world_model=replace(agent.world_model, learned_spread=True)), train
+    """The same where the privileged state may be learned from: it is the latent, and a filter tells it from images."""
+    return _believing(s5wm_cpu()[0].world_model.core)
 
 
 def dreamerv3_vision_cpu() -> WorldModelConfigs:
     """DreamerV3's core and posterior in that model, features of equal width."""
-    return _recurrent_vision(s5wm_vision_cpu())
+    agent, train = s5wm_vision_cpu()
+    return _with_core(agent, BlockGRUConfig(width=128, hidden=120), PosteriorInput.MEMORY), train
 
 
 def dreamerv3_p_vision_cpu() -> WorldModelConfigs:
-    """The same with the privileged state as the decoder's target."""
-    return _recurrent_vision(s5wm_p_vision_cpu())
+    """DreamerV3's core in `s5wm-p`; the filter of a believed latent leaves no other posterior to choose."""
+    return _believing(dreamerv3_cpu()[0].world_model.core)
 
 
-def _recurrent_vision(configs: WorldModelConfigs) -> WorldModelConfigs:
-    agent, train = configs
-    return _with_core(agent, BlockGRUConfig(width=128, hidden=120), PosteriorInput.MEMORY), train
+def _believing(core: CoreConfig) -> WorldModelConfigs:
+    agent, train = with_privileged_target(s5wm_vision_cpu)()
+    world_model = replace(
+        agent.world_model,
+        core=core,
+        latent=BelievedConfig(),
+        scales=LossScales(free_nats=0.0),
+        learned_spread=True,
+    )
+    # Short windows show more places: 32 consecutive frames look much the same.
+    replay = replace(agent.replay, batch=32, length=16)
+    return replace(agent, world_model=world_model, replay=replay), train
 
 
 def ppo_asymmetric_vision_cpu() -> tuple[PPOConfig, TrainConfig]:

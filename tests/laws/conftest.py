@@ -17,10 +17,18 @@ from s5wm.nn.conv import ConvConfig, PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
+from s5wm.worldmodel.believed import BelievedConfig, BelievedRSSM
+from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.chunk import Chunk, Context
+from s5wm.worldmodel.config import BinsConfig, PosteriorInput, WorldModelConfig
 from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
-from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig
-from s5wm.worldmodel.model import BinsConfig, PosteriorInput, WorldModel, WorldModelConfig
+from s5wm.worldmodel.latent import (
+    CategoricalConfig,
+    GaussianConfig,
+    ObservedConfig,
+    ObservedSpace,
+)
+from s5wm.worldmodel.model import WorldModel
 
 from ..tiny import WORLD_MODEL
 
@@ -44,6 +52,11 @@ GAUSSIAN = replace(
     prior_sees_inputs=True,
     symlog_inputs=False,
 )
+BELIEVED = replace(
+    GAUSSIAN,
+    latent=BelievedConfig(states=ObservedConfig(std=0.1, changes=(0.1, 1.0))),
+    learned_spread=True,
+)
 CONFIGS = {
     "categorical": SMALL,
     "dreamerv3": replace(SMALL, core=GRU, posterior=PosteriorInput.MEMORY),
@@ -61,6 +74,9 @@ CONFIGS = {
         symlog_inputs=False,
         bins=BinsConfig(count=21, limit=3.0),
     ),
+    "believed": BELIEVED,
+    "gru-believed": replace(BELIEVED, core=GRU),
+    "image-believed": replace(BELIEVED, image=PatchConfig(patch=2, depth=2, multipliers=(1, 2))),
     "image": replace(SMALL, image=PatchConfig(patch=2, depth=2, multipliers=(1, 2))),
     "image-privileged": replace(
         GAUSSIAN,
@@ -71,7 +87,7 @@ CONFIGS = {
 }
 
 
-TERMS = ("decoder", "reward_nominal", "reward_smoothing", "cont", "dyn", "rep")
+TERMS = ("decoder", "encoder", "reward_nominal", "reward_smoothing", "cont", "dyn", "rep")
 
 
 class Study(NamedTuple):
@@ -92,6 +108,9 @@ class Lab:
 
     def observe(self, chunk: Chunk | None = None) -> Posterior:
         return observe(self.model, self.chunk if chunk is None else chunk, self.noise)
+
+    def told(self) -> Posterior:
+        return self.model.told(self.chunk, self.observe(), noise=self.noise)
 
     def study(self, *terms: str, model: WorldModel | None = None, chunk: Chunk | None = None) -> Study:
         """With the gradient of the given terms, or of all."""
@@ -114,7 +133,9 @@ def study(model: WorldModel, chunk: Chunk, noise: Array, weights: dict[str, Arra
     def weighted(model: WorldModel) -> tuple[Array, tuple[Array, Metrics]]:
         loss, learned = model.loss(chunk, noise=noise)
         metrics = learned.metrics
-        return sum(weight * metrics[f"loss/{name}"] for name, weight in weights.items()), (loss, metrics)
+        # Only a believed latent's encoder has a loss of its own.
+        terms = [weight * metrics.get(f"loss/{name}", 0.0) for name, weight in weights.items()]
+        return sum(terms), (loss, metrics)
 
     gradient, (loss, metrics) = jax.grad(weighted, has_aux=True)(model)
     return Study(loss, metrics, gradient)
@@ -124,7 +145,7 @@ def study(model: WorldModel, chunk: Chunk, noise: Array, weights: dict[str, Arra
 def build_model(kind: str) -> WorldModel:
     """With heads that say something."""
     k_model, k_wake = jr.split(jr.key(6))
-    return _wake(CONFIGS[kind].build(spec_of(kind), discount=0.9, key=k_model), k_wake)
+    return _wake(build_world_model(CONFIGS[kind], spec_of(kind), discount=0.9, key=k_model), k_wake)
 
 
 def spec_of(kind: str) -> EnvSpec:
@@ -154,15 +175,13 @@ def build_lab(kind: str, is_first: tuple[int, ...]) -> Lab:
         is_last=last,
         is_terminal=last & (jnp.arange(STEPS) % 2 == 0),
     )
-    memory = jr.normal(next(keys), initial.memory.shape)
-    noise = model.dynamics.space.noise(next(keys), (STEPS + 1,))
-    head_size = SPEC.obs_shape[0] if model.config.has_plain_latent else model.dynamics.space.params_size
-    stoch = model.dynamics.space.sample(
-        model.dynamics.space.posterior(jr.normal(next(keys), (head_size,))), noise[0]
-    )
-    context = Context(
-        Belief(memory, Latent(jnp.zeros(model.config.core.width), stoch)), jr.normal(next(keys), (2,))
-    )
+    k_memory = next(keys)
+    memory = jax.tree.map(lambda x: jr.normal(k_memory, x.shape), initial.memory)
+    noise, space = model.dynamics.space.noise(next(keys), (STEPS + 1,)), model.dynamics.space
+    head_size = space.size if isinstance(space, ObservedSpace) else space.params_size
+    stoch = space.sample(space.posterior(jr.normal(next(keys), (head_size,))), noise[0])
+    latent = Latent(jnp.zeros(model.config.core.width), stoch)
+    context = Context(Belief(memory, latent), jr.normal(next(keys), (3,)), jr.normal(next(keys), (2,)))
     action = 1.5 * jr.normal(next(keys), (STEPS, 2))
     return Lab(model, Chunk(context, timestep, action), noise[1:])
 
@@ -175,6 +194,10 @@ def _wake(model: WorldModel, key: Array) -> WorldModel:
 
     woken = [0.3 * jr.normal(k, w.shape) for k, w in zip(jr.split(key), heads(model), strict=True)]
     model = eqx.tree_at(heads, model, woken)
+    if isinstance(model.dynamics, BelievedRSSM):
+        correct = model.dynamics.state_filter.correct.out
+        woken = 0.1 * jr.normal(key, correct.weight.shape)
+        return eqx.tree_at(lambda m: m.dynamics.state_filter.correct.out.weight, model, woken)
     if model.config.has_plain_latent:
         return model
     return eqx.tree_at(lambda m: m.dynamics.posterior_head.out.weight, model, replace_fn=lambda w: 5 * w)

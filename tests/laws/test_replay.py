@@ -21,8 +21,8 @@ from s5wm.train.loop import unroll
 from s5wm.train.state import init_actor
 from s5wm.types import Reward, TimeStep, Transition
 from s5wm.worldmodel.chunk import Chunk, Context
+from s5wm.worldmodel.config import BinsConfig, WorldModelConfig
 from s5wm.worldmodel.latent import CategoricalConfig
-from s5wm.worldmodel.model import BinsConfig, WorldModelConfig
 
 ENVS, CAPACITY, LENGTH = 3, 12, 4
 
@@ -193,7 +193,7 @@ def test_acting_stores_what_one_unbroken_training_pass_would_compute(learner, st
     assert np.asarray(rows.timestep.is_first).sum() > 2 * AGENT.num_envs
     assert np.asarray(rows.action).std() > 0.1
     initial = learner.params.world_model.dynamics.initial()
-    before = Context(initial, jnp.zeros(1))
+    before = Context(initial, jnp.zeros(rows.timestep.privileged.shape[-1]), jnp.zeros(1))
     context = jax.tree.map(lambda x: jnp.broadcast_to(x, (AGENT.num_envs, *x.shape)), before)
     belief = posterior(learner, Chunk(context, rows.timestep, rows.action))
     close(Entry(belief.memory, belief.latent.stoch), rows.extras)

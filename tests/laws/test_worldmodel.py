@@ -12,10 +12,12 @@ import scipy.stats
 
 from s5wm.nn.conv import PatchConfig
 from s5wm.types import Reward, TimeStep
+from s5wm.worldmodel.believed import BelievedRSSM
+from s5wm.worldmodel.build import build_world_model
+from s5wm.worldmodel.config import PosteriorInput
 from s5wm.worldmodel.dynamics import Belief, Latent, imagine
-from s5wm.worldmodel.model import PosteriorInput
 
-from .conftest import CONFIGS, IMAGES, SPEC
+from .conftest import CONFIGS, IMAGES, SPEC, STEPS, TERMS
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -67,7 +69,7 @@ def test_context_reaches_the_first_row(lab):
     context = lab.chunk.context
     memory, latent = context.belief.memory, context.belief.latent
     others = (
-        replace(context, belief=Belief(memory + 1.0, latent)),
+        replace(context, belief=Belief(jax.tree.map(lambda x: x + 1.0, memory), latent)),
         replace(context, belief=Belief(memory, replace(latent, stoch=latent.stoch[::-1] + 1.0))),
         replace(context, action=-context.action),
     )
@@ -254,13 +256,13 @@ def test_every_part_of_the_model_learns(lab):
 def test_the_loss_is_the_sum_of_its_terms(lab):
     study = lab.study()
     terms = [float(value) for name, value in study.metrics.items() if name.startswith("loss/")]
-    assert len(terms) == 6
+    assert len(terms) == 6 + isinstance(lab.model.dynamics, BelievedRSSM)
     assert study.loss == pytest.approx(sum(terms), rel=1e-5)
 
 
 def test_rewards_are_predicted_where_they_arrive(lab):
     """The loss of row t reads the reward of row t, with the feature of row t."""
-    feature, reward = lab.observe().belief.latent.feature, lab.chunk.timestep.reward
+    feature, reward = lab.told().belief.latent.feature, lab.chunk.timestep.reward
     metrics = lab.study().metrics
     nominal = -lab.model.nominal(feature).log_prob(reward.nominal).mean()
     smoothing = -lab.model.smoothing(feature).log_prob(reward.smoothing).mean()
@@ -293,6 +295,63 @@ def test_privileged_state_touches_nothing_but_the_decoder(make_lab, kind):
     assert [name for name in loss if loss[name] != other[name]] == ["loss/decoder"]
 
 
+BELIEVED = ["believed", "gru-believed", "image-believed"]
+
+
+@pytest.mark.parametrize("kind", BELIEVED)
+def test_privileged_states_teach_the_dynamics_and_observations_the_filter(make_lab, kind):
+    """No belief depends on a privileged state; dynamics and rewards learn from nothing else, the filter to tell it."""
+    lab = make_lab(kind)
+    timestep = replace(lab.chunk.timestep, privileged=lab.chunk.timestep.privileged + 1.0)
+    context = replace(lab.chunk.context, privileged=lab.chunk.context.privileged + 1.0)
+    told = replace(lab.chunk, timestep=timestep, context=context)
+    jax.tree.map(np.testing.assert_array_equal, lab.observe(), lab.observe(told))
+    blind = replace(told, timestep=replace(timestep, obs=jnp.zeros_like(timestep.obs)))
+    seen, unseen = lab.study(chunk=told).metrics, lab.study(chunk=blind).metrics
+    terms = [name for name in seen if name.startswith("loss/")]
+    assert [name for name in terms if seen[name] != unseen[name]] == ["loss/decoder", "loss/encoder"]
+    dynamics = lab.study(*(name for name in TERMS if name not in ("decoder", "encoder"))).gradient
+    assert largest((dynamics.encoder, dynamics.dynamics.state_filter)) == 0.0
+    beliefs = lab.study("decoder").gradient
+    assert largest((beliefs.dynamics.sequence, beliefs.reward_nominal)) == 0.0
+    assert largest(beliefs.dynamics.state_filter) > 1e-6
+    measured, trust = np.split(np.asarray(beliefs.encoder.head.out.bias), 2)
+    assert np.all(measured == 0.0) and np.all(
+        trust != 0.0
+    )  # what is measured does not make up for the filter
+    assert largest(lab.study("encoder").gradient.dynamics) == 0.0
+
+
+@pytest.mark.parametrize("kind", BELIEVED)
+def test_the_pass_told_the_states_equals_following_them_one_by_one(make_lab, kind):
+    lab = make_lab(kind)
+    sequence, context, step = lab.model.dynamics.sequence, lab.chunk.context, lab.chunk.timestep
+    memory, stoch, told = context.belief.memory, context.privileged, lab.told()
+    for t in range(STEPS):
+        prev_action = lab.chunk.action[t - 1] if t else context.action
+        memory, deter, previous = sequence.step(memory, stoch, prev_action, step.is_first[t])
+        stoch = told.belief.latent.stoch[t]
+        row = jax.tree.map(lambda x, t=t: x[t], (told.belief.memory, told.belief.latent.deter, told.prior))
+        same(row, (memory, deter, sequence.prior(deter, previous)))
+    np.testing.assert_array_equal(told.posterior.loc, step.privileged)
+    assert (
+        0.05 < np.abs(told.belief.latent.stoch - step.privileged).mean() < 0.2
+    )  # blurred by a normal of 0.1
+
+
+def test_a_filter_that_trusts_no_measurement_foresees(make_lab):
+    """And one that trusts them all measures; where an episode begins, both measure."""
+    state_filter = make_lab("believed").model.dynamics.state_filter
+    state_filter = jax.tree.map(jnp.zeros_like, state_filter)  # corrects nothing
+    measured, foreseen = jr.normal(jr.key(0), (2, 3)), jr.normal(jr.key(1), (2, 3))
+    is_first = jnp.asarray([False, True])
+    for logit, expected in ((-50.0, foreseen), (50.0, measured)):
+        token = jnp.concatenate([measured, jnp.full((2, 3), logit)], axis=-1)
+        estimate = state_filter(token, foreseen, is_first)
+        np.testing.assert_allclose(estimate[0], expected[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(estimate[1], measured[1])
+
+
 def rows_telling(privileged):
     zero, no = jnp.zeros(len(privileged)), jnp.zeros(len(privileged), bool)
     reward = Reward(zero, zero)
@@ -304,7 +363,7 @@ SPREAD = replace(CONFIGS["gaussian"], learned_spread=True)
 
 
 def test_a_learned_spread_is_the_likelihood_of_a_gaussian():
-    model = SPREAD.build(SPEC, discount=0.99, key=jr.key(0))
+    model = build_world_model(SPREAD, SPEC, discount=0.99, key=jr.key(0))
     model = eqx.tree_at(lambda m: m.decoder_log_std, model, jnp.log(jnp.asarray([0.5, 1.0, 2.0])))
     rng = np.random.default_rng(0)
     feature = jnp.asarray(rng.normal(size=(4, model.dynamics.initial().latent.feature.shape[0])), jnp.float32)
@@ -318,7 +377,7 @@ def test_a_learned_spread_is_the_likelihood_of_a_gaussian():
 
 def test_a_learned_spread_settles_at_the_size_of_the_error():
     """So that entries known to a hundredth and to a tenth weigh the same; one never wrong stays bounded."""
-    model = SPREAD.build(SPEC, discount=0.99, key=jr.key(0))
+    model = build_world_model(SPREAD, SPEC, discount=0.99, key=jr.key(0))
     feature = jnp.zeros((200, model.dynamics.initial().latent.feature.shape[0]))
     size = jnp.broadcast_to(jnp.asarray([0.1, 0.2, 0.0]), (200, 3))
     off = size * jr.rademacher(jr.key(1), (200, 3), jnp.float32)

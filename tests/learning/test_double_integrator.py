@@ -17,8 +17,8 @@ from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.s5 import S5Config
 from s5wm.train.loop import train
 from s5wm.train.state import init_train
+from s5wm.worldmodel.config import BinsConfig, WorldModelConfig
 from s5wm.worldmodel.latent import GaussianConfig
-from s5wm.worldmodel.model import BinsConfig, WorldModelConfig
 
 NUM_ENVS, LENGTH = 8, 16
 STEPS = 64

@@ -22,8 +22,8 @@ from s5wm.train.evaluate import FlightPlan, fly
 from s5wm.train.loop import train
 from s5wm.train.state import init_train
 from s5wm.types import EnvSpec, TimeStep
+from s5wm.worldmodel.config import BinsConfig, WorldModelConfig
 from s5wm.worldmodel.latent import ObservedConfig
-from s5wm.worldmodel.model import BinsConfig, WorldModelConfig
 
 CONFIG = DreamerConfig(
     world_model=WorldModelConfig(

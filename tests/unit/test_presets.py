@@ -15,7 +15,7 @@ from s5wm.errors import ConfigError
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.sizes import VISION_AGENTS, agent_configs
 from s5wm.types import EnvSpec
-from s5wm.worldmodel.model import PosteriorInput
+from s5wm.worldmodel.config import PosteriorInput
 
 
 def parameters(agent, size):

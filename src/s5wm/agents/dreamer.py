@@ -29,9 +29,11 @@ from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entri
 from s5wm.ops.batches import divided
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
+from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.chunk import Chunk, Learned
+from s5wm.worldmodel.config import WorldModelConfig
 from s5wm.worldmodel.dynamics import Belief
-from s5wm.worldmodel.model import WorldModel, WorldModelConfig
+from s5wm.worldmodel.model import WorldModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         """Fresh parameters and an empty replay."""
         k_model, k_actor, k_critic = jr.split(key, 3)
         config = self.config
-        model = config.world_model.build(self.spec, discount=config.discount, key=k_model)
+        model = build_world_model(config.world_model, self.spec, discount=config.discount, key=k_model)
         features = model.dynamics.initial().latent.feature.shape[0]
         params = DreamerParams(
             model,

@@ -3,6 +3,7 @@
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s5wm.types import Metrics, TimeStep
@@ -12,9 +13,10 @@ Memory = TypeVar("Memory")
 
 
 class Context(eqx.Module, Generic[Memory]):
-    """What precedes a training chunk: the stored belief and action of the row before it."""
+    """What precedes a training chunk: the stored belief, privileged state and action of the row before it."""
 
     belief: Belief[Memory]
+    privileged: Float[Array, "*b P"]
     action: Float[Array, "*b A"]
 
 
@@ -25,11 +27,16 @@ class Chunk(eqx.Module, Generic[Memory]):
     timestep: TimeStep  # [*b, T, ...]
     action: Float[Array, "*b T A"]
 
+    @property
+    def prev_actions(self) -> Float[Array, "T A"]:
+        """``a_{t-1}`` of every row of one chunk."""
+        return jnp.concatenate([self.context.action[None], self.action[:-1]])
+
 
 class Learned(eqx.Module, Generic[Memory]):
     """What a training pass over a chunk tells besides its loss; ``surprise`` is 0 where an episode begins."""
 
-    posterior: Posterior[Memory]
+    posterior: Posterior[Memory]  # as acting has it
     # Nats: how little of the row's latent, reward and continuation was foreseen.
     surprise: Float[Array, "*b T"]
     metrics: Metrics

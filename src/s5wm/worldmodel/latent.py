@@ -274,6 +274,3 @@ class ObservedConfig:
     def build(self, inputs: int) -> ObservedSpace:
         """The latent space of an observation of ``inputs`` numbers."""
         return ObservedSpace(inputs, self.std, self.changes)
-
-
-LatentConfig = CategoricalConfig | GaussianConfig | ObservedConfig

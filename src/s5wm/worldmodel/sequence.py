@@ -13,10 +13,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from s5wm.nn.core import AbstractCore
+from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.mlp import MLP, Linear, RMSNorm
+from s5wm.nn.s5 import S5Config
 from s5wm.worldmodel.latent import AbstractLatentSpace
 
 Memory = TypeVar("Memory")
+
+CoreConfig = S5Config | BlockGRUConfig
 
 
 def squash_action(action: Float[Array, "*b A"]) -> Float[Array, "*b A"]:

@@ -18,8 +18,8 @@ from s5wm.nn.s5 import S5Config
 from s5wm.train.loop import unroll
 from s5wm.train.state import init_actor
 from s5wm.types import Reward, Transition
+from s5wm.worldmodel.config import BinsConfig, WorldModelConfig
 from s5wm.worldmodel.latent import GaussianConfig
-from s5wm.worldmodel.model import BinsConfig, WorldModelConfig
 
 DT = 0.1
 STEPS = 9  # of an episode: too few to reach a wall

@@ -1,0 +1,136 @@
+"""A world model from its configuration: which modules a point of the lattice is made of, and how wide they are."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+
+from s5wm.nn.conv import build_decoder, build_encoder, token_size
+from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail
+from s5wm.types import EnvSpec, Key
+from s5wm.worldmodel.believed import BelievedConfig, BelievedRSSM, StateFilter
+from s5wm.worldmodel.config import PosteriorInput, WorldModelConfig
+from s5wm.worldmodel.decoupled import DecoupledRSSM
+from s5wm.worldmodel.dynamics import AbstractDynamics
+from s5wm.worldmodel.latent import AbstractLatentSpace
+from s5wm.worldmodel.model import WorldModel
+from s5wm.worldmodel.rssm import RSSM
+from s5wm.worldmodel.sensing import Decoder, Encoder
+from s5wm.worldmodel.sequence import SequenceModel
+
+Space = AbstractLatentSpace[Any, Any]
+
+SPREAD_START = 0.1  # where learned spreads of the decoder's errors begin
+
+
+def build_world_model(
+    config: WorldModelConfig, spec: EnvSpec, *, discount: float, key: Key
+) -> WorldModel[Any]:
+    """The model for an environment of this spec; raises ``ValueError`` where it could not see what that shows."""
+    config.check(spec)
+    k_enc, k_dyn, k_dec, k_nom, k_aug, k_cont = jr.split(key, 6)
+    is_believed = isinstance(config.latent, BelievedConfig)
+    space = config.latent.build(spec.privileged_size if is_believed else math.prod(spec.obs_shape))
+    bins = config.bins.count
+    shown = spec.obs_shape if config.target == "observation" else (spec.privileged_size,)
+    log_std = jnp.full(shown, math.log(SPREAD_START)) if config.learned_spread else None
+    return WorldModel(
+        encoder=_encoder(config, spec, key=k_enc),
+        dynamics=_dynamics(config, space, spec, key=k_dyn),
+        decoder=_decoder(config, space, spec, key=k_dec),
+        decoder_log_std=log_std,
+        encoder_log_std=log_std if is_believed else None,
+        reward_nominal=_head(config, space, config.reward_layers, bins, key=k_nom, starts_at_zero=True),
+        reward_smoothing=_head(config, space, config.reward_layers, bins, key=k_aug, starts_at_zero=True),
+        cont=_head(config, space, config.cont_layers, 1, key=k_cont),
+        config=config,
+        discount=discount,
+    )
+
+
+def _head(
+    config: WorldModelConfig,
+    space: Space,
+    layers: int,
+    outputs: int,
+    *,
+    key: Key,
+    starts_at_zero: bool = False,
+) -> MLP:
+    """An MLP on the feature ``[h_t, z_t]``."""
+    sizes = (config.core.width + space.size, *(config.units,) * layers)
+    scale = 0.0 if starts_at_zero else 1.0
+    return MLP(sizes, outputs, key=key, out_scale=scale, skip=config.linear_skips and not starts_at_zero)
+
+
+def _encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> Encoder:
+    if config.has_plain_latent:
+        return Encoder(Identity(), config.symlog_inputs)
+    k_head = jr.fold_in(key, 1)
+    if spec.has_images:
+        network, symlog_inputs = build_encoder(config.image, spec.obs_shape, key=key), False
+    else:
+        sizes = (spec.obs_shape[0], *(config.units,) * (config.encoder_layers - 1))
+        network = MLP(sizes, config.units, key=key, skip=config.linear_skips)
+        symlog_inputs = config.symlog_inputs
+    if not isinstance(config.latent, BelievedConfig):
+        return Encoder(network, symlog_inputs)
+    sizes = (token_width(config, spec), *(config.units,) * config.posterior_layers)
+    head = MLP(sizes, 2 * spec.privileged_size, key=k_head, skip=config.linear_skips)
+    return Encoder(network, symlog_inputs, head)
+
+
+def _decoder(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> Decoder:
+    if isinstance(config.latent, BelievedConfig):
+        return Tail(config.core.width)
+    if config.target == "privileged":
+        return _head(config, space, config.decoder_layers, spec.privileged_size, key=key)
+    if spec.has_images:
+        return build_decoder(config.image, config.core.width + space.size, spec.obs_shape, key=key)
+    if config.has_plain_latent:
+        return Tail(config.core.width)
+    return _head(config, space, config.decoder_layers, spec.obs_shape[0], key=key)
+
+
+def token_width(config: WorldModelConfig, spec: EnvSpec) -> int:
+    """Of what the encoder makes of an observation, before any head of its own."""
+    return token_size(config.image, spec.obs_shape) if spec.has_images else config.units
+
+
+def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> AbstractDynamics[Any]:
+    k_in, k_core, k_prior, k_switch, k_post = jr.split(key, 5)
+    skip = config.linear_skips
+    previous = space.size + spec.action_size
+    prior_in = config.core.width + (previous if config.prior_sees_inputs else 0)
+    hidden, switches = (prior_in, *(config.units,) * config.prior_layers), space.switches
+    sequence = SequenceModel(
+        inputs=Linear(previous, config.core.inputs, key=k_in),
+        norm=RMSNorm(config.core.inputs),
+        core=config.core.build(config.core.inputs, key=k_core),
+        prior_head=MLP(hidden, space.params_size - switches, key=k_prior, skip=skip),
+        # A network of its own: beside the sharp likelihood of a continuous latent, the gradient that
+        # decides between components is lost in shared layers.
+        switch_head=MLP(hidden, switches, key=k_switch, skip=skip) if switches else None,
+        space=space,
+        prior_sees_inputs=config.prior_sees_inputs,
+    )
+    deter = config.core.width
+    if isinstance(config.latent, BelievedConfig):
+        correct = MLP((2 * space.size, config.units), space.size, key=k_post, out_scale=0.0, skip=True)
+        return BelievedRSSM(
+            space=space, sequence=sequence, state_filter=StateFilter(correct), deter_size=deter
+        )
+    if config.has_plain_latent:
+        return DecoupledRSSM(space=space, sequence=sequence, posterior_head=Identity(), deter_size=deter)
+    is_recurrent = config.posterior is PosteriorInput.MEMORY
+    sizes = (
+        token_width(config, spec) + (deter if is_recurrent else 0),
+        *(config.units,) * config.posterior_layers,
+    )
+    head = MLP(sizes, space.params_size, key=k_post, skip=skip)
+    if is_recurrent:
+        return RSSM(
+            space=space, sequence=sequence, posterior_head=head, deter_size=deter, unroll=config.core.unroll
+        )
+    return DecoupledRSSM(space=space, sequence=sequence, posterior_head=head, deter_size=deter)

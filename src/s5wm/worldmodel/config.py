@@ -1,0 +1,125 @@
+"""Configuration of a world model: the lattice of cores and posteriors, latents, decoder targets, losses."""
+
+import enum
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Array, Float
+
+from s5wm.nn.conv import ConvConfig, ImageConfig, token_size
+from s5wm.nn.s5 import S5Config
+from s5wm.ops.transforms import symexp_bins
+from s5wm.types import EnvSpec
+from s5wm.worldmodel.believed import BelievedConfig
+from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig
+from s5wm.worldmodel.sequence import CoreConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossScales:
+    """Weights of the world-model loss (DreamerV3's)."""
+
+    decoder: float = 1.0
+    reward: float = 1.0
+    cont: float = 1.0
+    dyn: float = 1.0
+    rep: float = 0.1
+    free_nats: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinsConfig:
+    """Support of two-hot heads: ``symexp`` of ``count`` points in ``[-limit, limit]``."""
+
+    count: int = 255
+    limit: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.count < 3 or self.count % 2 == 0:
+            raise ValueError(f"bins.count is {self.count}; it must be odd and at least 3")
+
+    def build(self) -> Float[Array, " K"]:
+        """The bins."""
+        return symexp_bins(self.limit, self.count)
+
+
+class PosteriorInput(enum.StrEnum):
+    """What the posterior of z_t reads."""
+
+    OBSERVATION = "o"  # o_t: training is parallel over time
+    MEMORY = "h,o"  # h_t and o_t: training walks through time
+
+
+LatentConfig = CategoricalConfig | GaussianConfig | ObservedConfig | BelievedConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelConfig:
+    """Defaults are the faithful size 12m; ``presets`` holds the other sizes.
+
+    ``core`` and ``posterior`` span the lattice: S5WM is ``S5Config`` and ``o``, DreamerV3 ``BlockGRUConfig`` and
+    ``h,o``.
+    """
+
+    core: CoreConfig = field(default_factory=S5Config)
+    posterior: PosteriorInput = PosteriorInput.OBSERVATION
+    latent: LatentConfig = field(default_factory=CategoricalConfig)
+    image: ImageConfig = field(default_factory=ConvConfig)  # where observations are images
+    target: Literal["observation", "privileged"] = "observation"
+    units: int = 256
+    encoder_layers: int = 3
+    posterior_layers: int = 1
+    prior_layers: int = 2
+    decoder_layers: int = 3
+    reward_layers: int = 1
+    cont_layers: int = 1
+    # Of the decoder's error in each entry, so that each counts by what it can be known to.
+    learned_spread: bool = False
+    linear_skips: bool = False  # linear paths around encoder, posterior, prior and decoder
+    prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
+    symlog_inputs: bool = True
+    bins: BinsConfig = field(default_factory=BinsConfig)
+    scales: LossScales = field(default_factory=LossScales)
+
+    def __post_init__(self) -> None:
+        for name in ("units", "encoder_layers", "posterior_layers", "prior_layers", "decoder_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"world_model.{name} is {getattr(self, name)}; it must be at least 1")
+        if not isinstance(self.latent, CategoricalConfig | GaussianConfig) and (
+            self.posterior is PosteriorInput.MEMORY
+        ):
+            what = "the observation itself" if self.has_plain_latent else "a state that its own filter tells"
+            raise ValueError(
+                f"world_model.posterior is 'h,o', but the latent is {what} and has no use for h: choose posterior 'o', "
+                "or another latent"
+            )
+        if isinstance(self.latent, BelievedConfig) and self.target != "privileged":
+            raise ValueError(
+                f"world_model.target is {self.target!r}, but a believed latent is the privileged state: use target "
+                "'privileged', or another latent"
+            )
+
+    @property
+    def has_plain_latent(self) -> bool:
+        """Whether z is the observation itself: nothing is encoded, and nothing needs decoding."""
+        return isinstance(self.latent, ObservedConfig)
+
+    def check(self, spec: EnvSpec) -> None:
+        """Raises ``ValueError`` if no model of this configuration can see what the environment shows."""
+        if (
+            self.learned_spread
+            and self.target == "observation"
+            and (spec.has_images or self.has_plain_latent)
+        ):
+            what = "an image" if spec.has_images else "the observation, which is the latent itself"
+            raise ValueError(
+                f"world_model.learned_spread is true, but the decoder tells {what}: use target 'privileged'"
+            )
+        if not spec.has_images:
+            return
+        if self.has_plain_latent:
+            raise ValueError(
+                "world_model.latent is ObservedConfig, the observation itself, but this task shows images of "
+                f"{spec.obs_shape}: choose GaussianConfig, CategoricalConfig or BelievedConfig"
+            )
+        token_size(self.image, spec.obs_shape)
