@@ -159,7 +159,7 @@ def s5wm_vision_cpu() -> WorldModelConfigs:
 
 def s5wm_p_vision_cpu() -> WorldModelConfigs:
     """The same where the privileged state may be learned from: it is the latent, and a filter tells it from images."""
-    return _believing(s5wm_cpu()[0].world_model.core)
+    return _believing(s5wm_vision_cpu()[0].world_model.core, s5wm_cpu()[0].world_model.core)
 
 
 def dreamerv3_vision_cpu() -> WorldModelConfigs:
@@ -169,16 +169,16 @@ def dreamerv3_vision_cpu() -> WorldModelConfigs:
 
 
 def dreamerv3_p_vision_cpu() -> WorldModelConfigs:
-    """DreamerV3's core in `s5wm-p`; the filter of a believed latent leaves no other posterior to choose."""
-    return _believing(dreamerv3_cpu()[0].world_model.core)
+    """DreamerV3's core as filter and in the dynamics; a believed latent leaves no other posterior to choose."""
+    return _believing(BlockGRUConfig(width=128, hidden=84), dreamerv3_cpu()[0].world_model.core)
 
 
-def _believing(core: CoreConfig) -> WorldModelConfigs:
+def _believing(state_filter: CoreConfig, core: CoreConfig) -> WorldModelConfigs:
     agent, train = with_privileged_target(s5wm_vision_cpu)()
     world_model = replace(
         agent.world_model,
         core=core,
-        latent=BelievedConfig(),
+        latent=BelievedConfig(filter=state_filter),
         scales=LossScales(free_nats=0.0),
         learned_spread=True,
     )

@@ -17,7 +17,7 @@ from s5wm.nn.conv import ConvConfig, PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
-from s5wm.worldmodel.believed import BelievedConfig, BelievedRSSM
+from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.chunk import Chunk, Context
 from s5wm.worldmodel.config import BinsConfig, PosteriorInput, WorldModelConfig
@@ -54,7 +54,7 @@ GAUSSIAN = replace(
 )
 BELIEVED = replace(
     GAUSSIAN,
-    latent=BelievedConfig(states=ObservedConfig(std=0.1, changes=(0.1, 1.0))),
+    latent=BelievedConfig(states=ObservedConfig(std=0.1, changes=(0.1, 1.0)), filter=replace(CORE, width=4)),
     learned_spread=True,
 )
 CONFIGS = {
@@ -75,7 +75,9 @@ CONFIGS = {
         bins=BinsConfig(count=21, limit=3.0),
     ),
     "believed": BELIEVED,
-    "gru-believed": replace(BELIEVED, core=GRU),
+    "gru-believed": replace(
+        BELIEVED, core=GRU, latent=replace(BELIEVED.latent, filter=replace(GRU, width=4))
+    ),
     "image-believed": replace(BELIEVED, image=PatchConfig(patch=2, depth=2, multipliers=(1, 2))),
     "image": replace(SMALL, image=PatchConfig(patch=2, depth=2, multipliers=(1, 2))),
     "image-privileged": replace(
@@ -87,7 +89,7 @@ CONFIGS = {
 }
 
 
-TERMS = ("decoder", "encoder", "reward_nominal", "reward_smoothing", "cont", "dyn", "rep")
+TERMS = ("decoder", "reward_nominal", "reward_smoothing", "cont", "dyn", "rep")
 
 
 class Study(NamedTuple):
@@ -133,9 +135,7 @@ def study(model: WorldModel, chunk: Chunk, noise: Array, weights: dict[str, Arra
     def weighted(model: WorldModel) -> tuple[Array, tuple[Array, Metrics]]:
         loss, learned = model.loss(chunk, noise=noise)
         metrics = learned.metrics
-        # Only a believed latent's encoder has a loss of its own.
-        terms = [weight * metrics.get(f"loss/{name}", 0.0) for name, weight in weights.items()]
-        return sum(terms), (loss, metrics)
+        return sum(weight * metrics[f"loss/{name}"] for name, weight in weights.items()), (loss, metrics)
 
     gradient, (loss, metrics) = jax.grad(weighted, has_aux=True)(model)
     return Study(loss, metrics, gradient)
@@ -194,11 +194,7 @@ def _wake(model: WorldModel, key: Array) -> WorldModel:
 
     woken = [0.3 * jr.normal(k, w.shape) for k, w in zip(jr.split(key), heads(model), strict=True)]
     model = eqx.tree_at(heads, model, woken)
-    if isinstance(model.dynamics, BelievedRSSM):
-        correct = model.dynamics.state_filter.correct.out
-        woken = 0.1 * jr.normal(key, correct.weight.shape)
-        return eqx.tree_at(lambda m: m.dynamics.state_filter.correct.out.weight, model, woken)
-    if model.config.has_plain_latent:
+    if isinstance(model.dynamics.space, ObservedSpace):
         return model
     return eqx.tree_at(lambda m: m.dynamics.posterior_head.out.weight, model, replace_fn=lambda w: 5 * w)
 

@@ -12,7 +12,7 @@ import scipy.stats
 
 from s5wm.nn.conv import PatchConfig
 from s5wm.types import Reward, TimeStep
-from s5wm.worldmodel.believed import BelievedRSSM
+from s5wm.worldmodel.believed import BelievedRSSM, inner_of
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.config import PosteriorInput
 from s5wm.worldmodel.dynamics import Belief, Latent, imagine
@@ -34,8 +34,11 @@ def filter_one_by_one(lab_model, chunk, noise):
     def advance(carry, inputs):
         belief, prev_action = carry
         obs, action, is_first, uniform = inputs
-        _, deter, previous = dynamics.sequence.step(belief.memory, belief.latent.stoch, prev_action, is_first)
-        prior = dynamics.sequence.prior(deter, previous)
+        states, inner = dynamics, belief
+        if isinstance(dynamics, BelievedRSSM):
+            states, inner = dynamics.states, inner_of(belief)
+        _, deter, previous = states.sequence.step(inner.memory, inner.latent.stoch, prev_action, is_first)
+        prior = states.sequence.prior(deter, previous)
         belief = dynamics.step(belief, lab_model.encoder(obs), prev_action, is_first, noise=uniform)
         return (belief, action), (belief, prior)
 
@@ -256,7 +259,7 @@ def test_every_part_of_the_model_learns(lab):
 def test_the_loss_is_the_sum_of_its_terms(lab):
     study = lab.study()
     terms = [float(value) for name, value in study.metrics.items() if name.startswith("loss/")]
-    assert len(terms) == 6 + isinstance(lab.model.dynamics, BelievedRSSM)
+    assert len(terms) == 6
     assert study.loss == pytest.approx(sum(terms), rel=1e-5)
 
 
@@ -308,25 +311,20 @@ def test_privileged_states_teach_the_dynamics_and_observations_the_filter(make_l
     jax.tree.map(np.testing.assert_array_equal, lab.observe(), lab.observe(told))
     blind = replace(told, timestep=replace(timestep, obs=jnp.zeros_like(timestep.obs)))
     seen, unseen = lab.study(chunk=told).metrics, lab.study(chunk=blind).metrics
-    terms = [name for name in seen if name.startswith("loss/")]
-    assert [name for name in terms if seen[name] != unseen[name]] == ["loss/decoder", "loss/encoder"]
-    dynamics = lab.study(*(name for name in TERMS if name not in ("decoder", "encoder"))).gradient
-    assert largest((dynamics.encoder, dynamics.dynamics.state_filter)) == 0.0
+    terms = [f"loss/{name}" for name in TERMS]
+    assert [name for name in terms if seen[name] != unseen[name]] == ["loss/decoder"]
+    states = lab.study(*(name for name in TERMS if name != "decoder")).gradient
+    assert largest((states.encoder, states.dynamics.filter)) == 0.0
     beliefs = lab.study("decoder").gradient
-    assert largest((beliefs.dynamics.sequence, beliefs.reward_nominal)) == 0.0
-    assert largest(beliefs.dynamics.state_filter) > 1e-6
-    measured, trust = np.split(np.asarray(beliefs.encoder.head.out.bias), 2)
-    assert np.all(measured == 0.0) and np.all(
-        trust != 0.0
-    )  # what is measured does not make up for the filter
-    assert largest(lab.study("encoder").gradient.dynamics) == 0.0
+    assert largest((beliefs.dynamics.states, beliefs.reward_nominal)) == 0.0
+    assert largest(beliefs.encoder) > 1e-6
 
 
 @pytest.mark.parametrize("kind", BELIEVED)
 def test_the_pass_told_the_states_equals_following_them_one_by_one(make_lab, kind):
     lab = make_lab(kind)
-    sequence, context, step = lab.model.dynamics.sequence, lab.chunk.context, lab.chunk.timestep
-    memory, stoch, told = context.belief.memory, context.privileged, lab.told()
+    sequence, context, step = lab.model.dynamics.states.sequence, lab.chunk.context, lab.chunk.timestep
+    memory, stoch, told = context.belief.memory.core, context.privileged, lab.told()
     for t in range(STEPS):
         prev_action = lab.chunk.action[t - 1] if t else context.action
         memory, deter, previous = sequence.step(memory, stoch, prev_action, step.is_first[t])
@@ -337,19 +335,6 @@ def test_the_pass_told_the_states_equals_following_them_one_by_one(make_lab, kin
     assert (
         0.05 < np.abs(told.belief.latent.stoch - step.privileged).mean() < 0.2
     )  # blurred by a normal of 0.1
-
-
-def test_a_filter_that_trusts_no_measurement_foresees(make_lab):
-    """And one that trusts them all measures; where an episode begins, both measure."""
-    state_filter = make_lab("believed").model.dynamics.state_filter
-    state_filter = jax.tree.map(jnp.zeros_like, state_filter)  # corrects nothing
-    measured, foreseen = jr.normal(jr.key(0), (2, 3)), jr.normal(jr.key(1), (2, 3))
-    is_first = jnp.asarray([False, True])
-    for logit, expected in ((-50.0, foreseen), (50.0, measured)):
-        token = jnp.concatenate([measured, jnp.full((2, 3), logit)], axis=-1)
-        estimate = state_filter(token, foreseen, is_first)
-        np.testing.assert_allclose(estimate[0], expected[0], rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(estimate[1], measured[1])
 
 
 def rows_telling(privileged):

@@ -1,17 +1,12 @@
 """Dynamics of the privileged state itself, and a filter that tells it from observations.
 
-    h_t = core(s_{t-1}, a_{t-1}),  p(s_t | h_t)           learned from the privileged states s_t, parallel over time
-    y_t, k_t = encoder(o_t)                               what one observation tells of s_t, and how well
-    i_t = sigmoid(k_t) (y_t - m_t),   s~_t = m_t + i_t + correct([i_t, m_t])      m_t: mode of p(s_t | h_t)
-
-The last line is the update of a Kalman filter with a learned gain.  The target of y_t and s~_t is s_t; y_t is held
-constant in s~_t, or measurements would make up for the filter's errors of the day and a gain that shrinks would leave
-them nothing to learn from.  Where an episode begins, nothing was foreseen, and s~_t = y_t.
+    g_t = core'(e_1 ... e_t, a_1 ... a_{t-1}),  s~_t = head([g_t, e_t])   the filter; its target is s_t
+    h_t = core(s_{t-1}, a_{t-1}),  p(s_t | h_t)                           the dynamics, learned from s_1 ... s_T
 
 A prior over codes of single frames has to foresee the error of the next frame, which is as large as all that a frame
 does not tell; imagination then is a walk through these errors, and gradients through it lead nowhere
 (docs/lab-notes.md, 10).  Here the dynamics are as sharp as the simulator, and what is not known is where imagination
-begins: at the estimates s~, which are all that an acting agent has.
+begins: at the estimates s~, which are all that an acting agent has.  Both passes are parallel over time.
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,12 +17,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from s5wm.nn.mlp import MLP, Identity
+from s5wm.nn.core import AbstractCore
+from s5wm.nn.mlp import MLP, Linear, RMSNorm
+from s5wm.nn.s5 import S5Config
 from s5wm.worldmodel.decoupled import DecoupledRSSM
-from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
+from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Posterior
 from s5wm.worldmodel.latent import AbstractLatentSpace, ObservedConfig, ObservedSpace
-from s5wm.worldmodel.rssm import AbstractRSSM
-from s5wm.worldmodel.sequence import SequenceModel
+from s5wm.worldmodel.sequence import CoreConfig, squash_action
 
 Memory = TypeVar("Memory")
 
@@ -37,85 +33,110 @@ class BelievedConfig:
     """z is the privileged state: itself where the dynamics are trained, as a filter tells it everywhere else."""
 
     states: ObservedConfig = field(default_factory=ObservedConfig)
+    filter: CoreConfig = field(default_factory=S5Config)  # core of the filter
 
     def build(self, inputs: int) -> ObservedSpace:
         """The latent space of a privileged state of ``inputs`` numbers."""
         return self.states.build(inputs)
 
 
-class StateFilter(eqx.Module):
-    """Puts together what was measured and what was foreseen; a token is ``[y_t, k_t]``."""
+class StateFilter(eqx.Module, Generic[Memory]):
+    """``x_t, g_t = core(x_{t-1}, SiLU(norm(W [e_t, a_{t-1}])))`` and ``s~_t = head([g_t, e_t])`` of tokens ``e_t``."""
 
-    correct: MLP
+    inputs: Linear
+    norm: RMSNorm
+    core: AbstractCore[Memory]
+    head: MLP
 
-    def __call__(
-        self, token: Float[Array, "*b Y"], foreseen: Float[Array, "*b P"], is_first: Bool[Array, "*b"]
-    ) -> Float[Array, "*b P"]:
-        """The estimate."""
-        measured, trust = jnp.split(token, 2, axis=-1)
-        measured = jax.lax.stop_gradient(measured)
-        innovation = jax.nn.sigmoid(trust) * (measured - foreseen)
-        # What is off in one entry tells of others: a position of the velocity.
-        more = self.correct(jnp.concatenate([innovation, foreseen], axis=-1))
-        return jnp.where(is_first[..., None], measured, foreseen + innovation + more)
+    def step(
+        self,
+        memory: Memory,
+        token: Float[Array, " E"],
+        prev_action: Float[Array, " A"],
+        is_first: Bool[Array, ""],
+    ) -> tuple[Memory, Float[Array, " P"]]:
+        """One observation: the memory after it and the estimate."""
+        memory, deter = self.core.step(memory, self._encode(token, prev_action, is_first), is_first)
+        return memory, self.head(jnp.concatenate([deter, token]))
+
+    def scan(
+        self,
+        memory: Memory,
+        tokens: Float[Array, "T E"],
+        prev_actions: Float[Array, "T A"],
+        is_first: Bool[Array, " T"],
+    ) -> tuple[Memory, Float[Array, "T P"]]:
+        """All steps at once; memories at every one of them."""
+        memories, deter = self.core.scan(memory, self._encode(tokens, prev_actions, is_first), is_first)
+        return memories, self.head(jnp.concatenate([deter, tokens], axis=-1))
+
+    def _encode(self, token: Array, prev_action: Array, is_first: Array) -> Array:
+        action = jnp.where(is_first[..., None], 0.0, squash_action(prev_action))
+        return jax.nn.silu(self.norm(self.inputs(jnp.concatenate([token, action], axis=-1))))
 
 
-class BelievedRSSM(AbstractRSSM[Memory], Generic[Memory]):
-    """``z_t`` a state, estimated from what the dynamics foresee and ``o_t``."""
+class BelievedMemory(eqx.Module, Generic[Memory]):
+    """Memories of the filter and of the dynamics' core."""
+
+    filter: Memory
+    core: Memory
+
+
+class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
+    """``DecoupledRSSM`` over states, behind a filter."""
 
     space: AbstractLatentSpace[Any, Any]
-    sequence: SequenceModel[Memory]
-    state_filter: StateFilter
-    deter_size: int = eqx.field(static=True)
+    filter: StateFilter[Memory]
+    states: DecoupledRSSM[Memory]
 
-    def posterior_params(
+    def initial(self) -> Belief[BelievedMemory[Memory]]:
+        """Nothing seen."""
+        inner = self.states.initial()
+        return Belief(BelievedMemory(self.filter.core.initial(), inner.memory), inner.latent)
+
+    def step(
         self,
-        deter: Float[Array, " D"],
-        previous: Float[Array, " I"],
-        token: Float[Array, " Y"],
+        belief: Belief[BelievedMemory[Memory]],
+        token: Float[Array, " E"],
+        prev_action: Float[Array, " A"],
         is_first: Bool[Array, ""],
-    ) -> Float[Array, " P"]:
-        """The estimate."""
-        return self.state_filter(token, self._foresee(deter, previous), is_first)
+        *,
+        noise: Float[Array, " J"] | None,
+    ) -> Belief[BelievedMemory[Memory]]:
+        """Filter, then follow the estimate."""
+        memory, estimate = self.filter.step(belief.memory.filter, token, prev_action, is_first)
+        inner = self.states.step(inner_of(belief), estimate, prev_action, is_first, noise=noise)
+        return Belief(BelievedMemory(memory, inner.memory), inner.latent)
+
+    def predict(
+        self,
+        belief: Belief[BelievedMemory[Memory]],
+        action: Float[Array, " A"],
+        *,
+        noise: Float[Array, " J"] | None,
+    ) -> Belief[BelievedMemory[Memory]]:
+        """Through the prior; the filter remembers what it did, for nothing is observed."""
+        inner = self.states.predict(inner_of(belief), action, noise=noise)
+        return Belief(BelievedMemory(belief.memory.filter, inner.memory), inner.latent)
 
     def observe(
         self,
-        belief: Belief[Memory],
-        tokens: Float[Array, "T Y"],
+        belief: Belief[BelievedMemory[Memory]],
+        tokens: Float[Array, "T E"],
         prev_actions: Float[Array, "T A"],
         is_first: Bool[Array, " T"],
         *,
         noise: Float[Array, "T J"] | None,
-    ) -> Posterior[Memory]:
-        """A loop over time without gradients, around small networks; the estimates follow for all steps at once.
-
-        The filter learns from each step by itself, taking for given what the steps before it have made of theirs.
-        """
-        hold = jax.lax.stop_gradient
-        still = hold(self)
-
-        def advance(belief: Belief[Memory], row: Any) -> tuple[Belief[Memory], Any]:
-            token, prev_action, is_first, noise = row
-            memory, deter, previous = still.sequence.step(
-                belief.memory, belief.latent.stoch, prev_action, is_first
-            )
-            foreseen = still._foresee(deter, previous)
-            estimate = still.state_filter(token, foreseen, is_first)
-            stoch = still.space.sample(still.space.posterior(estimate), noise)
-            return Belief(memory, Latent(deter, stoch)), (memory, deter, previous, foreseen)
-
-        start = Belief(belief.memory, Latent(jnp.zeros(self.deter_size), belief.latent.stoch))
-        rows = (hold(tokens), prev_actions, is_first, noise)
-        _, (memories, deter, previous, foreseen) = jax.lax.scan(advance, hold(start), rows)
-        posterior = self.space.posterior(self.state_filter(tokens, foreseen, is_first))
-        stoch = self.space.sample(posterior, noise)
-        return Posterior(
-            Belief(memories, Latent(deter, stoch)), posterior, self.sequence.prior(deter, previous)
-        )
+    ) -> Posterior[BelievedMemory[Memory]]:
+        """Two scans, no other loop over time."""
+        memories, estimates = self.filter.scan(belief.memory.filter, tokens, prev_actions, is_first)
+        out = self.states.observe(inner_of(belief), estimates, prev_actions, is_first, noise=noise)
+        both = Belief(BelievedMemory(memories, out.belief.memory), out.belief.latent)
+        return Posterior(both, out.posterior, out.prior)
 
     def follow(
         self,
-        belief: Belief[Memory],
+        belief: Belief[BelievedMemory[Memory]],
         state: Float[Array, " P"],
         states: Float[Array, "T P"],
         prev_actions: Float[Array, "T A"],
@@ -124,11 +145,11 @@ class BelievedRSSM(AbstractRSSM[Memory], Generic[Memory]):
         noise: Float[Array, "T J"] | None,
     ) -> Posterior[Memory]:
         """The pass that the dynamics learn from: told the states, ``state`` being the one before the first."""
-        told = DecoupledRSSM(
-            space=self.space, sequence=self.sequence, posterior_head=Identity(), deter_size=self.deter_size
-        )
-        known = replace(belief, latent=replace(belief.latent, stoch=state))
-        return told.observe(known, states, prev_actions, is_first, noise=noise)
+        known = inner_of(belief)
+        known = replace(known, latent=replace(known.latent, stoch=state))
+        return self.states.observe(known, states, prev_actions, is_first, noise=noise)
 
-    def _foresee(self, deter: Float[Array, "*b D"], previous: Float[Array, "*b I"]) -> Float[Array, "*b P"]:
-        return self.space.sample(self.sequence.prior(deter, previous), None)
+
+def inner_of(belief: Belief[BelievedMemory[Memory]]) -> Belief[Memory]:
+    """The belief of the dynamics alone."""
+    return Belief(belief.memory.core, belief.latent)

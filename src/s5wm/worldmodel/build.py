@@ -17,7 +17,7 @@ from s5wm.worldmodel.latent import AbstractLatentSpace
 from s5wm.worldmodel.model import WorldModel
 from s5wm.worldmodel.rssm import RSSM
 from s5wm.worldmodel.sensing import Decoder, Encoder
-from s5wm.worldmodel.sequence import SequenceModel
+from s5wm.worldmodel.sequence import CoreConfig, SequenceModel
 
 Space = AbstractLatentSpace[Any, Any]
 
@@ -40,7 +40,6 @@ def build_world_model(
         dynamics=_dynamics(config, space, spec, key=k_dyn),
         decoder=_decoder(config, space, spec, key=k_dec),
         decoder_log_std=log_std,
-        encoder_log_std=log_std if is_believed else None,
         reward_nominal=_head(config, space, config.reward_layers, bins, key=k_nom, starts_at_zero=True),
         reward_smoothing=_head(config, space, config.reward_layers, bins, key=k_aug, starts_at_zero=True),
         cont=_head(config, space, config.cont_layers, 1, key=k_cont),
@@ -65,46 +64,52 @@ def _head(
 
 
 def _encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> Encoder:
+    if spec.has_images:
+        return Encoder(build_encoder(config.image, spec.obs_shape, key=key), symlog_inputs=False)
     if config.has_plain_latent:
         return Encoder(Identity(), config.symlog_inputs)
-    k_head = jr.fold_in(key, 1)
-    if spec.has_images:
-        network, symlog_inputs = build_encoder(config.image, spec.obs_shape, key=key), False
-    else:
-        sizes = (spec.obs_shape[0], *(config.units,) * (config.encoder_layers - 1))
-        network = MLP(sizes, config.units, key=key, skip=config.linear_skips)
-        symlog_inputs = config.symlog_inputs
-    if not isinstance(config.latent, BelievedConfig):
-        return Encoder(network, symlog_inputs)
-    sizes = (token_width(config, spec), *(config.units,) * config.posterior_layers)
-    head = MLP(sizes, 2 * spec.privileged_size, key=k_head, skip=config.linear_skips)
-    return Encoder(network, symlog_inputs, head)
+    sizes = (spec.obs_shape[0], *(config.units,) * (config.encoder_layers - 1))
+    return Encoder(MLP(sizes, config.units, key=key, skip=config.linear_skips), config.symlog_inputs)
 
 
 def _decoder(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> Decoder:
-    if isinstance(config.latent, BelievedConfig):
+    if config.has_plain_latent or isinstance(config.latent, BelievedConfig):
         return Tail(config.core.width)
     if config.target == "privileged":
         return _head(config, space, config.decoder_layers, spec.privileged_size, key=key)
     if spec.has_images:
         return build_decoder(config.image, config.core.width + space.size, spec.obs_shape, key=key)
-    if config.has_plain_latent:
-        return Tail(config.core.width)
     return _head(config, space, config.decoder_layers, spec.obs_shape[0], key=key)
 
 
-def token_width(config: WorldModelConfig, spec: EnvSpec) -> int:
-    """Of what the encoder makes of an observation, before any head of its own."""
-    return token_size(config.image, spec.obs_shape) if spec.has_images else config.units
-
-
 def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> AbstractDynamics[Any]:
-    k_in, k_core, k_prior, k_switch, k_post = jr.split(key, 5)
-    skip = config.linear_skips
+    *k_sequence, k_post = jr.split(key, 5)
+    sequence, deter = _sequence(config, space, spec, *k_sequence), config.core.width
+    told = DecoupledRSSM(space=space, sequence=sequence, posterior_head=Identity(), deter_size=deter)
+    if config.has_plain_latent:
+        return told
+    token = token_size(config.image, spec.obs_shape) if spec.has_images else config.units
+    if isinstance(config.latent, BelievedConfig):
+        state_filter = _state_filter(config, config.latent.filter, token, spec, key=k_post)
+        return BelievedRSSM(space=space, filter=state_filter, states=told)
+    is_recurrent = config.posterior is PosteriorInput.MEMORY
+    sizes = (token + (deter if is_recurrent else 0), *(config.units,) * config.posterior_layers)
+    head = MLP(sizes, space.params_size, key=k_post, skip=config.linear_skips)
+    if is_recurrent:
+        return RSSM(
+            space=space, sequence=sequence, posterior_head=head, deter_size=deter, unroll=config.core.unroll
+        )
+    return DecoupledRSSM(space=space, sequence=sequence, posterior_head=head, deter_size=deter)
+
+
+def _sequence(
+    config: WorldModelConfig, space: Space, spec: EnvSpec, k_in: Key, k_core: Key, k_prior: Key, k_switch: Key
+) -> SequenceModel[Any]:
     previous = space.size + spec.action_size
-    prior_in = config.core.width + (previous if config.prior_sees_inputs else 0)
-    hidden, switches = (prior_in, *(config.units,) * config.prior_layers), space.switches
-    sequence = SequenceModel(
+    read = config.core.width + (previous if config.prior_sees_inputs else 0)
+    hidden, switches = (read, *(config.units,) * config.prior_layers), space.switches
+    skip = config.linear_skips
+    return SequenceModel(
         inputs=Linear(previous, config.core.inputs, key=k_in),
         norm=RMSNorm(config.core.inputs),
         core=config.core.build(config.core.inputs, key=k_core),
@@ -115,22 +120,16 @@ def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key
         space=space,
         prior_sees_inputs=config.prior_sees_inputs,
     )
-    deter = config.core.width
-    if isinstance(config.latent, BelievedConfig):
-        correct = MLP((2 * space.size, config.units), space.size, key=k_post, out_scale=0.0, skip=True)
-        return BelievedRSSM(
-            space=space, sequence=sequence, state_filter=StateFilter(correct), deter_size=deter
-        )
-    if config.has_plain_latent:
-        return DecoupledRSSM(space=space, sequence=sequence, posterior_head=Identity(), deter_size=deter)
-    is_recurrent = config.posterior is PosteriorInput.MEMORY
-    sizes = (
-        token_width(config, spec) + (deter if is_recurrent else 0),
-        *(config.units,) * config.posterior_layers,
+
+
+def _state_filter(
+    config: WorldModelConfig, core: CoreConfig, token: int, spec: EnvSpec, *, key: Key
+) -> StateFilter[Any]:
+    k_in, k_core, k_head = jr.split(key, 3)
+    sizes = (core.width + token, *(config.units,) * config.posterior_layers)
+    return StateFilter(
+        inputs=Linear(token + spec.action_size, core.inputs, key=k_in),
+        norm=RMSNorm(core.inputs),
+        core=core.build(core.inputs, key=k_core),
+        head=MLP(sizes, spec.privileged_size, key=k_head, skip=config.linear_skips),
     )
-    head = MLP(sizes, space.params_size, key=k_post, skip=skip)
-    if is_recurrent:
-        return RSSM(
-            space=space, sequence=sequence, posterior_head=head, deter_size=deter, unroll=config.core.unroll
-        )
-    return DecoupledRSSM(space=space, sequence=sequence, posterior_head=head, deter_size=deter)

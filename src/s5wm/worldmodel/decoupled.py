@@ -28,15 +28,8 @@ class DecoupledRSSM(AbstractRSSM[Memory], Generic[Memory]):
     posterior_head: MLP | Identity
     deter_size: int = eqx.field(static=True)
 
-    def posterior_params(
-        self,
-        deter: Float[Array, " D"],
-        previous: Float[Array, " I"],
-        token: Float[Array, " E"],
-        is_first: Bool[Array, ""],
-    ) -> Float[Array, " Q"]:
+    def posterior_params(self, deter: Float[Array, " D"], token: Float[Array, " E"]) -> Float[Array, " Q"]:
         """From the token alone."""
-        del deter, previous, is_first
         return self.posterior_head(token)
 
     def observe(

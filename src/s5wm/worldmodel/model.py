@@ -44,7 +44,6 @@ class WorldModel(eqx.Module, Generic[Memory]):
     dynamics: AbstractDynamics[Memory]
     decoder: Decoder
     decoder_log_std: Float[Array, " P"] | None  # None: 1 everywhere, up to a constant
-    encoder_log_std: Float[Array, " P"] | None  # the same for what a believed latent's encoder measures
     reward_nominal: MLP
     reward_smoothing: MLP
     cont: MLP
@@ -53,12 +52,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
 
     def observe(self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None) -> Posterior[Memory]:
         """Posterior beliefs of a chunk."""
-        return self._observe(chunk, self.encoder(chunk.timestep.obs), noise)
-
-    def _observe(
-        self, chunk: Chunk[Memory], tokens: Float[Array, "T E"], noise: Float[Array, "T J"] | None
-    ) -> Posterior[Memory]:
-        is_first = chunk.timestep.is_first
+        tokens, is_first = self.encoder(chunk.timestep.obs), chunk.timestep.is_first
         return self.dynamics.observe(chunk.context.belief, tokens, chunk.prev_actions, is_first, noise=noise)
 
     def told(
@@ -105,21 +99,23 @@ class WorldModel(eqx.Module, Generic[Memory]):
         return symlog(raw) if self.config.symlog_inputs else raw
 
     def decoder_loss(self, feature: Float[Array, "T F"], timestep: TimeStep) -> Float[Array, " T"]:
-        """Of what the decoder says of a feature."""
-        return gaussian_loss(decode(self.decoder, feature) - self.target(timestep), self.decoder_log_std)
+        """Squared errors, ``sum_i e_i^2``; with a learned spread ``sum_i e_i^2 / (2 s_i^2) + log s_i``.
 
-    def encoder_loss(self, tokens: Float[Array, "T E"], timestep: TimeStep) -> Float[Array, " T"]:
-        """Of what a believed latent's encoder measures."""
-        measured, _ = jnp.split(tokens, 2, axis=-1)
-        return gaussian_loss(measured - self.target(timestep), self.encoder_log_std)
+        The latter is the likelihood of a Gaussian whose ``s_i`` settles at the error's own size (Rybkin et al. 2021,
+        sigma-VAE, with one for each entry): what can be known to a hundredth then counts as much as what cannot.
+        """
+        error = decode(self.decoder, feature) - self.target(timestep)
+        if self.decoder_log_std is None:
+            return jnp.square(error).reshape(feature.shape[0], -1).sum(-1)
+        variance = jnp.broadcast_to(jnp.exp(2.0 * self.decoder_log_std) + SPREAD_FLOOR**2, error.shape)
+        return 0.5 * (jnp.square(error) / variance + jnp.log(variance)).sum(-1)
 
     def loss(
         self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None
     ) -> tuple[Scalar, Learned[Memory]]:
         """Loss of one chunk (mean over time), and beliefs, surprise and metrics of the pass."""
         scales, space = self.config.scales, self.dynamics.space
-        tokens = self.encoder(chunk.timestep.obs)
-        out = self._observe(chunk, tokens, noise)
+        out = self.observe(chunk, noise=noise)
         told = self.told(chunk, out, noise=noise)
         feature, step = told.belief.latent.feature, chunk.timestep
         hold = jax.lax.stop_gradient
@@ -134,8 +130,6 @@ class WorldModel(eqx.Module, Generic[Memory]):
             "dyn": scales.dyn * jnp.maximum(scales.free_nats, dyn),
             "rep": scales.rep * jnp.maximum(scales.free_nats, rep),
         }
-        if isinstance(self.dynamics, BelievedRSSM):
-            terms["encoder"] = scales.decoder * self.encoder_loss(tokens, step)
         foreseen = ("dyn", "reward_nominal", "reward_smoothing", "cont")
         surprise = hold(sum((terms[name] for name in foreseen), jnp.zeros(())))
         metrics = {f"loss/{name}": term.mean() for name, term in terms.items()}
@@ -144,15 +138,3 @@ class WorldModel(eqx.Module, Generic[Memory]):
         metrics["latent/prior_entropy"] = space.entropy(told.prior).mean()
         total = sum((term.mean() for term in terms.values()), jnp.zeros(()))
         return total, Learned(out, jnp.where(step.is_first, 0.0, surprise), metrics)
-
-
-def gaussian_loss(error: Float[Array, "T *y"], log_std: Float[Array, " P"] | None) -> Float[Array, " T"]:
-    """Squared errors, ``sum_i e_i^2``; with a learned spread ``sum_i e_i^2 / (2 s_i^2) + log s_i``.
-
-    The latter is the likelihood of a Gaussian whose ``s_i`` settles at the error's own size (Rybkin et al. 2021,
-    sigma-VAE, with one for each entry): what can be known to a hundredth then counts as much as what cannot.
-    """
-    if log_std is None:
-        return jnp.square(error).reshape(error.shape[0], -1).sum(-1)
-    variance = jnp.broadcast_to(jnp.exp(2.0 * log_std) + SPREAD_FLOOR**2, error.shape)
-    return 0.5 * (jnp.square(error) / variance + jnp.log(variance)).sum(-1)

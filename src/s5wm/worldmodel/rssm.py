@@ -27,14 +27,8 @@ class AbstractRSSM(AbstractDynamics[Memory], Generic[Memory]):
     deter_size: eqx.AbstractVar[int]
 
     @abstractmethod
-    def posterior_params(
-        self,
-        deter: Float[Array, " D"],
-        previous: Float[Array, " I"],
-        token: Float[Array, " E"],
-        is_first: Bool[Array, ""],
-    ) -> Float[Array, " Q"]:
-        """Parameters of ``q(z_t | ...)``; ``previous`` is what the prior reads besides h_t."""
+    def posterior_params(self, deter: Float[Array, " D"], token: Float[Array, " E"]) -> Float[Array, " Q"]:
+        """Parameters of ``q(z_t | ...)``."""
 
     def initial(self) -> Belief[Memory]:
         """Zero latent, the core's initial memory."""
@@ -66,7 +60,7 @@ class AbstractRSSM(AbstractDynamics[Memory], Generic[Memory]):
         memory, deter, previous = self.sequence.step(
             belief.memory, belief.latent.stoch, prev_action, is_first
         )
-        params = self.posterior_params(deter, previous, token, is_first)
+        params = self.posterior_params(deter, token)
         stoch = self.space.sample(self.space.posterior(params), noise)
         return Belief(memory, Latent(deter, stoch)), params, previous
 
@@ -89,15 +83,8 @@ class RSSM(AbstractRSSM[Memory], Generic[Memory]):
     deter_size: int = eqx.field(static=True)
     unroll: int = eqx.field(static=True)  # steps per iteration of the loop over time
 
-    def posterior_params(
-        self,
-        deter: Float[Array, " D"],
-        previous: Float[Array, " I"],
-        token: Float[Array, " E"],
-        is_first: Bool[Array, ""],
-    ) -> Float[Array, " Q"]:
-        """From memory and token."""
-        del previous, is_first
+    def posterior_params(self, deter: Float[Array, " D"], token: Float[Array, " E"]) -> Float[Array, " Q"]:
+        """From both."""
         return self.posterior_head(jnp.concatenate([deter, token]))
 
     def observe(

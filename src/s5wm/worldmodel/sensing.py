@@ -18,14 +18,9 @@ class Encoder(eqx.Module):
 
     network: MLP | Identity | ImageEncoder
     symlog_inputs: bool = eqx.field(static=True)
-    head: MLP | None = None  # of a believed latent: what the observation tells of the state
 
     def __call__(self, obs: Shaped[Array, "..."]) -> Float[Array, "*b E"]:
         """Tokens of observations ``[*b, O]`` or ``[*b, h, w, c]``."""
-        tokens = self._encode(obs)
-        return tokens if self.head is None else self.head(tokens)
-
-    def _encode(self, obs: Shaped[Array, "..."]) -> Float[Array, "*b E"]:
         if isinstance(self.network, ImageEncoder):
             tokens = jax.vmap(self.network)(obs.reshape(-1, *obs.shape[-3:]))
             return tokens.reshape(*obs.shape[:-3], -1)

@@ -15,7 +15,11 @@ NEAR = 0.02
 
 _SMALLEST = 1e-6  # of a direction's component: a ray parallel to a plane meets it a thousand kilometres away
 _GROUND_CELL, _WALL_CELL = 1.0, 1.5  # m
-_FINE, _COARSE = 0.20, 0.10  # contrast of the checkers; the coarse one has cells four times as large
+_FINE, _COARSE = 0.10, 0.05  # contrast of the checkers; the coarse one has cells four times as large
+_GROUND_DRIFT, _WALL_DRIFT = (
+    0.6,
+    0.25,
+)  # contrast of the tint from the middle of the flight volume to its ends
 
 Plane = Float[Array, " R"]
 Packed = Int[Array, " R"]
@@ -117,13 +121,18 @@ def _surroundings(scene: Scene, rays: Rays, pixel: float) -> Packed:
     fine = _checker(along, across) * _FINE / (1.0 + blur)
     coarse = _checker(0.25 * along, 0.25 * across) * _COARSE / (1.0 + blur / 16.0)
 
+    # No two places of a room look alike; checkers alone do, from cell to cell.
+    u, v = ((2.0 * p - lo[i] - hi[i]) / (hi[i] - lo[i]) for i, p in enumerate((x, y)))
+    contrast = jnp.where(is_ground, _GROUND_DRIFT, _WALL_DRIFT)
+    drifts = (contrast * u, contrast * v, -0.5 * contrast * (u + v))
+
     # A sine would need the length of the ray; this has the same ends.
     elevation = jnp.maximum(rays.z, 0.0) / (jnp.abs(rays.x) + jnp.abs(rays.y) + jnp.abs(rays.z))
     tints = _tints(scene.colours, rays, is_x, is_ground)
     sky = zip(scene.colours.horizon, scene.colours.zenith, strict=True)
     channels = (
-        jnp.where(is_sky, low + elevation * (high - low), tint * (1.0 + fine + coarse))
-        for tint, (low, high) in zip(tints, sky, strict=True)
+        jnp.where(is_sky, low + elevation * (high - low), tint * (1.0 + fine + coarse + drift))
+        for tint, (low, high), drift in zip(tints, sky, drifts, strict=True)
     )
     return _pack(*channels)
 

@@ -193,8 +193,23 @@ def test_the_ground_hides_and_the_sky_does_not():
     image = np.asarray(shoot(CONFIG, SCENE, level(2.0, 4.0, 1.5, 0.0)), np.float64)
     image = image[:, :20]  # a gate is on the right
     sky, ground = image[:3].mean((0, 1)), image[-3:].mean((0, 1))
-    assert sky[2] > sky[0] > ground[0] and abs(ground[0] - ground[2]) < 30
+    assert sky[2] > sky[0] > ground[0] and ground[1] > ground[2]  # its tint at high y
     assert image[-8:].std() > 5.0  # its pattern
+
+
+@pytest.mark.parametrize(("places", "change"), [(((-6, -3), (2, -3)), (0.533, 0.0, -0.267)),
+                                                (((1, -4), (1, 4)), (0.0, 0.8, -0.4))])  # fmt: skip
+def test_no_two_places_look_alike(places, change):
+    """Straight down at places a period of both checkers apart: the tint alone tells them apart."""
+    config = replace(CONFIG, uptilt_deg=0.0, mount=(0.0, 0.0, 0.0))
+    down = jnp.array([1.0, 0.0, 1.0, 0.0]) / jnp.sqrt(2.0)
+    here, there = (
+        np.asarray(shoot(config, SCENE, Pose(jnp.array([*place, 1.0], jnp.float32), down)), np.float64)
+        for place in places
+    )
+    expected = np.asarray(SCENE.colours.ground) * change
+    np.testing.assert_allclose((there - here).mean((0, 1)), expected, atol=1.0)
+    assert (there - here).std((0, 1)).max() < 1.0
 
 
 QUATS = ((1, 0, 0, 0), (1, 0, 0, 1), (0, 0, 0, 1), (1, 0, -1, 0), (1, 1, 0, 0), (0, 1, 0, 0))
