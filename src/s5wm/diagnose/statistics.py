@@ -16,7 +16,7 @@ class Band(eqx.Module):
     hi: Float[Array, "*b"]  # 95 %
 
     @classmethod
-    def of(cls, samples: Float[Array, "K *b"]) -> "Band":
+    def of(cls, samples: Float[Array, " K *b"]) -> "Band":
         """Over the first axis, without its NaNs."""
         lo, median, hi = jnp.nanquantile(samples, jnp.asarray([0.05, 0.5, 0.95]), axis=0)
         return cls(median, lo, hi)
@@ -38,7 +38,7 @@ class Agreement(eqx.Module):
 
     @classmethod
     def of(
-        cls, predicted: Float[Array, "K *b"], real: Float[Array, "K *b"], valid: Bool[Array, "K *b"]
+        cls, predicted: Float[Array, " K *b"], real: Float[Array, " K *b"], valid: Bool[Array, " K *b"]
     ) -> "Agreement":
         """Over the first axis, where ``valid``."""
         left, right = masked_mean(predicted, valid), masked_mean(real, valid)
@@ -59,7 +59,7 @@ class Agreement(eqx.Module):
         )
 
 
-def masked_mean(values: Float[Array, "K *b"], valid: Bool[Array, "K *b"]) -> Float[Array, "*b"]:
+def masked_mean(values: Float[Array, " K *b"], valid: Bool[Array, " K *b"]) -> Float[Array, "*b"]:
     """Mean over the first axis of the entries that are ``valid``; NaN if none is."""
     count = valid.sum(0)
     total = jnp.where(valid, values, 0.0).sum(0)
