@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from s5wm.acting import find, pretrained_folder
 from s5wm.api import configure, fresh_path
@@ -19,20 +19,43 @@ from s5wm.train.processes import join, leads
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
-Devices = Annotated[
-    int, arg(help="Devices that share the environments and the batches; may change when a run is resumed.")
-]
-Coordinator = Annotated[
-    str | None,
-    arg(
-        metavar="HOST:PORT",
-        help="Train in several processes, all started with this command: the address of process 0, or auto under a "
-        "scheduler (SLURM, Open MPI).  All devices that they are given take part.",
-    ),
-]
-Processes = Annotated[int | None, arg(help="How many processes there are; with --coordinator HOST:PORT.")]
-Process = Annotated[int | None, arg(help="Which of them this one is, from 0; with --coordinator HOST:PORT.")]
 Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated best, or the latest one saved.")]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What trains."""
+
+    devices: Annotated[
+        int,
+        arg(help="Devices that share the environments and the batches; may change when a run is resumed."),
+    ] = 1
+    coordinator: Annotated[
+        str | None,
+        arg(
+            metavar="HOST:PORT",
+            help="Train in several processes, all started with this command: the address of process 0, or auto "
+            "under a scheduler (SLURM, Open MPI).  All devices that they are given take part.",
+        ),
+    ] = None
+    processes: Annotated[
+        int | None, arg(help="How many processes there are; with --coordinator HOST:PORT.")
+    ] = None
+    process: Annotated[
+        int | None, arg(help="Which of them this one is, from 0; with --coordinator HOST:PORT.")
+    ] = None
+
+    def join(self, path: Path | None) -> None:
+        """Become one of several processes where that is asked for; before anything wakes the devices."""
+        if self.coordinator is not None:
+            if path is None:
+                raise ConfigError("--coordinator needs --run: all processes train in the same directory")
+            say(f"waiting for the other processes at {self.coordinator} ...")
+            join(self.coordinator, self.processes, self.process)
+        elif self.processes is not None or self.process is not None:
+            raise ConfigError(
+                "--processes and --process need --coordinator HOST:PORT, the address of process 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -53,26 +76,22 @@ class Train(Verb):
     minutes: Annotated[
         float | None, arg(help="Budget in minutes of training; alone, it replaces the steps.")
     ] = None
-    devices: Devices = 1
-    coordinator: Coordinator = None
-    processes: Processes = None
-    process: Process = None
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Change any field, e.g. agent.world_model.units=64; may be repeated."),
     ] = ()
     json_: Json = False
+    hardware: OmitArgPrefixes[Hardware] = Hardware()
 
     def run(self) -> int:
         """Train and evaluate."""
-        _join(self)  # first of all, before anything wakes the devices
+        self.hardware.join(self.run_dir)
         budget = (self.env_steps, self.minutes)
         experiment = configure(
             self.task, self.agent, self.size, seed=self.seed, budget=budget, overrides=self.override
         )
         path = self.run_dir or fresh_path(self.task, self.agent, self.size, self.seed)
-
-        return _finish(path, run_experiment(experiment, path, devices=self.devices), self.json_)
+        return _finish(path, run_experiment(experiment, path, devices=self.hardware.devices), self.json_)
 
 
 @dataclass(frozen=True)
@@ -83,17 +102,14 @@ class Resume(Verb):
     """
 
     run_dir: Annotated[Positional[Path], arg(metavar="RUN", help="A run directory.")]
-    devices: Devices = 1
-    coordinator: Coordinator = None
-    processes: Processes = None
-    process: Process = None
     json_: Json = False
+    hardware: OmitArgPrefixes[Hardware] = Hardware()
 
     def run(self) -> int:
         """Train and evaluate."""
-        find(self.run_dir)
-        _join(self)
-        return _finish(self.run_dir, _resume(self.run_dir, devices=self.devices), self.json_)
+        find(self.run_dir)  # a name that is wrong waits for nobody
+        self.hardware.join(self.run_dir)
+        return _finish(self.run_dir, _resume(self.run_dir, devices=self.hardware.devices), self.json_)
 
 
 @dataclass(frozen=True)
@@ -187,19 +203,8 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
 
 
 def _resume(path: Path, **how: Any) -> bool:
-
     folder = find(path)
     return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, **how)
-
-
-def _join(verb: Train | Resume) -> None:
-    if verb.coordinator is not None:
-        if verb.run_dir is None:
-            raise ConfigError("--coordinator needs --run: all processes train in the same directory")
-        say(f"waiting for the other processes at {verb.coordinator} ...")
-        join(verb.coordinator, verb.processes, verb.process)
-    elif verb.processes is not None or verb.process is not None:
-        raise ConfigError("--processes and --process need --coordinator HOST:PORT, the address of process 0")
 
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:

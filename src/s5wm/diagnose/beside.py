@@ -15,10 +15,10 @@ import jax.random as jr
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.replay import Entry
 from s5wm.codec import Warn
-from s5wm.diagnose.run import SEED, Foreseer, figures, fly_streams, judged, sizes
-from s5wm.envs.base import AbstractEnv
+from s5wm.diagnose.run import SEED, Foreseer, figures, fly_streams, sizes, tested
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
+from s5wm.evaluation import rules_of_a_test
 from s5wm.provenance import provenance
 from s5wm.train.files import plain
 from s5wm.types import Transition
@@ -40,7 +40,7 @@ def imagine_beside(
     names = _names(runs, loaded)
     first, spec = loaded[0], loaded[0].agent.spec
     for other, name in zip(loaded, names, strict=True):
-        if judged(other.experiment) != judged(first.experiment):
+        if rules_of_a_test(other.experiment.task) != rules_of_a_test(first.experiment.task):
             raise ConfigError(f"{name} was trained on another task than {names[0]}; compare runs of one task")
         if spec.has_images and other.agent.config.world_model.target == "observation":
             raise ConfigError(
@@ -49,7 +49,7 @@ def imagine_beside(
             )
     length = first.check(horizon, episodes)
     k_fly, k_report = jr.split(jr.key(seed))
-    env: AbstractEnv[Any] = AutoReset(judged(first.experiment).build())
+    env = AutoReset(tested(first.experiment))
     flown: list[Transition[Any]] = [
         fly_streams(env, one.policy, episodes=episodes, length=length, key=k_fly) for one in loaded
     ]

@@ -91,7 +91,7 @@ class Foreseer:
 
     def check(self, horizon: int, episodes: int) -> int:
         """Rows of one flight, or a ``ConfigError`` where so many steps cannot be foreseen in it."""
-        length = longest_episode(judged(self.experiment))
+        length = longest_episode(rules_of_a_test(self.experiment.task))
         if not 1 <= horizon < length or episodes < 1:
             raise ConfigError(
                 f"horizon is {horizon} and episodes {episodes}; an episode of this task has at most {length} steps: "
@@ -101,7 +101,7 @@ class Foreseer:
 
     def dream(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> ErrorBand | None:
         """Save film strips of a task with a camera; the difference of dreamed and real pixels."""
-        env = judged(self.experiment).build()
+        env = tested(self.experiment)
         if not isinstance(env, RacingEnv) or not env.spec.has_images:
             return None
         dreams = make_dreams(self.state.learner.params.world_model, env, rows, horizon=horizon, key=key)
@@ -138,7 +138,7 @@ def imagine_run(
     own = Foreseer.load(run, say)
     length = own.check(horizon, episodes)
     k_fly, k_report, k_fans = jr.split(jr.key(seed), 3)
-    env: AbstractEnv[Any] = AutoReset(judged(own.experiment).build())
+    env = AutoReset(tested(own.experiment))
     rows = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
     model, fans = own.state.learner.params.world_model, None
     seen = own.dream(rows, horizon, k_fans)
@@ -215,9 +215,9 @@ def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
     return experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
 
 
-def judged(experiment: Experiment) -> Any:
-    """The task under the rules of a test."""
-    return rules_of_a_test(experiment.task)
+def tested(experiment: Experiment) -> AbstractEnv[Any]:
+    """The environment under the rules of a test."""
+    return rules_of_a_test(experiment.task).build()
 
 
 def _groups(experiment: Experiment) -> Groups | None:

@@ -84,7 +84,7 @@ def _decoder(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key)
 
 def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> AbstractDynamics[Any]:
     *k_sequence, k_post = jr.split(key, 5)
-    sequence, deter = _sequence(config, space, spec, *k_sequence), config.core.width
+    sequence, deter = _sequence(config, space, spec, keys=k_sequence), config.core.width
     told = DecoupledRSSM(space=space, sequence=sequence, posterior_head=Identity(), deter_size=deter)
     if config.has_plain_latent:
         return told
@@ -103,8 +103,9 @@ def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key
 
 
 def _sequence(
-    config: WorldModelConfig, space: Space, spec: EnvSpec, k_in: Key, k_core: Key, k_prior: Key, k_switch: Key
+    config: WorldModelConfig, space: Space, spec: EnvSpec, *, keys: list[Key]
 ) -> SequenceModel[Any]:
+    k_in, k_core, k_prior, k_switch = keys
     previous = space.size + spec.action_size
     read = config.core.width + (previous if config.prior_sees_inputs else 0)
     hidden, switches = (read, *(config.units,) * config.prior_layers), space.switches

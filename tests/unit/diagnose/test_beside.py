@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from s5wm.diagnose.beside import imagine_beside, seen_by
-from s5wm.diagnose.run import Foreseer, fly_streams, imagine_run, judged
+from s5wm.diagnose.run import Foreseer, fly_streams, imagine_run
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
+from s5wm.evaluation import rules_of_a_test
 from s5wm.experiment import PresetName, save_experiment
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.plots.foresight import bands_of, draw_foresight
@@ -51,7 +52,11 @@ def test_a_run_beside_itself_foresees_as_alone(s5: Path, tmp_path: Path) -> None
     assert first == second
     own = Foreseer.load(s5, silent)
     rows = fly_streams(
-        AutoReset(judged(SMALL).build()), own.policy, episodes=3, length=STEPS + 1, key=jr.key(1)
+        AutoReset(rules_of_a_test(SMALL.task).build()),
+        own.policy,
+        episodes=3,
+        length=STEPS + 1,
+        key=jr.key(1),
     )
     alone = own.report(rows, HORIZON, jr.key(2))
     anew = own.report(seen_by(own.policy, rows), HORIZON, jr.key(2))
