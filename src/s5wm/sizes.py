@@ -174,9 +174,10 @@ def dreamerv3_p_vision_cpu() -> WorldModelConfigs:
 
 
 def _believing(state_filter: CoreConfig, core: CoreConfig) -> WorldModelConfigs:
-    agent, train = with_privileged_target(s5wm_vision_cpu)()
+    agent, train = s5wm_vision_cpu()
     world_model = replace(
         agent.world_model,
+        target="privileged",
         core=core,
         latent=BelievedConfig(filter=state_filter),
         scales=LossScales(free_nats=0.0),

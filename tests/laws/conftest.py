@@ -52,6 +52,16 @@ GAUSSIAN = replace(
     prior_sees_inputs=True,
     symlog_inputs=False,
 )
+OBSERVED = WorldModelConfig(
+    core=CORE,
+    latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)),
+    units=8,
+    prior_layers=1,
+    linear_skips=True,
+    prior_sees_inputs=True,
+    symlog_inputs=False,
+    bins=BinsConfig(count=21, limit=3.0),
+)
 BELIEVED = replace(
     GAUSSIAN,
     latent=BelievedConfig(states=ObservedConfig(std=0.1, changes=(0.1, 1.0)), filter=replace(CORE, width=4)),
@@ -64,16 +74,9 @@ CONFIGS = {
     "s5-memory": replace(GAUSSIAN, posterior=PosteriorInput.MEMORY),
     "gru-observation": replace(GAUSSIAN, core=GRU),
     "gru-memory": replace(GAUSSIAN, core=replace(GRU, unroll=3), posterior=PosteriorInput.MEMORY),
-    "observed": WorldModelConfig(
-        core=CORE,
-        latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)),
-        units=8,
-        prior_layers=1,
-        linear_skips=True,
-        prior_sees_inputs=True,
-        symlog_inputs=False,
-        bins=BinsConfig(count=21, limit=3.0),
-    ),
+    "observed": OBSERVED,
+    "observed-privileged": replace(OBSERVED, target="privileged"),
+    "gaussian-symlog": replace(GAUSSIAN, symlog_inputs=True),
     "believed": BELIEVED,
     "gru-believed": replace(
         BELIEVED, core=GRU, latent=replace(BELIEVED.latent, filter=replace(GRU, width=4))
@@ -175,8 +178,8 @@ def build_lab(kind: str, is_first: tuple[int, ...]) -> Lab:
         is_last=last,
         is_terminal=last & (jnp.arange(STEPS) % 2 == 0),
     )
-    k_memory = next(keys)
-    memory = jax.tree.map(lambda x: jr.normal(k_memory, x.shape), initial.memory)
+    leaves, kind_of_memory = jax.tree.flatten(initial.memory)
+    memory = jax.tree.unflatten(kind_of_memory, [jr.normal(next(keys), leaf.shape) for leaf in leaves])
     noise, space = model.dynamics.space.noise(next(keys), (STEPS + 1,)), model.dynamics.space
     head_size = space.size if isinstance(space, ObservedSpace) else space.params_size
     stoch = space.sample(space.posterior(jr.normal(next(keys), (head_size,))), noise[0])

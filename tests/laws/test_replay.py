@@ -212,6 +212,14 @@ def test_a_window_with_context_repeats_the_unbroken_pass(learner, stream):
     assert np.abs(np.diff(rows.extras.memory, axis=1)).max(axis=(2, 3, 4)).min() > 1e-3
 
 
+def test_the_context_is_the_row_before():
+    replay = filled(16)
+    chunk = to_chunk(replay.read(replay.draw(jr.key(0), batch=16, length=5), length=5))
+    before = chunk.timestep.obs[:, 0] - 1.0
+    for told in (chunk.context.privileged, chunk.context.belief.latent.stoch):
+        np.testing.assert_array_equal(told, before)
+
+
 @pytest.mark.parametrize("part", ["memory", "stoch", "action"])
 def test_every_part_of_the_context_is_used(learner, stream, part):
     replay, _ = stream

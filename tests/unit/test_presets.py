@@ -71,6 +71,25 @@ def test_what_cannot_see_is_refused():
         blind.build(IMAGES, num_envs=1)
 
 
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"posterior": PosteriorInput.MEMORY}, "its own filter tells and has no use for h"),
+        ({"target": "observation"}, "a believed latent is the privileged state: use target 'privileged'"),
+    ],
+)
+def test_what_a_believed_latent_leaves_open(change, rule):
+    agent, _ = agent_configs("s5wm-p", "cpu", images=True)
+    with pytest.raises(ValueError, match=rule):
+        replace(agent.world_model, **change)
+
+
+def test_no_critic_teaches_believed_dynamics():
+    agent, _ = agent_configs("s5wm-p", "cpu", images=True)
+    with pytest.raises(ValueError, match="set replay_gradient=false"):
+        replace(agent, replay_gradient=True)
+
+
 def override(*changes):
     experiment = configure("hover", "s5wm", "1m", seed=0, budget=(None, None), overrides=changes)
     assert isinstance(experiment.agent, DreamerConfig)

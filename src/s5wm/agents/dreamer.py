@@ -29,6 +29,7 @@ from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entri
 from s5wm.ops.batches import divided
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
+from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.chunk import Chunk, Learned
 from s5wm.worldmodel.config import WorldModelConfig
@@ -56,6 +57,11 @@ class DreamerConfig:
             raise ValueError(f"discount_horizon is {self.discount_horizon} steps; it must exceed 1")
         if self.updates_per_rollout < 1:
             raise ValueError(f"updates_per_rollout is {self.updates_per_rollout}; it must be at least 1")
+        if self.replay_gradient and isinstance(self.world_model.latent, BelievedConfig):
+            raise ValueError(
+                "replay_gradient is true, but with a believed latent the critic's gradient would reach the dynamics "
+                "through beliefs, and they learn from states alone: set replay_gradient=false"
+            )
         starts = self.actor_critic.starts
         if starts is not None and starts > self.replay.batch * self.replay.length:
             raise ValueError(

@@ -24,7 +24,7 @@ Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated bes
 
 @dataclass(frozen=True)
 class Hardware:
-    """What trains."""
+    """Devices and processes that share a training."""
 
     devices: Annotated[
         int,

@@ -142,7 +142,9 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
             smoothing_weight=jnp.asarray(smoothing_weight),
             discount=model.discount,
         ),
-        latent=latent_health(model, out, step),
+        latent=latent_health(
+            model, jax.vmap(lambda c, o, n: model.told(c, o, noise=n))(chunk, out, noise), step
+        ),
     )
 
 
@@ -163,13 +165,13 @@ def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardF
     )
 
 
-def latent_health(model: WorldModel[Any], out: Posterior[Any], timestep: TimeStep) -> LatentHealth:
-    """KL of posterior and prior, and their entropies."""
+def latent_health(model: WorldModel[Any], told: Posterior[Any], timestep: TimeStep) -> LatentHealth:
+    """KL of posterior and prior, and their entropies, of the pass that the prior learns from."""
     space = model.dynamics.space
-    kl = space.kl(out.posterior, out.prior)
+    kl = space.kl(told.posterior, told.prior)
     return LatentHealth(
         kl=kl.mean(),
         kl_at_passes=masked_mean(kl.reshape(-1), gate_passes(timestep).reshape(-1)),
-        posterior_entropy=space.entropy(out.posterior).mean(),
-        prior_entropy=space.entropy(out.prior).mean(),
+        posterior_entropy=space.entropy(told.posterior).mean(),
+        prior_entropy=space.entropy(told.prior).mean(),
     )

@@ -1,12 +1,12 @@
 """Dynamics of the privileged state itself, and a filter that tells it from observations.
 
     g_t = core'(e_1 ... e_t, a_1 ... a_{t-1}),  s~_t = head([g_t, e_t])   the filter; its target is s_t
-    h_t = core(s_{t-1}, a_{t-1}),  p(s_t | h_t)                           the dynamics, learned from s_1 ... s_T
+    h_t = core(s_{t-1}, a_{t-1}),  p(s_t | h_t)                           the dynamics; in acting, of s~_{t-1}
 
 A prior over codes of single frames has to foresee the error of the next frame, which is as large as all that a frame
 does not tell; imagination then is a walk through these errors, and gradients through it lead nowhere
-(docs/lab-notes.md, 10).  Here the dynamics are as sharp as the simulator, and what is not known is where imagination
-begins: at the estimates s~, which are all that an acting agent has.  Both passes are parallel over time.
+(docs/lab-notes.md, 10).  Here the dynamics are far sharper than the estimates s~, and what is not known is where
+imagination begins: at those, which are all that an acting agent has.  There is no loop over time but the cores' own.
 """
 
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ Memory = TypeVar("Memory")
 class BelievedConfig:
     """z is the privileged state: itself where the dynamics are trained, as a filter tells it everywhere else."""
 
-    states: ObservedConfig = field(default_factory=ObservedConfig)
+    states: ObservedConfig = field(default_factory=ObservedConfig)  # how z is blurred, and how it may change
     filter: CoreConfig = field(default_factory=S5Config)  # core of the filter
 
     def build(self, inputs: int) -> ObservedSpace:
@@ -87,7 +87,7 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
 
     space: AbstractLatentSpace[Any, Any]
     filter: StateFilter[Memory]
-    states: DecoupledRSSM[Memory]
+    states: DecoupledRSSM[Memory]  # their dynamics
 
     def initial(self) -> Belief[BelievedMemory[Memory]]:
         """Nothing seen."""
@@ -137,16 +137,19 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
     def follow(
         self,
         belief: Belief[BelievedMemory[Memory]],
-        state: Float[Array, " P"],
+        previous: Float[Array, " P"],
         states: Float[Array, "T P"],
         prev_actions: Float[Array, "T A"],
         is_first: Bool[Array, " T"],
         *,
         noise: Float[Array, "T J"] | None,
     ) -> Posterior[Memory]:
-        """The pass that the dynamics learn from: told the states, ``state`` being the one before the first."""
+        """The pass that the dynamics learn from: told the states, and with ``previous`` the one before the first.
+
+        The memory is that of acting, which estimates have driven: imagination begins with such a one, too.
+        """
         known = inner_of(belief)
-        known = replace(known, latent=replace(known.latent, stoch=state))
+        known = replace(known, latent=replace(known.latent, stoch=previous))
         return self.states.observe(known, states, prev_actions, is_first, noise=noise)
 
 

@@ -73,25 +73,27 @@ def _encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> Encoder:
 
 
 def _decoder(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> Decoder:
-    if config.has_plain_latent or isinstance(config.latent, BelievedConfig):
+    if isinstance(config.latent, BelievedConfig):
         return Tail(config.core.width)
     if config.target == "privileged":
         return _head(config, space, config.decoder_layers, spec.privileged_size, key=key)
     if spec.has_images:
         return build_decoder(config.image, config.core.width + space.size, spec.obs_shape, key=key)
+    if config.has_plain_latent:
+        return Tail(config.core.width)
     return _head(config, space, config.decoder_layers, spec.obs_shape[0], key=key)
 
 
 def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> AbstractDynamics[Any]:
     *k_sequence, k_post = jr.split(key, 5)
     sequence, deter = _sequence(config, space, spec, keys=k_sequence), config.core.width
-    told = DecoupledRSSM(space=space, sequence=sequence, posterior_head=Identity(), deter_size=deter)
+    decoupled = DecoupledRSSM(space=space, sequence=sequence, posterior_head=Identity(), deter_size=deter)
     if config.has_plain_latent:
-        return told
+        return decoupled
     token = token_size(config.image, spec.obs_shape) if spec.has_images else config.units
     if isinstance(config.latent, BelievedConfig):
         state_filter = _state_filter(config, config.latent.filter, token, spec, key=k_post)
-        return BelievedRSSM(space=space, filter=state_filter, states=told)
+        return BelievedRSSM(space=space, filter=state_filter, states=decoupled)
     is_recurrent = config.posterior is PosteriorInput.MEMORY
     sizes = (token + (deter if is_recurrent else 0), *(config.units,) * config.posterior_layers)
     head = MLP(sizes, space.params_size, key=k_post, skip=config.linear_skips)

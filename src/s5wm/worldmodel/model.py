@@ -2,7 +2,8 @@
 
     L = sum_heads -log p(target | h_t, z_t) + b_dyn max(1, KL[sg q | p]) + b_rep max(1, KL[q | sg p])
 
-The discount lives in the continue head, whose target is ``(1 - is_terminal) * discount``.
+The discount lives in the continue head, whose target is ``(1 - is_terminal) * discount``.  With a believed latent the
+decoder's term is of beliefs, and all others are of a second pass, which is told the states (``WorldModel.told``).
 """
 
 from typing import Any, Generic, TypeVar
@@ -64,8 +65,8 @@ class WorldModel(eqx.Module, Generic[Memory]):
         context, step = chunk.context, chunk.timestep
         return self.dynamics.follow(
             context.belief,
-            self._scaled(context.privileged),
-            self._scaled(step.privileged),
+            self._in_symlog(context.privileged),
+            self._in_symlog(step.privileged),
             chunk.prev_actions,
             step.is_first,
             noise=noise,
@@ -93,9 +94,9 @@ class WorldModel(eqx.Module, Generic[Memory]):
         """What the decoder has to say, in its own units: vectors in symlog where configured, pixels in [0, 1]."""
         if isinstance(self.decoder, ImageDecoder):
             return pixels(timestep.obs)
-        return self._scaled(timestep.obs if self.config.target == "observation" else timestep.privileged)
+        return self._in_symlog(timestep.obs if self.config.target == "observation" else timestep.privileged)
 
-    def _scaled(self, raw: Float[Array, "*b Y"]) -> Float[Array, "*b Y"]:
+    def _in_symlog(self, raw: Float[Array, "*b Y"]) -> Float[Array, "*b Y"]:
         return symlog(raw) if self.config.symlog_inputs else raw
 
     def decoder_loss(self, feature: Float[Array, "T F"], timestep: TimeStep) -> Float[Array, " T"]:

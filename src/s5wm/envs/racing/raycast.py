@@ -16,10 +16,8 @@ NEAR = 0.02
 _SMALLEST = 1e-6  # of a direction's component: a ray parallel to a plane meets it a thousand kilometres away
 _GROUND_CELL, _WALL_CELL = 1.0, 1.5  # m
 _FINE, _COARSE = 0.10, 0.05  # contrast of the checkers; the coarse one has cells four times as large
-_GROUND_DRIFT, _WALL_DRIFT = (
-    0.6,
-    0.25,
-)  # contrast of the tint from the middle of the flight volume to its ends
+# Contrast of the tint, from the middle of the flight volume to its ends.
+_GROUND_DRIFT, _WALL_DRIFT = 0.6, 0.25
 
 Plane = Float[Array, " R"]
 Packed = Int[Array, " R"]
