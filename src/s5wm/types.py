@@ -48,9 +48,8 @@ class TimeStep(eqx.Module):
     """What an environment shows at one step; no batch axis here, ``[N]`` or ``[B, T]`` in front outside."""
 
     obs: Shaped[Array, "..."]  # [*b, O] or [*b, 64, 64, 3]; the only thing a policy sees, besides is_first
-    privileged: Float[
-        Array, "*b X"
-    ]  # targets of decoders, critics, believed dynamics; never an argument of a policy
+    # Targets of decoders, input of critics, what believed dynamics learn from; never an argument of a policy.
+    privileged: Float[Array, "*b X"]
     reward: Reward
     is_first: Bool[Array, "*b"]
     is_last: Bool[Array, "*b"]

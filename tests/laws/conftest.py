@@ -20,14 +20,9 @@ from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
 from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.chunk import Chunk, Context
-from s5wm.worldmodel.config import BinsConfig, PosteriorInput, WorldModelConfig
+from s5wm.worldmodel.config import BinsConfig, PosteriorInput
 from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
-from s5wm.worldmodel.latent import (
-    CategoricalConfig,
-    GaussianConfig,
-    ObservedConfig,
-    ObservedSpace,
-)
+from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig, ObservedSpace
 from s5wm.worldmodel.model import WorldModel
 
 from ..tiny import WORLD_MODEL
@@ -52,19 +47,10 @@ GAUSSIAN = replace(
     prior_sees_inputs=True,
     symlog_inputs=False,
 )
-OBSERVED = WorldModelConfig(
-    core=CORE,
-    latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)),
-    units=8,
-    prior_layers=1,
-    linear_skips=True,
-    prior_sees_inputs=True,
-    symlog_inputs=False,
-    bins=BinsConfig(count=21, limit=3.0),
-)
+OBSERVED = replace(GAUSSIAN, latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)), target="observation")
 BELIEVED = replace(
     GAUSSIAN,
-    latent=BelievedConfig(states=ObservedConfig(std=0.1, changes=(0.1, 1.0)), filter=replace(CORE, width=4)),
+    latent=BelievedConfig(states=OBSERVED.latent, filter=replace(CORE, width=4)),
     learned_spread=True,
 )
 CONFIGS = {

@@ -22,7 +22,7 @@ from .conftest import CONFIGS, IMAGES, SPEC, STEPS, TERMS
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
 
-def same(actual, expected):
+def assert_same(actual, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), actual, expected)
 
 
@@ -50,8 +50,8 @@ def filter_one_by_one(lab_model, chunk, noise):
 def test_the_parallel_pass_equals_acting_step_by_step(lab):
     out = lab.observe()
     belief, prior = filter_one_by_one(lab.model, lab.chunk, lab.noise)
-    same(out.belief, belief)
-    same(out.prior, prior)
+    assert_same(out.belief, belief)
+    assert_same(out.prior, prior)
 
 
 def test_a_reset_forgets_memory_latent_and_action(lab):
@@ -351,11 +351,10 @@ def test_the_pass_told_the_states_equals_following_them_one_by_one(make_lab, kin
         memory, deter, previous = sequence.step(memory, stoch, prev_action, step.is_first[t])
         stoch = told.belief.latent.stoch[t]
         row = jax.tree.map(lambda x, t=t: x[t], (told.belief.memory, told.belief.latent.deter, told.prior))
-        same(row, (memory, deter, sequence.prior(deter, previous)))
+        assert_same(row, (memory, deter, sequence.prior(deter, previous)))
     np.testing.assert_array_equal(told.posterior.loc, step.privileged)
-    assert (
-        0.05 < np.abs(told.belief.latent.stoch - step.privileged).mean() < 0.2
-    )  # blurred by a normal of 0.1
+    # Blurred by a normal of 0.1.
+    assert 0.05 < np.abs(told.belief.latent.stoch - step.privileged).mean() < 0.2
 
 
 def rows_telling(privileged):

@@ -27,15 +27,13 @@ def check_in_child(spec: str, steps: int, timeout: float) -> list[str]:
 
     One whose process dies is started anew, up to three times, to tell whether it always does.
     """
-    problems, death = _check_once(spec, steps, timeout)
-    if death is None:
-        return problems
-    deaths: list[str | None] = [death]
-    while death is not None and len(deaths) <= RESTARTS:
-        problems, death = _check_once(spec, steps, timeout)
-        deaths.append(death)
-    died = [how for how in deaths if how is not None]
-    return [*problems, f"its process {died[0]}, in {len(died)} of {len(deaths)} tries"]
+    tries = [_check_once(spec, steps, timeout)]
+    while tries[-1][1] is not None and len(tries) <= RESTARTS:
+        tries.append(_check_once(spec, steps, timeout))
+    problems, _ = tries[-1]
+    deaths = [death for _, death in tries if death is not None]
+    died = [f"its process {deaths[0]}, in {len(deaths)} of {len(tries)} tries"] if deaths else []
+    return problems + died
 
 
 def _check_once(spec: str, steps: int, timeout: float) -> tuple[list[str], str | None]:

@@ -91,8 +91,7 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
 
     def initial(self) -> Belief[BelievedMemory[Memory]]:
         """Nothing seen."""
-        inner = self.states.initial()
-        return Belief(BelievedMemory(self.filter.core.initial(), inner.memory), inner.latent)
+        return believed(self.filter.core.initial(), self.states.initial())
 
     def step(
         self,
@@ -106,7 +105,7 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
         """Filter, then follow the estimate."""
         memory, estimate = self.filter.step(belief.memory.filter, token, prev_action, is_first)
         inner = self.states.step(inner_of(belief), estimate, prev_action, is_first, noise=noise)
-        return Belief(BelievedMemory(memory, inner.memory), inner.latent)
+        return believed(memory, inner)
 
     def predict(
         self,
@@ -116,8 +115,7 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
         noise: Float[Array, " J"] | None,
     ) -> Belief[BelievedMemory[Memory]]:
         """Through the prior; the filter remembers what it did, for nothing is observed."""
-        inner = self.states.predict(inner_of(belief), action, noise=noise)
-        return Belief(BelievedMemory(belief.memory.filter, inner.memory), inner.latent)
+        return believed(belief.memory.filter, self.states.predict(inner_of(belief), action, noise=noise))
 
     def observe(
         self,
@@ -131,8 +129,7 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
         """Two scans, no other loop over time."""
         memories, estimates = self.filter.scan(belief.memory.filter, tokens, prev_actions, is_first)
         out = self.states.observe(inner_of(belief), estimates, prev_actions, is_first, noise=noise)
-        both = Belief(BelievedMemory(memories, out.belief.memory), out.belief.latent)
-        return Posterior(both, out.posterior, out.prior)
+        return Posterior(believed(memories, out.belief), out.posterior, out.prior)
 
     def follow(
         self,
@@ -151,6 +148,11 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
         known = inner_of(belief)
         known = replace(known, latent=replace(known.latent, stoch=previous))
         return self.states.observe(known, states, prev_actions, is_first, noise=noise)
+
+
+def believed(memory: Memory, inner: Belief[Memory]) -> Belief[BelievedMemory[Memory]]:
+    """The filter's memory and the belief of the dynamics, together."""
+    return Belief(BelievedMemory(memory, inner.memory), inner.latent)
 
 
 def inner_of(belief: Belief[BelievedMemory[Memory]]) -> Belief[Memory]:
