@@ -16,6 +16,7 @@ from s5wm.worldmodel.believed import BelievedRSSM, inner_of
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.config import PosteriorInput
 from s5wm.worldmodel.dynamics import Belief, Latent, imagine
+from s5wm.worldmodel.model import SPREAD_FLOOR
 
 from .conftest import CONFIGS, IMAGES, SPEC, STEPS, TERMS
 
@@ -367,17 +368,16 @@ def rows_telling(privileged):
 SPREAD = replace(CONFIGS["gaussian"], learned_spread=True)
 
 
-def test_a_learned_spread_is_the_likelihood_of_a_gaussian():
+def test_a_learned_spread_is_the_likelihood_of_a_laplace_distribution():
     model = build_world_model(SPREAD, SPEC, discount=0.99, key=jr.key(0))
-    model = eqx.tree_at(lambda m: m.decoder_log_std, model, jnp.log(jnp.asarray([0.5, 1.0, 2.0])))
+    spread = np.asarray([0.5, 1.0, 2.0], np.float32)
+    model = eqx.tree_at(lambda m: m.decoder_log_scale, model, jnp.log(spread - SPREAD_FLOOR))
     rng = np.random.default_rng(0)
     feature = jnp.asarray(rng.normal(size=(4, model.dynamics.initial().latent.feature.shape[0])), jnp.float32)
     privileged = rng.normal(size=(4, 3)).astype(np.float32)
-    timestep = rows_telling(privileged)
     mean = np.asarray(jax.vmap(model.decoder)(feature))
-    expected = -scipy.stats.norm.logpdf(privileged, mean, [0.5, 1.0, 2.0]).sum(-1)
-    loss = model.decoder_loss(feature, timestep)
-    np.testing.assert_allclose(loss, expected - 1.5 * np.log(2 * np.pi), rtol=2e-3)
+    expected = -scipy.stats.laplace.logpdf(privileged, mean, spread).sum(-1)
+    np.testing.assert_allclose(model.decoder_loss(feature, rows_telling(privileged)), expected, rtol=1e-4)
 
 
 def test_a_learned_spread_settles_at_the_size_of_the_error():
@@ -388,15 +388,14 @@ def test_a_learned_spread_settles_at_the_size_of_the_error():
     off = size * jr.rademacher(jr.key(1), (200, 3), jnp.float32)
     timestep = rows_telling(jax.vmap(model.decoder)(feature) + off)
 
-    def loss(log_std):
-        return eqx.tree_at(lambda m: m.decoder_log_std, model, log_std).decoder_loss(feature, timestep).mean()
+    def loss(log_scale):
+        at = eqx.tree_at(lambda m: m.decoder_log_scale, model, log_scale)
+        return at.decoder_loss(feature, timestep).mean()
 
-    at = jnp.log(
-        jnp.asarray([(0.1**2 - 0.01**2) ** 0.5, (0.2**2 - 0.01**2) ** 0.5, 1e-8])
-    )  # beside the floor
-    np.testing.assert_allclose(jax.grad(loss)(at), 0.0, atol=0.02)
-    assert np.isfinite(loss(at))
-    np.testing.assert_allclose(jax.grad(loss)(jnp.zeros(3)), 1.0, atol=0.05)
+    settled = jnp.log(jnp.asarray([0.1 - SPREAD_FLOOR, 0.2 - SPREAD_FLOOR, 1e-8]))
+    np.testing.assert_allclose(jax.grad(loss)(settled), 0.0, atol=0.02)
+    assert np.isfinite(loss(settled))
+    assert np.all(jax.grad(loss)(jnp.zeros(3)) > 0.7)  # far too wide
 
 
 def test_no_spread_of_images():

@@ -51,12 +51,18 @@ class DreamerConfig:
     updates_per_rollout: int = 1
     behaviour_delay: int = 0  # updates of the world model before actor and critic start to learn
     replay_gradient: bool = True  # whether the replay critic loss trains the world model too
+    acting_rate: float | None = None  # of the average of parameters that acts; None: the latest ones act
 
     def __post_init__(self) -> None:
         if self.discount_horizon <= 1:
             raise ValueError(f"discount_horizon is {self.discount_horizon} steps; it must exceed 1")
         if self.updates_per_rollout < 1:
             raise ValueError(f"updates_per_rollout is {self.updates_per_rollout}; it must be at least 1")
+        if self.acting_rate is not None and not 0.0 < self.acting_rate <= 1.0:
+            raise ValueError(
+                f"acting_rate is {self.acting_rate}; it must lie in (0, 1]: use 0.004 for the average of about 250 "
+                "updates, or None to act with the latest parameters"
+            )
         if self.replay_gradient and isinstance(self.world_model.latent, BelievedConfig):
             raise ValueError(
                 "replay_gradient is true, but with a believed latent the critic's gradient would reach the dynamics "
@@ -106,6 +112,7 @@ class DreamerLearner(eqx.Module):
 
     params: DreamerParams
     slow_critic: Critic
+    acting: DreamerPolicy | None  # moving average of what acts
     opt_state: optax.OptState
     return_scale: ReturnScale
     replay: Replay[Any]
@@ -135,6 +142,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         return DreamerLearner(
             params,
             params.critic,
+            None if config.acting_rate is None else latest_policy(params),
             config.optimiser.build().init(untyped(params)),
             ReturnScale.init(),
             Replay.init(self._row(params), self.num_envs, config.replay.capacity),
@@ -158,9 +166,8 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         return Transition(timestep, jnp.zeros(self.spec.action_size), entry)
 
     def policy(self, learner: DreamerLearner) -> DreamerPolicy:
-        """The parts that acting needs."""
-        model = learner.params.world_model
-        return DreamerPolicy(model.encoder, model.dynamics, learner.params.actor)
+        """The parts that acting needs: the latest ones, or their average."""
+        return latest_policy(learner.params) if learner.acting is None else learner.acting
 
     def update(
         self,
@@ -235,8 +242,21 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         guard = learner.guard.count(healthy)
         suspect = pick(healthy, learner.suspect, Suspect(windows, learner.updates))
         metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
+        acting = self._average(learner, params)
         updates = learner.updates + 1
-        return DreamerLearner(params, slow, opt_state, scale, replay, updates, guard, suspect), metrics
+        return DreamerLearner(
+            params, slow, acting, opt_state, scale, replay, updates, guard, suspect
+        ), metrics
+
+    def _average(self, learner: DreamerLearner, params: DreamerParams) -> DreamerPolicy | None:
+        """``m + r (p - m)``; of the first ``1 / r`` updates the plain mean, in which the initial ones do not linger.
+
+        A large learning rate leaves noise in the parameters that an average does not have.
+        """
+        if learner.acting is None or self.config.acting_rate is None:
+            return None
+        rate = jnp.maximum(self.config.acting_rate, 1.0 / (learner.updates + 1.0))
+        return jax.tree.map(lambda m, p: m + rate * (p - m), learner.acting, latest_policy(params))
 
     def _loss(
         self,
@@ -291,6 +311,12 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         )
         loss = actor + config.critic_weight * critic + config.replay_critic_weight * replayed
         return loss, scale, metrics | more | {"loss/critic": critic}
+
+
+def latest_policy(params: DreamerParams) -> DreamerPolicy:
+    """What acts with these parameters."""
+    model = params.world_model
+    return DreamerPolicy(model.encoder, model.dynamics, params.actor)
 
 
 def batch_loss(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> tuple[Scalar, Learned[Any]]:

@@ -34,12 +34,12 @@ def build_world_model(
     space = config.latent.build(spec.privileged_size if is_believed else math.prod(spec.obs_shape))
     bins = config.bins.count
     shown = spec.obs_shape if config.target == "observation" else (spec.privileged_size,)
-    log_std = jnp.full(shown, math.log(SPREAD_START)) if config.learned_spread else None
+    log_scale = jnp.full(shown, math.log(SPREAD_START)) if config.learned_spread else None
     return WorldModel(
         encoder=_encoder(config, spec, key=k_enc),
         dynamics=_dynamics(config, space, spec, key=k_dyn),
         decoder=_decoder(config, space, spec, key=k_dec),
-        decoder_log_std=log_std,
+        decoder_log_scale=log_scale,
         reward_nominal=_head(config, space, config.reward_layers, bins, key=k_nom, starts_at_zero=True),
         reward_smoothing=_head(config, space, config.reward_layers, bins, key=k_aug, starts_at_zero=True),
         cont=_head(config, space, config.cont_layers, 1, key=k_cont),

@@ -44,7 +44,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
     encoder: Encoder
     dynamics: AbstractDynamics[Memory]
     decoder: Decoder
-    decoder_log_std: Float[Array, " P"] | None  # None: 1 everywhere, up to a constant
+    decoder_log_scale: Float[Array, " P"] | None  # None: squared errors
     reward_nominal: MLP
     reward_smoothing: MLP
     cont: MLP
@@ -100,16 +100,17 @@ class WorldModel(eqx.Module, Generic[Memory]):
         return symlog(raw) if self.config.symlog_inputs else raw
 
     def decoder_loss(self, feature: Float[Array, "T F"], timestep: TimeStep) -> Float[Array, " T"]:
-        """Squared errors, ``sum_i e_i^2``; with a learned spread ``sum_i e_i^2 / (2 s_i^2) + log s_i``.
+        """Squared errors, ``sum_i e_i^2``; with a learned spread ``sum_i |e_i| / b_i + log 2 b_i``.
 
-        The latter is the likelihood of a Gaussian whose ``s_i`` settles at the error's own size (Rybkin et al. 2021,
-        sigma-VAE, with one for each entry): what can be known to a hundredth then counts as much as what cannot.
+        The latter is the likelihood of a Laplace distribution whose ``b_i`` settles at the mean of ``|e_i|`` (as
+        sigma-VAE, Rybkin et al. 2021, but of a median, and one for each entry): what can be known to a hundredth
+        then counts as much as what cannot, and where a frame leaves two answers, one of them is told, not their mean.
         """
         error = decode(self.decoder, feature) - self.target(timestep)
-        if self.decoder_log_std is None:
+        if self.decoder_log_scale is None:
             return jnp.square(error).reshape(feature.shape[0], -1).sum(-1)
-        variance = jnp.broadcast_to(jnp.exp(2.0 * self.decoder_log_std) + SPREAD_FLOOR**2, error.shape)
-        return 0.5 * (jnp.square(error) / variance + jnp.log(variance)).sum(-1)
+        scale = jnp.broadcast_to(jnp.exp(self.decoder_log_scale) + SPREAD_FLOOR, error.shape)
+        return (jnp.abs(error) / scale + jnp.log(2.0 * scale)).sum(-1)
 
     def loss(
         self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None

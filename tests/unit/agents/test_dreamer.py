@@ -1,18 +1,26 @@
-"""What is kept of a gradient step that was skipped: the very batch it had drawn."""
+"""What a gradient step leaves behind: evidence where it was skipped, the average that acts."""
+
+from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
 
+from s5wm.agents.dreamer import Dreamer, DreamerConfig, latest_policy
 from s5wm.envs.toys import DoubleIntegratorConfig
 
 from ...tiny import S5WM
 
 
+def built(config: DreamerConfig) -> Dreamer:
+    return config.build(DoubleIntegratorConfig().build().spec, num_envs=8)
+
+
 def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
-    agent = S5WM.build(DoubleIntegratorConfig().build().spec, num_envs=8)
+    agent = built(S5WM)
     learner = jax.jit(agent.init)(jr.key(0))
     learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32))
     assert agent.evidence(learner) is None
@@ -37,3 +45,41 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
             jax.tree.map(np.testing.assert_array_equal, after.params, learner.params)
         learner = after
     assert int(learner.guard.skipped) > 0
+
+
+def test_the_average_acts() -> None:
+    """The plain mean of the parameters after each of the first updates, then one that forgets at the rate given."""
+    agent, rate = built(replace(S5WM, acting_rate=0.25)), 0.25
+    learner = jax.jit(agent.init)(jr.key(0))
+    learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32))
+    assert jax.tree.structure(agent.policy(learner)) == jax.tree.structure(latest_policy(learner.params))
+    step = jax.jit(lambda learner, key: agent.gradient_step(learner, jnp.zeros(()), key)[0])
+    latest, expected = [], None
+    for i in range(7):
+        learner = step(learner, jr.fold_in(jr.key(1), i))
+        latest.append(jax.tree.map(np.asarray, latest_policy(learner.params)))
+        if i < 4:
+            expected = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *latest)
+        else:
+            expected = jax.tree.map(lambda m, p: m + rate * (p - m), expected, latest[-1])
+        # Updates of the warm-up are small, and so is the tolerance.
+        jax.tree.map(
+            lambda m, e: np.testing.assert_allclose(m, e, rtol=1e-6, atol=1e-9),
+            agent.policy(learner),
+            expected,
+        )
+    moved = jax.tree.map(lambda m, p: np.abs(m - p).max(), agent.policy(learner), latest[-1])
+    assert max(jax.tree.leaves(moved)) > 1e-7
+
+
+def test_without_a_rate_the_latest_parameters_act() -> None:
+    agent = built(S5WM)
+    learner = jax.jit(agent.init)(jr.key(0))
+    assert learner.acting is None
+    jax.tree.map(np.testing.assert_array_equal, agent.policy(learner), latest_policy(learner.params))
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, 1.5])
+def test_rates_that_are_none(rate: float) -> None:
+    with pytest.raises(ValueError, match=rf"acting_rate is {rate}; it must lie in \(0, 1\]"):
+        replace(S5WM, acting_rate=rate)

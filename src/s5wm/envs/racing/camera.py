@@ -177,6 +177,13 @@ def viewpoint(config: CameraConfig, pose: Pose) -> tuple[Float[Array, " 3"], Flo
     return pose.pos_w + jnp.sum(body * jnp.array(config.mount)[None], axis=1), axes
 
 
+def off_axis(config: CameraConfig | None, quad: QuadState, place: Float[Array, " 3"]) -> Scalar:
+    """``1 - cos`` of the angle between the optical axis (without a camera, the nose) and the way to a place."""
+    axis = to_matrix(quad.quat)[:, 0] if config is None else viewpoint(config, _pose_of(quad))[1][:, 0]
+    way = place - quad.pos_w
+    return 1.0 - jnp.sum(axis * way) / jnp.maximum(jnp.linalg.norm(way), 1e-6)
+
+
 def _grid(config: CameraConfig) -> tuple[Float[Array, "K R"], Float[Array, "K R"]]:
     """Where rays meet the image plane at depth 1, in pieces; sample by sample, pixels row by row."""
     pixels, samples = config.pixels, config.supersample

@@ -18,6 +18,9 @@ class RewardConfig:
     body_rate: float = 0.005  # per squared roll and pitch rate, as fractions of the largest command
     crash: float = 4.0  # for a terminal step
     crash_speed: float = 0.1  # more of it per m/s
+    view: float = (
+        0.0  # per step, times 1 less the cosine between where the camera looks and where the target is
+    )
     action_change: float = 0.02  # smoothing: squared change of the action
     rate_command: float = 0.01  # smoothing: squared body-rate command
 
@@ -38,17 +41,23 @@ class Arrival(eqx.Module):
     miss: Scalar  # distance from the axis when passing, as a fraction of the half opening
     rate_xy: Float[Array, " 2"]  # roll and pitch rate as fractions of the largest command
     speed: Scalar  # m/s
+    off_axis: Scalar  # 1 - cos of the angle between the optical axis and the direction to the target
     crashed: Bool[Array, ""]
 
 
 def nominal_reward(config: RewardConfig, arrival: Arrival) -> Scalar:
-    """``k_p (d_{t-1} - d_t) + k_g [pass] (1 - e/half) - k_w |w_xy/w_max|^2 - [crash] (k_c + k_v |v|)``."""
+    """``k_p (d_{t-1} - d_t) + k_g [pass] (1 - e/half) - k_w |w_xy/w_max|^2 - k_l (1 - cos) - [crash] (k_c + k_v |v|)``.
+
+    Of what a camera does not show, nothing imagined tells: without the term in the cosine, a policy that learns in
+    imagination has no reason to look where it flies.
+    """
     passing = jnp.where(arrival.passed, 1.0 - arrival.miss, 0.0)
     crash = jnp.where(arrival.crashed, config.crash + config.crash_speed * arrival.speed, 0.0)
     return (
         config.progress * arrival.progress
         + config.gate_pass * passing
         - config.body_rate * jnp.sum(jnp.square(arrival.rate_xy))
+        - config.view * arrival.off_axis
         - crash
     )
 

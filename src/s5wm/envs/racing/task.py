@@ -32,7 +32,8 @@ class RacingConfig:
     """A race for training; ``evaluation()`` is the same race under the rules of a test.
 
     Opening and share of start poses move linearly from their initial to their final values over the
-    first ``curriculum_steps`` steps of each copy of the environment.
+    first ``curriculum_steps`` steps of each copy of the environment, and the penalty ``reward.view`` from 0 to its own:
+    whoever cannot fly yet would learn from it to crash soon.
     """
 
     track: TrackConfig = field(default_factory=SplitSConfig)
@@ -102,10 +103,11 @@ class RacingConfig:
         return round(self.action_delay / integrate.CTRL_DT * integrate.SUBSTEPS)
 
     def evaluation(self) -> "RacingConfig":
-        """The race as it is judged: start pose only, gates as built, 20 s."""
+        """The race as it is judged: start pose only, gates as built, 20 s, 3 s without progress."""
         return replace(
             self,
             episode_seconds=20.0,
+            stall_seconds=3.0,
             opening_initial=1.0,
             opening_final=1.0,
             p_start_initial=1.0,
@@ -124,11 +126,13 @@ class RacingConfig:
 def figure_8_by_camera() -> RacingConfig:
     """The Figure-8 flown by images alone.
 
-    Thrust is clipped to 2.5 times the weight: the full quadrotor flies this track faster than 64 pixels show it.
+    Thrust is clipped to 2.5 times the weight: the full quadrotor flies this track faster than 64 pixels show it.  To
+    look away from the target costs up to half of what progress earns.
     """
     return RacingConfig(
         track=Figure8Config(),
         quad=QuadConfig(thrust_to_weight=2.5),
+        reward=RewardConfig(view=0.05),
         camera=CameraConfig(),
         episode_seconds=8.0,
     )
@@ -251,12 +255,14 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
         was = distance_to_gate(self.track, after.target, before.quad.pos_w)
         now = distance_to_gate(self.track, after.target, after.quad.pos_w)
         half = self._gap(before.age).opening * self.track.half_opening
+        aside = camera.off_axis(self.config.camera, after.quad, self.track.gate_pos[after.target])
         arrival = Arrival(
             progress=was - now,
             passed=event.passed,
             miss=event.miss / half,
             rate_xy=(after.quad.omega_b / self.params.rate_max)[:2],
             speed=jnp.linalg.norm(after.quad.vel_w),
+            off_axis=self._scheduled(0.0, 1.0, before.age) * aside,
             crashed=laps.is_crash(after.ending),
         )
         return racing_reward(self.config.reward, arrival, after.action, before.action)

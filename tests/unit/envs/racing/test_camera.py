@@ -341,3 +341,18 @@ def test_looks_are_drawn_from_their_ranges():
 def test_bad_cameras_are_refused(field, value):
     with pytest.raises(ValueError, match=f"CameraConfig.{field}"):
         CameraConfig(**{field: value})
+
+
+def test_where_the_camera_looks():
+    quad = hover_state(QuadConfig().build(), jnp.array([1.0, 2.0, 1.5]), jnp.deg2rad(90.0))
+    tilt = np.deg2rad(CONFIG.uptilt_deg)
+    ahead = quad.pos_w + 4.0 * jnp.array([0.0, np.cos(tilt), np.sin(tilt)])
+    aside = quad.pos_w + jnp.array([2.0, 0.0, 0.0])
+    for eye, place, expected in (
+        (CONFIG, ahead, 0.0),
+        (CONFIG, 2.0 * quad.pos_w - ahead, 2.0),
+        (CONFIG, aside, 1.0),
+        (None, quad.pos_w + jnp.array([0.0, 3.0, 0.0]), 0.0),
+        (None, ahead, 1.0 - np.cos(tilt)),
+    ):
+        np.testing.assert_allclose(camera.off_axis(eye, quad, place), expected, atol=1e-6)

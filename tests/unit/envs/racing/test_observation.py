@@ -73,6 +73,7 @@ def arrival(**changes) -> Arrival:
         "miss": 0.0,
         "rate_xy": [0.0, 0.0],
         "speed": 0.0,
+        "off_axis": 0.0,
         "crashed": False,
     }
     return Arrival(**{name: jnp.asarray(value) for name, value in (fields | changes).items()})
@@ -92,6 +93,12 @@ def arrival(**changes) -> Arrival:
 )
 def test_terms_of_the_nominal_reward(changes, expected):
     assert float(nominal_reward(RewardConfig(), arrival(**changes))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_looking_away_costs_where_it_is_asked_to():
+    away = arrival(off_axis=1.5)
+    assert float(nominal_reward(RewardConfig(), away)) == 0.0
+    assert float(nominal_reward(RewardConfig(view=0.1), away)) == pytest.approx(-0.15)
 
 
 def test_smoothing_is_apart_from_the_task():
