@@ -242,21 +242,12 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         guard = learner.guard.count(healthy)
         suspect = pick(healthy, learner.suspect, Suspect(windows, learner.updates))
         metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
-        acting = self._average(learner, params)
-        updates = learner.updates + 1
+        updates, acting = learner.updates + 1, learner.acting
+        if acting is not None and self.config.acting_rate is not None:
+            acting = acting.averaged_with(latest_policy(params), rate=self.config.acting_rate, count=updates)
         return DreamerLearner(
             params, slow, acting, opt_state, scale, replay, updates, guard, suspect
         ), metrics
-
-    def _average(self, learner: DreamerLearner, params: DreamerParams) -> DreamerPolicy | None:
-        """``m + r (p - m)``; of the first ``1 / r`` updates the plain mean, in which the initial ones do not linger.
-
-        A large learning rate leaves noise in the parameters that an average does not have.
-        """
-        if learner.acting is None or self.config.acting_rate is None:
-            return None
-        rate = jnp.maximum(self.config.acting_rate, 1.0 / (learner.updates + 1.0))
-        return jax.tree.map(lambda m, p: m + rate * (p - m), learner.acting, latest_policy(params))
 
     def _loss(
         self,

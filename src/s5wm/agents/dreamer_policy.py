@@ -3,9 +3,10 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.heads import Actor
@@ -43,3 +44,13 @@ class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
         dist = self.actor(belief.latent.feature)
         action = dist.mode() if k_action is None else dist.sample(k_action)
         return DreamerCarry(belief, action), action, Entry(belief.memory, belief.latent.stoch)
+
+    def averaged_with(
+        self, latest: "DreamerPolicy", *, rate: float, count: Int[Array, ""]
+    ) -> "DreamerPolicy":
+        """``m + r (p - m)`` of all parameters; of the first ``1 / r`` counts the plain mean, without what came before.
+
+        A large learning rate leaves noise in the parameters that an average does not have.
+        """
+        rate_now = jnp.maximum(rate, 1.0 / count.astype(jnp.float32))
+        return jax.tree.map(lambda mean, now: mean + rate_now * (now - mean), self, latest)
