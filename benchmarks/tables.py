@@ -19,10 +19,12 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     ROOT / "README.md": ["headline"],
     ROOT / "docs/results.md": ["headline", "learning", "updates", "arithmetic", "speed"],
+    ROOT / "docs/vision.md": ["vision"],
     ROOT / "docs/reliability.md": ["reliability"],
 }
-TASKS = ("race/split-s", "race/figure-8-state")
-AGENTS = ("s5wm", "dreamerv3", "ppo")
+CAMERA = "race/figure-8"
+TASKS = ("race/split-s", "race/figure-8-state", CAMERA)
+AGENTS = ("s5wm", "dreamerv3", "ppo", "s5wm-p", "dreamerv3-p", "ppo-asymmetric")
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = tuple[str, ...]
@@ -41,10 +43,10 @@ def headline() -> str:
         "world model / actor-critic / whole update",
     )
     results = _trainings()
-    timed = _preset_update("cpu")
     rows: list[Row] = []
     shown: list[dict[str, Any]] = []
     for task in TASKS:
+        timed = _preset_update("cpu", images=task == CAMERA)
         for agent in AGENTS:
             wanted = (task, agent, "cpu")
             seeds = [r for r in results if tuple(r["name"][k] for k in ("task", "agent", "size")) == wanted]
@@ -88,10 +90,14 @@ def _spread(values: list[float], form: str) -> str:
     return value if low == high else f"{value} [{low}, {high}]"
 
 
-def _preset_update(size: str) -> dict[str, Any]:
-    """Timings of one size as its preset has it."""
+def _preset_update(size: str, *, images: bool) -> dict[str, Any]:
+    """Timings of one size as its preset has it, on vectors or on images."""
     timed = json.loads((ROOT / "results/update/cpu.json").read_text())["results"]
-    return next(result["agents"] for result in timed if result["size"] == size and "s5wm" in result["agents"])
+    return next(
+        result["agents"]
+        for result in timed
+        if result["size"] == size and (result["task"] == CAMERA) == images
+    )
 
 
 def _trainings() -> list[dict[str, Any]]:
@@ -112,6 +118,20 @@ def learning() -> str:
     )
     results = _trainings()
     return _table(head, [_learned(result) for result in results]) + _notes(results)
+
+
+def vision() -> str:
+    """One line per recorded training on images; gates tell agents apart that fly no laps."""
+    results = [result for result in _trainings() if result["name"]["task"] == CAMERA]
+    head = ("agent", "gates per flight", "success", "lap (bound)", "above bound", "90 % after", "trained for")
+    rows: list[Row] = []
+    for result in results:
+        name, (_, success, lap, above, mastered, _, trained, _) = result["name"], _learned(result)
+        agent = f"`{name['agent']}` {name['size']}, seed {result['training_seed']}"
+        rows.append(
+            (agent, f"{result['evaluation']['gates_mean']:.1f}", success, lap, above, mastered, trained)
+        )
+    return _table(head, rows) + _notes(results)
 
 
 def _notes(results: list[dict[str, Any]]) -> str:
@@ -198,7 +218,7 @@ def updates() -> str:
 
 
 def _images(result: dict[str, Any]) -> str:
-    return "images" if result["task"] == "race/figure-8" else "vectors"
+    return "images" if result["task"] == CAMERA else "vectors"
 
 
 def reliability() -> str:
@@ -314,6 +334,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "updates": updates,
     "arithmetic": arithmetic,
     "speed": speed,
+    "vision": vision,
     "reliability": reliability,
 }
 

@@ -1,7 +1,9 @@
 """The race as an environment: endings, rewards, what outlives an episode, and speed."""
 
 import time
+from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 
 from s5wm.envs.quadrotor import bodyrate
+from s5wm.envs.racing.camera import off_axis
 from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord, pass_first_gate, started_clock
+from s5wm.envs.racing.reward import RewardConfig
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.wrappers import AutoReset
 
@@ -203,10 +207,23 @@ def test_curriculum_and_evaluation():
     env = config.build()
     for age, opening in ((0, 2.0), (50, 1.5), (100, 1.0), (1000, 1.0)):
         assert float(env._gap(jnp.asarray(age)).opening) == pytest.approx(opening)
+    assert replace(config, stall_seconds=1.0).evaluation().limits.stall == 150
     judged = config.evaluation()
     assert float(judged.build()._gap(jnp.asarray(0)).opening) == 1.0
     assert (judged.p_start_initial, judged.p_start_final, judged.limits.episode) == (1.0, 1.0, 1000)
     assert judged.noise == config.noise and judged.reward == config.reward
+
+
+@pytest.mark.parametrize(("age", "share"), [(0, 0.0), (50, 0.5), (200, 1.0)])
+def test_looking_away_costs_more_and_more(race, age, share):
+    """The drone hovers with its nose along x; its target, gate 1, is elsewhere."""
+    state = race.hovering((0.0, 3.0, 2.0), age=jnp.asarray(age, jnp.int32))
+    asked = RacingConfig(reward=RewardConfig(view=1.0), curriculum_steps=100).build()
+    after, timestep = eqx.filter_jit(asked.step)(state, hover(race), KEY)
+    plain = race.step(state, hover(race), KEY)[1].reward.nominal
+    off = off_axis(None, after.quad, race.env.track.gate_pos[after.target])
+    assert float(off) > 0.1
+    np.testing.assert_allclose(timestep.reward.nominal, plain - share * off, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from s5wm.envs.quadrotor.params import QuadConfig
 from s5wm.envs.racing.bounds import lap_bound, point_mass_bound
 from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.observation import View, observe_b
+from s5wm.envs.racing.reward import RewardConfig
 from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.wrappers import AutoReset
@@ -22,7 +23,8 @@ from s5wm.presets import task_config
 from s5wm.types import Reward, TimeStep
 
 COARSE = CameraConfig(pixels=8, supersample=1, latency_steps=1, noise=0.1, light=0.2)
-SEEN = replace(figure_8_by_camera(), camera=COARSE, episode_seconds=0.24)
+# Without the view term, the one thing that a camera changes of the race itself.
+SEEN = replace(figure_8_by_camera(), camera=COARSE, episode_seconds=0.24, reward=RewardConfig())
 BLIND = replace(SEEN, camera=None)
 STEPS = 40
 
