@@ -36,7 +36,7 @@ def gentle(race: RacingConfig) -> RacingConfig:
     """
     reward = replace(race.reward, gate_pass=0.0, crash=2.0, crash_speed=0.0)
     race = replace(race, reward=reward, opening_initial=2.0, curriculum_steps=8000)
-    return race if race.camera is None else replace(race, curriculum_steps=32_000, stall_seconds=1.5)
+    return race if race.camera is None else replace(race, curriculum_steps=48_000, stall_seconds=1.5)
 
 
 # Environment steps where a task needs fewer than the agent's preset allows.
