@@ -18,9 +18,7 @@ class RewardConfig:
     body_rate: float = 0.005  # per squared roll and pitch rate, as fractions of the largest command
     crash: float = 4.0  # for a terminal step
     crash_speed: float = 0.1  # more of it per m/s
-    view: float = (
-        0.0  # per step, times 1 less the cosine between where the camera looks and where the target is
-    )
+    view: float = 0.0  # per step, times 1 - cos of the angle between optical axis and target
     action_change: float = 0.02  # smoothing: squared change of the action
     rate_command: float = 0.01  # smoothing: squared body-rate command
 
