@@ -9,12 +9,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import s5wm.train as _subpackage  # first, so that importing one of its modules later does not rebind the name below
-from s5wm.api import Run, load, make, train
+from s5wm.api import Run, load, make, train, train_seeds
 
 if TYPE_CHECKING:
     from s5wm import nn
 
-__all__ = ["Run", "load", "make", "nn", "train"]
+__all__ = ["Run", "load", "make", "nn", "train", "train_seeds"]
 
 del _subpackage
 

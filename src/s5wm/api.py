@@ -87,6 +87,30 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     return Run(path)
 
 
+def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command line
+    task: str,
+    *,
+    count: int,
+    agent: str = "s5wm",
+    size: str = "cpu",
+    seed: int = 0,
+    run: str | Path | None = None,
+    env_steps: int | None = None,
+    minutes: float | None = None,
+    overrides: Sequence[str] = (),
+) -> list[Run]:
+    """``train`` for the seeds ``seed`` to ``seed + count - 1`` in one program; a run for each, in ``run``."""
+    from s5wm.running import evaluate_run, run_seeds
+
+    experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
+    path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
+    finished, paths = run_seeds(experiment, path, count=count)
+    if finished:
+        for each in paths:
+            evaluate_run(each)
+    return [Run(each) for each in paths]
+
+
 def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") -> "s5wm.acting.TrainedAgent":
     """A trained agent: of a run, its directory, or a shipped policy such as ``"pretrained/split-s"``."""
     from s5wm.acting import load_agent

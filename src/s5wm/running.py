@@ -3,7 +3,8 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from s5wm.provenance import provenance, versions
 from s5wm.train.checkpoint import about
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import write_json, write_manifest
+from s5wm.train.fit import Member, fit, load
 from s5wm.train.log import JsonLines, Lines, Row, Sink, TensorBoard
 from s5wm.train.memory import check_memory, replay_line
 from s5wm.train.panel import Panel
@@ -74,28 +76,65 @@ def run_experiment(
     """
     if not leads():
         return _follow(path)
-    RunDirectory(path).check()
+    return _run({path: experiment}, devices, on_evaluation)
+
+
+def run_seeds(
+    experiment: Experiment, path: Path, *, count: int, on_evaluation: Hook | None = None
+) -> tuple[bool, list[Path]]:
+    """Train ``count`` seeds from the experiment's on in one program; each is a run of its own in ``path``.
+
+    Gives whether all are finished, and the runs' directories.  Raises ``ConfigError`` for fewer than two.
+    """
+    if count < 2:
+        raise ConfigError(f"--seeds is {count}; give 2 or more, or leave it out and choose one with --seed")
+    seeds = range(experiment.seed, experiment.seed + count)
+    runs = {path / f"seed-{seed}": replace(experiment, seed=seed) for seed in seeds}
+    return _run(runs, 1, on_evaluation), list(runs)
+
+
+def _run(runs: Mapping[Path, Experiment], devices: int, on_evaluation: Hook | None) -> bool:
+    """Experiments that differ in nothing but their seeds."""
+    for path in runs:
+        RunDirectory(path).check()
+    experiment = next(iter(runs.values()))
     placement = Placement.over(devices, num_envs=experiment.train.num_envs)
     program = experiment.build()
     shapes = abstract_state(program, experiment.train, experiment.seed)
-    check_memory(shapes, placement.shardings(shapes))
-    replay = replay_line(shapes, placement.shardings(shapes))
-    with RunDirectory(path) as directory:
-        _settle_config(directory, experiment)
+    check_memory(shapes, placement.shardings(shapes), seeds=len(runs))
+    replay = replay_line(shapes, placement.shardings(shapes), seeds=len(runs))
+    with ExitStack() as stack:
+        directories = {path: stack.enter_context(RunDirectory(path)) for path in runs}
+        for path, directory in directories.items():
+            _settle_config(directory, runs[path], together=len(runs))
         from_leader(0.0)  # from here on the others may read
-        trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
-        screen = terminal(str(path))
-        try:
-            if replay is not None:
-                screen.say(replay)
-            trainer.load(screen.say, lambda newest: _check_drift(newest, experiment, screen.say))
-            sinks = Sinks([*_files(directory, trainer.host.env_steps), screen])
-            finished = trainer.fit(sinks, lambda: on_evaluation(path) if on_evaluation else None)
-            sinks.close()
-        finally:
-            screen.close()
-        part()
-        return finished
+        trainers = {
+            path: Trainer(program, one.train, directories[path], one.seed, placement)
+            for path, one in runs.items()
+        }
+        screen = terminal(str(next(iter(runs)))) if len(runs) == 1 else Lines()
+        stack.callback(screen.close)
+        if replay is not None:
+            screen.say(replay)
+        load(
+            list(trainers.values()),
+            screen.say,
+            lambda newest: _check_drift(newest, runs[newest.parents[1]], screen.say),
+        )
+        crew = [
+            _member(path, trainer, screen, on_evaluation, len(runs)) for path, trainer in trainers.items()
+        ]
+        finished = fit(crew)
+        for member in crew:
+            member.sink.close()
+    part()
+    return finished
+
+
+def _member(path: Path, trainer: Trainer, screen: Sink, on_evaluation: Hook | None, of: int) -> Member:
+    files = _files(trainer.directory, trainer.host.env_steps)
+    told = screen if of == 1 else Lines(prefix=f"seed {trainer.seed}: ")
+    return Member(trainer, Sinks([*files, told]), lambda: on_evaluation(path) if on_evaluation else None)
 
 
 def _follow(path: Path) -> bool:
@@ -113,8 +152,8 @@ def _follow(path: Path) -> bool:
     check_memory(shapes, placement.shardings(shapes))
     trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
     nobody = Sinks([])
-    trainer.load(nobody.say)
-    finished = trainer.fit(nobody, lambda: None)
+    load([trainer], nobody.say)
+    finished = fit([Member(trainer, nobody, lambda: None)])
     part()
     return finished
 
@@ -126,12 +165,15 @@ def _files(directory: RunDirectory, env_steps: int) -> list[Sink]:
     return sinks
 
 
-def _settle_config(directory: RunDirectory, experiment: Experiment) -> None:
+def _settle_config(directory: RunDirectory, experiment: Experiment, *, together: int) -> None:
     """Write the configuration, or hold it against the one that the run began with; only the budget may differ."""
     if directory.exists():
         _check_same(directory.config, experiment, f"{directory.path} was begun with another configuration")
     save_experiment(directory.config, experiment)
-    write_json(directory.path / ORIGIN, {"cpus": len(os.sched_getaffinity(0)), **provenance()})
+    write_json(
+        directory.path / ORIGIN,
+        {"cpus": len(os.sched_getaffinity(0)), "seeds_together": together, **provenance()},
+    )
 
 
 def _check_drift(checkpoint: Path, experiment: Experiment, say: Warn) -> None:

@@ -13,10 +13,10 @@ from s5wm.train.run import Trainer
 
 @pytest.fixture(autouse=True)
 def nothing_may_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(*_: object) -> NoReturn:
+    def settle(*_: object) -> NoReturn:
         pytest.fail("training began")
 
-    monkeypatch.setattr(Trainer, "load", load)
+    monkeypatch.setattr(Trainer, "settle", settle)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

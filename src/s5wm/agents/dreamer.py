@@ -1,7 +1,4 @@
-"""A world-model agent: replay, world model, and an actor-critic that learns inside it.
-
-Works for every point of the lattice of cores, posteriors, latents and decoder targets.
-"""
+"""A world-model agent at any point of the lattice: replay, world model, and an actor-critic that learns inside it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,12 +49,17 @@ class DreamerConfig:
     behaviour_delay: int = 0  # updates of the world model before actor and critic start to learn
     replay_gradient: bool = True  # whether the replay critic loss trains the world model too
     acting_rate: float | None = None  # of the average of parameters that acts; None: the latest ones act
+    acting_delay: int = 0  # updates before the average begins: what still learns fast is better without
 
     def __post_init__(self) -> None:
         if self.discount_horizon <= 1:
             raise ValueError(f"discount_horizon is {self.discount_horizon} steps; it must exceed 1")
         if self.updates_per_rollout < 1:
             raise ValueError(f"updates_per_rollout is {self.updates_per_rollout}; it must be at least 1")
+        if self.acting_delay < 0:
+            raise ValueError(
+                f"acting_delay is {self.acting_delay}; it is a number of updates: give 0 or more"
+            )
         if self.acting_rate is not None and not 0.0 < self.acting_rate <= 1.0:
             raise ValueError(
                 f"acting_rate is {self.acting_rate}; it must lie in (0, 1]: use 0.004 for the average of about 250 "
@@ -244,7 +246,8 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
         updates, acting = learner.updates + 1, learner.acting
         if acting is not None and self.config.acting_rate is not None:
-            acting = acting.averaged_with(latest_policy(params), rate=self.config.acting_rate, count=updates)
+            count = jnp.maximum(updates - self.config.acting_delay, 1)  # at 1 the latest ones take its place
+            acting = acting.averaged_with(latest_policy(params), rate=self.config.acting_rate, count=count)
         return DreamerLearner(
             params, slow, acting, opt_state, scale, replay, updates, guard, suspect
         ), metrics

@@ -12,8 +12,8 @@ from s5wm.cli.common import DONE, STOPPED, Verb, print_json, say, table
 from s5wm.cli.pictures import draw, sketch
 from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
-from s5wm.experiment import load_experiment
-from s5wm.running import evaluate_run, run_experiment, ship
+from s5wm.experiment import Experiment, load_experiment
+from s5wm.running import evaluate_run, run_experiment, run_seeds, ship
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.processes import join, leads
 
@@ -72,6 +72,13 @@ class Train(Verb):
         None
     )
     seed: Annotated[int, arg(help="Of everything random.")] = 0
+    seeds: Annotated[
+        int | None,
+        arg(
+            help="Train so many seeds, from --seed on, in one program: on a GPU several take hardly longer than one.  "
+            "Each is a run of its own, RUN/seed-N."
+        ),
+    ] = None
     env_steps: Annotated[int | None, arg(help="Budget in environment steps; default: the preset's.")] = None
     minutes: Annotated[
         float | None, arg(help="Budget in minutes of training; alone, it replaces the steps.")
@@ -91,7 +98,26 @@ class Train(Verb):
             self.task, self.agent, self.size, seed=self.seed, budget=budget, overrides=self.override
         )
         path = self.run_dir or fresh_path(self.task, self.agent, self.size, self.seed)
+        if self.seeds is not None:
+            return self._run_seeds(experiment, path, self.seeds)
         return _finish(path, run_experiment(experiment, path, devices=self.hardware.devices), self.json_)
+
+    def _run_seeds(self, experiment: Experiment, path: Path, count: int) -> int:
+        if self.hardware != Hardware():
+            raise ConfigError(
+                "--seeds trains on one device and in one process: leave out --devices and --coordinator"
+            )
+        finished, paths = run_seeds(experiment, path, count=count)
+        if not finished:
+            say(f"stopped; the same command with --run {path} goes on")
+            return STOPPED
+        figures = [evaluate_run(each) | {"run": str(each)} for each in paths]
+        if self.json_:
+            print_json({"runs": figures})
+        else:
+            for each in figures:
+                print(f"{each['run']}: {headline(each)}")
+        return DONE
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +40,9 @@ Shapes = dict[str, jax.ShapeDtypeStruct]
 
 LARGE = 2**20
 """Arrays of at least so many bytes are saved by what has changed of them."""
+
+_ORBAX = threading.Lock()
+"""Two saves at once, those of seeds that train together, get into each other's event loop."""
 
 PACKS = "blocks"
 ABOUT = "about.json"
@@ -103,10 +106,12 @@ class Checkpoints:
         """Folder of a checkpoint."""
         return self.folder / f"{env_steps:012d}"
 
-    def newest(self, say: Callable[[str], None]) -> Path | None:
-        """The newest checkpoint that is as it was written; ``say`` hears of those passed over."""
+    def newest(self, say: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
+        """The newest checkpoint (of ``among``) that is as it was written; ``say`` hears of those that are not."""
         self.wait()
         for env_steps in reversed(self.steps()):
+            if among is not None and env_steps not in among:
+                continue
             try:
                 self.verify(env_steps)
             except CorruptError as error:
@@ -250,7 +255,7 @@ def _save_orbax(folder: Path, arrays: dict[str, Any]) -> None:
 
     if not arrays:
         return  # Orbax refuses an empty tree
-    with warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
+    with _ORBAX, warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
         warnings.simplefilter("ignore")
         checkpointer.save(folder.absolute(), arrays)
 
@@ -260,7 +265,7 @@ def _restore_orbax(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
 
     if not target:
         return {}
-    with warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
+    with _ORBAX, warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
         warnings.simplefilter("ignore")
         try:
             # Compared before it is read: Orbax allocates what the folder says, and cuts or casts to the target.

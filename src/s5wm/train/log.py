@@ -144,8 +144,9 @@ COLUMNS: Sequence[tuple[str, str, str]] = (
 class Lines:
     """Plain lines on stderr, at most one every ``every`` seconds besides evaluations."""
 
-    def __init__(self, *, every: float = 10.0) -> None:
+    def __init__(self, *, every: float = 10.0, prefix: str = "") -> None:
         self._every = every
+        self._prefix = prefix
         self._last = -float("inf")
 
     def row(self, row: Row) -> None:
@@ -159,7 +160,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """The line."""
-        print(text, file=sys.stderr, flush=True)
+        print(self._prefix + text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing is held back."""

@@ -3,6 +3,8 @@
 It knows neither which agent nor which environment it runs.
 """
 
+import functools as ft
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -108,3 +110,41 @@ def compiled(shardings: Any = None) -> Any:
 
 train = compiled()
 """``iterate_many`` on the default device."""
+
+CLOCKS = ("learner.replay.head", "learner.replay.filled")
+"""What seeds trained together have alike: with one for each, writes are scatters, and ``cond`` runs both sides."""
+
+
+def iterate_together(
+    env: AbstractEnv[Any],
+    agent: AbstractAgent[Learner, Any, Any],
+    states: Sequence[TrainState[Learner]],
+    *,
+    length: int,
+    iterations: int,
+) -> list[tuple[TrainState[Learner], Metrics, EpisodeSums]]:
+    """``iterate_many`` of several seeds that stand at the same step, as one batch."""
+
+    def axis(path: Any, _: Any) -> int | None:
+        return None if jax.tree_util.keystr(path, simple=True, separator=".") in CLOCKS else 0
+
+    axes = jax.tree_util.tree_map_with_path(axis, states[0])
+    stacked = jax.tree.map(
+        lambda axis, *each: each[0] if axis is None else jnp.stack(each), axes, *states, is_leaf=_is_none
+    )
+    run = ft.partial(iterate_many, env, agent, length=length, iterations=iterations)
+    state, metrics, sums = jax.vmap(run, in_axes=(axes,), out_axes=(axes, 0, 0))(stacked)
+
+    def of(seed: int) -> tuple[TrainState[Learner], Metrics, EpisodeSums]:
+        own = jax.tree.map(lambda axis, x: x if axis is None else x[seed], axes, state, is_leaf=_is_none)
+        return (own, *jax.tree.map(lambda x: x[seed], (metrics, sums)))
+
+    return [of(seed) for seed in range(len(states))]
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+train_together = jax.jit(iterate_together, static_argnames=("length", "iterations"), donate_argnames="states")
+"""``iterate_together`` on the default device."""

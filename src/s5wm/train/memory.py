@@ -22,25 +22,28 @@ def tree_bytes(tree: Any, shardings: Any = None) -> int:
     return sum(_leaf_bytes(leaf, place) for leaf, place in zip(leaves, places, strict=True))
 
 
-def check_memory(state: Any, shardings: Any = None) -> None:
-    """Raises ``ConfigError`` with both figures if a state of these shapes does not fit.
+def check_memory(state: Any, shardings: Any = None, *, seeds: int = 1) -> None:
+    """Raises ``ConfigError`` with both figures if a state of these shapes does not fit, or those of several seeds.
 
     ``shardings`` tell how it is divided over devices (a tree, see ``Placement``); those of a CPU share its memory.
     """
-    size, free = tree_bytes(state, None if _is_cpu() else shardings), free_bytes()
-    # While a checkpoint is written, a copy of the state lies in the memory of the host.
-    needed = 2 * size if _is_cpu() else size
+    size, free = seeds * tree_bytes(state, None if _is_cpu() else shardings), free_bytes()
+    # While a checkpoint is written, a copy of the state lies in the memory of the host; states that are trained
+    # together are stacked in a copy, too.
+    needed = size * (1 + _is_cpu() + (seeds > 1))
     if free is not None and needed > HEADROOM * free:
         largest = max(jax.tree_util.tree_leaves_with_path(state), key=lambda item: _leaf_bytes(item[1]))
         name = jax.tree_util.keystr(largest[0], simple=True, separator=".")
+        what = "the training state takes" if seeds == 1 else f"the training states of {seeds} seeds take"
         raise ConfigError(
-            f"the training state takes {size / 1e9:.1f} GB, on a CPU twice that while it is saved (largest: {name}, "
+            f"{what} {size / 1e9:.1f} GB, {needed / 1e9:.1f} GB with copies (largest: {name}, "
             f"{_leaf_bytes(largest[1]) / 1e9:.1f} GB whole), and {free / 1e9:.1f} GB are free; "
             "lower agent.replay.capacity or train.num_envs"
+            + (", or train fewer seeds together" if seeds > 1 else "")
         )
 
 
-def replay_line(state: Any, shardings: Any = None) -> str | None:
+def replay_line(state: Any, shardings: Any = None, *, seeds: int = 1) -> str | None:
     """``replay X GB of Y GB free``; None without a replay, or where the device does not tell what is free."""
     paths = jax.tree_util.tree_leaves_with_path(state)
     places = [None] * len(paths) if shardings is None or _is_cpu() else jax.tree.leaves(shardings)
@@ -52,7 +55,7 @@ def replay_line(state: Any, shardings: Any = None) -> str | None:
     free = free_bytes()
     if not found or free is None:
         return None
-    return f"replay {sum(found) / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
+    return f"replay {seeds * sum(found) / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
 
 
 def free_bytes() -> int | None:

@@ -1,8 +1,7 @@
-"""The host loop of a training: chunks of the compiled program, and between them everything else."""
+"""One run directory's part in a training: its state, its clock, its schedules, its checkpoints."""
 
 import math
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,12 +24,13 @@ from s5wm.train.directory import RunDirectory
 from s5wm.train.divergence import RATE, ROLLBACKS, keep_evidence, trouble
 from s5wm.train.host import HostState
 from s5wm.train.log import Row, Sink
-from s5wm.train.loop import compiled
 from s5wm.train.placement import Placement, place
-from s5wm.train.processes import from_leader, gathered, in_any, leads
+from s5wm.train.processes import from_leader, gathered, leads
 from s5wm.train.state import EpisodeSums, TrainState, init_train
-from s5wm.train.stop import StopRequest
 from s5wm.types import Key, Metrics
+
+Result = tuple[TrainState[Any], Metrics, EpisodeSums]
+"""What a chunk of the training program gives back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def abstract_state(program: Program, config: TrainConfig, seed: int) -> TrainSta
 
 
 class Trainer:
-    """One process's share of a training; ``fit`` runs it to the end of its budget or to a request to stop."""
+    """What a training is to one run; ``fit`` of ``s5wm.train.fit`` moves it, alone or beside other seeds' runs."""
 
     def __init__(
         self,
@@ -71,37 +71,36 @@ class Trainer:
         self.seed = seed
         self.checkpoints = Checkpoints(directory.checkpoints, keep=config.keep)
         self.host = HostState()
-        self.state: TrainState[Any] | None = None
+        self._state: TrainState[Any] | None = None
         self._config = directory.config.read_bytes()
-        self._shardings = placement.shardings(abstract_state(program, config, seed))
+        self.shardings = placement.shardings(abstract_state(program, config, seed))
 
-    def load(self, say: Callable[[str], None], accept: Callable[[Path], None] = lambda _: None) -> None:
-        """Begin, or go on from the newest valid checkpoint, unless ``accept`` raises for it."""
-        newest = self._newest(say)
-        if newest is not None:
-            accept(newest)
-        self._settle_state(newest)
-        if newest is not None:
-            say(f"going on at {self.host.env_steps:,} environment steps, from {newest}")
+    def newest(self, say: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
+        """The newest valid checkpoint, of ``among`` if given.
 
-    def _newest(self, say: Callable[[str], None]) -> Path | None:
+        Raises ``CorruptError`` where there are some and none is valid.
+        """
         found = -1.0
         if leads():
-            newest = self.checkpoints.newest(say)
-            if newest is None and self.checkpoints.steps():
-                raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; start a new run")
+            newest = self.checkpoints.newest(say, among)
+            if newest is None and (self.checkpoints.steps() if among is None else among):
+                which = "" if among is None else " of those that all seeds have"
+                raise CorruptError(
+                    f"no checkpoint{which} in {self.checkpoints.folder} is valid; start a new run"
+                )
             found = -1.0 if newest is None else float(newest.name)
         found = int(from_leader(found))
         return None if found < 0 else self.checkpoints.path(found)
 
-    def _settle_state(self, checkpoint: Path | None) -> None:
+    def settle(self, checkpoint: Path | None) -> None:
+        """Stand where this checkpoint was saved; None: at the beginning."""
         if checkpoint is None:
             env, agent = self.program.env, self.program.agent
-            self.state = init_train(env, agent, self.config.num_envs, self.seed, shardings=self._shardings)
+            self._state = init_train(env, agent, self.config.num_envs, self.seed, shardings=self.shardings)
             self.host = HostState()
             return
         restored, host = restore(checkpoint, abstract_state(self.program, self.config, self.seed))
-        self.state = place(restored, self._shardings)
+        self._state = place(restored, self.shardings)
         self.host = HostState.from_json(host)
 
     @property
@@ -112,81 +111,39 @@ class Trainer:
             used = max(used, self.host.minutes / self.config.minutes)
         return min(used, 1.0)
 
-    def fit(self, sink: Sink, on_evaluation: Callable[[], None]) -> bool:
-        """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint."""
-        if self.share >= 1.0:
-            sink.say(
-                "its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run"
-            )
-            return True
-        with StopRequest(sink.say) as stop:
-            try:
-                self._train(stop, sink, on_evaluation)
-            finally:
-                # Whatever ends training, the checkpoint that is being written is to be completed.
-                self._settle_save(sink)
-            if not from_leader(float(self.host.env_steps in self.checkpoints.steps())):
-                self._save(sink)
-            self.checkpoints.wait()
-        return self.share >= 1.0
-
-    def _train(self, stop: StopRequest, sink: Sink, on_evaluation: Callable[[], None]) -> None:
-        chunk = self._compile(sink)
-        begun, share_then, pieces = time.monotonic(), self.share, dict[str, float]()
-        while self.share < 1.0 and not in_any(stop.requested):
-            before = self.host.env_steps
-            row = self._chunk(chunk, sink)
-            if row is None:
-                continue
-            if not pieces:
-                with self.placement.scope():
-                    pieces = self.program.time_pieces(self._state)
-            row |= self._shares(pieces, row)
-            row["eta_minutes"] = _eta(time.monotonic() - begun, share_then, self.share)
-            row |= self._evaluate(before, sink, on_evaluation)
-            sink.row(row)
-            if self._is_due(before, self.config.checkpoint_every) or self.share >= 1.0:
-                self._save(sink)
+    @property
+    def state(self) -> TrainState[Any]:
+        """All that is trained; ``settle`` comes first."""
+        assert self._state is not None
+        return self._state
 
     @property
-    def _state(self) -> TrainState[Any]:
-        assert self.state is not None, "load() comes first"
-        return self.state
+    def smoothing_weight(self) -> float:
+        """Of the smoothing reward, now."""
+        return smoothing_weight(self.config.curriculum, self.host.curriculum, share=self.share)
 
-    def _compile(self, sink: Sink) -> Callable[..., tuple[TrainState[Any], Metrics, EpisodeSums]]:
-        sink.say("compiling the training program ...")
-        begun = time.monotonic()
-        shape = {"length": self.config.rollout_length, "iterations": self.config.iterations_per_chunk}
-        program = compiled(self._shardings)
-        with self.placement.scope():
-            chunk = program.lower(self.program.env, self.program.agent, self._state, **shape).compile()
-        sink.say(f"compiled in {time.monotonic() - begun:.0f} s")
-        return chunk
-
-    def _chunk(
-        self, chunk: Callable[..., tuple[TrainState[Any], Metrics, EpisodeSums]], sink: Sink
-    ) -> Row | None:
-        """Train; None when the result was thrown away."""
-        weight = smoothing_weight(self.config.curriculum, self.host.curriculum, share=self.share)
-        scheduled = (weight, self.config.rate_schedule(self.share))
+    def scheduled(self) -> TrainState[Any]:
+        """The state for the next chunk, which may use up its buffers."""
+        scheduled = (self.smoothing_weight, self.config.rate_schedule(self.share))
         state = eqx.tree_at(
             lambda s: (s.smoothing_weight, s.learner.guard.schedule),
-            self._state,
+            self.state,
             tuple(jnp.asarray(value, jnp.float32) for value in scheduled),
         )
-        state = place(state, self._shardings)
-        begun = time.monotonic()
-        self.state, metrics, sums = jax.block_until_ready(chunk(self.program.env, self.program.agent, state))
-        seconds = from_leader(time.monotonic() - begun)  # a budget in minutes ends everywhere at once
+        return place(state, self.shardings)
+
+    def take(self, result: Result, seconds: float) -> Row | str:
+        """Go on to what a chunk of so many seconds gave: its row of metrics, or why it is not to be built on."""
+        weight = self.smoothing_weight
+        self._state, metrics, sums = result
         steps = self.config.chunk_steps
         self.host = replace(
             self.host, env_steps=self.host.env_steps + steps, minutes=self.host.minutes + seconds / 60
         )
         learned = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        guard: Guard = jax.device_get(self._state.learner.guard)
+        guard: Guard = jax.device_get(self.state.learner.guard)
         if wrong := trouble(learned, guard, jax.device_get(sums.faults), self.config.num_envs):
-            self._roll_back(wrong, sink)
-            return None
+            return f"at {self.host.env_steps:,} environment steps {wrong}"
         episodes = _episode_means(sums)
         laps = episodes.get("episode/laps")
         curriculum = after_chunk(self.config.curriculum, self.host.curriculum, laps=laps, share=self.share)
@@ -205,18 +162,18 @@ class Trainer:
             **learned,
         }
 
-    def _roll_back(self, wrong: str, sink: Sink) -> None:
-        """Go back to the last good state with a lower learning rate and other random numbers, or give up."""
-        at, failed = self.host.env_steps, self._state
-        story = f"at {at:,} environment steps {wrong}"
+    def keep_evidence(self, story: str, sink: Sink) -> None:
+        """Write what was seen before the roll-back."""
         with _forgiving(sink):
-            arrays = (failed.actor.timestep, self.program.agent.evidence(failed.learner))
-            arrays = gathered(arrays)
+            arrays = gathered((self.state.actor.timestep, self.program.agent.evidence(self.state.learner)))
             if leads():
-                kept = keep_evidence(self.directory.diverged, at, story, arrays)
+                kept = keep_evidence(self.directory.diverged, self.host.env_steps, story, arrays)
                 sink.say(f"{story}; what was seen is in {kept}")
+
+    def roll_back(self, story: str, checkpoint: Path | None, sink: Sink) -> None:
+        """Go on from the last good state with a lower learning rate and other random numbers, or give up."""
+        at, failed = self.host.env_steps, self.state.learner.guard
         failures = (*self.host.failures, story)
-        self._settle_save(sink)
         if len(failures) > ROLLBACKS:
             raise DivergedError(
                 f"training diverged and rolling back {ROLLBACKS} times did not help: {'; '.join(failures)}. "
@@ -224,26 +181,26 @@ class Trainer:
                 "Look there, then lower the learning rate in a new run"
             )
         best = self.host.best  # whose policy was good, and stays where it is
-        self._settle_state(self._newest(sink.say))
+        self.settle(checkpoint)
         self.host = replace(self.host, best=best, failures=failures, failed_at=at)
-        state = self._state
-        rate = RATE * jnp.minimum(failed.learner.guard.rate, state.learner.guard.rate)
-        key = jr.fold_in(state.key, len(failures))  # the same numbers would lead to the same place
-        self.state = eqx.tree_at(lambda s: (s.learner.guard.rate, s.key), state, (rate, key))
+        rate = RATE * jnp.minimum(failed.rate, self.state.learner.guard.rate)
+        key = jr.fold_in(self.state.key, len(failures))  # the same numbers would lead to the same place
+        self._state = eqx.tree_at(lambda s: (s.learner.guard.rate, s.key), self.state, (rate, key))
         sink.say(
             f"rolled back to {self.host.env_steps:,} environment steps, learning rates now times {float(rate):g}"
         )
 
-    def _shares(self, pieces: dict[str, float], row: Row) -> Row:
+    def shares(self, pieces: dict[str, float], row: Row) -> Row:
         """Shares of the wall time: pieces as measured alone, and what they leave is the actor-critic's."""
         iteration = self.config.num_envs * self.config.rollout_length / row["env_steps_per_s"]
         shares = {f"time/{name}": min(seconds / iteration, 1.0) for name, seconds in pieces.items()}
         return shares | {"time/actor_critic": max(0.0, 1.0 - sum(shares.values()))}
 
-    def _evaluate(self, before: int, sink: Sink, on_evaluation: Callable[[], None]) -> Row:
-        if not (self._is_due(before, self.config.eval_every) or self.share >= 1.0):
+    def evaluate(self, sink: Sink, on_evaluation: Callable[[], None]) -> Row:
+        """Fly from the start pose, where that is due."""
+        if not (self._is_due(self.config.eval_every) or self.share >= 1.0):
             return {}
-        policy = self.placement.local(self.program.agent.policy(self._state.learner))
+        policy = self.placement.local(self.program.agent.policy(self.state.learner))
         key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
         judged = self.program.evaluate(policy, key) if leads() else None
         success = from_leader(judged.success if judged else 0.0)
@@ -262,22 +219,33 @@ class Trainer:
         on_evaluation()
         return judged.row
 
+    def save_if_due(self, sink: Sink) -> None:
+        """Begin a checkpoint where that is due."""
+        if self._is_due(self.config.checkpoint_every) or self.share >= 1.0:
+            self._save(sink)
+
+    def settle_save(self, sink: Sink) -> None:
+        """The checkpoint of before must be complete, or told to have failed."""
+        with _forgiving(sink):
+            self.checkpoints.wait()
+
+    def end(self, sink: Sink) -> None:
+        """Leave with a checkpoint of where it stands; raises what keeps it from being written."""
+        if not from_leader(float(self.host.env_steps in self.checkpoints.steps())):
+            self._save(sink)
+        self.checkpoints.wait()
+
     def _save(self, sink: Sink) -> None:
-        """Begin a checkpoint; that of before must be complete, or told to have failed."""
-        self._settle_save(sink)
+        self.settle_save(sink)
         if self.host.failures and self.host.env_steps >= self.host.failed_at + self.config.checkpoint_every:
             self.host = replace(self.host, failures=())
-        state = gathered(self._state)
+        state = gathered(self.state)
         if leads():
             policy = self.program.agent.policy(state.learner)
             self.checkpoints.save(self.host.env_steps, state, asdict(self.host), policy, config=self._config)
 
-    def _settle_save(self, sink: Sink) -> None:
-        with _forgiving(sink):
-            self.checkpoints.wait()
-
-    def _is_due(self, before: int, every: int) -> bool:
-        return self.host.env_steps // every > before // every
+    def _is_due(self, every: int) -> bool:
+        return self.host.env_steps // every > (self.host.env_steps - self.config.chunk_steps) // every
 
 
 @contextmanager
@@ -296,8 +264,3 @@ def _episode_means(sums: EpisodeSums) -> Row:
         return {"episode/count": 0.0}
     means = {f"episode/{name}": float(np.asarray(total)) / count for name, total in sums.metrics.items()}
     return {"episode/count": count} | {k: v for k, v in means.items() if math.isfinite(v)}
-
-
-def _eta(seconds: float, share_then: float, share_now: float) -> float:
-    done = share_now - share_then
-    return (1.0 - share_now) / done * seconds / 60 if done > 0 else math.nan

@@ -47,9 +47,10 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
     assert int(learner.guard.skipped) > 0
 
 
-def test_the_average_acts() -> None:
-    """The plain mean of the parameters after each of the first updates, then one that forgets at the rate given."""
-    agent, rate = built(replace(S5WM, acting_rate=0.25)), 0.25
+@pytest.mark.parametrize("delay", [0, 2])
+def test_the_average_acts(delay: int) -> None:
+    """The latest parameters, then the plain mean of the first ones since, then one that forgets at the rate given."""
+    agent, rate = built(replace(S5WM, acting_rate=0.25, acting_delay=delay)), 0.25
     learner = jax.jit(agent.init)(jr.key(0))
     learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32))
     assert jax.tree.structure(agent.policy(learner)) == jax.tree.structure(latest_policy(learner.params))
@@ -57,8 +58,10 @@ def test_the_average_acts() -> None:
     latest, expected = [], None
     for i in range(7):
         learner = step(learner, jr.fold_in(jr.key(1), i))
+        if i <= delay:
+            latest = []
         latest.append(jax.tree.map(np.asarray, latest_policy(learner.params)))
-        if i < 4:
+        if i < delay + 4:
             expected = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *latest)
         else:
             expected = jax.tree.map(lambda m, p: m + rate * (p - m), expected, latest[-1])
@@ -77,6 +80,11 @@ def test_without_a_rate_the_latest_parameters_act() -> None:
     learner = jax.jit(agent.init)(jr.key(0))
     assert learner.acting is None
     jax.tree.map(np.testing.assert_array_equal, agent.policy(learner), latest_policy(learner.params))
+
+
+def test_a_delay_that_is_none() -> None:
+    with pytest.raises(ValueError, match="acting_delay is -1; it is a number of updates"):
+        replace(S5WM, acting_delay=-1)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.5])

@@ -8,8 +8,10 @@ import pytest
 from s5wm.agents.ppo import PPOConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.experiment import Experiment
+from s5wm.train import fit as host_loop
 from s5wm.train.config import TrainConfig
 from s5wm.train.log import Row
+from s5wm.train.loop import train, train_together
 
 
 class Ears:
@@ -50,6 +52,22 @@ def tiny() -> Experiment:
             checkpoint_every=64,
         ),
     )
+
+
+@pytest.fixture
+def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program through the cache of jit, which several trainers of one process share."""
+
+    def cached(crew: host_loop.Crew) -> host_loop.Chunk:
+        trainers = [member.trainer for member in crew]
+        program, config = trainers[0].program, trainers[0].config
+        given = (program.env, program.agent)
+        shape = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
+        if len(crew) == 1:
+            return lambda: [train(*given, trainers[0].scheduled(), **shape)]
+        return lambda: train_together(*given, [trainer.scheduled() for trainer in trainers], **shape)
+
+    monkeypatch.setattr(host_loop, "_compile", cached)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from s5wm.errors import DivergedError
 from s5wm.experiment import Experiment, save_experiment
 from s5wm.train.directory import RunDirectory
 from s5wm.train.divergence import SKIPS, trouble
+from s5wm.train.fit import Member, fit, load
 from s5wm.train.run import Trainer
 from s5wm.train.state import NEVER, Faults
 from s5wm.types import Key, Metrics, Reward, TimeStep
@@ -74,11 +75,10 @@ def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_
         trainer = trainer_in(
             tiny, directory, lambda env: Poisonous(env, jnp.asarray(obs), jnp.asarray(reward))
         )
-        trainer.load(ears.say)
-        assert trainer.state is not None
+        load([trainer], ears.say)
         positive = np.flatnonzero(np.asarray(trainer.state.actor.timestep.obs)[:, 0] > 0)
         with pytest.raises(DivergedError) as caught:
-            trainer.fit(ears, lambda: None)
+            fit([Member(trainer, ears, lambda: None)])
     assert f"the {what} of environment {positive[0]} was not finite at step 2 of the chunk" in "\n".join(
         ears.texts
     )
@@ -98,13 +98,11 @@ def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
     with RunDirectory(run_path) as directory:
         # Finite at the boundary, so that the loss is where it shows.
         trainer = trainer_in(huge, directory, lambda env: Always(env, jnp.asarray(1e30)))
-        trainer.load(ears.say)
+        load([trainer], ears.say)
         before = trainer.state
-        assert before is not None
         params = jax.device_get(before.learner.params)
         with pytest.raises(DivergedError, match="52 gradient steps in a row") as caught:
-            trainer.fit(ears, lambda: None)
-        assert trainer.state is not None
+            fit([Member(trainer, ears, lambda: None)])
         after = jax.device_get(trainer.state.learner.params)
     assert caught.value.exit_code == 70
     assert [text.rsplit(" ", 1)[1] for text in ears.texts if "rolled back" in text] == [

@@ -1,4 +1,3 @@
-import functools as ft
 import os
 import signal
 import time
@@ -17,8 +16,8 @@ from s5wm.agents.dreamer import DreamerConfig
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.experiment import Experiment, save_experiment
 from s5wm.train.directory import RunDirectory
+from s5wm.train.fit import Member, fit, load
 from s5wm.train.host import HostState
-from s5wm.train.loop import train
 from s5wm.train.run import Program, Trainer
 from s5wm.train.state import TrainState
 from s5wm.train.stop import SIGNALS
@@ -29,23 +28,19 @@ from .conftest import Ears, with_steps
 TIMES = ("minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
 
 
-@pytest.fixture(autouse=True)
-def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program through the cache of jit, which several trainers of one process share."""
-
-    def cached(trainer: Trainer, _: Any) -> Any:
-        config = trainer.config
-        return ft.partial(train, length=config.rollout_length, iterations=config.iterations_per_chunk)
-
-    monkeypatch.setattr(Trainer, "_compile", cached)
+pytestmark = pytest.mark.usefixtures("one_compile_for_all")
 
 
-def fit(experiment: Experiment, path: Path, ears: Ears, program: Program | None = None) -> Trainer:
+def alone(trainer: Trainer, ears: Ears) -> bool:
+    return fit([Member(trainer, ears, lambda: None)])
+
+
+def trained(experiment: Experiment, path: Path, ears: Ears, program: Program | None = None) -> Trainer:
     with RunDirectory(path) as directory:
         save_experiment(directory.config, experiment)
         trainer = Trainer(program or experiment.build(), experiment.train, directory, experiment.seed)
-        trainer.load(ears.say)
-        trainer.fit(ears, lambda: None)
+        load([trainer], ears.say)
+        alone(trainer, ears)
     return trainer
 
 
@@ -63,9 +58,9 @@ def untimed(ears: Ears) -> list[dict[str, float]]:
 
 def assert_resumes_exactly(experiment: Experiment, tmp_path: Path) -> None:
     whole_ears, part_ears = Ears(), Ears()
-    whole = fit(experiment, tmp_path / "whole", whole_ears)
-    fit(with_steps(experiment, experiment.train.env_steps // 2), tmp_path / "parts", part_ears)
-    parts = fit(experiment, tmp_path / "parts", part_ears)
+    whole = trained(experiment, tmp_path / "whole", whole_ears)
+    trained(with_steps(experiment, experiment.train.env_steps // 2), tmp_path / "parts", part_ears)
+    parts = trained(experiment, tmp_path / "parts", part_ears)
     assert len(whole_ears.rows) == 4
     assert_bitwise(whole.state, parts.state)
     assert replace(whole.host, minutes=0.0) == replace(parts.host, minutes=0.0)
@@ -96,7 +91,7 @@ def test_a_world_model_agent_resumes_bitwise_with_its_replay(
 
 
 def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, ears: Ears) -> None:
-    trainer = fit(tiny, run_path, ears)
+    trainer = trained(tiny, run_path, ears)
     assert [row["env_steps"] for row in ears.rows] == [64, 128, 192, 256]
     assert [("eval/success" in row) for row in ears.rows] == [False, True, False, True]
     assert [row["updates"] for row in ears.rows] == [4, 8, 12, 16]
@@ -110,8 +105,8 @@ def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, ears: Ear
 
 
 def test_a_used_budget_trains_no_more(tiny: Experiment, run_path: Path, ears: Ears) -> None:
-    fit(tiny, run_path, ears)
-    fit(tiny, run_path, ears)
+    trained(tiny, run_path, ears)
+    trained(tiny, run_path, ears)
     assert len(ears.rows) == 4
 
 
@@ -120,9 +115,9 @@ def test_the_smoothing_weight_reaches_the_agent_and_survives(
 ) -> None:
     curriculum = replace(tiny.train.curriculum, earliest=0.0, fallback=0.25, ramp=0.5)
     tiny = replace(tiny, train=replace(tiny.train, curriculum=curriculum))
-    trainer = fit(tiny, run_path, ears)
+    trainer = trained(tiny, run_path, ears)
     assert [row["smoothing_weight"] for row in ears.rows] == [0.0, 0.0, 0.5, 1.0]
-    assert float(trainer.state.smoothing_weight) == 1.0  # pyright: ignore[reportOptionalMemberAccess]
+    assert float(trainer.state.smoothing_weight) == 1.0
     assert trainer.host.curriculum.switched == 0.25
 
 
@@ -138,7 +133,7 @@ def test_a_signal_ends_the_chunk_and_saves(
         time.sleep(0.5)  # the thread that listens needs its turn
         return {"collect": 0.0, "world_model": 0.0}
 
-    trainer = fit(
+    trainer = trained(
         replace(tiny, train=replace(tiny.train, checkpoint_every=10**9)),
         run_path,
         ears,
@@ -151,8 +146,7 @@ def test_a_signal_ends_the_chunk_and_saves(
 
 
 def poisoned(trainer: Trainer) -> None:
-    assert trainer.state is not None
-    trainer.state = eqx.tree_at(
+    trainer._state = eqx.tree_at(
         lambda s: s.learner.params.log_std, trainer.state, jnp.full(1, jnp.nan, jnp.float32)
     )
 
@@ -160,13 +154,12 @@ def poisoned(trainer: Trainer) -> None:
 def test_a_policy_that_is_not_finite_rolls_back_and_training_goes_on(
     tiny: Experiment, run_path: Path, ears: Ears
 ) -> None:
-    fit(with_steps(tiny, 128), run_path, ears)
+    trained(with_steps(tiny, 128), run_path, ears)
     with RunDirectory(run_path) as directory:
         trainer = Trainer(tiny.build(), tiny.train, directory, 0)
-        trainer.load(ears.say)
+        load([trainer], ears.say)
         poisoned(trainer)
-        assert trainer.fit(ears, lambda: None)
-    assert trainer.state is not None
+        assert alone(trainer, ears)
     said = "\n".join(ears.texts)
     assert "at 192 environment steps the policy's action for environment 0 was not finite at step 0" in said
     assert "rolled back to 128 environment steps, learning rates now times 0.5" in said
@@ -180,19 +173,19 @@ def test_a_policy_that_is_not_finite_rolls_back_and_training_goes_on(
 def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
     tiny: Experiment, run_path: Path, ears: Ears, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit(with_steps(tiny, 128), run_path, ears)
+    trained(with_steps(tiny, 128), run_path, ears)
     with RunDirectory(run_path) as directory:
         trainer = Trainer(tiny.build(), tiny.train, directory, 0)
-        settle = trainer._settle_state
+        settle = trainer.settle
 
         def settle_and_poison(checkpoint: Path | None) -> None:
             settle(checkpoint)
             poisoned(trainer)
 
-        monkeypatch.setattr(trainer, "_settle_state", settle_and_poison)
-        trainer.load(ears.say)
+        monkeypatch.setattr(trainer, "settle", settle_and_poison)
+        load([trainer], ears.say)
         with pytest.raises(DivergedError, match="rolling back 3 times did not help: at 192") as caught:
-            trainer.fit(ears, lambda: None)
+            alone(trainer, ears)
     assert caught.value.exit_code == 70
     assert trainer.checkpoints.steps() == [64, 128]
 
@@ -200,10 +193,10 @@ def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
 def test_when_no_checkpoint_is_valid_nothing_starts_over_silently(
     tiny: Experiment, run_path: Path, ears: Ears
 ) -> None:
-    trainer = fit(with_steps(tiny, 64), run_path, ears)
+    trainer = trained(with_steps(tiny, 64), run_path, ears)
     (trainer.checkpoints.path(64) / "host.json").unlink()
     with pytest.raises(CorruptError, match="no checkpoint"):
-        fit(tiny, run_path, ears)
+        trained(tiny, run_path, ears)
 
 
 def test_host_state_through_json() -> None:
