@@ -185,9 +185,8 @@ def _believing(state_filter: CoreConfig, core: CoreConfig) -> WorldModelConfigs:
     )
     # Short windows show more places: 32 consecutive frames look much the same.
     replay = replace(agent.replay, batch=32, length=16)
-    return replace(
-        agent, world_model=world_model, replay=replay, acting_rate=0.004, acting_delay=20_000
-    ), train
+    agent = replace(agent, world_model=world_model, replay=replay, acting_rate=0.004, acting_delay=20_000)
+    return agent, replace(train, eval_every=125_000)
 
 
 def ppo_asymmetric_vision_cpu() -> tuple[PPOConfig, TrainConfig]:
