@@ -26,11 +26,13 @@ AGENTS: dict[str, AgentConfig] = {
     "dreamerv3": replace(DREAMERV3, replay=BATCH),
     "ppo": PPOConfig(units=8, layers=1, epochs=1, minibatches=2),
 }
-SEEDS = (3, 4, 7)
+SEEDS = (3, 7)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize(
+    "agent", ["s5wm", *(pytest.param(name, marks=pytest.mark.faults) for name in ("dreamerv3", "ppo"))]
+)
 def test_seeds_train_together_as_they_do_alone(agent: str) -> None:
     program = Experiment(task=DoubleIntegratorConfig(steps=10), agent=AGENTS[agent], train=TRAIN).build()
     given = (program.env, program.agent)

@@ -66,6 +66,16 @@ def test_the_loop_is_timed_once_it_learns():
     assert timed["share_world_model"] > 0
 
 
+@pytest.mark.slow
+def test_the_loop_of_seeds_together_is_timed_as_all_of_them():
+    train = TrainConfig(num_envs=2, rollout_length=4, iterations_per_chunk=1)
+    experiment = Experiment(task=DoubleIntegratorConfig(), agent=S5WM, train=train)
+    timed = time_training(experiment, chunks=3, seeds=3)
+    seconds = sorted(timed["iteration_samples_s"])[1]
+    assert timed["env_steps_per_s"] == pytest.approx(3 * 2 * 4 / seconds)
+    assert timed["env_steps_per_s"] == pytest.approx(8 * timed["updates_per_s"])
+
+
 def test_presets_are_resized_for_a_timing():
     config = dreamer_configs(["s5wm"], "cpu", SPEC, batch=4, length=8)["s5wm"]
     assert (config.replay.batch, config.replay.length, config.actor_critic.starts) == (4, 8, 32)
@@ -83,6 +93,7 @@ def test_presets_are_resized_for_a_timing():
         (["update", "--agents", "s6wm"], "unknown agent 's6wm'"),
         (["inference", "--size", "2m"], "unknown size '2m'"),
         (["loop", "--repeats", "0"], "--repeats is 0"),
+        (["loop", "--seeds", "0"], "--seeds is 0"),
     ],
 )
 def test_odd_timings_are_refused(arguments, says, capsys):

@@ -1,38 +1,58 @@
 """Speed of the training program itself, and how its time divides."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from s5wm.experiment import Experiment
-from s5wm.train.loop import train
-from s5wm.train.state import init_train
+from s5wm.train.loop import train, train_together
+from s5wm.train.state import TrainState, init_train
+from s5wm.types import Metrics
+
+States = Sequence[TrainState[Any]]
 
 
-def time_training(experiment: Experiment, *, chunks: int) -> dict[str, Any]:
-    """``env_steps_per_s``, ``updates_per_s`` and the share of each part, once learning has begun."""
+def time_training(experiment: Experiment, *, chunks: int, seeds: int = 1) -> dict[str, Any]:
+    """``env_steps_per_s`` and ``updates_per_s`` once learning has begun, of all ``seeds`` trained together.
+
+    Of a single one also the share of each part.
+    """
     program, config = experiment.build(), experiment.train
-    state = init_train(program.env, program.agent, config.num_envs, experiment.seed)
     lengths = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
+
+    def chunk(states: States) -> tuple[States, Metrics]:
+        if seeds == 1:
+            state, metrics, _ = train(program.env, program.agent, states[0], **lengths)
+            return [state], metrics
+        results = train_together(program.env, program.agent, states, **lengths)
+        return [result[0] for result in results], results[0][1]
+
+    states: States = [
+        init_train(program.env, program.agent, config.num_envs, experiment.seed + i) for i in range(seeds)
+    ]
     begun = time.perf_counter()
-    state, metrics, _ = jax.block_until_ready(train(program.env, program.agent, state, **lengths))
+    states, metrics = jax.block_until_ready(chunk(states))
     compile_s = time.perf_counter() - begun
     while float(metrics.get("gradient/world_model", 1.0)) == 0.0:  # the replay is being filled
-        state, metrics, _ = train(program.env, program.agent, state, **lengths)
+        states, metrics = chunk(states)
     samples: list[float] = []
     for _ in range(chunks):
         begun = time.perf_counter()
-        state, _, _ = jax.block_until_ready(train(program.env, program.agent, state, **lengths))
+        states, _ = jax.block_until_ready(chunk(states))
         samples.append((time.perf_counter() - begun) / config.iterations_per_chunk)
     seconds = sorted(samples)[len(samples) // 2]  # per iteration
-    pieces = program.time_pieces(state)
-    shares = {f"share_{name}": value / seconds for name, value in pieces.items()}
     return {
-        "env_steps_per_s": config.num_envs * config.rollout_length / seconds,
-        "updates_per_s": program.updates_per_iteration / seconds,
-        **shares,
-        "share_rest": 1.0 - sum(shares.values()),
+        "seeds": seeds,
+        "env_steps_per_s": seeds * config.num_envs * config.rollout_length / seconds,
+        "updates_per_s": seeds * program.updates_per_iteration / seconds,
+        **(_shares(program.time_pieces(states[0]), seconds) if seeds == 1 else {}),
         "first_chunk_s": compile_s,
         "iteration_samples_s": samples,
     }
+
+
+def _shares(pieces: dict[str, float], seconds: float) -> dict[str, float]:
+    shares = {f"share_{name}": value / seconds for name, value in pieces.items()}
+    return shares | {"share_rest": 1.0 - sum(shares.values())}

@@ -43,6 +43,7 @@ class Bench(Verb):
     steps: Annotated[int, arg(help="Steps of each copy per repeat (env), or of the policy (inference).")] = (
         200
     )
+    seeds: Annotated[int, arg(help="Seeds that train together (loop).")] = 1
     repeats: Annotated[int, arg(help="Repeats; the median counts (env, loop).")] = 5
     json_: Json = False
 
@@ -58,7 +59,7 @@ class Bench(Verb):
         return DONE
 
     def _check(self) -> None:
-        for name in ("num_envs", "steps", "repeats", "batch", "length", "seconds"):
+        for name in ("num_envs", "steps", "seeds", "repeats", "batch", "length", "seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be positive")
@@ -96,15 +97,24 @@ class Bench(Verb):
     def _loop(self) -> tuple[dict[str, Any], Sequence[str]]:
         agents: dict[str, dict[str, Any]] = {}
         for name in self.agents:
-            agents[name] = time_training(preset(self.task, name, self.size), chunks=self.repeats)
+            experiment = preset(self.task, name, self.size)
+            agents[name] = time_training(experiment, chunks=self.repeats, seeds=self.seeds)
             jax.clear_caches()
         lines = [
-            f"{name:<10} {own['env_steps_per_s']:8,.0f} environment steps/s  {own['updates_per_s']:7.1f} updates/s  "
-            f"collection {own['share_collect']:.0%}  world model {own['share_world_model']:.0%}  "
-            f"actor-critic and rest {own['share_rest']:.0%}"
+            f"{name:<10} {own['env_steps_per_s']:8,.0f} environment steps/s  {own['updates_per_s']:7.1f} updates/s"
+            + _parts(own)
             for name, own in agents.items()
         ]
         return {"task": self.task, "size": self.size, "agents": agents}, lines
+
+
+def _parts(own: dict[str, Any]) -> str:
+    if own["seeds"] > 1:
+        return f"  of {own['seeds']} seeds together"
+    return (
+        f"  collection {own['share_collect']:.0%}  world model {own['share_world_model']:.0%}  "
+        f"actor-critic and rest {own['share_rest']:.0%}"
+    )
 
 
 def _times(ratio: float | None) -> str:
