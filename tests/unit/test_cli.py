@@ -12,6 +12,7 @@ import pytest
 import s5wm
 from s5wm.acting import load_agent
 from s5wm.cli import VERBS, main
+from s5wm.cli.pictures import _by_horizon
 from s5wm.errors import CorruptError
 from s5wm.train.directory import RunDirectory
 
@@ -190,6 +191,18 @@ def test_make_is_a_stream_of_episodes_in_pure_jax() -> None:
     state, timestep = env.reset(jax.random.key(0))
     state, timestep = jax.jit(lambda *given: env.step(*given))(state, jnp.zeros(1), jax.random.key(1))
     assert timestep.obs.shape == env.spec.obs_shape
+
+
+def test_what_is_measured_after_several_horizons_is_one_row() -> None:
+    rows = _by_horizon(
+        {"r2_10": 0.5, "r2_1": 1.0, "auc/1": None, "error/gate_1": 1.0, "bias_1": 2.0, "kl": 3.25}
+    )
+    assert [(name, text.split()) for name, text in rows] == [
+        ("after", ["1", "steps", "10", "steps"]),
+        ("r2", ["1", "0.5"]),
+        ("bias", ["2"]),
+        ("kl", ["3.25"]),
+    ]
 
 
 def test_the_function_and_the_subpackage_of_one_name_live_together() -> None:

@@ -1,5 +1,7 @@
 """Verbs that look at runs."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,8 +69,7 @@ class Imagine(Verb):
         if self.json_:
             print_json(result)
         else:
-            known = [(name, value) for name, value in result["metrics"].items() if value is not None]
-            table(_errors(result) + [(name, f"{value:.4g}") for name, value in known])
+            table([*_errors(result), ("", ""), *_by_horizon(result["metrics"])])
         return DONE
 
     def _several(self) -> int:
@@ -131,6 +132,26 @@ def _errors(result: dict[str, Any]) -> list[tuple[str, str]]:
         shown = ["" if median is None else f"{median:.3g}" for median in medians]
         rows.append((f"{name} ({band['unit']})", "  ".join(f"{text:>14}" for text in shown)))
     return rows
+
+
+def _by_horizon(metrics: Mapping[str, float | None]) -> list[tuple[str, str]]:
+    """``name_5``, ``name_10``, ... in one row, other names in their own; what is unknown or told above is left out."""
+    rows: dict[str, dict[int, float]] = {}
+    alone: list[tuple[str, str]] = []
+    for name, value in metrics.items():
+        if value is None or name.startswith("error/"):
+            continue
+        if found := re.fullmatch(r"(.+)[_/](\d+)", name):
+            rows.setdefault(found[1], {})[int(found[2])] = value
+        else:
+            alone.append((name, f"{value:.4g}"))
+    steps = sorted({step for row in rows.values() for step in row})
+    head = ("after", "  ".join(f"{step:>8} steps" for step in steps))
+    swept = [
+        (name, "  ".join(f"{f'{row[step]:.3g}' if step in row else '':>14}" for step in steps))
+        for name, row in rows.items()
+    ]
+    return [head, *swept, *alone]
 
 
 def draw(folder: Path) -> None:
