@@ -115,6 +115,8 @@ def find(run: str | Path) -> Path:
         raise RunDirectoryError(
             f"no shipped policy {text!r}" + suggest(text, pretrained_names() or ["none yet"])
         )
+    if seeds := sorted(str(p.parent) for p in path.glob(f"seed-*/{CONFIG}")):
+        raise RunDirectoryError(f"{text} holds the runs of several seeds; name one of {', '.join(seeds)}")
     known = sorted(str(p.parent) for p in Path("runs").glob(f"*/{CONFIG}")) + pretrained_names()
     raise RunDirectoryError(f"{text} is not a run (no {CONFIG})" + suggest(text, known or ["none yet"]))
 

@@ -79,18 +79,28 @@ def run_experiment(
     return _run({path: experiment}, devices, on_evaluation)
 
 
-def run_seeds(
-    experiment: Experiment, path: Path, *, count: int, on_evaluation: Hook | None = None
-) -> tuple[bool, list[Path]]:
-    """Train ``count`` seeds from the experiment's on in one program; each is a run of its own in ``path``.
+MOST_SEEDS = 1000
 
-    Gives whether all are finished, and the runs' directories.  Raises ``ConfigError`` for fewer than two.
+
+def run_seeds(experiment: Experiment, path: Path, *, count: int) -> tuple[bool, list[Path]]:
+    """Train ``count`` seeds from the experiment's on in one program; each is a run of its own, ``path/seed-N``.
+
+    Gives whether all are finished, and the runs' directories.  Raises ``ConfigError`` where there are too few or too
+    many, where ``path`` is itself a run, and where only some of them have been begun.
     """
-    if count < 2:
-        raise ConfigError(f"--seeds is {count}; give 2 or more, or leave it out and choose one with --seed")
-    seeds = range(experiment.seed, experiment.seed + count)
-    runs = {path / f"seed-{seed}": replace(experiment, seed=seed) for seed in seeds}
-    return _run(runs, 1, on_evaluation), list(runs)
+    first, last = experiment.seed, experiment.seed + count - 1
+    if not 2 <= count <= MOST_SEEDS:
+        raise ConfigError(
+            f"--seeds is {count}; give 2 to {MOST_SEEDS}, or leave it out and choose one with --seed"
+        )
+    if last >= 2**32:
+        raise ConfigError(f"--seed {first} and --seeds {count} end at {last}; seeds must lie in [0, 2^32)")
+    if jax.process_count() > 1:
+        raise ConfigError("--seeds trains in one process; leave out --coordinator")
+    if RunDirectory(path).exists():
+        raise ConfigError(f"{path} is the run of a single seed; name another directory for {count} seeds")
+    runs = {path / f"seed-{seed}": replace(experiment, seed=seed) for seed in range(first, last + 1)}
+    return _run(runs, 1, None), list(runs)
 
 
 def _run(runs: Mapping[Path, Experiment], devices: int, on_evaluation: Hook | None) -> bool:
@@ -105,8 +115,7 @@ def _run(runs: Mapping[Path, Experiment], devices: int, on_evaluation: Hook | No
     replay = replay_line(shapes, placement.shardings(shapes), seeds=len(runs))
     with ExitStack() as stack:
         directories = {path: stack.enter_context(RunDirectory(path)) for path in runs}
-        for path, directory in directories.items():
-            _settle_config(directory, runs[path], together=len(runs))
+        _settle_configs([(directories[path], one) for path, one in runs.items()])
         from_leader(0.0)  # from here on the others may read
         trainers = {
             path: Trainer(program, one.train, directories[path], one.seed, placement)
@@ -124,9 +133,10 @@ def _run(runs: Mapping[Path, Experiment], devices: int, on_evaluation: Hook | No
         crew = [
             _member(path, trainer, screen, on_evaluation, len(runs)) for path, trainer in trainers.items()
         ]
-        finished = fit(crew)
-        for member in crew:
-            member.sink.close()
+        finished = fit(crew, screen.say)
+        with ExitStack() as ends:
+            for member in crew:
+                ends.callback(member.sink.close)
     part()
     return finished
 
@@ -153,7 +163,7 @@ def _follow(path: Path) -> bool:
     trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
     nobody = Sinks([])
     load([trainer], nobody.say)
-    finished = fit([Member(trainer, nobody, lambda: None)])
+    finished = fit([Member(trainer, nobody, lambda: None)], nobody.say)
     part()
     return finished
 
@@ -165,15 +175,24 @@ def _files(directory: RunDirectory, env_steps: int) -> list[Sink]:
     return sinks
 
 
-def _settle_config(directory: RunDirectory, experiment: Experiment, *, together: int) -> None:
-    """Write the configuration, or hold it against the one that the run began with; only the budget may differ."""
-    if directory.exists():
-        _check_same(directory.config, experiment, f"{directory.path} was begun with another configuration")
-    save_experiment(directory.config, experiment)
-    write_json(
-        directory.path / ORIGIN,
-        {"cpus": len(os.sched_getaffinity(0)), "seeds_together": together, **provenance()},
-    )
+def _settle_configs(runs: Sequence[tuple[RunDirectory, Experiment]]) -> None:
+    """Write configurations, or hold them against those that the runs began with; only the budget may differ."""
+    begun = [directory.path for directory, _ in runs if directory.exists()]
+    fresh = [directory.path for directory, _ in runs if not directory.exists()]
+    if begun and fresh:
+        raise ConfigError(
+            f"{fresh[0]} is new, and {begun[0]} has been begun: seeds train together from the beginning; name "
+            "another directory, or train the new ones alone with --seed"
+        )
+    for directory, experiment in runs:
+        if directory.exists():
+            _check_same(
+                directory.config, experiment, f"{directory.path} was begun with another configuration"
+            )
+    for directory, experiment in runs:
+        save_experiment(directory.config, experiment)
+        machine = {"cpus": len(os.sched_getaffinity(0)), "seeds_together": len(runs)}
+        write_json(directory.path / ORIGIN, {**machine, **provenance()})
 
 
 def _check_drift(checkpoint: Path, experiment: Experiment, say: Warn) -> None:

@@ -92,6 +92,10 @@ class Train(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
+        if self.seeds is not None and self.hardware != Hardware():
+            raise ConfigError(
+                f"--seeds {self.seeds} trains on one device and in one process: leave out --devices and --coordinator"
+            )
         self.hardware.join(self.run_dir)
         budget = (self.env_steps, self.minutes)
         experiment = configure(
@@ -103,10 +107,6 @@ class Train(Verb):
         return _finish(path, run_experiment(experiment, path, devices=self.hardware.devices), self.json_)
 
     def _run_seeds(self, experiment: Experiment, path: Path, count: int) -> int:
-        if self.hardware != Hardware():
-            raise ConfigError(
-                "--seeds trains on one device and in one process: leave out --devices and --coordinator"
-            )
         finished, paths = run_seeds(experiment, path, count=count)
         if not finished:
             say(f"stopped; the same command with --run {path} goes on")

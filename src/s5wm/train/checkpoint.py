@@ -14,7 +14,6 @@ import hashlib
 import os
 import shutil
 import threading
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,18 +30,15 @@ from s5wm.provenance import versions
 from s5wm.train.blocks import Index, Packs, decode_index
 from s5wm.train.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
 from s5wm.train.migrate import SCHEMA, added_since, name_now
+from s5wm.train.orbax import Arrays, describe, restore_arrays, save_arrays
 from s5wm.train.policyfile import named_leaves, save_policy
 from s5wm.types import is_key
 
 Tree = TypeVar("Tree")
-Arrays = dict[str, NDArray[Any]]
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
 LARGE = 2**20
 """Arrays of at least so many bytes are saved by what has changed of them."""
-
-_ORBAX = threading.Lock()
-"""Two saves at once, those of seeds that train together, get into each other's event loop."""
 
 PACKS = "blocks"
 ABOUT = "about.json"
@@ -81,7 +77,7 @@ class Checkpoints:
             env_steps,
             # A copy, because the next chunk is given the state's buffers.
             {name: np.array(_data(leaf)) for name, leaf in named.items()},
-            {name: _describe(leaf) for name, leaf in named.items()},
+            {name: describe(leaf) for name, leaf in named.items()},
             host,
             jax.tree.map(np.array, policy),
             config,
@@ -121,6 +117,12 @@ class Checkpoints:
                 return self.path(env_steps)
         return None
 
+    def forget_after(self, env_steps: int) -> None:
+        """Remove the checkpoints of a course that is not gone on with."""
+        self.wait()
+        for later in (step for step in self.steps() if step > env_steps):
+            _remove(self.path(later))
+
     def verify(self, env_steps: int) -> None:
         """Raises ``CorruptError`` unless this checkpoint is bit for bit what was written."""
         path = self.path(env_steps)
@@ -151,7 +153,7 @@ class Checkpoints:
         write_json(partial / "tree.json", snapshot.tree)
         large = {name: array for name, array in snapshot.arrays.items() if array.nbytes >= LARGE}
         small = {name: array for name, array in snapshot.arrays.items() if name not in large}
-        _save_orbax(partial / "state", _end_to_end(small))
+        save_arrays(partial / "state", _end_to_end(small))
         index = self._packs.write(partial.name.removeprefix("partial-"), large, self._parent())
         write_json(partial / "blocks.json", index)
         config = hashlib.sha256(snapshot.config).hexdigest()
@@ -178,7 +180,7 @@ def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
     schema: Any = about(checkpoint).get("schema")
     added = added_since(schema, expected)
     stored = {name_now(schema, n): shape for n, shape in _table(checkpoint / "tree.json").items()}
-    described = {n: _describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
+    described = {n: describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
     # Sizes are compared with the configuration's before anything of that size is allocated.
     if wrong := [name for name in {**described, **stored} if described.get(name) != stored.get(name)]:
         name = wrong[0]
@@ -208,11 +210,11 @@ def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int) -> Arrays:
         # One by one, by position in tree.json: Orbax would make folders of the dots in a name.
         names = {f"{i:05d}": name for i, name in enumerate(shapes) if name not in large}
         target = {key: np.zeros(shapes[name].shape, shapes[name].dtype) for key, name in names.items()}
-        restored = _restore_orbax(checkpoint / "state", target)
+        restored = restore_arrays(checkpoint / "state", target)
         return large | {name: restored[key] for key, name in names.items()}
     small = {name: shape for name, shape in shapes.items() if name not in large}
     target = _end_to_end({name: np.zeros(x.shape, x.dtype) for name, x in small.items()})
-    return large | _apart(_restore_orbax(checkpoint / "state", target), small)
+    return large | _apart(restore_arrays(checkpoint / "state", target), small)
 
 
 def _end_to_end(arrays: Arrays) -> Arrays:
@@ -250,55 +252,6 @@ def _table(path: Path) -> dict[str, Any]:
     return data
 
 
-def _save_orbax(folder: Path, arrays: dict[str, Any]) -> None:
-    import orbax.checkpoint as ocp  # slow to import
-
-    if not arrays:
-        return  # Orbax refuses an empty tree
-    with _ORBAX, warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
-        warnings.simplefilter("ignore")
-        checkpointer.save(folder.absolute(), arrays)
-
-
-def _restore_orbax(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
-    import orbax.checkpoint as ocp
-
-    if not target:
-        return {}
-    with _ORBAX, warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
-        warnings.simplefilter("ignore")
-        try:
-            # Compared before it is read: Orbax allocates what the folder says, and cuts or casts to the target.
-            held = checkpointer.metadata(folder.absolute()).item_metadata.tree
-            _check_held(folder, {name: _describe(leaf) for name, leaf in held.items()}, target)
-            return checkpointer.restore(folder.absolute(), target)
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise CorruptError(f"cannot read {folder}: {error}") from error
-
-
-def _alone() -> dict[str, Any]:
-    """Orbax is not to wait for other processes: the leading one saves what it has gathered, and each reads all."""
-    if jax.process_count() == 1:
-        return {}
-    from orbax.checkpoint.options import MultiprocessingOptions
-
-    own = jax.process_index()
-    return {
-        "multiprocessing_options": MultiprocessingOptions(
-            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
-        )
-    }
-
-
-def _check_held(folder: Path, held: dict[str, str], target: Arrays) -> None:
-    expected = {name: _describe(array) for name, array in target.items()}
-    if wrong := sorted(name for name in {**held, **expected} if held.get(name) != expected.get(name)):
-        name = wrong[0]
-        raise CorruptError(
-            f"{folder} does not hold what its checkpoint lists: {name} is {held.get(name)}, not {expected.get(name)}"
-        )
-
-
 def _typed(array: Any, leaf: Any) -> jax.Array:
     # Keys are of the default implementation: tree.json has told that they are those of the template.
     return jr.wrap_key_data(jnp.asarray(array)) if is_key(leaf) else jnp.asarray(array)
@@ -310,10 +263,6 @@ def _data(leaf: Any) -> Any:
 
 def _data_shape(leaf: Any) -> Any:
     return jax.eval_shape(jr.key_data, leaf) if is_key(leaf) else leaf
-
-
-def _describe(leaf: Any) -> str:
-    return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def _remove(folder: Path) -> None:

@@ -21,7 +21,9 @@ class TrainConfig:
     eval_every: int = 100_000  # env steps
     eval_episodes: int = 32
     checkpoint_every: int = 200_000  # env steps
-    keep: int = 3  # checkpoints, besides the best policy
+    keep: int = (
+        3  # checkpoints, besides the best policy; 2 or more, for each builds on the one before the last
+    )
     decay_from: float = 1.0  # share of the budget from which on all learning rates fall linearly; 1: never
     decay_to: float = 0.1  # of the rates, at the end of the budget
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
@@ -31,6 +33,10 @@ class TrainConfig:
             value = getattr(self, f.name)
             if isinstance(value, int | float) and not value > 0:
                 raise ValueError(f"train.{f.name} is {value}; it must be positive")
+        if self.keep < 2:
+            raise ValueError(
+                f"train.keep is {self.keep}; keep 2 checkpoints or more, so that one may be damaged"
+            )
         for name in ("decay_from", "decay_to"):
             if getattr(self, name) > 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it is a share: choose it in (0, 1]")

@@ -6,20 +6,23 @@ One run, or the runs of several seeds side by side: all stand at the same step, 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from s5wm.errors import ConfigError
+from s5wm.errors import ConfigError, CorruptError, DivergedError
 from s5wm.train.log import Row, Sink
 from s5wm.train.loop import compiled, train_together
 from s5wm.train.processes import from_leader, in_any
 from s5wm.train.run import Result, Trainer
+from s5wm.train.state import TrainState
 from s5wm.train.stop import StopRequest
 
-Chunk = Callable[[], Sequence[Result]]
-"""Moves every member of a crew by one chunk."""
+Chunk = Callable[[Sequence[TrainState[Any]]], Sequence[Result]]
+"""Moves the states of a crew."""
 
 
 @dataclass(frozen=True)
@@ -32,66 +35,74 @@ class Member:
 
 
 Crew = Sequence[Member]
+Say = Callable[[str], None]
 
 
-def load(
-    trainers: Sequence[Trainer], say: Callable[[str], None], accept: Callable[[Path], None] = lambda _: None
-) -> None:
+def load(trainers: Sequence[Trainer], say: Say, accept: Callable[[Path], None] = lambda _: None) -> None:
     """Begin, or go on from the newest valid checkpoint that all have, unless ``accept`` raises for one of them."""
-    found = _newest_of_all(trainers, say)
+    alone = [trainer.newest(say) for trainer in trainers]
+    found = _shared(trainers, say) if len(trainers) > 1 else alone
+    _check_distance(trainers, alone, found)
     for path in found:
         if path is not None:
             accept(path)
-    for trainer, path in zip(trainers, found, strict=True):
+    for trainer, path, newest in zip(trainers, found, alone, strict=True):
         trainer.settle(path)
-        if path is not None:
-            say(f"going on at {trainer.host.env_steps:,} environment steps, from {path}")
+        if path != newest:  # an interruption came between the saves of several seeds
+            trainer.checkpoints.forget_after(trainer.host.env_steps)
+        if newest is not None:
+            say(f"going on at {trainer.host.env_steps:,} environment steps, from {path or 'the beginning'}")
+    minutes = max(trainer.host.minutes for trainer in trainers)  # a budget of minutes ends for all at once
+    for trainer in trainers:
+        trainer.host = replace(trainer.host, minutes=minutes)
 
 
-def _newest_of_all(trainers: Sequence[Trainer], say: Callable[[str], None]) -> list[Path | None]:
-    """An interruption may have come between the saves of several seeds: then the last one that all completed."""
-    found = [trainer.newest(say) for trainer in trainers]
-    config = trainers[0].config
-    while len(set(steps := [0 if path is None else int(path.name) for path in found])) > 1:
-        shared = set.intersection(*(set(trainer.checkpoints.steps()) for trainer in trainers))
-        among = {step for step in shared if step <= min(steps)}
-        if max(steps) > min(steps) + config.checkpoint_every + config.chunk_steps or (
-            min(steps) and not among
-        ):
-            listed = ", ".join(f"{t.directory.path} at {n:,}" for t, n in zip(trainers, steps, strict=True))
-            raise ConfigError(
-                f"these runs have no checkpoint at the same step ({listed}): go on with each alone, s5wm resume RUN"
-            )
+def _shared(trainers: Sequence[Trainer], say: Say) -> list[Path | None]:
+    """The newest checkpoint of each at the newest step where all have a valid one; None: none has any there."""
+    among = set.intersection(*(set(trainer.checkpoints.steps()) for trainer in trainers))
+    while True:
         found = [trainer.newest(say, among) for trainer in trainers]
-    return found
+        steps = [-1 if path is None else int(path.name) for path in found]
+        if len(set(steps)) == 1:
+            return found
+        among = {step for step in among if step <= min(steps)}
 
 
-def fit(crew: Crew) -> bool:
+def _check_distance(
+    trainers: Sequence[Trainer], alone: Sequence[Path | None], found: Sequence[Path | None]
+) -> None:
+    config = trainers[0].config
+    for trainer, newest, path in zip(trainers, alone, found, strict=True):
+        lost = (0 if newest is None else int(newest.name)) - (0 if path is None else int(path.name))
+        if lost > config.checkpoint_every + config.chunk_steps:
+            raise ConfigError(
+                f"{trainer.directory.path} would lose {lost:,} environment steps if it went back to where the other "
+                "seeds are: go on with each alone, s5wm resume RUN"
+            )
+
+
+def fit(crew: Crew, say: Say) -> bool:
     """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint of each."""
-    first = crew[0]
-    if first.trainer.share >= 1.0:
-        first.sink.say(
-            "its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run"
-        )
+    first = crew[0].trainer
+    if first.share >= 1.0:
+        say("its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run")
         return True
-    with StopRequest(first.sink.say) as stop:
+    with StopRequest(say) as stop:
         try:
-            _train(crew, stop)
+            _train(crew, say, stop)
         finally:
             # Whatever ends training, the checkpoints that are being written are to be completed.
-            for member in crew:
-                member.trainer.settle_save(member.sink)
-        for member in crew:
-            member.trainer.end(member.sink)
-    return first.trainer.share >= 1.0
+            _each(crew, Trainer.settle_save)
+        _each(crew, Trainer.end)
+    return first.share >= 1.0
 
 
-def _train(crew: Crew, stop: StopRequest) -> None:
+def _train(crew: Crew, say: Say, stop: StopRequest) -> None:
     first = crew[0].trainer
-    chunk = _compile(crew)
+    chunk = _compile(crew, say)
     begun, share_then, pieces = time.monotonic(), first.share, dict[str, float]()
     while first.share < 1.0 and not in_any(stop.requested):
-        rows = _advance(crew, chunk)
+        rows = _advance(crew, chunk, say)
         if rows is None:
             continue
         if len(crew) == 1 and not pieces:
@@ -99,55 +110,78 @@ def _train(crew: Crew, stop: StopRequest) -> None:
                 pieces = first.program.time_pieces(first.state)
         eta = {"eta_minutes": _eta(time.monotonic() - begun, share_then, first.share)}
         for member, row in zip(crew, rows, strict=True):
-            trainer, sink = member.trainer, member.sink
-            shares = trainer.shares(pieces, row) if pieces else {}
-            sink.row(row | shares | eta | trainer.evaluate(sink, member.on_evaluation))
-            trainer.save_if_due(sink)
+            shares = member.trainer.shares(pieces, row) if pieces else {}
+            judged = member.trainer.evaluate(member.sink, member.on_evaluation)
+            member.sink.row(row | shares | eta | judged)
+        if first.is_save_due:
+            _each(crew, Trainer.settle_save)  # so that no two of them are ever more than one save apart
+            _each(crew, Trainer.save)
 
 
-def _compile(crew: Crew) -> Chunk:
-    trainers, say = [member.trainer for member in crew], crew[0].sink.say
-    first = trainers[0]
+def _each(crew: Crew, act: Callable[[Trainer, Sink], None]) -> None:
+    """For every member, whatever happens to another."""
+    with ExitStack() as acts:
+        for member in reversed(crew):
+            acts.callback(act, member.trainer, member.sink)
+
+
+def _compile(crew: Crew, say: Say) -> Chunk:
+    first = crew[0].trainer
     say("compiling the training program ...")
     begun = time.monotonic()
     config, given = first.config, (first.program.env, first.program.agent)
     shape = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
     alone = len(crew) == 1
     program = compiled(first.shardings) if alone else train_together
-    state = first.state if alone else [trainer.state for trainer in trainers]
+    state = first.state if alone else [member.trainer.state for member in crew]
     with first.placement.scope():
         chunk = program.lower(*given, state, **shape).compile()
     say(f"compiled in {time.monotonic() - begun:.0f} s")
     if alone:
-        return lambda: [chunk(*given, first.scheduled())]
-    return lambda: chunk(*given, [trainer.scheduled() for trainer in trainers])
+        return lambda states: [chunk(*given, states[0])]
+    return lambda states: chunk(*given, states)
 
 
-def _advance(crew: Crew, chunk: Chunk) -> list[Row] | None:
+def _advance(crew: Crew, chunk: Chunk, say: Say) -> list[Row] | None:
     """A chunk; None when its result was thrown away."""
+    states = [member.trainer.scheduled() for member in crew]
     begun = time.monotonic()
-    results = jax.block_until_ready(chunk())
+    results = jax.block_until_ready(chunk(states))
     seconds = from_leader(time.monotonic() - begun)  # a budget in minutes ends everywhere at once
     taken = [member.trainer.take(result, seconds) for member, result in zip(crew, results, strict=True)]
     rows = [row for row in taken if not isinstance(row, str)]
     if len(rows) == len(crew):
         return rows
-    _roll_back(crew, [story if isinstance(story, str) else None for story in taken])
+    _roll_back(crew, [story if isinstance(story, str) else None for story in taken], say)
     return None
 
 
-def _roll_back(crew: Crew, stories: Sequence[str | None]) -> None:
+def _roll_back(crew: Crew, stories: Sequence[str | None], say: Say) -> None:
     """All go back to the last good checkpoint; those with no story to tell come the same way again."""
+    _each(crew, Trainer.settle_save)
     for member, story in zip(crew, stories, strict=True):
         if story is not None:
             member.trainer.keep_evidence(story, member.sink)
-        member.trainer.settle_save(member.sink)
-    found = _newest_of_all([member.trainer for member in crew], crew[0].sink.say)
+            _check_hope(member.trainer, story, others=len(crew) > 1)
+    trainers = [member.trainer for member in crew]
+    found = _shared(trainers, say) if len(crew) > 1 else [trainers[0].newest(say)]
+    if found[0] is None and any(trainer.checkpoints.steps() for trainer in trainers):
+        raise CorruptError(
+            "no checkpoint is left that all seeds have; go on with each alone, s5wm resume RUN"
+        )
     for member, story, newest in zip(crew, stories, found, strict=True):
-        if story is None:
-            member.trainer.settle(newest)
-        else:
-            member.trainer.roll_back(story, newest, member.sink)
+        member.trainer.go_back(newest, story, member.sink)
+
+
+def _check_hope(trainer: Trainer, story: str, *, others: bool) -> None:
+    try:
+        trainer.give_up_after(story)
+    except DivergedError as error:
+        if not others:
+            raise
+        raise DivergedError(
+            f"seed {trainer.seed}: {error}. Each of the other seeds can go on alone: s5wm resume RUN"
+        ) from error
 
 
 def _eta(seconds: float, share_then: float, share_now: float) -> float:

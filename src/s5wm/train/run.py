@@ -170,9 +170,8 @@ class Trainer:
                 kept = keep_evidence(self.directory.diverged, self.host.env_steps, story, arrays)
                 sink.say(f"{story}; what was seen is in {kept}")
 
-    def roll_back(self, story: str, checkpoint: Path | None, sink: Sink) -> None:
-        """Go on from the last good state with a lower learning rate and other random numbers, or give up."""
-        at, failed = self.host.env_steps, self.state.learner.guard
+    def give_up_after(self, story: str) -> None:
+        """Raises ``DivergedError`` where going back has not helped often enough."""
         failures = (*self.host.failures, story)
         if len(failures) > ROLLBACKS:
             raise DivergedError(
@@ -180,15 +179,27 @@ class Trainer:
                 f"The last good checkpoint is kept, evidence is in {self.directory.diverged}. "
                 "Look there, then lower the learning rate in a new run"
             )
-        best = self.host.best  # whose policy was good, and stays where it is
+
+    def go_back(self, checkpoint: Path | None, story: str | None, sink: Sink) -> None:
+        """Go on from the last good state; with a story to tell, at a lower learning rate and with other random numbers.
+
+        Without one, another seed has it to tell: this one comes the same way again, with what it has changed since.
+        """
+        was, rate = self.host, self.state.learner.guard.rate
+        failures = was.failures if story is None else (*was.failures, story)
         self.settle(checkpoint)
-        self.host = replace(self.host, best=best, failures=failures, failed_at=at)
-        rate = RATE * jnp.minimum(failed.rate, self.state.learner.guard.rate)
+        self.host = replace(self.host, best=was.best)  # its policy was good, and stays where it is
+        if len(failures) <= len(self.host.failures):
+            return
+        at = was.failed_at if story is None else was.env_steps
+        self.host = replace(self.host, failures=failures, failed_at=at)
+        rate = jnp.minimum(rate, self.state.learner.guard.rate) * (1.0 if story is None else RATE)
         key = jr.fold_in(self.state.key, len(failures))  # the same numbers would lead to the same place
         self._state = eqx.tree_at(lambda s: (s.learner.guard.rate, s.key), self.state, (rate, key))
-        sink.say(
-            f"rolled back to {self.host.env_steps:,} environment steps, learning rates now times {float(rate):g}"
-        )
+        if story is not None:
+            sink.say(
+                f"rolled back to {self.host.env_steps:,} environment steps, learning rates now times {float(rate):g}"
+            )
 
     def shares(self, pieces: dict[str, float], row: Row) -> Row:
         """Shares of the wall time: pieces as measured alone, and what they leave is the actor-critic's."""
@@ -219,10 +230,10 @@ class Trainer:
         on_evaluation()
         return judged.row
 
-    def save_if_due(self, sink: Sink) -> None:
-        """Begin a checkpoint where that is due."""
-        if self._is_due(self.config.checkpoint_every) or self.share >= 1.0:
-            self._save(sink)
+    @property
+    def is_save_due(self) -> bool:
+        """Whether a checkpoint is to be begun now."""
+        return self._is_due(self.config.checkpoint_every) or self.share >= 1.0
 
     def settle_save(self, sink: Sink) -> None:
         """The checkpoint of before must be complete, or told to have failed."""
@@ -232,10 +243,11 @@ class Trainer:
     def end(self, sink: Sink) -> None:
         """Leave with a checkpoint of where it stands; raises what keeps it from being written."""
         if not from_leader(float(self.host.env_steps in self.checkpoints.steps())):
-            self._save(sink)
+            self.save(sink)
         self.checkpoints.wait()
 
-    def _save(self, sink: Sink) -> None:
+    def save(self, sink: Sink) -> None:
+        """Begin a checkpoint, after that of before."""
         self.settle_save(sink)
         if self.host.failures and self.host.env_steps >= self.host.failed_at + self.config.checkpoint_every:
             self.host = replace(self.host, failures=())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,14 +59,13 @@ def tiny() -> Experiment:
 def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program through the cache of jit, which several trainers of one process share."""
 
-    def cached(crew: host_loop.Crew) -> host_loop.Chunk:
-        trainers = [member.trainer for member in crew]
-        program, config = trainers[0].program, trainers[0].config
+    def cached(crew: host_loop.Crew, _: Any) -> host_loop.Chunk:
+        program, config = crew[0].trainer.program, crew[0].trainer.config
         given = (program.env, program.agent)
         shape = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
         if len(crew) == 1:
-            return lambda: [train(*given, trainers[0].scheduled(), **shape)]
-        return lambda: train_together(*given, [trainer.scheduled() for trainer in trainers], **shape)
+            return lambda states: [train(*given, states[0], **shape)]
+        return lambda states: train_together(*given, states, **shape)
 
     monkeypatch.setattr(host_loop, "_compile", cached)
 

@@ -78,7 +78,7 @@ def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_
         load([trainer], ears.say)
         positive = np.flatnonzero(np.asarray(trainer.state.actor.timestep.obs)[:, 0] > 0)
         with pytest.raises(DivergedError) as caught:
-            fit([Member(trainer, ears, lambda: None)])
+            fit([Member(trainer, ears, lambda: None)], ears.say)
     assert f"the {what} of environment {positive[0]} was not finite at step 2 of the chunk" in "\n".join(
         ears.texts
     )
@@ -102,7 +102,7 @@ def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
         before = trainer.state
         params = jax.device_get(before.learner.params)
         with pytest.raises(DivergedError, match="52 gradient steps in a row") as caught:
-            fit([Member(trainer, ears, lambda: None)])
+            fit([Member(trainer, ears, lambda: None)], ears.say)
         after = jax.device_get(trainer.state.learner.params)
     assert caught.value.exit_code == 70
     assert [text.rsplit(" ", 1)[1] for text in ears.texts if "rolled back" in text] == [

@@ -16,6 +16,7 @@ from s5wm.train import checkpoint as module
 from s5wm.train.blocks import Block, Packs, decode_index
 from s5wm.train.checkpoint import Checkpoints, restore
 from s5wm.train.files import write_manifest
+from s5wm.train.orbax import save_arrays
 
 STATE = {"a": jnp.arange(6, dtype=jnp.float32), "large": jnp.arange(100_000, dtype=jnp.float32)}
 
@@ -103,7 +104,7 @@ def test_arrays_that_are_not_those_listed_are_refused_unread(
     import orbax.checkpoint as ocp
 
     shutil.rmtree(saved / "state")
-    module._save_orbax(saved / "state", {"float32": held})
+    save_arrays(saved / "state", {"float32": held})
     (saved / "manifest.json").unlink()
     write_manifest(saved)
     monkeypatch.setattr(ocp.StandardCheckpointer, "restore", lambda *_: pytest.fail("read"))

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_compile_for_all")
 
 
 def alone(trainer: Trainer, ears: Ears) -> bool:
-    return fit([Member(trainer, ears, lambda: None)])
+    return fit([Member(trainer, ears, lambda: None)], ears.say)
 
 
 def trained(experiment: Experiment, path: Path, ears: Ears, program: Program | None = None) -> Trainer:

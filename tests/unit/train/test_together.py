@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,7 +14,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.errors import ConfigError
+from s5wm.acting import find
+from s5wm.errors import ConfigError, DivergedError, RunDirectoryError
 from s5wm.experiment import Experiment, save_experiment
 from s5wm.running import run_experiment, run_seeds
 from s5wm.train.directory import RunDirectory
@@ -43,7 +45,7 @@ def trained(experiment: Experiment, path: Path, ears: Sequence[Ears]) -> list[Tr
     with ExitStack() as stack:
         trainers = begun(stack, experiment, path)
         load(trainers, ears[0].say)
-        fit(crew(trainers, ears))
+        fit(crew(trainers, ears), ears[0].say)
     return trainers
 
 
@@ -104,15 +106,49 @@ def test_a_kill_between_two_saves_goes_on_from_the_last_one_that_all_have(
         assert_same(left, right)
 
 
+def test_a_kill_between_the_first_saves_begins_anew_and_says_so(
+    steady: Experiment, tmp_path: Path, pair: list[Ears]
+) -> None:
+    whole = trained(steady, tmp_path / "whole", [Ears(), Ears()])
+    first, _ = trained(with_steps(steady, 64), tmp_path / "parts", pair)
+    shutil.rmtree(first.checkpoints.path(64))
+    again = trained(steady, tmp_path / "parts", pair)
+    assert "going on at 0 environment steps, from the beginning" in pair[0].texts
+    for left, right in zip(whole, again, strict=True):
+        assert_same(left, right)
+
+
 def test_seeds_that_stand_far_apart_are_refused(steady: Experiment, tmp_path: Path, pair: list[Ears]) -> None:
-    first, second = trained(steady, tmp_path, pair)
+    _, second = trained(steady, tmp_path, pair)
     for step in (192, 256):
-        (second.checkpoints.path(step) / "host.json").unlink()
-    shutil.rmtree(first.checkpoints.path(128))
-    with pytest.raises(
-        ConfigError, match=r"no checkpoint at the same step .*at 256.*at 128.*go on with each alone"
-    ):
+        shutil.rmtree(second.checkpoints.path(step))
+    first = rf"{tmp_path / '0'} would lose 128 environment steps .* go on with each alone"
+    assert steady.train.checkpoint_every + steady.train.chunk_steps == 128
+    trained(steady, tmp_path, pair)  # as far as a kill can bring them
+    for step in (128, 192, 256):
+        shutil.rmtree(second.checkpoints.path(step))
+    with pytest.raises(ConfigError, match=first.replace("128", "256")):
         trained(steady, tmp_path, pair)
+
+
+def test_a_budget_of_minutes_ends_for_all_at_once(
+    steady: Experiment, tmp_path: Path, pair: list[Ears]
+) -> None:
+    first, second = trained(with_steps(steady, 128), tmp_path, pair)
+    second.host = replace(second.host, minutes=5.0)
+    second.save(pair[1])
+    second.checkpoints.wait()
+    with ExitStack() as stack:
+        trainers = begun(stack, steady, tmp_path)
+        load(trainers, pair[0].say)
+    assert [trainer.host.minutes for trainer in trainers] == [5.0, 5.0]
+    assert first.host.minutes < 5.0
+
+
+def poisoned(trainer: Trainer) -> None:
+    trainer._state = eqx.tree_at(
+        lambda s: s.learner.params.log_std, trainer.state, jnp.full(1, jnp.nan, jnp.float32)
+    )
 
 
 def test_one_that_diverges_rolls_back_and_the_other_comes_the_same_way_again(
@@ -123,32 +159,85 @@ def test_one_that_diverges_rolls_back_and_the_other_comes_the_same_way_again(
     with ExitStack() as stack:
         trainers = begun(stack, steady, tmp_path / "parts")
         load(trainers, pair[0].say)
-        bad = trainers[1]
-        weights = jnp.full(1, jnp.nan, jnp.float32)
-        bad._state = eqx.tree_at(lambda s: s.learner.params.log_std, bad.state, weights)
-        assert fit(crew(trainers, pair))
+        poisoned(trainers[1])
+        assert fit(crew(trainers, pair), pair[0].say)
     assert not any("rolled back" in text for text in pair[0].texts)
     assert any("rolled back to 128 environment steps" in text for text in pair[1].texts)
-    assert float(bad.state.learner.guard.rate) == 0.5
+    assert float(trainers[1].state.learner.guard.rate) == 0.5
     assert_same(whole[0], trainers[0])
     assert [row["env_steps"] for row in pair[1].rows] == [64, 128, 192, 256]
+
+
+def test_what_one_has_changed_after_diverging_outlives_the_divergence_of_another(
+    steady: Experiment, tmp_path: Path, pair: list[Ears]
+) -> None:
+    """Or the two would undo each other's remedy for ever."""
+    rarely = replace(steady, train=replace(steady.train, checkpoint_every=256))
+    trained(with_steps(rarely, 128), tmp_path, pair)
+    with ExitStack() as stack:
+        trainers = begun(stack, rarely, tmp_path)
+        load(trainers, pair[0].say)
+        poisoned(trainers[0])
+        scheduled, chunks = trainers[1].scheduled, iter(range(100))
+
+        def poisoned_in_the_third_chunk() -> Any:
+            if next(chunks) == 2:
+                poisoned(trainers[1])
+            return scheduled()
+
+        trainers[1].scheduled = poisoned_in_the_third_chunk  # type: ignore[method-assign]
+        assert fit(crew(trainers, pair), pair[0].say)
+    assert [float(trainer.state.learner.guard.rate) for trainer in trainers] == [0.5, 0.5]
+    for ears in pair:
+        assert sum("rolled back to 128 environment steps" in text for text in ears.texts) == 1
+
+
+def test_one_that_gives_up_is_named_and_every_other_has_its_checkpoint(
+    steady: Experiment, tmp_path: Path, pair: list[Ears], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(with_steps(steady, 128), tmp_path, pair)
+    with ExitStack() as stack:
+        trainers = begun(stack, steady, tmp_path)
+        bad = trainers[1]
+        settle = bad.settle
+
+        def settle_and_poison(checkpoint: Path | None) -> None:
+            settle(checkpoint)
+            poisoned(bad)
+
+        monkeypatch.setattr(bad, "settle", settle_and_poison)
+        load(trainers, pair[0].say)
+        with pytest.raises(DivergedError, match=r"seed 5: .*rolling back 3 times.* s5wm resume RUN"):
+            fit(crew(trainers, pair), pair[0].say)
+    assert [trainer.checkpoints.steps() for trainer in trainers] == [[64, 128], [64, 128]]
 
 
 @pytest.mark.slow
 def test_each_is_a_run_that_goes_on_alone(
     steady: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.undo()
     finished, paths = run_seeds(replace(steady, seed=3), tmp_path / "both", count=2)
     assert finished
     assert [path.name for path in paths] == ["seed-3", "seed-4"]
     assert read_json(paths[1] / "origin.json")["seeds_together"] == 2
-    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"seed-5 is new, and .*seed-3 has been begun"):
+        run_seeds(replace(steady, seed=3), tmp_path / "both", count=3)
+    assert not (tmp_path / "both" / "seed-5" / "config.json").exists()
+    with pytest.raises(
+        RunDirectoryError, match=r"holds the runs of several seeds; name one of .*seed-3, .*seed-4"
+    ):
+        find(tmp_path / "both")
+    with pytest.raises(ConfigError, match="is the run of a single seed"):
+        run_seeds(steady, paths[0], count=2)
     longer = with_steps(replace(steady, seed=4), 320)
     assert run_experiment(longer, paths[1])
     assert [row["env_steps"] for row in read_rows(paths[1] / "metrics.jsonl")] == [64, 128, 192, 256, 320]
 
 
-@pytest.mark.parametrize("count", [-1, 0, 1])
-def test_fewer_than_two_seeds_are_refused(tiny: Experiment, tmp_path: Path, count: int) -> None:
-    with pytest.raises(ConfigError, match=rf"--seeds is {count}; give 2 or more"):
+@pytest.mark.parametrize("count", [-1, 0, 1, 10**9])
+def test_too_few_and_too_many_seeds_are_refused(tiny: Experiment, tmp_path: Path, count: int) -> None:
+    with pytest.raises(ConfigError, match=rf"--seeds is {count}; give 2 to 1000"):
         run_seeds(tiny, tmp_path / "none", count=count)
+    with pytest.raises(ConfigError, match=r"end at 4294967296; seeds must lie in"):
+        run_seeds(replace(tiny, seed=2**32 - 1), tmp_path / "none", count=2)

@@ -1,0 +1,72 @@
+"""Arrays of a checkpoint in an Orbax folder: one save at a time, and nothing read that is not what is expected."""
+
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+from numpy.typing import NDArray
+
+from s5wm.errors import CorruptError
+
+Arrays = dict[str, NDArray[Any]]
+
+_ORBAX = threading.Lock()
+"""Two saves at once, those of seeds that train together, get into each other's event loop."""
+
+
+def save_arrays(folder: Path, arrays: dict[str, Any]) -> None:
+    """Write; nothing where there are none."""
+    import orbax.checkpoint as ocp  # slow to import
+
+    if not arrays:
+        return  # Orbax refuses an empty tree
+    with _ORBAX, warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
+        warnings.simplefilter("ignore")
+        checkpointer.save(folder.absolute(), arrays)
+
+
+def restore_arrays(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
+    """Read arrays like those of ``target``; raises ``CorruptError`` where the folder holds others."""
+    import orbax.checkpoint as ocp
+
+    if not target:
+        return {}
+    with _ORBAX, warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
+        warnings.simplefilter("ignore")
+        try:
+            # Compared before it is read: Orbax allocates what the folder says, and cuts or casts to the target.
+            held = checkpointer.metadata(folder.absolute()).item_metadata.tree
+            _check_held(folder, {name: describe(leaf) for name, leaf in held.items()}, target)
+            return checkpointer.restore(folder.absolute(), target)
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise CorruptError(f"cannot read {folder}: {error}") from error
+
+
+def _alone() -> dict[str, Any]:
+    """Orbax is not to wait for other processes: the leading one saves what it has gathered, and each reads all."""
+    if jax.process_count() == 1:
+        return {}
+    from orbax.checkpoint.options import MultiprocessingOptions
+
+    own = jax.process_index()
+    return {
+        "multiprocessing_options": MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
+        )
+    }
+
+
+def _check_held(folder: Path, held: dict[str, str], target: Arrays) -> None:
+    expected = {name: describe(array) for name, array in target.items()}
+    if wrong := sorted(name for name in {**held, **expected} if held.get(name) != expected.get(name)):
+        name = wrong[0]
+        raise CorruptError(
+            f"{folder} does not hold what its checkpoint lists: {name} is {held.get(name)}, not {expected.get(name)}"
+        )
+
+
+def describe(leaf: Any) -> str:
+    """Type and shape of an array, or of what tells them."""
+    return f"{leaf.dtype}{list(leaf.shape)}"
