@@ -57,8 +57,8 @@ def test_seeds_train_together_as_they_do_alone(agent: str) -> None:
 
 
 @pytest.mark.parametrize("agent", ["s5wm"])
-def test_the_batch_over_seeds_learns_behind_one_branch_and_writes_no_scattered_rows(agent: str) -> None:
-    """A write head for each seed would make ``cond`` run both sides, and copy every replay to choose between them."""
+def test_the_batch_over_seeds_learns_behind_one_branch(agent: str) -> None:
+    """A count of rows for each seed would make ``cond`` run both sides, and copy every replay to choose between them."""
     program = Experiment(task=DoubleIntegratorConfig(steps=10), agent=AGENTS[agent], train=TRAIN).build()
     states = [
         jax.eval_shape(lambda s=s: init_train(program.env, program.agent, TRAIN.num_envs, s)) for s in (0, 1)
@@ -66,7 +66,6 @@ def test_the_batch_over_seeds_learns_behind_one_branch_and_writes_no_scattered_r
     alone = jax.make_jaxpr(lambda state: train(program.env, program.agent, state, **SHAPE))(states[0])
     both = jax.make_jaxpr(lambda x: iterate_together(program.env, program.agent, x, **SHAPE))(states)
     assert str(both).count("cond[") == str(alone).count("cond[") > 0
-    assert "dynamic_update_slice" in str(both)  # a write at one place for each seed would be a scatter
 
 
 def _plain(leaf: jax.Array) -> np.ndarray[Any, Any]:

@@ -112,7 +112,7 @@ train = compiled()
 """``iterate_many`` on the default device."""
 
 CLOCKS = ("learner.replay.head", "learner.replay.filled")
-"""What seeds trained together have alike: with one for each, writes are scatters, and ``cond`` runs both sides."""
+"""What seeds trained together have alike: with a count of rows for each, ``cond`` would run both sides for all."""
 
 
 def iterate_together(
