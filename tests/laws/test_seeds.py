@@ -58,7 +58,7 @@ def test_seeds_train_together_as_they_do_alone(agent: str) -> None:
 
 @pytest.mark.parametrize("agent", ["s5wm"])
 def test_the_batch_over_seeds_learns_behind_one_branch(agent: str) -> None:
-    """A count of rows for each seed would make ``cond`` run both sides, and copy every replay to choose between them."""
+    """A count of rows for each seed would make ``cond`` run both sides, and copy every replay to choose between."""
     program = Experiment(task=DoubleIntegratorConfig(steps=10), agent=AGENTS[agent], train=TRAIN).build()
     states = [
         jax.eval_shape(lambda s=s: init_train(program.env, program.agent, TRAIN.num_envs, s)) for s in (0, 1)

@@ -193,6 +193,22 @@ def test_make_is_a_stream_of_episodes_in_pure_jax() -> None:
     assert timestep.obs.shape == env.spec.obs_shape
 
 
+@pytest.mark.slow
+def test_seeds_are_runs_of_their_own_and_go_on_from_python(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "toy/double-integrator", "--agent", "ppo", "--run", str(tmp_path / "two")]
+    assert call(*command, "--seeds", "2", "--seed", "6", "--env-steps", "64", *options(TINY), "--json") == 0
+    told = capsys.readouterr()
+    paths = [str(tmp_path / "two" / f"seed-{seed}") for seed in (6, 7)]
+    assert [each["run"] for each in json.loads(told.out)["runs"]] == paths
+    assert "seed 7: evaluated at 64" in told.err
+    how = {"agent": "ppo", "run": tmp_path / "two", "overrides": TINY}
+    runs = s5wm.train_seeds("toy/double-integrator", count=2, seed=6, env_steps=128, **how)
+    assert [str(each.path) for each in runs] == paths
+    assert [[row["env_steps"] for row in each.metrics] for each in runs] == [[64, 128], [64, 128]]
+
+
 def test_what_is_measured_after_several_horizons_is_one_row() -> None:
     rows = _by_horizon(
         {"r2_10": 0.5, "r2_1": 1.0, "auc/1": None, "error/gate_1": 1.0, "bias_1": 2.0, "kl": 3.25}
