@@ -18,7 +18,7 @@ from s5wm.comparison import estimate
 ROOT = Path(__file__).parents[1]
 PAGES = {
     ROOT / "README.md": ["headline"],
-    ROOT / "docs/results.md": ["headline", "learning", "updates", "arithmetic", "speed"],
+    ROOT / "docs/results.md": ["headline", "learning", "updates", "official", "arithmetic", "speed"],
     ROOT / "docs/vision.md": ["vision"],
     ROOT / "docs/reliability.md": ["reliability"],
 }
@@ -214,6 +214,46 @@ def updates() -> str:
     return _table(head, rows) + "".join(notes)
 
 
+OFFICIAL = {"1m": (0.64, 460.0), "12m": (9.7, 3700.0)}
+"""Million parameters and milliseconds per update of danijar/dreamerv3 on two CPU cores: float32, 24 numbers observed,
+16 x 64 rows, horizon 10, imagination from all 1024 of them."""
+
+
+def official() -> str:
+    """The same sizes beside DreamerV3's own code."""
+    head = (
+        "size",
+        "agent",
+        "parameters",
+        "imagined from",
+        "whole update",
+        "danijar/dreamerv3",
+        "times faster",
+    )
+    timed = json.loads((ROOT / "results/update/cpu.json").read_text())
+    rows: list[Row] = []
+    for result in timed["results"]:
+        if result["task"] == CAMERA or result["size"] not in OFFICIAL:
+            continue
+        _, theirs = OFFICIAL[result["size"]]
+        for name, own in result["agents"].items():
+            if "update_ms" in own:
+                figures = (
+                    f"{own['update_ms']:.0f} ms",
+                    f"{theirs:.0f} ms",
+                    f"{theirs / own['update_ms']:.1f}",
+                )
+                shape = (
+                    f"{own['params'] / 1e6:.2f} M",
+                    f"{own['starts'] or result['batch'] * result['length']} states",
+                )
+                rows.append((result["size"], f"`{name}`", *shape, *figures))
+    sizes = ", ".join(f"{size} {millions} M" for size, (millions, _) in OFFICIAL.items())
+    here = f"{timed['device']}, {timed['cpus']} core(s)"
+    note = f"\n{here}. The official code: two cores, 1024 states; parameters {sizes}.\n"
+    return _table(head, rows) + note
+
+
 def _images(result: dict[str, Any]) -> str:
     return "images" if result["task"] == CAMERA else "vectors"
 
@@ -330,6 +370,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "learning": learning,
     "updates": updates,
     "arithmetic": arithmetic,
+    "official": official,
     "speed": speed,
     "vision": vision,
     "reliability": reliability,

@@ -28,15 +28,17 @@ from s5wm.presets import task_config
 from s5wm.provenance import provenance
 
 STATE, VISION = "race/split-s", "race/figure-8"
+PER_CALL = {"12m": 1}
+"""Updates per call of the compiled program; of sizes that are not named 4, to whose milliseconds a call would add."""
+
 AGENTS = {STATE: ("s5wm", "dreamerv3"), VISION: ("s5wm-p", "dreamerv3-p")}
 
 
-def measure(
-    task: str, size: str, length: int | None, parts: Sequence[str], seconds: float, per_call: int
-) -> dict[str, Any]:
+def measure(task: str, size: str, length: int | None, parts: Sequence[str], seconds: float) -> dict[str, Any]:
     """Every agent at one size and chunk length, on made-up observations of a task."""
     spec = task_config(task).build().spec
     configs = dreamer_configs(AGENTS[task], size, spec, length=length)
+    per_call = PER_CALL.get(size, 4)
     timed = side_by_side(configs, spec, parts=parts, seconds=seconds, per_call=per_call, key=jr.key(0))
     jax.clear_caches()
     return {"task": task, "size": size, **timed}
@@ -66,7 +68,6 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="*", type=int, default=[16, 64, 256, 1024])
     parser.add_argument("--sweep-parts", nargs="+", default=["world_model"], choices=PARTS)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--per-call", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--output", type=Path, default=Path(f"results/update/{jax.default_backend()}.json"))
     parser.add_argument("--draw", type=Path, help="only draw this file")
@@ -86,7 +87,7 @@ def main() -> None:
         if time.monotonic() - begun > 60 * options.minutes:
             print("out of time", flush=True)
             break
-        results.append(measure(task, size, length, parts, options.seconds, options.per_call))
+        results.append(measure(task, size, length, parts, options.seconds))
         # After each, so that a run that is cut off keeps what it measured.
         options.output.write_text(json.dumps({**head, "results": results}, indent=1) + "\n")
         for name, own in results[-1]["agents"].items():

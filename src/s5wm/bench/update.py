@@ -81,6 +81,7 @@ def time_updates(
             "params": sum(leaf.size for leaf in jax.tree.leaves(learner.params)),
             "world_model_params": sum(leaf.size for leaf in jax.tree.leaves(learner.params.world_model)),
             "per_call": per_call,
+            "starts": configs[name].actor_critic.starts,
         }
         for name, learner in learners.items()
     }
