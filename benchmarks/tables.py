@@ -17,7 +17,7 @@ from s5wm.comparison import estimate
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
-    ROOT / "README.md": ["headline"],
+    ROOT / "README.md": ["summary"],
     ROOT / "docs/results.md": ["headline", "learning", "updates", "official", "arithmetic", "speed"],
     ROOT / "docs/vision.md": ["vision"],
     ROOT / "docs/reliability.md": ["reliability"],
@@ -30,8 +30,20 @@ MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Row = tuple[str, ...]
 
 
+def summary() -> str:
+    """One line per task and agent, seeds together; the times of an update are those of size cpu."""
+    return (
+        _headline()[0] + "Beside some of them other work ran: [which, and for how long](docs/results.md).\n"
+    )
+
+
 def headline() -> str:
-    """One line per task and agent, seeds together; the times of an update are those of size cpu on one core."""
+    """The same with a note for every training that has one."""
+    lines, results = _headline()
+    return lines + _notes(results)
+
+
+def _headline() -> tuple[str, list[dict[str, Any]]]:
     head = (
         "task, agent",
         "seeds",
@@ -46,8 +58,7 @@ def headline() -> str:
     rows: list[Row] = []
     shown: list[dict[str, Any]] = []
     for task in TASKS:
-        # Timings on images are of agents before the believed latent (docs/results.md says so).
-        timed = {} if task == CAMERA else _preset_update("cpu")
+        timed = _preset_update("cpu", images=task == CAMERA)
         for agent in AGENTS:
             wanted = (task, agent, "cpu")
             seeds = [r for r in results if tuple(r["name"][k] for k in ("task", "agent", "size")) == wanted]
@@ -55,11 +66,12 @@ def headline() -> str:
                 rows.append(_headline_row(f"`{task}`, `{agent}`", seeds, timed.get(agent)))
                 shown += seeds
     note = (
-        "\nSize `cpu` on one CPU core. Figures are inter-quartile means over the seeds, brackets their range. "
+        "\nSize `cpu`, trained on one CPU core; an update timed by itself on two. Figures are inter-quartile means over "
+        "the seeds, brackets their range. "
         "Success and laps: 100 flights of the best policy that training met. 90 %: the first evaluation of 32 flights "
         "at least so good.\n"
     )
-    return _table(head, rows) + note + _notes(shown)
+    return _table(head, rows) + note, shown
 
 
 def _headline_row(name: str, seeds: list[dict[str, Any]], timed: dict[str, Any] | None) -> Row:
@@ -91,10 +103,10 @@ def _spread(values: list[float], form: str) -> str:
     return value if low == high else f"{value} [{low}, {high}]"
 
 
-def _preset_update(size: str) -> dict[str, Any]:
-    """Timings of one size as its preset has it, on vectors."""
+def _preset_update(size: str, *, images: bool) -> dict[str, Any]:
+    """Timings of one size as its preset has it."""
     timed = json.loads((ROOT / "results/update/cpu.json").read_text())["results"]
-    return next(result["agents"] for result in timed if result["size"] == size and result["task"] != CAMERA)
+    return next(r["agents"] for r in timed if r["size"] == size and (r["task"] == CAMERA) == images)
 
 
 def _trainings() -> list[dict[str, Any]]:
@@ -366,6 +378,7 @@ def _table(head: Row, rows: list[Row]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "summary": summary,
     "headline": headline,
     "learning": learning,
     "updates": updates,
