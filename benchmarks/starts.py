@@ -10,7 +10,6 @@ run that was interrupted goes on.
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +17,41 @@ import jax
 
 from s5wm.api import configure
 from s5wm.provenance import provenance
-from s5wm.running import run_experiment
+from s5wm.running import ORIGIN, run_experiment
+from s5wm.train.files import read_json
 from s5wm.train.log import read_rows
 
 TASK, AGENT, SIZE = "toy/double-integrator", "s5wm", "1m"
+CHANGES = (
+    "agent.replay.batch=8",
+    "agent.replay.length=32",
+    "agent.optimiser.learning_rate=4e-4",
+    "train.iterations_per_chunk=2",
+    "train.eval_every=1024",
+    "train.checkpoint_every=4096",
+)
+NOTE = "other work ran beside these trainings, so minutes are too many"
 CURVE = ("env_steps", "updates", "minutes", "eval/return_nominal")
 
 
-def record(starts: int, seed: int, env_steps: int, folder: Path) -> dict[str, Any]:
-    """Train, and give the curve of evaluations."""
-    changes = [
-        f"agent.actor_critic.starts={starts}",
-        "agent.replay.batch=8",
-        "agent.replay.length=32",
-        "agent.optimiser.learning_rate=4e-4",
-        "train.iterations_per_chunk=2",
-        "train.eval_every=1024",
-        "train.checkpoint_every=4096",
-    ]
-    experiment = configure(TASK, AGENT, SIZE, seed=seed, budget=(env_steps, None), overrides=changes)
-    path = folder / f"starts-{starts}-{seed}"
-    run_experiment(experiment, path)
+def trained(starts: int, seed: int, env_steps: int, path: Path) -> bool:
+    """Train, or go on where that stopped; False where it was stopped."""
+    rows = read_rows(path / "metrics.jsonl")
+    if rows and rows[-1]["env_steps"] >= env_steps:
+        return True
+    changes = (f"agent.actor_critic.starts={starts}", *CHANGES)
+    return run_experiment(
+        configure(TASK, AGENT, SIZE, seed=seed, budget=(env_steps, None), overrides=changes), path
+    )
+
+
+def record(starts: int, seed: int, path: Path) -> dict[str, Any]:
+    """The curve of evaluations, and where it was trained."""
     rows = read_rows(path / "metrics.jsonl")
     return {
         "starts": starts,
         "seed": seed,
-        "overrides": changes,
+        "training": read_json(path / ORIGIN),
         "updates": rows[-1]["updates"],
         "minutes": rows[-1]["minutes"],
         "curve": [{name: row[name] for name in CURVE} for row in rows if "eval/return_nominal" in row],
@@ -55,19 +63,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--starts", nargs="+", type=int, default=[256, 32])
+    parser.add_argument("--starts", nargs="+", type=int, default=[256, 128, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--env-steps", type=int, default=16384)
     parser.add_argument("--runs", type=Path, default=Path("runs/starts"))
     parser.add_argument("--output", type=Path, default=Path(f"results/starts/{jax.default_backend()}.json"))
     options = parser.parse_args()
-    head = {**provenance(), "cpus": len(os.sched_getaffinity(0)), "task": TASK, "agent": AGENT, "size": SIZE}
     found: list[dict[str, Any]] = []
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for starts in options.starts:
-            found.append(record(starts, seed, options.env_steps, options.runs))
-            options.output.write_text(json.dumps({**head, "results": found}, indent=1) + "\n")
+            path = options.runs / f"starts-{starts}-{seed}"
+            if not trained(starts, seed, options.env_steps, path):
+                raise SystemExit(f"stopped; the same command goes on ({path})")
+            found.append(record(starts, seed, path))
+    about = {"task": TASK, "agent": AGENT, "size": SIZE, "overrides": CHANGES, "note": NOTE}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps({**provenance(), **about, "results": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

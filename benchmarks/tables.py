@@ -105,7 +105,8 @@ def _spread(values: list[float], form: str) -> str:
 def _preset_update(size: str, *, images: bool) -> dict[str, Any]:
     """Timings of one size as its preset has it."""
     timed = json.loads((ROOT / "results/update/cpu.json").read_text())["results"]
-    return next(r["agents"] for r in timed if r["size"] == size and (r["task"] == CAMERA) == images)
+    found = (r["agents"] for r in timed if r["size"] == size and (r["task"] == CAMERA) == images)
+    return next(found, {})
 
 
 def _trainings() -> list[dict[str, Any]]:
@@ -225,11 +226,6 @@ def updates() -> str:
     return _table(head, rows) + "".join(notes)
 
 
-OFFICIAL = {"1m": (0.64, 460.0), "12m": (9.7, 3700.0)}
-"""Million parameters and milliseconds per update of danijar/dreamerv3 on two CPU cores: float32, 24 numbers observed,
-16 x 64 rows, horizon 10, imagination from all 1024 of them."""
-
-
 def official() -> str:
     """The same sizes beside DreamerV3's own code."""
     head = (
@@ -242,26 +238,22 @@ def official() -> str:
         "times faster",
     )
     timed = json.loads((ROOT / "results/update/cpu.json").read_text())
+    theirs = json.loads((ROOT / "results/official/dreamerv3.json").read_text())
+    shape, sizes = (theirs["batch"], theirs["length"]), theirs["sizes"]
     rows: list[Row] = []
     for result in timed["results"]:
-        if result["task"] == CAMERA or result["size"] not in OFFICIAL:
-            continue
-        _, theirs = OFFICIAL[result["size"]]
+        same = result["task"] != CAMERA and (result["batch"], result["length"]) == shape
         for name, own in result["agents"].items():
-            if "update_ms" in own:
-                figures = (
-                    f"{own['update_ms']:.0f} ms",
-                    f"{theirs:.0f} ms",
-                    f"{theirs / own['update_ms']:.1f}",
-                )
-                shape = (
-                    f"{own['params'] / 1e6:.2f} M",
-                    f"{own['starts'] or result['batch'] * result['length']} states",
-                )
-                rows.append((result["size"], f"`{name}`", *shape, *figures))
-    sizes = ", ".join(f"{size} {millions} M" for size, (millions, _) in OFFICIAL.items())
+            if same and result["size"] in sizes and "update_ms" in own:
+                official_ms = sizes[result["size"]]["update_ms"]
+                figures = (own["update_ms"], official_ms, official_ms / own["update_ms"])
+                texts = ("{:.0f} ms", "{:.0f} ms", "{:.1f}")
+                states = f"{own['starts'] or result['batch'] * result['length']} states"
+                row = (result["size"], f"`{name}`", f"{own['params'] / 1e6:.2f} M", states)
+                rows.append((*row, *(text.format(x) for text, x in zip(texts, figures, strict=True))))
+    millions = ", ".join(f"{size} {own['params'] / 1e6:g} M" for size, own in sizes.items())
     here = f"{timed['device']}, {timed['cpus']} core(s)"
-    note = f"\n{here}. The official code: two cores, 1024 states; parameters {sizes}.\n"
+    note = f"\n{here}. The official code: {theirs['cpus']} cores, {theirs['starts']} states; parameters {millions}.\n"
     return _table(head, rows) + note
 
 

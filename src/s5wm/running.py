@@ -177,8 +177,8 @@ def _files(directory: RunDirectory, env_steps: int) -> list[Sink]:
 
 def _settle_configs(runs: Sequence[tuple[RunDirectory, Experiment]]) -> None:
     """Write configurations, or hold them against those that the runs began with; only the budget may differ."""
-    begun = [directory.path for directory, _ in runs if directory.exists()]
-    fresh = [directory.path for directory, _ in runs if not directory.exists()]
+    begun = [directory.path for directory, _ in runs if directory.metrics.is_file()]
+    fresh = [directory.path for directory, _ in runs if not directory.metrics.is_file()]
     if begun and fresh:
         raise ConfigError(
             f"{fresh[0]} is new, and {begun[0]} has been begun: seeds train together from the beginning; name "
@@ -189,10 +189,10 @@ def _settle_configs(runs: Sequence[tuple[RunDirectory, Experiment]]) -> None:
             _check_same(
                 directory.config, experiment, f"{directory.path} was begun with another configuration"
             )
+    origin = {"cpus": len(os.sched_getaffinity(0)), "seeds_together": len(runs), **provenance()}
     for directory, experiment in runs:
         save_experiment(directory.config, experiment)
-        machine = {"cpus": len(os.sched_getaffinity(0)), "seeds_together": len(runs)}
-        write_json(directory.path / ORIGIN, {**machine, **provenance()})
+        write_json(directory.path / ORIGIN, origin)
 
 
 def _check_drift(checkpoint: Path, experiment: Experiment, say: Warn) -> None:

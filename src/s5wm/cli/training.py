@@ -75,8 +75,7 @@ class Train(Verb):
     seeds: Annotated[
         int | None,
         arg(
-            help="Train so many seeds, from --seed on, in one program: on a GPU several take hardly longer than one.  "
-            "Each is a run of its own, RUN/seed-N."
+            help="Train so many seeds, from --seed on, in one program.  Each is a run of its own, RUN/seed-N."
         ),
     ] = None
     env_steps: Annotated[int | None, arg(help="Budget in environment steps; default: the preset's.")] = None

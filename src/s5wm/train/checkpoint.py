@@ -115,6 +115,7 @@ class Checkpoints:
             else:
                 self._indices = [_index(self.path(env_steps))]
                 return self.path(env_steps)
+        self._indices = []
         return None
 
     def forget_after(self, env_steps: int) -> None:
@@ -122,6 +123,7 @@ class Checkpoints:
         self.wait()
         for later in (step for step in self.steps() if step > env_steps):
             _remove(self.path(later))
+            self._indices = []  # the next one builds on none: its parent may be among them
 
     def verify(self, env_steps: int) -> None:
         """Raises ``CorruptError`` unless this checkpoint is bit for bit what was written."""

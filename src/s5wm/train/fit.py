@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from s5wm.errors import ConfigError, CorruptError, DivergedError
+from s5wm.errors import ConfigError, DivergedError
 from s5wm.train.log import Row, Sink
 from s5wm.train.loop import compiled, train_together
 from s5wm.train.processes import from_leader, in_any
@@ -40,20 +40,39 @@ Say = Callable[[str], None]
 
 def load(trainers: Sequence[Trainer], say: Say, accept: Callable[[Path], None] = lambda _: None) -> None:
     """Begin, or go on from the newest valid checkpoint that all have, unless ``accept`` raises for one of them."""
-    alone = [trainer.newest(say) for trainer in trainers]
-    found = _shared(trainers, say) if len(trainers) > 1 else alone
-    _check_distance(trainers, alone, found)
+    found = _newest(trainers, say)
     for path in found:
         if path is not None:
             accept(path)
-    for trainer, path, newest in zip(trainers, found, alone, strict=True):
+    begun = any(trainer.checkpoints.steps() for trainer in trainers)
+    for trainer, path in zip(trainers, found, strict=True):
         trainer.settle(path)
-        if path != newest:  # an interruption came between the saves of several seeds
-            trainer.checkpoints.forget_after(trainer.host.env_steps)
-        if newest is not None:
+        if begun:
             say(f"going on at {trainer.host.env_steps:,} environment steps, from {path or 'the beginning'}")
+    _in_step(trainers)
+
+
+def _newest(trainers: Sequence[Trainer], say: Say) -> list[Path | None]:
+    """Where to go on from: the newest valid checkpoint, of several trainers the newest that all have.
+
+    An interruption may have come between the saves of several seeds.  Raises ``ConfigError`` where one of them would
+    lose more by that.
+    """
+    alone = [trainer.newest(say) for trainer in trainers]
+    if len(trainers) == 1:
+        return alone
+    found = _shared(trainers, say)
+    _check_distance(trainers, alone, found)
+    return found
+
+
+def _in_step(trainers: Sequence[Trainer]) -> None:
+    """What several that have settled at the same step must have alike, and what none of them may find later."""
+    if len(trainers) == 1:
+        return
     minutes = max(trainer.host.minutes for trainer in trainers)  # a budget of minutes ends for all at once
     for trainer in trainers:
+        trainer.checkpoints.forget_after(trainer.host.env_steps)
         trainer.host = replace(trainer.host, minutes=minutes)
 
 
@@ -159,18 +178,15 @@ def _advance(crew: Crew, chunk: Chunk, say: Say) -> list[Row] | None:
 def _roll_back(crew: Crew, stories: Sequence[str | None], say: Say) -> None:
     """All go back to the last good checkpoint; those with no story to tell come the same way again."""
     _each(crew, Trainer.settle_save)
-    for member, story in zip(crew, stories, strict=True):
-        if story is not None:
-            member.trainer.keep_evidence(story, member.sink)
-            _check_hope(member.trainer, story, others=len(crew) > 1)
+    failed = [(member, story) for member, story in zip(crew, stories, strict=True) if story is not None]
+    for member, story in failed:
+        member.trainer.keep_evidence(story, member.sink)
+    for member, story in failed:
+        _check_hope(member.trainer, story, others=len(crew) > 1)
     trainers = [member.trainer for member in crew]
-    found = _shared(trainers, say) if len(crew) > 1 else [trainers[0].newest(say)]
-    if found[0] is None and any(trainer.checkpoints.steps() for trainer in trainers):
-        raise CorruptError(
-            "no checkpoint is left that all seeds have; go on with each alone, s5wm resume RUN"
-        )
-    for member, story, newest in zip(crew, stories, found, strict=True):
+    for member, story, newest in zip(crew, stories, _newest(trainers, say), strict=True):
         member.trainer.go_back(newest, story, member.sink)
+    _in_step(trainers)
 
 
 def _check_hope(trainer: Trainer, story: str, *, others: bool) -> None:

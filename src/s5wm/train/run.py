@@ -189,7 +189,7 @@ class Trainer:
         failures = was.failures if story is None else (*was.failures, story)
         self.settle(checkpoint)
         self.host = replace(self.host, best=was.best)  # its policy was good, and stays where it is
-        if len(failures) <= len(self.host.failures):
+        if story is None and len(failures) <= len(self.host.failures):
             return
         at = was.failed_at if story is None else was.env_steps
         self.host = replace(self.host, failures=failures, failed_at=at)

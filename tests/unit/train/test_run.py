@@ -170,6 +170,23 @@ def test_a_policy_that_is_not_finite_rolls_back_and_training_goes_on(
         assert "0.obs" in kept.files
 
 
+def test_a_failure_after_others_that_an_older_checkpoint_remembers_is_remedied_too(
+    tiny: Experiment, run_path: Path, ears: Ears
+) -> None:
+    """A save forgets failures that lie well behind; if it is lost, the one before still has them."""
+    trainer = trained(with_steps(tiny, 128), run_path, ears)
+    trainer.host = replace(trainer.host, failures=("an older story",), failed_at=128)
+    trainer.save(ears)
+    trainer.checkpoints.wait()
+    with RunDirectory(run_path) as directory:
+        again = Trainer(tiny.build(), tiny.train, directory, 0)
+        load([again], ears.say)
+        again.host = replace(again.host, failures=())
+        poisoned(again)
+        assert alone(again, ears)
+    assert "rolled back to 128 environment steps, learning rates now times 0.5" in "\n".join(ears.texts)
+
+
 def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
     tiny: Experiment, run_path: Path, ears: Ears, monkeypatch: pytest.MonkeyPatch
 ) -> None:
