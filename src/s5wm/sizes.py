@@ -113,7 +113,7 @@ def _faithful(
         world_model=WorldModelConfig(core=core, latent=latent, image=image, units=units),
         actor=ActorConfig(units=units),
         critic=CriticConfig(units=units),
-        # Of the 1024 states of a batch: an eighth of the cost, and nothing lost (docs/lab-notes.md, 11).
+        # Of the 1024 states of a batch: an eighth of the cost, and enough (docs/lab-notes.md, 11).
         actor_critic=ActorCriticConfig(starts=128),
         replay=ReplayConfig(capacity=65536, batch=16, length=64),
         updates_per_rollout=128,
@@ -188,7 +188,7 @@ def _believing(state_filter: CoreConfig, core: CoreConfig) -> WorldModelConfigs:
     # Short windows show more places: 32 consecutive frames look much the same.
     replay = replace(agent.replay, batch=32, length=16)
     agent = replace(agent, world_model=world_model, replay=replay, acting_rate=0.004, acting_delay=20_000)
-    return agent, replace(train, eval_every=125_000)
+    return agent, replace(train, eval_every=125_000, decay_from=0.5)
 
 
 def ppo_asymmetric_vision_cpu() -> tuple[PPOConfig, TrainConfig]:
