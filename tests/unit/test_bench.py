@@ -70,9 +70,9 @@ def test_the_loop_is_timed_once_it_learns():
 def test_the_loop_of_seeds_together_is_timed_as_all_of_them():
     train = TrainConfig(num_envs=2, rollout_length=4, iterations_per_chunk=1)
     experiment = Experiment(task=DoubleIntegratorConfig(), agent=S5WM, train=train)
-    timed = time_training(experiment, chunks=3, seeds=3)
+    timed = time_training(experiment, chunks=3, seeds=2)
     seconds = sorted(timed["iteration_samples_s"])[1]
-    assert timed["env_steps_per_s"] == pytest.approx(3 * 2 * 4 / seconds)
+    assert timed["env_steps_per_s"] == pytest.approx(2 * 2 * 4 / seconds)
     assert timed["env_steps_per_s"] == pytest.approx(8 * timed["updates_per_s"])
 
 

@@ -228,6 +228,7 @@ def test_one_that_gives_up_is_named_and_every_other_has_its_checkpoint(
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_world_models_begun_anew_with_their_replays_save_and_go_on(
     steady: Experiment, tmp_path: Path, pair: list[Ears], monkeypatch: pytest.MonkeyPatch
 ) -> None:
