@@ -66,9 +66,9 @@ def _headline() -> tuple[str, list[dict[str, Any]]]:
                 rows.append(_headline_row(f"`{task}`, `{agent}`", seeds, timed.get(agent)))
                 shown += seeds
     note = (
-        "\nSize `cpu`, trained on one CPU core; an update timed by itself on two. Figures are inter-quartile means "
-        "over the seeds, brackets their range. Success and laps: 100 flights of the best policy that training met. "
-        "90 %: the first evaluation of 32 flights at least so good.\n"
+        "\nSize `cpu`, trained on one CPU core where no note says two; an update timed by itself on two. Figures are "
+        "inter-quartile means over the seeds, brackets their range. Success and laps: 100 flights of the best policy "
+        "that training met. 90 %: the first evaluation of 32 flights at least so good.\n"
     )
     return _table(head, rows) + note, shown
 

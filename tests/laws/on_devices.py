@@ -44,14 +44,14 @@ def trained(agent: AgentConfig, devices: int, chunks: int = 3) -> dict[str, Any]
         lowered = compiled(shardings).lower(
             program.env,
             program.agent,
-            state,
+            [state],
             length=TRAIN.rollout_length,
             iterations=TRAIN.iterations_per_chunk,
         )
         chunk = lowered.compile()
     metrics: Any = {}
     for _ in range(chunks):
-        state, metrics, _ = chunk(program.env, program.agent, state)
+        ((state, metrics, _),) = chunk(program.env, program.agent, [state])
     return {
         "state": jax.tree.map(_plain, state),
         "metrics": jax.tree.map(_plain, metrics),

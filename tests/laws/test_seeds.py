@@ -13,7 +13,7 @@ from s5wm.agents.ppo import PPOConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.experiment import AgentConfig, Experiment
 from s5wm.train.config import TrainConfig
-from s5wm.train.loop import iterate_together, train, train_together
+from s5wm.train.loop import iterate_all, train, train_all
 from s5wm.train.state import TrainState, init_train
 
 from ..tiny import DREAMERV3, S5WM
@@ -44,7 +44,7 @@ def test_seeds_train_together_as_they_do_alone(agent: str) -> None:
     alone: Any = [begun(seed) for seed in SEEDS]
     metrics: Any = None
     for _ in range(3):
-        results = train_together(*given, together, **SHAPE)
+        results = train_all(*given, together, **SHAPE)
         together = [result[0] for result in results]
         own = [train(*given, state, **SHAPE) for state in alone]
         alone = [result[0] for result in own]
@@ -64,7 +64,7 @@ def test_the_batch_over_seeds_learns_behind_one_branch(agent: str) -> None:
         jax.eval_shape(lambda s=s: init_train(program.env, program.agent, TRAIN.num_envs, s)) for s in (0, 1)
     ]
     alone = jax.make_jaxpr(lambda state: train(program.env, program.agent, state, **SHAPE))(states[0])
-    both = jax.make_jaxpr(lambda x: iterate_together(program.env, program.agent, x, **SHAPE))(states)
+    both = jax.make_jaxpr(lambda x: iterate_all(program.env, program.agent, x, **SHAPE))(states)
     assert str(both).count("cond[") == str(alone).count("cond[") > 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from s5wm.experiment import Experiment
-from s5wm.train.loop import train, train_together
+from s5wm.train.loop import train_all
 from s5wm.train.state import TrainState, init_train
 from s5wm.types import Metrics
 
@@ -23,10 +23,7 @@ def time_training(experiment: Experiment, *, chunks: int, seeds: int = 1) -> dic
     lengths = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
 
     def chunk(states: States) -> tuple[States, Metrics]:
-        if seeds == 1:
-            state, metrics, _ = train(program.env, program.agent, states[0], **lengths)
-            return [state], metrics
-        results = train_together(program.env, program.agent, states, **lengths)
+        results = train_all(program.env, program.agent, states, **lengths)
         return [result[0] for result in results], results[0][1]
 
     states: States = [

@@ -21,9 +21,7 @@ class TrainConfig:
     eval_every: int = 100_000  # env steps
     eval_episodes: int = 32
     checkpoint_every: int = 200_000  # env steps
-    keep: int = (
-        3  # checkpoints, besides the best policy; 2 or more, for each builds on the one before the last
-    )
+    keep: int = 3  # checkpoints (2 or more), besides the best policy
     decay_from: float = 1.0  # share of the budget from which on all learning rates fall linearly; 1: never
     decay_to: float = 0.1  # of the rates, at the end of the budget
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)

@@ -15,7 +15,7 @@ import jax
 
 from s5wm.errors import ConfigError, DivergedError
 from s5wm.train.log import Row, Sink
-from s5wm.train.loop import compiled, train_together
+from s5wm.train.loop import compiled
 from s5wm.train.processes import from_leader, in_any
 from s5wm.train.run import Result, Trainer
 from s5wm.train.state import TrainState
@@ -150,14 +150,10 @@ def _compile(crew: Crew, say: Say) -> Chunk:
     begun = time.monotonic()
     config, given = first.config, (first.program.env, first.program.agent)
     shape = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
-    alone = len(crew) == 1
-    program = compiled(first.shardings) if alone else train_together
-    state = first.state if alone else [member.trainer.state for member in crew]
+    states = [member.trainer.state for member in crew]
     with first.placement.scope():
-        chunk = program.lower(*given, state, **shape).compile()
+        chunk = compiled(first.shardings).lower(*given, states, **shape).compile()
     say(f"compiled in {time.monotonic() - begun:.0f} s")
-    if alone:
-        return lambda states: [chunk(*given, states[0])]
     return lambda states: chunk(*given, states)
 
 

@@ -94,36 +94,24 @@ def iterate_many(
     return state, jax.tree.map(jnp.mean, metrics), sums.total()
 
 
-def compiled(shardings: Any = None) -> Any:
-    """``iterate_many`` as one program, whose state comes out where ``shardings`` tell (a tree, see ``Placement``)."""
-    places = None
-    if shardings is not None:
-        whole = NamedSharding(jax.tree.leaves(shardings)[0].mesh, PartitionSpec())
-        places = (shardings, whole, whole)
-    return jax.jit(
-        iterate_many,
-        static_argnames=("length", "iterations"),
-        donate_argnames="state",
-        out_shardings=places,
-    )
-
-
-train = compiled()
-"""``iterate_many`` on the default device."""
-
 CLOCKS = ("learner.replay.head", "learner.replay.filled")
 """What seeds trained together have alike: with a count of rows for each, ``cond`` would run both sides for all."""
 
+Results = list[tuple[TrainState[Learner], Metrics, EpisodeSums]]
 
-def iterate_together(
+
+def iterate_all(
     env: AbstractEnv[Any],
     agent: AbstractAgent[Learner, Any, Any],
     states: Sequence[TrainState[Learner]],
     *,
     length: int,
     iterations: int,
-) -> list[tuple[TrainState[Learner], Metrics, EpisodeSums]]:
-    """``iterate_many`` of several seeds that stand at the same step, as one batch."""
+) -> Results[Learner]:
+    """``iterate_many`` of one state, or of several seeds that stand at the same step, as one batch."""
+    run = ft.partial(iterate_many, env, agent, length=length, iterations=iterations)
+    if len(states) == 1:
+        return [run(states[0])]
 
     def axis(path: Any, _: Any) -> int | None:
         return None if jax.tree_util.keystr(path, simple=True, separator=".") in CLOCKS else 0
@@ -132,7 +120,6 @@ def iterate_together(
     stacked = jax.tree.map(
         lambda axis, *each: each[0] if axis is None else jnp.stack(each), axes, *states, is_leaf=_is_none
     )
-    run = ft.partial(iterate_many, env, agent, length=length, iterations=iterations)
     state, metrics, sums = jax.vmap(run, in_axes=(axes,), out_axes=(axes, 0, 0))(stacked)
 
     def of(seed: int) -> tuple[TrainState[Learner], Metrics, EpisodeSums]:
@@ -146,5 +133,22 @@ def _is_none(leaf: Any) -> bool:
     return leaf is None
 
 
-train_together = jax.jit(iterate_together, static_argnames=("length", "iterations"), donate_argnames="states")
-"""``iterate_together`` on the default device."""
+def compiled(shardings: Any = None) -> Any:
+    """``iterate_all`` as one program; a single state comes out where ``shardings`` tell (a tree, see ``Placement``)."""
+    places = None
+    if shardings is not None:
+        whole = NamedSharding(jax.tree.leaves(shardings)[0].mesh, PartitionSpec())
+        places = [(shardings, whole, whole)]
+    return jax.jit(
+        iterate_all,
+        static_argnames=("length", "iterations"),
+        donate_argnames="states",
+        out_shardings=places,
+    )
+
+
+train_all = compiled()
+"""``iterate_all`` on the default device."""
+
+train = jax.jit(iterate_many, static_argnames=("length", "iterations"), donate_argnames="state")
+"""``iterate_many`` on the default device."""

@@ -84,10 +84,8 @@ class Trainer:
         if leads():
             newest = self.checkpoints.newest(say, among)
             if newest is None and (self.checkpoints.steps() if among is None else among):
-                which = "" if among is None else " of those that all seeds have"
-                raise CorruptError(
-                    f"no checkpoint{which} in {self.checkpoints.folder} is valid; start a new run"
-                )
+                advice = "start a new run" if among is None else "go on with each seed alone, s5wm resume RUN"
+                raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; {advice}")
             found = -1.0 if newest is None else float(newest.name)
         found = int(from_leader(found))
         return None if found < 0 else self.checkpoints.path(found)

@@ -12,7 +12,7 @@ from s5wm.experiment import Experiment
 from s5wm.train import fit as host_loop
 from s5wm.train.config import TrainConfig
 from s5wm.train.log import Row
-from s5wm.train.loop import train, train_together
+from s5wm.train.loop import train_all
 
 
 class Ears:
@@ -63,9 +63,7 @@ def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
         program, config = crew[0].trainer.program, crew[0].trainer.config
         given = (program.env, program.agent)
         shape = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
-        if len(crew) == 1:
-            return lambda states: [train(*given, states[0], **shape)]
-        return lambda states: train_together(*given, states, **shape)
+        return lambda states: train_all(*given, states, **shape)
 
     monkeypatch.setattr(host_loop, "_compile", cached)
 
