@@ -8,11 +8,14 @@ import pytest
 
 from s5wm.agents.ppo import PPOConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
-from s5wm.experiment import Experiment
+from s5wm.experiment import Experiment, save_experiment
 from s5wm.train import fit as host_loop
 from s5wm.train.config import TrainConfig
+from s5wm.train.directory import RunDirectory
+from s5wm.train.fit import Member, fit, load
 from s5wm.train.log import Row
 from s5wm.train.loop import train_all
+from s5wm.train.run import Program, Trainer
 
 
 class Ears:
@@ -75,3 +78,16 @@ def run_path(tmp_path: Path) -> Path:
 
 def with_steps(experiment: Experiment, env_steps: int) -> Experiment:
     return replace(experiment, train=replace(experiment.train, env_steps=env_steps))
+
+
+def alone(trainer: Trainer, ears: Ears) -> bool:
+    return fit([Member(trainer, ears, lambda: None)], ears.say)
+
+
+def trained(experiment: Experiment, path: Path, ears: Ears, program: Program | None = None) -> Trainer:
+    with RunDirectory(path) as directory:
+        save_experiment(directory.config, experiment)
+        trainer = Trainer(program or experiment.build(), experiment.train, directory, experiment.seed)
+        load([trainer], ears.say)
+        alone(trainer, ears)
+    return trainer

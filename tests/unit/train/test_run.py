@@ -14,34 +14,21 @@ import pytest
 
 from s5wm.agents.dreamer import DreamerConfig
 from s5wm.errors import CorruptError, DivergedError
-from s5wm.experiment import Experiment, save_experiment
+from s5wm.experiment import Experiment
 from s5wm.train.directory import RunDirectory
-from s5wm.train.fit import Member, fit, load
+from s5wm.train.fit import load
 from s5wm.train.host import HostState
-from s5wm.train.run import Program, Trainer
+from s5wm.train.run import Trainer
 from s5wm.train.state import TrainState
 from s5wm.train.stop import SIGNALS
 
 from ...tiny import DREAMERV3, S5WM
-from .conftest import Ears, with_steps
+from .conftest import Ears, alone, trained, with_steps
 
 TIMES = ("minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
 
 
 pytestmark = pytest.mark.usefixtures("one_compile_for_all")
-
-
-def alone(trainer: Trainer, ears: Ears) -> bool:
-    return fit([Member(trainer, ears, lambda: None)], ears.say)
-
-
-def trained(experiment: Experiment, path: Path, ears: Ears, program: Program | None = None) -> Trainer:
-    with RunDirectory(path) as directory:
-        save_experiment(directory.config, experiment)
-        trainer = Trainer(program or experiment.build(), experiment.train, directory, experiment.seed)
-        load([trainer], ears.say)
-        alone(trainer, ears)
-    return trainer
 
 
 def assert_bitwise(left: Any, right: Any) -> None:

@@ -11,11 +11,9 @@ from s5wm.agents.ppo import PPO, PPOLearner
 from s5wm.experiment import Experiment
 from s5wm.train.config import TrainConfig
 from s5wm.train.loop import unroll
-from s5wm.train.run import Trainer
 from s5wm.train.state import init_train
 
-from .conftest import Ears
-from .test_run import fit
+from .conftest import Ears, trained
 
 
 def test_the_rate_falls_linearly_over_the_end_of_the_budget() -> None:
@@ -33,7 +31,7 @@ def test_a_share_beyond_one_is_refused(name: str) -> None:
 
 def test_the_host_sets_the_rate_of_each_chunk(tiny: Experiment, tmp_path, ears: Ears) -> None:
     decaying = replace(tiny, train=replace(tiny.train, decay_from=0.5, decay_to=0.2))
-    trainer: Trainer = fit(decaying, tmp_path / "run", ears)
+    trainer = trained(decaying, tmp_path / "run", ears)
     chunks = len(ears.rows)
     expected = [decaying.train.rate_schedule(index / chunks) for index in range(chunks)]
     assert [row["health/rate"] for row in ears.rows] == pytest.approx(expected)
