@@ -41,6 +41,7 @@ def gentle(race: RacingConfig) -> RacingConfig:
 
 # Environment steps where a task needs fewer than the agent's preset allows.
 BUDGETS = {
+    "race/figure-8-state": 6_000_000,
     "race/figure-8": 4_400_000,
     "hover": 2_000_000,
     "toy/double-integrator": 500_000,
