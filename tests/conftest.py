@@ -2,9 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # Before JAX is imported: tests are about meaning, and small; a GPU would only slow them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of a test's time is compilation.  What one test compiled another need not, nor the next run of the tests, nor
+# the processes that tests begin; a program is found by its text, its options and the versions that compiled it.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import pytest
@@ -22,6 +27,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("s5wm")
+
+
+@pytest.fixture
+def roughly_compiled() -> Iterator[None]:
+    """For tests of what a program does and not of its numbers or pace: compiled in two thirds of the time."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

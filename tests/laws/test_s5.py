@@ -160,6 +160,13 @@ def test_zoh_is_accurate_for_tiny_steps() -> None:
         assert np.abs(whole(gain) / exact - 1).max() < 2e-6
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_fresh_outputs_are_as_loud_as_configured(scale: float) -> None:
+    model = replace(SMALL, output_scale=scale).build(3, key=jr.key(0))
+    _, y = model.scan(model.initial(), jr.normal(jr.key(1), (20, 3)), jnp.arange(20) == 0)
+    np.testing.assert_allclose(jnp.sqrt(jnp.square(y).mean(-1)), scale, rtol=1e-3)
+
+
 @pytest.mark.parametrize("method", [ScanMethod.SEQUENTIAL, ScanMethod.ASSOCIATIVE, ScanMethod.DOUBLING])
 @pytest.mark.parametrize("gate", list(Gate))
 def test_scan_equals_folded_steps(method: ScanMethod, gate: Gate) -> None:
@@ -339,6 +346,7 @@ def test_every_leaf_is_an_array_and_step_is_real() -> None:
         ({"block_size": 5, "state_size": 10}, "even"),
         ({"state_size": 10}, "multiple"),
         ({"dt_min": 0.2}, "dt_max"),
+        ({"output_scale": 0.0}, "output_scale"),
         ({"dt_min": 0.0}, "dt_min"),
     ],
 )

@@ -39,8 +39,8 @@ class RMSNorm(eqx.Module):
 
     scale: Float[Array, " D"]
 
-    def __init__(self, size: int) -> None:
-        self.scale = jnp.ones(size)
+    def __init__(self, size: int, scale: float = 1.0) -> None:
+        self.scale = jnp.full(size, scale)
 
     def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
         """Normalise the last axis."""

@@ -94,6 +94,9 @@ class S5Config:
     dt_max: float = 1e-1  # 0.5 to 1.0 gives some modes that forget within a few steps
     discretization: Discretization = Discretization.ZOH
     gate: Gate = Gate.FULL
+    output_scale: float = (
+        1.0  # of the last norm, at the start: how loud h_t is beside z_t for what reads both
+    )
     scan: ScanMethod = ScanMethod.AUTO
     gemm_dtype: GemmDtype = GemmDtype.FLOAT32
 
@@ -111,6 +114,8 @@ class S5Config:
                 f"S5Config.state_size is {self.state_size}, not a multiple of block_size {self.block_size}; "
                 "choose a multiple, or a smaller block"
             )
+        if self.output_scale <= 0.0:
+            raise ValueError(f"S5Config.output_scale is {self.output_scale}; it must be above 0")
         if not 0.0 < self.dt_min <= self.dt_max:
             raise ValueError(
                 f"S5Config has dt_min {self.dt_min} and dt_max {self.dt_max}; it needs 0 < dt_min <= dt_max"
@@ -152,7 +157,7 @@ class S5(AbstractCore[Float[Array, "L P 2"]]):
         k_project, *k_blocks = jr.split(key, config.layers + 1)
         self.project = None if inputs == config.width else Linear(inputs, config.width, key=k_project)
         self.blocks = tuple(_block(config, key=k_block) for k_block in k_blocks)
-        self.norm = RMSNorm(config.width)
+        self.norm = RMSNorm(config.width, config.output_scale)
 
     def initial(self) -> Float[Array, "L P 2"]:
         """Zero states."""
