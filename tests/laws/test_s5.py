@@ -164,7 +164,7 @@ def test_zoh_is_accurate_for_tiny_steps() -> None:
 def test_fresh_outputs_are_as_loud_as_configured(scale: float) -> None:
     model = replace(SMALL, output_scale=scale).build(3, key=jr.key(0))
     _, y = model.scan(model.initial(), jr.normal(jr.key(1), (20, 3)), jnp.arange(20) == 0)
-    np.testing.assert_allclose(jnp.sqrt(jnp.square(y).mean(-1)), scale, rtol=1e-3)
+    np.testing.assert_allclose(jnp.sqrt(jnp.square(y).mean(-1)), scale, rtol=0.02)
 
 
 @pytest.mark.parametrize("method", [ScanMethod.SEQUENTIAL, ScanMethod.ASSOCIATIVE, ScanMethod.DOUBLING])
