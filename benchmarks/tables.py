@@ -66,9 +66,10 @@ def _headline() -> tuple[str, list[dict[str, Any]]]:
                 rows.append(_headline_row(f"`{task}`, `{agent}`", seeds, timed.get(agent)))
                 shown += seeds
     note = (
-        "\nSize `cpu`, trained on one CPU core where no note says two; an update timed by itself on two. Success is the "
-        "mean over the seeds, other figures their inter-quartile mean; brackets hold their range. Success and laps: 100 "
-        "flights of the best policy that training met. 90 %: the first evaluation of 32 flights at least so good.\n"
+        "\nSize `cpu`, trained on one CPU core where no note says two; an update timed by itself on two. Success is "
+        "the mean over the seeds, other figures their inter-quartile mean; brackets hold their range. Success and "
+        "laps: 100 flights of the best policy that training met. 90 %: the first evaluation of 32 flights at least so "
+        "good.\n"
     )
     return _table(head, rows) + note, shown
 

@@ -113,6 +113,12 @@ def init_train(
         learner = agent.init(k_agent)
         actor = init_actor(env, agent.policy(learner), num_envs, key=k_actor)
         weight, iteration = jnp.zeros(()), jnp.zeros((), jnp.int32)
-        return TrainState(learner, actor, weight, k_train, iteration)
+        return jax.tree.map(_strong, TrainState(learner, actor, weight, k_train, iteration))
 
     return build(jr.key(seed))
+
+
+def _strong(x: Array) -> Array:
+    # A weak type (that of ``jnp.full(n, 1.0)``) does not live through a checkpoint: the program that goes on from one
+    # would be another than the program that began.
+    return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)

@@ -1,3 +1,4 @@
+import functools as ft
 import os
 import signal
 import time
@@ -13,13 +14,15 @@ import numpy as np
 import pytest
 
 from s5wm.agents.dreamer import DreamerConfig
+from s5wm.agents.ppo import PPOConfig
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.experiment import Experiment
 from s5wm.train.directory import RunDirectory
 from s5wm.train.fit import load
 from s5wm.train.host import HostState
+from s5wm.train.loop import iterate_many
 from s5wm.train.run import Trainer
-from s5wm.train.state import TrainState
+from s5wm.train.state import TrainState, init_train
 from s5wm.train.stop import SIGNALS
 
 from ...tiny import DREAMERV3, S5WM
@@ -58,6 +61,22 @@ def without_curriculum(experiment: Experiment) -> Experiment:
     # Halving the budget to stop in the middle would otherwise move the fallback.
     curriculum = replace(experiment.train.curriculum, fallback=2.0, success=2.0)
     return replace(experiment, train=replace(experiment.train, curriculum=curriculum))
+
+
+@pytest.mark.parametrize(
+    "agent", [PPOConfig(units=4, layers=1), S5WM, DREAMERV3], ids=["ppo", "s5wm", "dreamerv3"]
+)
+def test_one_program_begins_and_resumes(tiny: Experiment, agent: DreamerConfig | PPOConfig) -> None:
+    # Weak types do not live through a checkpoint; a program traced without them may round otherwise.
+    program, config = replace(tiny, agent=agent).build(), tiny.train
+    state = init_train(program.env, program.agent, config.num_envs, 0)
+    advance = ft.partial(iterate_many, length=config.rollout_length, iterations=config.iterations_per_chunk)
+    after, *_ = jax.eval_shape(advance, program.env, program.agent, state)
+    for (path, old), new in zip(
+        jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(after), strict=True
+    ):
+        assert not (getattr(old, "weak_type", False) or new.weak_type), jax.tree_util.keystr(path)
+        assert (old.shape, old.dtype) == (new.shape, new.dtype), jax.tree_util.keystr(path)
 
 
 def test_stopped_and_resumed_is_bitwise_the_same_as_never_stopped(tiny: Experiment, tmp_path: Path) -> None:
