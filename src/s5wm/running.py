@@ -217,9 +217,17 @@ def _check_same(path: Path, experiment: Experiment, what: str) -> None:
 
 
 def evaluate_run(
-    run: str | Path, *, episodes: int = FINAL_EPISODES, seed: int = FINAL_SEED, which: Which = "best"
+    run: str | Path,
+    *,
+    episodes: int = FINAL_EPISODES,
+    seed: int = FINAL_SEED,
+    which: Which = "best",
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """Fly the evaluation protocol; a run directory gets ``eval.json`` and ``flights.npz``."""
+    """Fly the evaluation protocol; ``out`` gets ``eval.json`` and ``flights.npz``, by default a run directory itself.
+
+    A shipped policy is left as it is: without ``out`` its flights are not kept.
+    """
     if episodes < 1:
         raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
     folder = find(run)
@@ -232,9 +240,12 @@ def evaluate_run(
         **provenance(),
         "config": encode(agent.experiment),
     }
-    if is_run(folder):
-        write_json(folder / "eval.json", figures)
-        judged.save_flights(RunDirectory(folder).flights)
+    if out is None and is_run(folder):
+        out = folder
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "eval.json", figures)
+        judged.save_flights(RunDirectory(out).flights)
     return figures
 
 

@@ -131,6 +131,12 @@ def test_a_shipped_policy_is_small_whole_and_flies_alike(run: Path, tmp_path: Pa
     assert call("eval", str(shipped), "--episodes", "100", "--json") == 0
     figures, stored = json.loads(capsys.readouterr().out), json.loads((shipped / "eval.json").read_text())
     assert figures["return_nominal"] == stored["return_nominal"]
+    assert {p.name for p in shipped.iterdir()} == {"policy.npz", "config.json", "eval.json", "manifest.json"}
+
+    out = tmp_path / "flown"
+    assert call("eval", str(shipped), "--episodes", "2", "--out", str(out)) == 0
+    assert {p.name for p in out.iterdir()} == {"eval.json", "flights.npz"}
+    assert "the task has no drone" in capsys.readouterr().err
 
     content = bytearray((shipped / "policy.npz").read_bytes())
     content[len(content) // 2] ^= 1

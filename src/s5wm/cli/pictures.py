@@ -162,6 +162,17 @@ def draw(folder: Path) -> None:
         say(f"drawn: {picture}")
 
 
+def draw_evaluation(folder: Path, policy: Path) -> None:
+    """The flights that an evaluation of ``policy`` left in ``folder``, and where the pictures are."""
+    from s5wm.plots import plot_flight
+
+    try:
+        for picture in plot_flight(folder, policy=policy):
+            say(f"drawn: {picture}")
+    except ValueError as error:  # a task without a drone
+        say(f"nothing drawn: {error}")
+
+
 def sketch(folder: Path) -> None:
     """The flight picture alone, for a training in progress, which no failure of drawing may end."""
     try:

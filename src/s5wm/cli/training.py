@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from s5wm.acting import find, pretrained_folder
 from s5wm.api import configure, fresh_path
 from s5wm.cli.common import DONE, STOPPED, Verb, print_json, say, table
-from s5wm.cli.pictures import draw, sketch
+from s5wm.cli.pictures import draw, draw_evaluation, sketch
 from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
 from s5wm.experiment import Experiment, load_experiment
@@ -141,6 +141,7 @@ class Resume(Verb):
 class Evaluate(Verb):
     """Fly the evaluation protocol: start pose, mean action, success is three laps in a row.
 
+    A run keeps its figures and flights itself.
     Example: s5wm eval pretrained/split-s --episodes 100 --json
     """
 
@@ -148,11 +149,18 @@ class Evaluate(Verb):
     episodes: Annotated[int, arg(help="Flights.")] = 100
     seed: Annotated[int, arg(help="Of the start poses.")] = 12345
     policy: Policy = "best"
+    out: Annotated[
+        Path | None, arg(help="Where eval.json, flights and their picture go, instead of into the run.")
+    ] = None
     json_: Json = False
 
     def run(self) -> int:
         """Evaluate."""
-        figures = evaluate_run(self.policy_run, episodes=self.episodes, seed=self.seed, which=self.policy)
+        figures = evaluate_run(
+            self.policy_run, episodes=self.episodes, seed=self.seed, which=self.policy, out=self.out
+        )
+        if self.out is not None:
+            draw_evaluation(self.out, find(self.policy_run))
         report(figures, self.json_)
         return DONE
 

@@ -61,15 +61,18 @@ def plot_runs(run_dirs: Sequence[Path], out: Path, *, report: Report | None = No
         return written + (save_figure(signals, out / "signals") if signals else [])
 
 
-def plot_flight(run_dir: Path) -> list[Path]:
-    """The flight picture alone, ``plots/flight.png`` and ``.svg``: fast enough after every evaluation."""
+def plot_flight(run_dir: Path, *, policy: Path | None = None) -> list[Path]:
+    """The flight picture alone, ``plots/flight.png`` and ``.svg``: fast enough after every evaluation.
+
+    ``policy``: the run or shipped policy that names what flew, where ``run_dir`` holds an evaluation only.
+    """
     with house_style():
-        return _flight(run_dir)
+        return _flight(run_dir, policy)
 
 
-def _flight(run_dir: Path) -> list[Path]:
+def _flight(run_dir: Path, policy: Path | None = None) -> list[Path]:
     file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
-    caption = Caption(title=title_of(run_dir), facts=facts_of(run_dir))
+    caption = Caption(title=title_of(policy or run_dir), facts=facts_of(run_dir))
     figure = draw_flight(_flown(file), load_course(file), caption)
     return save_figure(figure, run_dir / "plots" / "flight")
 
