@@ -231,6 +231,10 @@ def evaluate_run(
     if episodes < 1:
         raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
     folder = find(run)
+    if out is None and is_run(folder):
+        out = folder
+    if out is not None:
+        _room_for_evaluation(out, folder)
     agent = load_agent(folder, which=which, say=to_stderr)
     judged = evaluator(agent.experiment.task, episodes)(agent.policy, jr.key(seed))
     figures = judged.figures | {
@@ -240,13 +244,24 @@ def evaluate_run(
         **provenance(),
         "config": encode(agent.experiment),
     }
-    if out is None and is_run(folder):
-        out = folder
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_json(out / "eval.json", figures)
         judged.save_flights(RunDirectory(out).flights)
     return figures
+
+
+def _room_for_evaluation(out: Path, evaluated: Path) -> None:
+    """The folder ``out``, made before anything flies; refused where it belongs to another policy."""
+    if (out / CONFIG).is_file() and not (out.samefile(evaluated) and is_run(out)):
+        raise ConfigError(
+            f"--out {out} is a run or a policy, whose eval.json would be lost; name another folder"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"--out {out} cannot be made: {error.strerror}; name another folder"
+        ) from error
 
 
 def ship(

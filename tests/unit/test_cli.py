@@ -137,6 +137,11 @@ def test_a_shipped_policy_is_small_whole_and_flies_alike(run: Path, tmp_path: Pa
     assert call("eval", str(shipped), "--episodes", "2", "--out", str(out)) == 0
     assert {p.name for p in out.iterdir()} == {"eval.json", "flights.npz"}
     assert "the task has no drone" in capsys.readouterr().err
+    for refused, code in ((run, 2), (shipped, 2), (shipped / "policy.npz", 73)):
+        before = (run / "eval.json").read_bytes()
+        assert call("eval", str(shipped), "--episodes", "2", "--out", str(refused)) == code
+        assert "name another folder" in capsys.readouterr().err
+        assert (run / "eval.json").read_bytes() == before
 
     content = bytearray((shipped / "policy.npz").read_bytes())
     content[len(content) // 2] ^= 1
