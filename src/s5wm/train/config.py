@@ -40,7 +40,11 @@ class TrainConfig:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it is a share: choose it in (0, 1]")
 
     def rate_schedule(self, share: float) -> float:
-        """Factor of all learning rates once so much of the budget is used."""
+        """Factor of all learning rates once so much of the present budget is used.
+
+        A run that goes on with a larger budget has used a smaller share of it: its rates rise again to what that
+        budget gives at this place, as if it had been the first one.
+        """
         if share <= self.decay_from:
             return 1.0
         return 1.0 - (1.0 - self.decay_to) * (share - self.decay_from) / (1.0 - self.decay_from)

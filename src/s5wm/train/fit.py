@@ -106,6 +106,8 @@ def fit(crew: Crew, say: Say) -> bool:
     if first.share >= 1.0:
         say("its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run")
         return True
+    if news := first.rate_news:
+        say(news)
     with StopRequest(say) as stop:
         try:
             _train(crew, say, stop)

@@ -18,14 +18,14 @@ class HostState:
     failed_at: int = 0  # env steps of the last one
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "HostState":
-        """The inverse of ``dataclasses.asdict`` through JSON."""
+    def from_json(cls, data: dict[str, Any], *, weight: float) -> "HostState":
+        """The inverse of ``dataclasses.asdict`` through JSON; ``weight`` is that of ``CurriculumState.from_json``."""
         best = data["best"]
         return cls(
             env_steps=data["env_steps"],
             minutes=data["minutes"],
             best=None if best is None else tuple(best),
-            curriculum=CurriculumState(**data["curriculum"]),
+            curriculum=CurriculumState.from_json(data["curriculum"], weight=weight),
             failures=tuple(data.get("failures", ())),  # schema 1 had none
             failed_at=data.get("failed_at", 0),
         )

@@ -19,7 +19,7 @@ from s5wm.errors import CorruptError, DivergedError, WriteError
 from s5wm.train.best import Judgement, keep_best
 from s5wm.train.checkpoint import Checkpoints, restore
 from s5wm.train.config import TrainConfig
-from s5wm.train.curriculum import after_chunk, after_evaluation, smoothing_weight
+from s5wm.train.curriculum import after_chunk, after_evaluation
 from s5wm.train.directory import RunDirectory
 from s5wm.train.divergence import RATE, ROLLBACKS, keep_evidence, trouble
 from s5wm.train.host import HostState
@@ -99,7 +99,7 @@ class Trainer:
             return
         restored, host = restore(checkpoint, abstract_state(self.program, self.config, self.seed))
         self._state = place(restored, self.shardings)
-        self.host = HostState.from_json(host)
+        self.host = HostState.from_json(host, weight=float(restored.smoothing_weight))
 
     @property
     def share(self) -> float:
@@ -118,7 +118,21 @@ class Trainer:
     @property
     def smoothing_weight(self) -> float:
         """Of the smoothing reward, now."""
-        return smoothing_weight(self.config.curriculum, self.host.curriculum, share=self.share)
+        return self.host.curriculum.weight
+
+    @property
+    def rate_news(self) -> str | None:
+        """What a person is to know where the learning rates are about to rise: the budget has grown since they fell."""
+        was, now = (
+            float(jax.device_get(self.state.learner.guard.schedule)),
+            self.config.rate_schedule(self.share),
+        )
+        if now <= was + 1e-3:
+            return None
+        return (
+            f"of the present budget {self.share:.0%} is used: learning rates rise from {was:.2g} to {now:.2g} of "
+            "their full values and fall again towards its end; the best policy so far is kept"
+        )
 
     def scheduled(self) -> TrainState[Any]:
         """The state for the next chunk, which may use up its buffers."""
@@ -132,7 +146,7 @@ class Trainer:
 
     def take(self, result: Result, seconds: float) -> Row | str:
         """Go on to what a chunk of so many seconds gave: its row of metrics, or why it is not to be built on."""
-        weight = self.smoothing_weight
+        weight, before = self.smoothing_weight, self.share
         self._state, metrics, sums = result
         steps = self.config.chunk_steps
         self.host = replace(
@@ -144,7 +158,10 @@ class Trainer:
             return f"at {self.host.env_steps:,} environment steps {wrong}"
         episodes = _episode_means(sums)
         laps = episodes.get("episode/laps")
-        curriculum = after_chunk(self.config.curriculum, self.host.curriculum, laps=laps, share=self.share)
+        share, used = self.share, self.share - before
+        curriculum = after_chunk(
+            self.config.curriculum, self.host.curriculum, laps=laps, share=share, used=used
+        )
         self.host = replace(self.host, curriculum=curriculum)
         updates = self.program.updates_per_iteration
         return {

@@ -124,7 +124,24 @@ def test_the_smoothing_weight_reaches_the_agent_and_survives(
     trainer = trained(tiny, run_path, ears)
     assert [row["smoothing_weight"] for row in ears.rows] == [0.0, 0.0, 0.5, 1.0]
     assert float(trainer.state.smoothing_weight) == 1.0
-    assert trainer.host.curriculum.switched == 0.25
+    assert trainer.host.curriculum.switched
+
+
+def test_a_larger_budget_takes_back_nothing_of_the_smoothing_weight(
+    tiny: Experiment, run_path: Path, ears: Ears
+) -> None:
+    """What our own message advises once a budget is used up: the same run with a larger one."""
+    curriculum = replace(tiny.train.curriculum, earliest=0.0, fallback=0.25, ramp=0.5)
+    tiny = replace(tiny, train=replace(tiny.train, curriculum=curriculum, decay_from=0.5, decay_to=0.2))
+    trained(with_steps(tiny, 192), run_path, ears)
+    trained(with_steps(tiny, 512), run_path, ears)
+    weights = [row["smoothing_weight"] for row in ears.rows]
+    # A third of the first budget, then an eighth of the second with each chunk.
+    assert weights == pytest.approx([0.0, 0.0, 2 / 3, 1.0, 1.0, 1.0, 1.0, 1.0])
+    # Rates are those of the budget that a run has now: they rise again, and that is said.
+    rates = [row["health/rate"] for row in ears.rows]
+    assert rates == pytest.approx([1.0, 1.0, 0.8 / 1.5 + 0.2, 1.0, 1.0, 0.8, 0.6, 0.4])
+    assert any("learning rates rise from 0.73 to 1 of their full values" in text for text in ears.texts)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -226,4 +243,4 @@ def test_host_state_through_json() -> None:
     state = HostState(env_steps=5, minutes=1.5, best=(1.0, -5.0, 2.0))
     from dataclasses import asdict
 
-    assert HostState.from_json(asdict(state)) == state
+    assert HostState.from_json(asdict(state), weight=0.5) == state
