@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from numpy.typing import NDArray
 
-from s5wm.agents.base import AbstractPolicy
+from s5wm.agents.base import AbstractPolicy, is_finite
 from s5wm.codec import Warn, suggest
 from s5wm.envs.base import bounded
-from s5wm.errors import CorruptError, RunDirectoryError
+from s5wm.errors import CorruptError, ObservationError, RunDirectoryError
 from s5wm.experiment import Experiment, load_experiment
 from s5wm.train.checkpoint import Checkpoints
 from s5wm.train.directory import CONFIG, RunDirectory
@@ -31,18 +31,27 @@ Which = Literal["best", "latest"]
 
 
 class ActingState(eqx.Module):
-    """What an agent remembers between two observations."""
+    """What an agent remembers between two observations; with an axis ``N`` in front for ``N`` drones at once."""
 
     carry: Any
-    is_new: Bool[Array, ""]  # no observation yet
+    is_new: Bool[Array, "*n"]  # no observation yet
+
+
+class _Acted(eqx.Module):
+    action: Float[Array, "*n A"]
+    state: ActingState
+    is_finite: Bool[Array, "*n"]  # action and memory are
 
 
 @jax.jit
-def _act(
-    policy: AbstractPolicy[Any, Any], state: ActingState, obs: Array, first: Bool[Array, ""]
-) -> tuple[Float[Array, " A"], ActingState]:
-    carry, action, _ = policy(state.carry, obs, state.is_new | first, key=None)
-    return bounded(action), ActingState(carry, jnp.zeros((), bool))
+def _act(policy: AbstractPolicy[Any, Any], state: ActingState, obs: Array, first: Bool[Array, "*n"]) -> _Acted:
+    def act(carry: Any, obs: Array, first: Bool[Array, ""]) -> _Acted:
+        carry, action, _ = policy(carry, obs, first, key=None)
+        state = ActingState(carry, jnp.zeros((), bool))
+        return _Acted(bounded(action), state, is_finite((carry, action)))
+
+    is_first = state.is_new | first
+    return (jax.vmap(act) if is_first.ndim else act)(state.carry, obs, is_first)
 
 
 @dataclass(frozen=True)
@@ -63,33 +72,75 @@ class TrainedAgent:
         """Of one observation: a vector, or an image of uint8 pixels."""
         return self.spec.obs_shape
 
-    def init(self) -> ActingState:
-        """Before the first observation."""
-        return ActingState(self.policy.initial(), jnp.ones((), bool))
+    def init(self, num: int | None = None) -> ActingState:
+        """Memory before the first observation; of ``num`` drones with a memory each, which act together."""
+        state = ActingState(self.policy.initial(), jnp.ones((), bool))
+        if num is None:
+            return state
+        if num < 1:
+            raise ValueError(f"num is {num}; it must be at least 1, or None for one drone without an axis")
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), state)
 
     def act(
-        self, obs: NDArray[Any] | Array, state: ActingState, *, first: bool = False
+        self, obs: NDArray[Any] | Array, state: ActingState, *, first: bool | NDArray[np.bool_] = False
     ) -> tuple[NDArray[np.float32], ActingState]:
-        """Action in ``[-1, 1]`` for one observation; ``first=True`` says that a new episode begins with it."""
-        given = checked_observation(obs, self.spec)
-        action, state = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first))
-        return np.asarray(action), state
+        """Action in ``[-1, 1]``, ``[A]``, for one observation; ``first=True``: a new episode begins with it.
+
+        With a state of ``init(N)``: ``[N, A]`` for ``N`` observations, and ``first`` may be ``[N]``.
+
+        An observation that no action can come from raises ``ObservationError``: another shape or dtype than the
+        task's, a number that is NaN or infinite, or numbers so large that the policy overflows.  ``state`` is
+        never changed, so the caller goes on with it at the next good observation, as if the bad one had not come.
+        What to fly until then, the last action or a hover, is for the caller to decide.
+        """
+        count = state.is_new.shape
+        given = checked_observation(obs, self.spec, count)
+        first_rows = np.asarray(first)
+        if first_rows.dtype != np.bool_ or first_rows.shape not in ((), count):
+            raise ValueError(f"first is {first!r}; it must be True or False" + (f" or {count[0]} of them" * len(count)))
+        acted = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first_rows))
+        if not np.all(acted.is_finite):
+            raise ObservationError(self._blame(given, np.asarray(acted.is_finite)))
+        return np.asarray(acted.action), acted.state
+
+    def _blame(self, obs: NDArray[Any], is_finite: NDArray[np.bool_]) -> str:
+        """Why a finite observation gave no finite action and memory."""
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(self.policy)):
+            return f"the policy of {self.source} has parameters that are not finite: load another (which='latest')"
+        row = 0 if is_finite.ndim == 0 else int(np.argmin(is_finite))
+        largest = np.abs(obs if is_finite.ndim == 0 else obs[row]).max()
+        where = f" {row}" if is_finite.ndim else ""
+        return (
+            f"observation{where} makes the policy overflow (its largest number is {largest:g}), or the state that was "
+            "given is not finite: pass observations in the task's units, and the state that the last act returned"
+        )
 
 
-def checked_observation(obs: NDArray[Any] | Array, spec: EnvSpec) -> NDArray[Any]:
-    """One observation in the dtype of the task; raises ``ValueError`` naming shape and dtype if it is none.
+def checked_observation(
+    obs: NDArray[Any] | Array, spec: EnvSpec, count: tuple[int, ...] = ()
+) -> NDArray[Any]:
+    """Observations ``[*count, ...]`` in the dtype of the task; raises ``ObservationError`` if these are none.
 
-    Any real numbers make a vector.  Pixels must come as uint8: floats could mean 0 to 1 as well as 0 to 255.
+    Any finite real numbers make a vector.  Pixels must come as uint8: floats could mean 0 to 1 as well as 0 to 255.
     """
     given = np.asarray(obs)
+    expected = (*count, *spec.obs_shape)
     fits = given.dtype == spec.obs_dtype if spec.has_images else given.dtype.kind in "fiu"
-    if given.shape != spec.obs_shape or not fits:
-        raise ValueError(
+    if given.shape != expected or not fits:
+        raise ObservationError(
             f"an observation of shape {given.shape} and dtype {given.dtype} was given, "
-            f"{spec.obs_shape} and {spec.obs_dtype} is expected: pass one at a time"
-            + (", its pixels as uint8 from 0 to 255" if spec.has_images else "")
+            f"{expected} and {spec.obs_dtype} is expected: pass one at a time, or N with the state of init(N)"
+            + (", pixels as uint8 from 0 to 255" if spec.has_images else "")
         )
-    return given.astype(spec.obs_dtype, copy=False)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is named below
+        cast = given.astype(spec.obs_dtype, copy=False)
+    if not np.isfinite(cast).all():
+        place = tuple(int(index) for index in np.argwhere(~np.isfinite(cast))[0])
+        raise ObservationError(
+            f"the observation is {given[place]} at index {', '.join(map(str, place))}; every number must be finite in "
+            "float32: drop this observation, fly on with the last action, and call act with the same state at the next"
+        )
+    return cast
 
 
 def pretrained_folder() -> Path:

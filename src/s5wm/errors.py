@@ -16,6 +16,10 @@ class ConfigError(S5wmError, ValueError):
     exit_code = 2
 
 
+class ObservationError(S5wmError, ValueError):
+    """An observation that no action can come from; what the agent remembers stays as it was."""
+
+
 class DivergedError(S5wmError):
     """Training produced numbers that are not finite."""
 
