@@ -44,7 +44,9 @@ class _Acted(eqx.Module):
 
 
 @jax.jit
-def _act(policy: AbstractPolicy[Any, Any], state: ActingState, obs: Array, first: Bool[Array, "*n"]) -> _Acted:
+def _act(
+    policy: AbstractPolicy[Any, Any], state: ActingState, obs: Array, first: Bool[Array, "*n"]
+) -> _Acted:
     def act(carry: Any, obs: Array, first: Bool[Array, ""]) -> _Acted:
         carry, action, _ = policy(carry, obs, first, key=None)
         state = ActingState(carry, jnp.zeros((), bool))
@@ -97,7 +99,9 @@ class TrainedAgent:
         given = checked_observation(obs, self.spec, count)
         first_rows = np.asarray(first)
         if first_rows.dtype != np.bool_ or first_rows.shape not in ((), count):
-            raise ValueError(f"first is {first!r}; it must be True or False" + (f" or {count[0]} of them" * len(count)))
+            raise ValueError(
+                f"first is {first!r}; it must be True or False" + (f" or {count[0]} of them" * len(count))
+            )
         acted = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first_rows))
         if not np.all(acted.is_finite):
             raise ObservationError(self._blame(given, np.asarray(acted.is_finite)))
