@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from s5wm.running import ORIGIN, evaluate_run
+from s5wm.policies import evaluate_run
+from s5wm.running import ORIGIN
 from s5wm.train.files import read_json
 from s5wm.train.log import read_rows
 

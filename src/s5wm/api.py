@@ -77,7 +77,8 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
 
     ``overrides`` are ``"path.to.field=value"`` strings on ``s5wm.experiment.Experiment``.
     """
-    from s5wm.running import evaluate_run, run_experiment
+    from s5wm.policies import evaluate_run
+    from s5wm.running import run_experiment
     from s5wm.train.processes import leads
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
@@ -100,7 +101,8 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
     overrides: Sequence[str] = (),
 ) -> list[Run]:
     """``train`` for the seeds ``seed`` to ``seed + count - 1`` in one program; a run for each, in ``run``."""
-    from s5wm.running import evaluate_run, run_seeds
+    from s5wm.policies import evaluate_run
+    from s5wm.running import run_seeds
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)

@@ -7,7 +7,6 @@ mode.  A race succeeds with at least three laps in a row; a crash after the thir
 import functools as ft
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -60,8 +59,12 @@ def rules_of_a_test(task: TaskConfig) -> TaskConfig:
 
 
 def evaluator(task: TaskConfig, episodes: int) -> Evaluator:
-    """The evaluator of a task."""
-    judged = rules_of_a_test(task)
+    """The evaluator of a task, by the rules of a test."""
+    return evaluator_as_given(rules_of_a_test(task), episodes)
+
+
+def evaluator_as_given(judged: TaskConfig, episodes: int) -> Evaluator:
+    """The evaluator of a task whose rules stay as they are."""
     env = judged.build()
     plan = FlightPlan(
         episodes=episodes,
@@ -87,7 +90,7 @@ def longest_episode(task: TaskConfig) -> int:
             return task.places
 
 
-def judge(figures: Figures, save: Callable[[Path], None]) -> Judgement:
+def judge(figures: Figures, save: Callable[..., None]) -> Judgement:
     """Score and texts from figures; better is more success, then faster laps, then more reward."""
     names = {
         "success": "success_rate",

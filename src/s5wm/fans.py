@@ -2,12 +2,15 @@
 
 Axes: ``E`` moments of held-out flights, ``S`` samples imagined from each along the real actions, ``H``
 horizon.  The file is a plain ``.npz``: ``dt``, ``real_pos``, ``imagined_pos`` and, for every state group in
-the order of ``groups``, ``error/GROUP/median``, ``.../lo``, ``.../hi`` with ``units`` beside ``groups``.
+the order of ``groups``, ``error/GROUP/median``, ``.../lo``, ``.../hi`` with ``units`` beside ``groups``; ``about`` is
+a JSON object that says whose flights and world model they are.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -38,6 +41,7 @@ class Fans:
     real_pos: Float[np.ndarray, "E H1 3"]  # m, world axes; place 0 is the moment imagination began
     imagined_pos: Float[np.ndarray, "E S H1 3"]
     errors: Mapping[str, ErrorBand]  # by state group, in the order drawn
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])  # ``policy`` and its ``env_steps``
 
     def __post_init__(self) -> None:
         real, imagined = np.shape(self.real_pos), np.shape(self.imagined_pos)
@@ -51,6 +55,7 @@ class Fans:
 def save_fans(path: Path, fans: Fans) -> None:
     """Writes the file, replacing it whole."""
     arrays: dict[str, np.ndarray] = {
+        "about": np.asarray(json.dumps(dict(fans.about))),
         "dt": np.asarray(fans.dt, np.float32),
         "real_pos": np.asarray(fans.real_pos, np.float32),
         "imagined_pos": np.asarray(fans.imagined_pos, np.float32),
@@ -79,5 +84,9 @@ def load_fans(path: Path) -> Fans:
             for group, unit in zip(data["groups"], data["units"], strict=True)
         }
         return Fans(
-            dt=float(data["dt"]), real_pos=data["real_pos"], imagined_pos=data["imagined_pos"], errors=errors
+            dt=float(data["dt"]),
+            real_pos=data["real_pos"],
+            imagined_pos=data["imagined_pos"],
+            errors=errors,
+            about=json.loads(str(data["about"])) if "about" in data else {},
         )

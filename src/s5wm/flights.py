@@ -1,10 +1,12 @@
 """Recorded flights: what an evaluation keeps of an episode, so that it can be drawn later.
 
 SI units; ``_w`` world frame (z up); quaternions w first, body to world.  The file is a plain ``.npz``:
-``count``, then ``0/time``, ``0/pos_w``, ... for every flight, and ``course/gate_pos``, ... if it was given.
+``count``, then ``0/time``, ``0/pos_w``, ... for every flight, ``course/gate_pos``, ... if it was given, and ``about``,
+a JSON object that says which policy flew and how its whole evaluation went.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -85,9 +87,21 @@ def course_of(track: object) -> Course:
     return _course({field.name: np.asarray(getattr(track, field.name)) for field in fields(Course)})
 
 
-def save_flights(path: Path, flights: Sequence[Flight], *, course: Course | None = None) -> None:
-    """Writes flights, the most telling first, and the course they were flown on; replaces the file whole."""
+def save_flights(
+    path: Path,
+    flights: Sequence[Flight],
+    *,
+    course: Course | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes flights, the most telling first, and the course they were flown on; replaces the file whole.
+
+    ``about`` holds JSON values: ``policy`` ("best", "latest" or "shipped"), its ``env_steps``, figures of the
+    evaluation that the flights are the first ones of.
+    """
     arrays: dict[str, np.ndarray] = {"count": np.asarray(len(flights))}
+    if about is not None:
+        arrays["about"] = np.asarray(json.dumps(dict(about)))
     for index, flight in enumerate(flights):
         for field in fields(Flight):
             arrays[f"{index}/{field.name}"] = _plain(getattr(flight, field.name))
@@ -104,6 +118,15 @@ def load_flights(path: Path) -> list[Flight]:
     """The flights of a file, in the order saved."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         return [_flight(data, index) for index in range(int(data["count"]))]
+
+
+def load_about(path: Path) -> dict[str, Any]:
+    """Which policy flew; empty where the file does not tell."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        about = json.loads(str(data["about"])) if "about" in data else {}
+    if not isinstance(about, dict):
+        raise ValueError(f"{path}: about is no JSON object")
+    return about
 
 
 def load_course(path: Path) -> Course | None:

@@ -1,41 +1,32 @@
-"""From an experiment to a finished run directory, and from a run to its evaluation."""
+"""From an experiment to a trained run directory."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.random as jr
 
-from s5wm.acting import TrainedAgent, Which, find, is_run, load_agent, trained_steps
 from s5wm.codec import Warn, differences, encode
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.evaluation import evaluator
 from s5wm.experiment import Experiment, load_experiment, save_experiment
 from s5wm.provenance import provenance, versions
 from s5wm.train.checkpoint import about
 from s5wm.train.directory import CONFIG, RunDirectory
-from s5wm.train.files import write_json, write_manifest
+from s5wm.train.files import write_json
 from s5wm.train.fit import Member, fit, load
 from s5wm.train.log import JsonLines, Lines, Row, Sink, TensorBoard
 from s5wm.train.memory import check_memory, replay_line
 from s5wm.train.panel import Panel
 from s5wm.train.placement import Placement
-from s5wm.train.policyfile import save_policy
 from s5wm.train.processes import from_leader, leads, part
 from s5wm.train.run import Trainer, abstract_state
 
 ORIGIN = "origin.json"
 """Machine, cores, versions and commit with which a run last began or went on."""
-
-FINAL_EPISODES = 100
-FINAL_SEED = 12345
 
 Hook = Callable[[Path], None]
 
@@ -214,74 +205,6 @@ def _check_same(path: Path, experiment: Experiment, what: str) -> None:
         raise ConfigError(
             f"{what} ({'; '.join(lines)}); resume it without options, or name another directory"
         )
-
-
-def evaluate_run(
-    run: str | Path,
-    *,
-    episodes: int = FINAL_EPISODES,
-    seed: int = FINAL_SEED,
-    which: Which = "best",
-    out: Path | None = None,
-) -> dict[str, Any]:
-    """Fly the evaluation protocol; ``out`` gets ``eval.json`` and ``flights.npz``, by default a run directory itself.
-
-    A shipped policy is left as it is: without ``out`` its flights are not kept.
-    """
-    if episodes < 1:
-        raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
-    folder = find(run)
-    if out is None and is_run(folder):
-        out = folder
-    if out is not None:
-        _room_for_evaluation(out, folder)
-    agent = load_agent(folder, which=which, say=to_stderr)
-    judged = evaluator(agent.experiment.task, episodes)(agent.policy, jr.key(seed))
-    figures = judged.figures | {
-        "policy": agent.source.name,
-        "env_steps": trained_steps(agent.source),
-        "seed": seed,
-        **provenance(),
-        "config": encode(agent.experiment),
-    }
-    if out is not None:
-        write_json(out / "eval.json", figures)
-        judged.save_flights(RunDirectory(out).flights)
-    return figures
-
-
-def _room_for_evaluation(out: Path, evaluated: Path) -> None:
-    """The folder ``out``, made before anything flies; refused where it belongs to another policy."""
-    if (out / CONFIG).is_file() and not (out.samefile(evaluated) and is_run(out)):
-        raise ConfigError(
-            f"--out {out} is a run or a policy, whose eval.json would be lost; name another folder"
-        )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"--out {out} cannot be made: {error.strerror}; name another folder"
-        ) from error
-
-
-def ship(
-    run: str | Path, folder: Path, *, episodes: int = FINAL_EPISODES, which: Which = "best"
-) -> dict[str, Any]:
-    """Write the policy of a run to ``folder`` as it is shipped: arrays and JSON, evaluated afresh."""
-    agent = load_agent(run, which=which, say=to_stderr)
-    figures = evaluate_run(run, episodes=episodes, which=which)
-    write_policy(agent, figures, folder)
-    return figures
-
-
-def write_policy(agent: TrainedAgent, figures: dict[str, Any], folder: Path) -> None:
-    """``policy.npz``, ``config.json``, ``eval.json`` and their checksums, replacing what is there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_policy(folder / "policy.npz", agent.policy)
-    save_experiment(folder / CONFIG, agent.experiment)
-    write_json(folder / "eval.json", figures)
-    write_manifest(folder)
 
 
 def to_stderr(text: str) -> None:

@@ -8,48 +8,80 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from s5wm.acting import find
+from s5wm.acting import find, is_run
 from s5wm.cli.common import DONE, Verb, print_json, say, table
+from s5wm.cli.drawing import draw, draw_futures, drawable
 from s5wm.errors import ConfigError
+from s5wm.evaluation import headline
 
 
 @dataclass(frozen=True)
 class Plot(Verb):
     """Draw learning curves and flights of runs into their plots/ folders; several runs also into the same axes.
 
+    A shipped policy is flown first, its flights and pictures go to a folder of its name in --out.  A folder that
+    eval --out made is drawn too.  Exit code 0 where something was drawn of each, 1 where nothing was there to draw,
+    65 where a file is damaged.
     Example: s5wm plot runs/first runs/second --out runs/plots
     """
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run directories.")]
-    out: Annotated[Path, arg(help="Where the curves of several runs together go.")] = Path("runs/plots")
+    runs: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="RUN", help="Run directories, pretrained/NAME, folders of eval --out."),
+    ]
+    out: Annotated[
+        Path, arg(help="Where the curves of several runs together go, and the pictures of shipped policies.")
+    ] = Path("runs/plots")
 
     def run(self) -> int:
         """Draw."""
         if not self.runs:
             raise ConfigError("no run was given to draw; name at least one")
-        folders = [find(path) for path in self.runs]
-        for folder in folders:
-            draw(folder)
-        if len(folders) > 1:
+        folders = [drawable(path) for path in self.runs]
+        codes = [self._draw(folder) for folder in folders]
+        trained = [folder for folder in folders if (folder / "metrics.jsonl").is_file()]
+        if len(trained) > 1:
             from s5wm.plots import plot_runs
 
-            for picture in plot_runs(folders, self.out):
+            for picture in plot_runs(trained, self.out):
                 say(f"drawn: {picture}")
-        return DONE
+        return max(codes)
+
+    def _draw(self, folder: Path) -> int:
+        if is_run(folder):
+            return draw(folder)
+        from s5wm.policies import evaluate_run
+
+        flown = self.out / folder.name
+        say(f"flying {folder.name} ...")
+        say(headline(evaluate_run(folder, out=flown)))
+        return draw(flown)
 
 
 @dataclass(frozen=True)
 class Imagine(Verb):
     """Open-loop prediction error against horizon, on flights of the run's own policy; several runs on the same flights.
 
+    Of a run, the newest checkpoint is measured.  A shipped policy holds what foresees its state, and neither reward
+    nor termination; its pictures are kept with --out alone.
     Example: s5wm imagine runs/first --horizon 50 --json
     """
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run directories, of one task.")]
+    runs: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="RUN", help="Run directories or pretrained/NAME, of one task."),
+    ]
     horizon: Annotated[int, arg(help="Steps to imagine.")] = 50
     episodes: Annotated[int, arg(help="Flights of each policy to compare with.")] = 20
-    out: Annotated[Path, arg(help="The picture of several runs goes to this path with .png and .svg.")] = (
-        Path("runs/imagination")
+    out: Annotated[
+        Path | None,
+        arg(
+            help="Of one run: a folder for its pictures, instead of the run's plots/.  Of several: their picture is "
+            "this path with .png and .svg; default: runs/imagination."
+        ),
+    ] = None
+    all_: Annotated[bool, arg(name="all", help="Print every figure: rewards, passes, crashes, values.")] = (
+        False
     )
     json_: Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")] = False
 
@@ -65,11 +97,17 @@ class Imagine(Verb):
     def _one(self) -> int:
         from s5wm.diagnose.run import imagine_run
 
-        result = imagine_run(self.runs[0], self.horizon, self.episodes, say=say)
+        run = self.runs[0]
+        result = imagine_run(run, self.horizon, self.episodes, out=self.out, say=say)
         if self.json_:
             print_json(result)
         else:
-            table([*_errors(result), ("", ""), *_by_horizon(result["metrics"])])
+            print(_what_was_measured(result, result))
+            table([*_errors(result), *([("", ""), *_by_horizon(result["metrics"])] if self.all_ else [])])
+        if result["fans"] is not None or result["dream"] is not None:
+            draw_futures(find(run) if self.out is None else self.out)
+        elif self.out is None and result["policy"] == "shipped":
+            say("its pictures are not kept: name a folder for them with --out DIR")
         return DONE
 
     def _several(self) -> int:
@@ -82,9 +120,10 @@ class Imagine(Verb):
             print_json(result)
         else:
             for name, own in result["agents"].items():
-                table([(name, ""), *_errors({"horizon": result["horizon"], **own})])
+                print(f"{name}: {_what_was_measured(own, result)}")
+                table([*_errors({"horizon": result["horizon"], **own}), ("", "")])
         with house_style():
-            for picture in save_figure(draw_foresight(result), self.out):
+            for picture in save_figure(draw_foresight(result), self.out or Path("runs/imagination")):
                 say(f"drawn: {picture}")
         return DONE
 
@@ -124,6 +163,15 @@ class Compare(Verb):
         return DONE
 
 
+def _what_was_measured(own: Mapping[str, Any], flown: Mapping[str, Any]) -> str:
+    trained = "" if own["env_steps"] is None else f" after {own['env_steps']:,} environment steps"
+    return (
+        f"the {own['policy']} policy and its world model{trained}, on {flown['episodes']} flights of "
+        f"{flown['steps']:,} steps in all: the model sees a flight up to a moment, then foresees the state along the "
+        f"real actions (a step is {flown['ctrl_dt']:g} s)"
+    )
+
+
 def _errors(result: dict[str, Any]) -> list[tuple[str, str]]:
     steps = [step for step in (1, 5, 10, 25, 50, 100) if step <= result["horizon"]]
     rows = [("median error after", "  ".join(f"{step:>8} steps" for step in steps))]
@@ -152,32 +200,3 @@ def _by_horizon(metrics: Mapping[str, float | None]) -> list[tuple[str, str]]:
         for name, row in rows.items()
     ]
     return [head, *swept, *alone]
-
-
-def draw(folder: Path) -> None:
-    """All pictures of a run, and where they are."""
-    from s5wm.plots import plot_run
-
-    for picture in plot_run(folder):
-        say(f"drawn: {picture}")
-
-
-def draw_evaluation(folder: Path, policy: Path) -> None:
-    """The flights that an evaluation of ``policy`` left in ``folder``, and where the pictures are."""
-    from s5wm.plots import plot_flight
-
-    try:
-        for picture in plot_flight(folder, policy=policy):
-            say(f"drawn: {picture}")
-    except ValueError as error:  # a task without a drone
-        say(f"nothing drawn: {error}")
-
-
-def sketch(folder: Path) -> None:
-    """The flight picture alone, for a training in progress, which no failure of drawing may end."""
-    try:
-        from s5wm.plots import plot_flight
-
-        plot_flight(folder)
-    except Exception as error:  # noqa: BLE001 - whatever drawing does, hours of training must go on
-        say(f"no picture of this evaluation: {error!r}")

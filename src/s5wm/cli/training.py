@@ -9,11 +9,12 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from s5wm.acting import find, pretrained_folder
 from s5wm.api import configure, fresh_path
 from s5wm.cli.common import DONE, STOPPED, Verb, print_json, say, table
-from s5wm.cli.pictures import draw, draw_evaluation, sketch
+from s5wm.cli.drawing import draw, draw_flights, sketch
 from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
 from s5wm.experiment import Experiment, load_experiment
-from s5wm.running import evaluate_run, run_experiment, run_seeds, ship
+from s5wm.policies import evaluate_run, kept_in, ship
+from s5wm.running import run_experiment, run_seeds
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.processes import join, leads
 
@@ -141,8 +142,9 @@ class Resume(Verb):
 class Evaluate(Verb):
     """Fly the evaluation protocol: start pose, mean action, success is three laps in a row.
 
-    A run keeps its figures and flights itself.
-    Example: s5wm eval pretrained/split-s --episodes 100 --json
+    A run keeps its figures, flights and their picture itself; those of a shipped policy, and of a task changed by
+    --override, are kept with --out alone.
+    Example: s5wm eval pretrained/split-s --override task.action_delay=0.02 --json
     """
 
     policy_run: RunName
@@ -152,16 +154,32 @@ class Evaluate(Verb):
     out: Annotated[
         Path | None, arg(help="Where eval.json, flights and their picture go, instead of into the run.")
     ] = None
+    override: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="task.PATH=VALUE",
+            help="Fly the same policy in a changed task, e.g. task.quad.name=kolibri or task.action_delay=0.02; may be "
+            "repeated.",
+        ),
+    ] = ()
     json_: Json = False
 
     def run(self) -> int:
         """Evaluate."""
         figures = evaluate_run(
-            self.policy_run, episodes=self.episodes, seed=self.seed, which=self.policy, out=self.out
+            self.policy_run,
+            episodes=self.episodes,
+            seed=self.seed,
+            which=self.policy,
+            out=self.out,
+            overrides=self.override,
         )
-        if self.out is not None:
-            draw_evaluation(self.out, find(self.policy_run))
         report(figures, self.json_)
+        folder = kept_in(self.policy_run, self.out, self.override)
+        if folder is None:
+            say("its figures, flights and picture are not kept: name a folder for them with --out DIR")
+        else:
+            draw_flights(folder)
         return DONE
 
 
@@ -230,7 +248,7 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
         return
 
     print(headline(figures))
-    hidden = ("config", "versions")
+    hidden = ("config", "task", "versions")
     shown = {k: v for k, v in figures.items() if v is not None and k not in hidden}
     table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])
 

@@ -15,7 +15,8 @@ import jax.random as jr
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.replay import Entry
 from s5wm.codec import Warn
-from s5wm.diagnose.run import SEED, Foreseer, figures, fly_streams, sizes, tested
+from s5wm.diagnose.foreseer import Foreseer, tested
+from s5wm.diagnose.run import SEED, fly_streams, measure, sizes
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
 from s5wm.evaluation import rules_of_a_test
@@ -59,8 +60,8 @@ def imagine_beside(
     pooled = Transition(timestep, action, None)
     agents = {}
     for one, name in zip(loaded, names, strict=True):
-        found = one.report(seen_by(one.policy, pooled), horizon, k_report)
-        agents[name] = {"checkpoint": one.checkpoint, "env_steps": one.env_steps, **figures(found)}
+        _, _, measured = measure(one, seen_by(one.policy, pooled), horizon, k_report)
+        agents[name] = {"checkpoint": one.checkpoint, **one.about, **measured}
     return plain(
         {
             "task": first.experiment.name.task,

@@ -16,7 +16,7 @@ from s5wm.diagnose.forecast import Forecast, Reach, describe, flat, forecast_fro
 from s5wm.diagnose.groups import Groups, groups_of
 from s5wm.diagnose.statistics import Agreement, Band, masked_mean
 from s5wm.diagnose.values import Calibration, calibrate
-from s5wm.types import Key, Metrics, Scalar, TimeStep, Transition
+from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep, Transition
 from s5wm.worldmodel.dynamics import Posterior
 from s5wm.worldmodel.model import WorldModel
 
@@ -128,7 +128,7 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
 
     soon = Reach.of(step.is_first, horizon=min(max(LEADS), horizon), stride=1)
     ahead = forecast_from(model, out.belief, chunk.action, soon, key=k_events)
-    far = Reach.of(step.is_first, horizon=horizon, stride=max(1, batch * length // STARTS))
+    far = far_reach(step, horizon)
     beyond = forecast_from(model, out.belief, chunk.action, far, key=k_open)
     valid = jnp.ones((batch * length,), bool)
     return Diagnosis(
@@ -146,6 +146,34 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
             model, jax.vmap(lambda c, o, n: model.told(c, o, noise=n))(chunk, out, noise), step
         ),
     )
+
+
+@ft.partial(jax.jit, static_argnames=("horizon", "groups"))
+def open_loop_errors(
+    model: WorldModel[Any],
+    rows: Transition[Entry[Any]],
+    horizon: int,
+    key: Key,
+    *,
+    spec: EnvSpec,
+    groups: Groups | None = None,
+) -> GroupErrors:
+    """``report(...).open_loop`` alone: it needs encoder, dynamics and decoder, and none of the other heads."""
+    k_noise, _, k_open = jr.split(key, 3)
+    chunk = to_chunk(rows)
+    step = chunk.timestep
+    noise = model.dynamics.space.noise(k_noise, step.is_first.shape)
+    belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
+    state = raw_state(model, step)
+    groups = groups_of(spec, state.shape[-1]) if groups is None else groups
+    far = far_reach(step, horizon)
+    beyond = forecast_from(model, belief, chunk.action, far, key=k_open)
+    return GroupErrors.measure(groups, flat(beyond.state), flat(state[:, far.row]), flat(far.valid))
+
+
+def far_reach(step: TimeStep, horizon: int) -> Reach:
+    """Open-loop rollouts of full horizon, about ``STARTS`` of them."""
+    return Reach.of(step.is_first, horizon=horizon, stride=max(1, step.is_first.size // STARTS))
 
 
 def raw_state(model: WorldModel[Any], timestep: TimeStep) -> Float[Array, "*b Y"]:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from s5wm.agents.replay import Entry, to_chunk
-from s5wm.diagnose.diagnosis import Diagnosis, raw_state
+from s5wm.diagnose.diagnosis import GroupErrors, raw_state
 from s5wm.diagnose.forecast import Reach, describe, forecast
-from s5wm.diagnose.groups import Groups
+from s5wm.diagnose.statistics import Band
 from s5wm.fans import ErrorBand, Fans
 from s5wm.types import Key, Transition
 from s5wm.worldmodel.model import WorldModel
@@ -74,10 +74,15 @@ def futures(
 
 
 def make_fans(
-    model: WorldModel[Any], rows: Transition[Entry[Any]], found: Diagnosis, *, dt: float, key: Key
+    model: WorldModel[Any],
+    rows: Transition[Entry[Any]],
+    open_loop: GroupErrors,
+    *,
+    dt: float,
+    key: Key,
 ) -> Fans | None:
     """What ``s5wm.fans`` keeps; None where the task has no position or no flight lasted for a step."""
-    groups, horizon = found.open_loop.groups, found.reward.error.median.shape[0]
+    groups, horizon = open_loop.groups, open_loop.band.median.shape[1]
     position = [group for group in groups if group.name == "position"]
     reach = Reach.of(rows.timestep.is_first[:, 1:], horizon=horizon, stride=1)
     moments = choose_moments(reach)
@@ -89,16 +94,18 @@ def make_fans(
         dt=dt,
         real_pos=position[0].scale * np.asarray(real)[..., place],
         imagined_pos=position[0].scale * np.asarray(imagined)[..., place],
-        errors=error_bands(found, groups),
+        errors=error_bands(open_loop),
     )
 
 
-def error_bands(found: Diagnosis, groups: Groups) -> dict[str, ErrorBand]:
-    """Open-loop error of every group and of the reward, step ``h`` in place ``h - 1``."""
-    bands = [(group.name, group.unit, found.open_loop.of(group.name)) for group in groups]
+def error_bands(open_loop: GroupErrors, reward: Band | None = None) -> dict[str, ErrorBand]:
+    """Open-loop error of every group, and of the reward where it was measured; step ``h`` in place ``h - 1``."""
+    bands = [(group.name, group.unit, open_loop.of(group.name)) for group in open_loop.groups]
+    if reward is not None:
+        bands.append(("reward", "", reward))
     return {
         name: ErrorBand(
             unit=unit, median=np.asarray(band.median), lo=np.asarray(band.lo), hi=np.asarray(band.hi)
         )
-        for name, unit, band in [*bands, ("reward", "", found.reward.error)]
+        for name, unit, band in bands
     }

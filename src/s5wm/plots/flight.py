@@ -35,7 +35,7 @@ class Caption:
     """What is said about a flight beside the picture."""
 
     title: str
-    facts: str = ""  # e.g. the success rate of the whole evaluation
+    facts: str = ""  # which policy flew, and how its whole evaluation went
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +94,7 @@ def gate_colours(flight: Flight, count: int) -> list[str]:
 
 
 def describe(flight: Flight, facts: str = "", *, count: int = 1, has_gates: bool = True) -> str:
-    """Laps, gates, top speed and ending; on a second line what is known of the whole evaluation."""
+    """Laps, gates, top speed and ending; ``facts`` on a second line."""
     laps = [f"{t:.2f}" for t in flight.lap_times if np.isfinite(t)]
     parts: list[str] = []
     if has_gates:
@@ -105,7 +105,7 @@ def describe(flight: Flight, facts: str = "", *, count: int = 1, has_gates: bool
     if count > 1:
         parts.append(f"first of {count} flights in colour")
     line = "   ·   ".join(parts)
-    return f"{line}\nof the whole evaluation: {facts}" if facts else line
+    return f"{line}\n{facts}" if facts else line
 
 
 def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -> None:

@@ -11,9 +11,12 @@ from s5wm.plots.style import CYCLE, heading, new_figure
 
 
 def draw_foresight(result: dict[str, Any]) -> Figure:
-    """One panel for each state group and the reward; ``result`` is what ``imagine_beside`` returns."""
+    """One panel for each state group and the reward; ``result`` is what ``imagine_beside`` returns.
+
+    What a shipped policy cannot foresee, a reward, has a panel where another agent can.
+    """
     agents = {name: bands_of(own) for name, own in result["agents"].items()}
-    groups = list(next(iter(agents.values())))
+    groups = list(dict.fromkeys(group for bands in agents.values() for group in bands))
     columns = -(-len(groups) // 2)
     figure = new_figure(3.6 * columns, 5.6)
     grid = figure.add_gridspec(
@@ -22,6 +25,8 @@ def draw_foresight(result: dict[str, Any]) -> Figure:
     for index, group in enumerate(groups):
         axes = figure.add_subplot(grid[index // columns, index % columns])
         for own, bands in enumerate(agents.values()):
+            if group not in bands:
+                continue
             draw_band(
                 axes, group, bands[group], result["ctrl_dt"], CYCLE[own % len(CYCLE)], shade=0.1, place=own
             )

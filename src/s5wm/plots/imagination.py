@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from s5wm.fans import ErrorBand, Fans
 from s5wm.flights import Course
 from s5wm.plots.camera import Camera, from_above, from_the_side
+from s5wm.plots.records import policy_of
 from s5wm.plots.scene import Scene, draw_gates, draw_ground, extent_of, fit_limits, plain_colours
 from s5wm.plots.style import IMAGINED, INK, MUTED, coloured_line, heading, new_figure
 
@@ -30,7 +31,9 @@ def draw_imagination(fans: Fans, course: Course | None, title: str) -> Figure:
     _draw_fans(side, from_the_side(), fans, moments, course)
     _draw_errors(figure, fans)
     steps = fans.real_pos.shape[1] - 1
+    whose = policy_of(fans.about)
     facts = (
+        *([f"world model and flights of the {whose}"] if whose else []),
         f"{fans.imagined_pos.shape[1]} futures imagined from each of {len(moments)} moments along the real actions",
         f"{steps} steps, {steps * fans.dt:.2f} s ahead",
     )

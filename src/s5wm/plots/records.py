@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,19 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def title_of(run_dir: Path) -> str:
-    """Task and agent of a run where its configuration names them, else the name of its directory."""
+    """Task and agent of a run, or of an evaluation, where its files name them, else the name of its directory."""
     config = read_json(run_dir / "config.json")
+    if not config:
+        evaluated = read_json(run_dir / "eval.json").get("config")
+        name = evaluated.get("name") if isinstance(evaluated, dict) else None
+        config = name if isinstance(name, dict) else {}
     words = [config.get(name) for name in ("task", "agent", "size")]
     known = [word for word in words if isinstance(word, str) and word]
     return " · ".join(known) if known else run_dir.resolve().name
 
 
-def facts_of(run_dir: Path) -> str:
-    """Success and lap time of the whole evaluation, empty if there was none."""
-    result = read_json(run_dir / "eval.json")
+def facts_of(result: Mapping[str, Any]) -> str:
+    """Success and lap time of a whole evaluation, empty where they are unknown."""
     success, lap, episodes = (result.get(k) for k in ("success_rate", "lap_time_mean", "episodes"))
     facts: list[str] = []
     if isinstance(success, int | float):
@@ -72,6 +76,19 @@ def facts_of(run_dir: Path) -> str:
     if isinstance(lap, int | float) and math.isfinite(lap):
         facts.append(f"mean lap {lap:.2f} s")
     return ", ".join(facts)
+
+
+def policy_of(about: Mapping[str, Any]) -> str:
+    """Which policy it was, e.g. ``best policy, 1.25 M steps``; empty where that is unknown."""
+    which, env_steps = about.get("policy"), about.get("env_steps")
+    if which not in ("best", "latest", "shipped"):
+        return ""
+    return f"{which} policy" + (f", {steps_text(env_steps)}" if isinstance(env_steps, int) else "")
+
+
+def steps_text(env_steps: int) -> str:
+    """Environment steps for a person: ``640 steps``, ``1.25 M steps``."""
+    return f"{env_steps / 1e6:.4g} M steps" if env_steps >= 1e5 else f"{env_steps:,} steps"
 
 
 def _numbers(line: str) -> dict[str, float]:

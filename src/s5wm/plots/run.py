@@ -3,17 +3,18 @@
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from s5wm.dreams import load_dreams
 from s5wm.fans import load_fans
-from s5wm.flights import Course, Flight, load_course, load_flights
+from s5wm.flights import Course, Flight, load_about, load_course, load_flights
 from s5wm.plots.animation import animate_lap
 from s5wm.plots.curves import draw_curves, draw_signals
 from s5wm.plots.dreams import draw_dreams
 from s5wm.plots.flight import Caption, draw_flight
 from s5wm.plots.imagination import draw_imagination
-from s5wm.plots.records import facts_of, read_json, read_records, title_of
+from s5wm.plots.records import facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import house_style, save_figure
 
 FLIGHTS = Path("flights.npz")
@@ -26,21 +27,66 @@ DREAM = Path("plots/dream.npz")
 Report = Callable[[str], None]
 
 
-def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
+class Absent(Exception):
+    """What a picture would be drawn from is not there (yet)."""
+
+
+@dataclass(kw_only=True)
+class Pictures:
+    """What came of drawing a folder."""
+
+    written: list[Path] = field(default_factory=list[Path])
+    absent: list[str] = field(default_factory=list[str])  # why a picture was left out
+    damaged: list[str] = field(default_factory=list[str])  # files that cannot be read
+
+
+def draw_run(run_dir: Path) -> Pictures:
     """Draws what a run directory has into its ``plots/``: flight and animation, curves, imagination.
 
-    What is missing is skipped with one line through ``report`` (standard error by default).  Returns the
-    files written.
+    Raises ``OSError`` where a picture cannot be written.
     """
-    say = report or _to_stderr
-    written: list[Path] = []
+    return _drawn(run_dir, (_flight, _animation, _curves, _imagination, _dreams))
+
+
+def draw_evaluation(folder: Path) -> Pictures:
+    """Draws what ``s5wm eval --out`` and ``s5wm imagine --out`` left in a folder, into its ``plots/``."""
+    parts = (_flight, _animation) if (folder / FLIGHTS).is_file() else ()
+    drawn, more = _drawn(folder, parts), draw_imagined(folder)
+    return Pictures(
+        written=drawn.written + more.written,
+        absent=drawn.absent + more.absent,
+        damaged=drawn.damaged + more.damaged,
+    )
+
+
+def draw_imagined(folder: Path) -> Pictures:
+    """Draws what ``s5wm imagine`` left in a folder, into its ``plots/``."""
+    return _drawn(folder, (*([_imagination] if (folder / FANS).is_file() else []), _dreams))
+
+
+def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
+    """``draw_run`` with one line through ``report`` (standard error by default) for what was left out.
+
+    Returns the files written.
+    """
+    say, drawn = report or _to_stderr, draw_run(run_dir)
+    for line in drawn.absent + drawn.damaged:
+        say(line)
+    return drawn.written
+
+
+def _drawn(folder: Path, parts: Sequence[Callable[[Path], list[Path]]]) -> Pictures:
+    drawn = Pictures()
     with house_style():
-        for draw in (_flight, _animation, _curves, _imagination, _dreams):
+        for draw in parts:
+            name = draw.__name__.removeprefix("_")
             try:
-                written += draw(run_dir)
-            except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError) as error:
-                say(f"skipped the {draw.__name__.removeprefix('_')}: {error}")
-    return written
+                drawn.written += draw(folder)
+            except Absent as error:
+                drawn.absent.append(f"skipped the {name}: {error}")
+            except (zipfile.BadZipFile, KeyError, ValueError) as error:
+                drawn.damaged.append(f"skipped the {name}, whose file is damaged: {error}")
+    return drawn
 
 
 def plot_runs(run_dirs: Sequence[Path], out: Path, *, report: Report | None = None) -> list[Path]:
@@ -61,20 +107,28 @@ def plot_runs(run_dirs: Sequence[Path], out: Path, *, report: Report | None = No
         return written + (save_figure(signals, out / "signals") if signals else [])
 
 
-def plot_flight(run_dir: Path, *, policy: Path | None = None) -> list[Path]:
+def plot_flight(run_dir: Path) -> list[Path]:
     """The flight picture alone, ``plots/flight.png`` and ``.svg``: fast enough after every evaluation.
 
-    ``policy``: the run or shipped policy that names what flew, where ``run_dir`` holds an evaluation only.
+    Raises ``Absent`` where there is no flight to draw.
     """
     with house_style():
-        return _flight(run_dir, policy)
+        return _flight(run_dir)
 
 
-def _flight(run_dir: Path, policy: Path | None = None) -> list[Path]:
+def _flight(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
-    caption = Caption(title=title_of(policy or run_dir), facts=facts_of(run_dir))
+    caption = Caption(title=title_of(run_dir), facts=_whose(run_dir))
     figure = draw_flight(_flown(file), load_course(file), caption)
     return save_figure(figure, run_dir / "plots" / "flight")
+
+
+def _whose(run_dir: Path) -> str:
+    """Which policy flew, its whole evaluation, and what was changed of the task."""
+    about = load_about(run_dir / FLIGHTS)
+    facts = facts_of(about or read_json(run_dir / "eval.json"))
+    parts = [policy_of(about), facts and f"of the whole evaluation: {facts}", *about.get("overrides", ())]
+    return "   ·   ".join(part for part in parts if part)
 
 
 def _animation(run_dir: Path) -> list[Path]:
@@ -87,7 +141,7 @@ def _curves(run_dir: Path) -> list[Path]:
     lines: list[str] = []
     written = plot_runs([run_dir], run_dir / "plots", report=lines.append)
     if lines:
-        raise ValueError(lines[0])
+        raise Absent(lines[0])
     return written
 
 
@@ -108,7 +162,7 @@ def _dreams(run_dir: Path) -> list[Path]:
 def _flown(file: Path) -> list[Flight]:
     flights = load_flights(file)
     if not flights:
-        raise ValueError(f"{file} holds no flight: the task has no drone")
+        raise Absent(f"{file} holds no flight: the task has no drone")
     return flights
 
 
@@ -119,7 +173,7 @@ def _course_of(run_dir: Path) -> Course | None:
 
 def _needed(file: Path, what: str) -> Path:
     if not file.is_file():
-        raise FileNotFoundError(f"no {file} with {what}")
+        raise Absent(f"no {file} with {what}")
     return file
 
 

@@ -21,7 +21,12 @@ class Judgement:
     row: Row  # for the log, keys ``eval/...``
     figures: dict[str, Any]  # for eval.json
     headline: str  # one line for a person
-    save_flights: Callable[[Path], None]  # writes the recorded episodes
+    save_flights: Callable[..., None]  # (path, about=...): writes the recorded episodes, see ``s5wm.flights``
+
+    def record(self, path: Path, *, policy: str, env_steps: int | None, **more: Any) -> None:
+        """Write the recorded episodes, and beside them whose they are and how the whole evaluation went."""
+        facts = {name: self.figures.get(name) for name in ("episodes", "success_rate", "lap_time_mean")}
+        self.save_flights(path, about={"policy": policy, "env_steps": env_steps, **facts, **more})
 
 
 def keep_best(folder: Path, policy: Any, judged: Judgement, env_steps: int) -> None:

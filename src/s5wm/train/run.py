@@ -240,7 +240,7 @@ class Trainer:
             if self.host.best is None or judged.score > self.host.best:
                 keep_best(self.directory.best, policy, judged, self.host.env_steps)
                 self.host = replace(self.host, best=judged.score)
-            judged.save_flights(self.directory.flights)
+            judged.record(self.directory.flights, policy="latest", env_steps=self.host.env_steps)
         sink.say(f"evaluated at {self.host.env_steps:,} environment steps: {judged.headline}")
         on_evaluation()
         return judged.row

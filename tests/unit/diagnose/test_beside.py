@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from s5wm.diagnose.beside import imagine_beside, seen_by
-from s5wm.diagnose.run import Foreseer, fly_streams, imagine_run
+from s5wm.diagnose.foreseer import Foreseer
+from s5wm.diagnose.run import fly_streams, imagine_run
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
 from s5wm.evaluation import rules_of_a_test

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from s5wm.plots.curves import draw_curves, draw_signals, running_mean
-from s5wm.plots.records import RunRecords, facts_of, read_json, read_records, title_of
+from s5wm.plots.records import RunRecords, facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import CYCLE, house_style
 
 
@@ -71,10 +71,19 @@ def test_running_mean_does_not_lag(count):
 
 
 def test_words_about_a_run(tmp_path):
-    assert title_of(tmp_path) == tmp_path.name and facts_of(tmp_path) == ""
+    assert title_of(tmp_path) == tmp_path.name and facts_of({}) == ""
+    (tmp_path / "eval.json").write_text(
+        '{"config": {"name": {"task": "hover", "agent": "ppo", "size": "cpu"}}}'
+    )
+    assert title_of(tmp_path) == "hover · ppo · cpu"  # what eval --out left
     (tmp_path / "config.json").write_text('{"task": "race/split-s", "agent": "s5wm", "size": ""}')
-    (tmp_path / "eval.json").write_text('{"success_rate": 0.97, "episodes": 100, "lap_time_mean": null}')
     assert title_of(tmp_path) == "race/split-s · s5wm"
-    assert facts_of(tmp_path) == "success 97 % of 100 episodes"
+    assert (
+        facts_of({"success_rate": 0.97, "episodes": 100, "lap_time_mean": None})
+        == "success 97 % of 100 episodes"
+    )
     (tmp_path / "eval.json").write_text('{"success_rate": 0.9')
     assert read_json(tmp_path / "eval.json") == {}
+    assert policy_of({"policy": "best", "env_steps": 1_250_000}) == "best policy, 1.25 M steps"
+    assert policy_of({"policy": "latest", "env_steps": 640}) == "latest policy, 640 steps"
+    assert policy_of({}) == ""

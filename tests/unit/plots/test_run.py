@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from s5wm.fans import save_fans
-from s5wm.flights import save_flights
+from s5wm.flights import load_about, save_flights
 from s5wm.plots import plot_flight, plot_run, plot_runs
 from s5wm.plots.animation import render_lap
 from s5wm.plots.drone import Pose, body_at, rotation
-from s5wm.plots.run import FANS, FLIGHTS
+from s5wm.plots.run import FANS, FLIGHTS, _whose
 from s5wm.plots.style import PASSED, house_style
 
 
@@ -69,6 +69,15 @@ def test_flight_picture_alone(tmp_path, laps, course):
     save_flights(tmp_path / FLIGHTS, [laps], course=course)
     before = plot_flight(tmp_path)[1].read_bytes()
     assert plot_flight(tmp_path)[1].read_bytes() == before  # the same picture is the same file
+
+
+def test_the_flight_picture_says_whose_it_is_whatever_eval_json_says(tmp_path, laps, course):
+    about = {"policy": "latest", "env_steps": 640_000, "episodes": 32, "success_rate": 0.25}
+    save_flights(tmp_path / FLIGHTS, [laps], course=course, about=about)
+    (tmp_path / "eval.json").write_text(json.dumps({"success_rate": 1.0, "episodes": 100}))  # of the best one
+    caption = _whose(tmp_path)
+    assert caption == "latest policy, 0.64 M steps   ·   of the whole evaluation: success 25 % of 32 episodes"
+    assert load_about(tmp_path / FLIGHTS) == about
 
 
 def test_frames_of_the_best_lap_move_and_show_the_target(laps, course):

@@ -1,0 +1,79 @@
+"""Drawing as several verbs do it: what was drawn is told, and what was not is no success."""
+
+from pathlib import Path
+
+from s5wm.acting import find
+from s5wm.cli.common import DONE, say
+from s5wm.errors import CorruptError, WriteError
+from s5wm.train.directory import CONFIG
+
+NOTHING_DRAWN = 1
+
+_EVALUATED = ("flights.npz", "eval.json", "plots/imagination.npz")
+
+
+def drawable(path: Path) -> Path:
+    """Folder of a run, of a shipped policy, or of what ``eval --out`` or ``imagine --out`` left."""
+    if not (path / CONFIG).is_file() and any((path / name).is_file() for name in _EVALUATED):
+        return path
+    return find(path)
+
+
+def draw(folder: Path) -> int:
+    """All pictures of a run or of an evaluation, and where they are; the exit code.
+
+    0 where something was drawn, 1 where there was nothing to draw, 65 where a file is damaged.  Raises ``WriteError``
+    where a picture cannot be written.
+    """
+    from s5wm.plots import draw_evaluation, draw_run
+
+    try:
+        drawn = draw_run(folder) if (folder / CONFIG).is_file() else draw_evaluation(folder)
+    except OSError as error:
+        raise WriteError(f"cannot write the pictures of {folder}: {error.strerror or error}") from error
+    for picture in drawn.written:
+        say(f"drawn: {picture}")
+    for line in drawn.absent + drawn.damaged:
+        say(line)
+    if drawn.damaged:
+        return CorruptError.exit_code
+    if not drawn.written:
+        say(f"nothing was drawn of {folder}: it holds no flight, no metrics and no imagined future yet")
+        return NOTHING_DRAWN
+    return DONE
+
+
+def draw_flights(folder: Path) -> None:
+    """The flight picture of an evaluation that is finished and told, and where it is; or why there is none."""
+    from s5wm.plots import Absent, plot_flight
+
+    try:
+        for picture in plot_flight(folder):
+            say(f"drawn: {picture}")
+    except (Absent, OSError) as error:  # a task without a drone; a folder plots/ that cannot be written
+        say(f"no picture: {error}")
+
+
+def draw_futures(folder: Path) -> None:
+    """What ``s5wm imagine`` has measured, and where the pictures are; or why there are none."""
+    from s5wm.plots import draw_imagined
+
+    try:
+        drawn = draw_imagined(folder)
+    except OSError as error:
+        say(f"no picture: {error}")
+        return
+    for picture in drawn.written:
+        say(f"drawn: {picture}")
+    for line in drawn.damaged:
+        say(line)
+
+
+def sketch(folder: Path) -> None:
+    """The flight picture alone, for a training in progress, which no failure of drawing may end."""
+    try:
+        from s5wm.plots import plot_flight
+
+        plot_flight(folder)
+    except Exception as error:  # noqa: BLE001 - whatever drawing does, hours of training must go on
+        say(f"no picture of this evaluation: {error!r}")
