@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.base import AbstractEnv
@@ -25,7 +26,7 @@ from s5wm.envs.toys import ChainConfig, DoubleIntegratorConfig, MemoryCueConfig
 from s5wm.flights import Flight, course_of, save_flights
 from s5wm.train.best import Judgement
 from s5wm.train.evaluate import FlightPlan, Flights, fly
-from s5wm.types import Key
+from s5wm.types import Key, OptionalMetric
 
 TaskConfig = RacingConfig | HoverConfig | DoubleIntegratorConfig | MemoryCueConfig | ChainConfig
 
@@ -145,7 +146,7 @@ def _figures(task: TaskConfig, env: AbstractEnv[Any], flights: Flights) -> Figur
         case HoverConfig():
             return _hover_figures(flights)
         case DoubleIntegratorConfig():
-            return _NO_LAPS | {"success_rate": float(np.mean(flights.metrics["distance"] < 0.1))}
+            return _NO_LAPS | {"success_rate": float(np.mean(_of_each(flights, "distance") < 0.1))}
         case MemoryCueConfig():  # 1/2 and 3/2 for the right answers
             return _NO_LAPS | {"success_rate": float(np.mean(flights.return_nominal > 0.0))}
         case ChainConfig():
@@ -167,11 +168,10 @@ _NO_LAPS: Figures = dict.fromkeys(
 
 def race_figures(task: RacingConfig, record: FlightRecord) -> Figures:
     """Figures of finished flights ``[K]``; raises ``ImpossibleLapError`` for a lap that beats physics."""
-    check_lap_times(task.track, task.quad, np.asarray(record.lap_times))
-    flying = np.asarray(jax.vmap(lambda flight: flight.flying_laps)(record), np.float64)
-    flying = flying[~np.isnan(flying)]
-    launch = np.asarray(record.launch_lap, np.float64)
-    launch = launch[~np.isnan(launch)]
+    times = np.asarray(record.lap_times, np.float64)
+    check_lap_times(task.track, task.quad, times[np.asarray(record.has_lap)])
+    flying = times[np.asarray(record.has_flying_lap)]
+    launch = np.asarray(record.launch_lap, np.float64)[np.asarray(record.has_launch_lap)]
     bound = lap_bound(task.track, task.quad)
     mean = float(flying.mean()) if flying.size else None
     above = None if mean is None or bound is None else 100.0 * (mean / bound - 1.0)
@@ -193,13 +193,20 @@ def race_figures(task: RacingConfig, record: FlightRecord) -> Figures:
 
 
 def _hover_figures(flights: Flights) -> Figures:
-    final = np.asarray(flights.metrics["error_last"])
+    final = _of_each(flights, "error_last")
     stayed = ~np.asarray(flights.is_terminal)
     return _NO_LAPS | {
         "success_rate": float(np.mean(stayed & (final < HOVER_TOLERANCE))),
-        "error_mean": float(np.mean(flights.metrics["error_mean"])),
+        "error_mean": float(np.mean(_of_each(flights, "error_mean"))),
         "error_last": float(np.mean(final)),
     }
+
+
+def _of_each(flights: Flights, name: str) -> Float[np.ndarray, " K"]:
+    """A figure that every episode has."""
+    figure = flights.metrics[name]
+    assert not isinstance(figure, OptionalMetric)
+    return np.asarray(figure)
 
 
 def _snapshot(task: TaskConfig) -> Callable[[Any], dict[str, Any]]:

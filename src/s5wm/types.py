@@ -25,6 +25,17 @@ Scalar = Float[Array, ""]
 Metrics = dict[str, Scalar]
 """Named scalars for the log; the only dictionary that leaves a pure function."""
 
+
+class OptionalMetric(eqx.Module):
+    """A figure that only some episodes have, as a lap time; ``value`` means nothing where ``exists`` is False."""
+
+    value: Float[Array, "*b"]
+    exists: Bool[Array, "*b"]
+
+
+EpisodeMetrics = dict[str, Float[Array, "*b"] | OptionalMetric]
+"""Named figures of an episode; the log holds means over the episodes that have one."""
+
 Extras = TypeVar("Extras")
 Carry = TypeVar("Carry")
 

@@ -9,18 +9,16 @@ from jaxtyping import Array, Bool
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.hover import HoverConfig
 from s5wm.envs.racing.bounds import ImpossibleLapError, lap_bound
-from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord
+from s5wm.envs.racing.laps import MAX_LAPS, NO_TIME, Ending, FlightRecord
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.evaluation import evaluator, judge, race_figures
 from s5wm.flights import load_course, load_flights
 from s5wm.presets import preset
 from s5wm.types import Key
 
-NAN = float("nan")
-
 
 def record(*flights: tuple[list[float], Ending]) -> FlightRecord:
-    times = np.full((len(flights), MAX_LAPS), NAN, np.float32)
+    times = np.full((len(flights), MAX_LAPS), NO_TIME, np.float32)
     for row, (laps, _) in zip(times, flights, strict=True):
         row[: len(laps)] = laps
     count = len(flights)
@@ -31,7 +29,7 @@ def record(*flights: tuple[list[float], Ending]) -> FlightRecord:
         gates=7 * laps + 1,
         laps=laps,
         lap_times=jnp.asarray(times),
-        launch_lap=jnp.where(laps > 0, 7.0, NAN).astype(jnp.float32),
+        launch_lap=jnp.where(laps > 0, 7.0, NO_TIME).astype(jnp.float32),
         seconds=jnp.full(count, 20.0, jnp.float32),
         top_speed=jnp.arange(count, dtype=jnp.float32) + 10,
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from s5wm.types import EnvSpec as EnvSpec
-from s5wm.types import Key, Metrics, TimeStep
+from s5wm.types import EpisodeMetrics, Key, TimeStep
 
 State = TypeVar("State")
 
@@ -39,8 +39,11 @@ class AbstractEnv(eqx.Module, Generic[State]):
         """One control period; rewards belong to the arrival at the returned observation."""
 
     @abstractmethod
-    def episode_metrics(self, state: State) -> Metrics:
-        """Scalars that describe the episode so far (gates, laps, ...); logged when it ends."""
+    def episode_metrics(self, state: State) -> EpisodeMetrics:
+        """Scalars that describe the episode so far (gates, laps, ...); logged when it ends.
+
+        One that only some episodes have is an ``OptionalMetric``.
+        """
 
 
 class AbstractCameraEnv(AbstractEnv[State]):

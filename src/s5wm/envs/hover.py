@@ -15,7 +15,7 @@ from s5wm.envs.quadrotor import bodyrate, integrate, quaternion
 from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
 from s5wm.envs.racing.reward import smoothing_reward
-from s5wm.types import Key, Metrics, Reward, Scalar, TimeStep
+from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 OBS_SIZE = 15
 PRIVILEGED_SIZE = OBS_SIZE + 8
@@ -129,7 +129,7 @@ class HoverEnv(AbstractEnv[HoverState]):
         )
         return stepped, self._timestep(stepped, self._reward(state, stepped), is_first=False)
 
-    def episode_metrics(self, state: HoverState) -> Metrics:
+    def episode_metrics(self, state: HoverState) -> EpisodeMetrics:
         """Mean distance from the target (m), distance now (m), crash (0 or 1), seconds flown."""
         return {
             "error_mean": state.total_error / jnp.maximum(state.steps, 1),

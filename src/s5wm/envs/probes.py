@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.base import AbstractEnv, EnvSpec
-from s5wm.types import Key, Metrics, Reward, Scalar, TimeStep
+from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 
 class ProbeState(eqx.Module):
@@ -80,7 +80,7 @@ class AbstractProbe(AbstractEnv[ProbeState]):
         state = ProbeState(state.draw, state.elapsed + 1)
         return state, self._show(state, reward)
 
-    def episode_metrics(self, state: ProbeState) -> Metrics:
+    def episode_metrics(self, state: ProbeState) -> EpisodeMetrics:
         """None: the return says it all."""
         del state
         return {}

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.base import AbstractEnv, EnvSpec
 from s5wm.envs.wrappers import TimeLimit
-from s5wm.types import Key, Metrics, Reward, TimeStep
+from s5wm.types import EpisodeMetrics, Key, Reward, TimeStep
 
 
 def _first(obs: Float[Array, " O"]) -> TimeStep:
@@ -94,7 +94,7 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
         is_last = state.elapsed >= self.delay + state.rest
         return state, _later(self._observe(state), reward, is_last, is_last)
 
-    def episode_metrics(self, state: MemoryCueState) -> Metrics:
+    def episode_metrics(self, state: MemoryCueState) -> EpisodeMetrics:
         """None: the return says it all."""
         del state
         return {}
@@ -212,7 +212,7 @@ class DoubleIntegrator(AbstractEnv[DoubleIntegratorState]):
         no = jnp.zeros((), bool)
         return DoubleIntegratorState(position, velocity), _later(obs, -cost / self.wall**2, no, no)
 
-    def episode_metrics(self, state: DoubleIntegratorState) -> Metrics:
+    def episode_metrics(self, state: DoubleIntegratorState) -> EpisodeMetrics:
         """``distance`` from the origin, m."""
         return {"distance": jnp.abs(state.position)}
 
@@ -295,7 +295,7 @@ class Chain(AbstractEnv[ChainState]):
             self._observe(after), self.pay[state.place] * push, is_last, is_last & self.is_terminal
         )
 
-    def episode_metrics(self, state: ChainState) -> Metrics:
+    def episode_metrics(self, state: ChainState) -> EpisodeMetrics:
         """None: the return says it all."""
         del state
         return {}

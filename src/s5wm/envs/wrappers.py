@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.base import AbstractCameraEnv, AbstractEnv, EnvSpec
-from s5wm.types import Key, Metrics, TimeStep
+from s5wm.types import EpisodeMetrics, Key, TimeStep
 
 State = TypeVar("State")
 Tree = TypeVar("Tree")
@@ -64,7 +64,7 @@ class AutoReset(AbstractEnv[AutoResetState[State]], Generic[State]):
             timestep = replace(timestep, obs=picture)
         return AutoResetState(inner, timestep.is_last), timestep
 
-    def episode_metrics(self, state: AutoResetState[State]) -> Metrics:
+    def episode_metrics(self, state: AutoResetState[State]) -> EpisodeMetrics:
         """Those of the episode that the last time step belongs to; complete when it is the final one."""
         return self.env.episode_metrics(state.inner)
 
@@ -115,7 +115,7 @@ class TimeLimit(AbstractEnv[TimeLimitState[State]], Generic[State]):
         is_last = timestep.is_last | (elapsed >= self.steps)
         return TimeLimitState(inner, elapsed), replace(timestep, is_last=is_last)
 
-    def episode_metrics(self, state: TimeLimitState[State]) -> Metrics:
+    def episode_metrics(self, state: TimeLimitState[State]) -> EpisodeMetrics:
         """Those of the wrapped environment."""
         return self.env.episode_metrics(state.inner)
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.base import AbstractEnv, bounded
-from s5wm.types import Key, TimeStep
+from s5wm.types import EpisodeMetrics, Key, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Flights(eqx.Module):
     return_smoothing: Float[Array, " K"]
     steps: Int[Array, " K"]
     is_terminal: Bool[Array, " K"]
-    metrics: dict[str, Float[Array, " K"]]  # what the environment says of each episode
+    metrics: EpisodeMetrics  # what the environment says of each episode, [K]
     recording: Recording
 
 

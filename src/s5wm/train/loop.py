@@ -5,6 +5,7 @@ It knows neither which agent nor which environment it runs.
 
 import functools as ft
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
@@ -38,15 +39,13 @@ def unroll(
         )
         env_state, timestep = jax.vmap(env.step)(actor.env_state, bounded(action), jr.split(k_env, num_envs))
         nominal, smoothing, count = _accumulate(actor, timestep.reward.nominal, timestep.reward.smoothing)
-        ended = timestep.is_last.astype(jnp.float32)
         described = {
             "return_nominal": nominal,
             "return_smoothing": smoothing,
             "length": count.astype(jnp.float32),
             **jax.vmap(env.episode_metrics)(env_state),
         }
-        totals = {k: (v * ended).sum() for k, v in described.items()}
-        sums = EpisodeSums(ended.sum(), totals, Faults.at(timestep, action, t))
+        sums = EpisodeSums.of(timestep.is_last, described, Faults.at(timestep, action, t))
         following = ActorState(env_state, timestep, carry, nominal, smoothing, count)
         return following, (Transition(now, action, extras), sums)
 
@@ -87,7 +86,7 @@ def iterate_many(
         )
         following = TrainState(learner, actor, state.smoothing_weight, key, state.iteration + 1)
         before = index * length * actor.length.shape[0]
-        sums = EpisodeSums(sums.count, sums.metrics, sums.faults.later(before))
+        sums = replace(sums, faults=sums.faults.later(before))
         return following, (metrics, sums)
 
     state, (metrics, sums) = jax.lax.scan(iterate, state, jnp.arange(iterations, dtype=jnp.int32))

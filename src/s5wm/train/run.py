@@ -11,7 +11,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard
 from s5wm.envs.base import AbstractEnv
@@ -285,9 +284,11 @@ def _forgiving(sink: Sink) -> Generator[None]:
 
 
 def _episode_means(sums: EpisodeSums) -> Row:
-    """Means over the episodes that ended; what no episode had (a lap time) is left out."""
-    count = float(sums.count)
-    if count == 0:
-        return {"episode/count": 0.0}
-    means = {f"episode/{name}": float(np.asarray(total)) / count for name, total in sums.metrics.items()}
-    return {"episode/count": count} | {k: v for k, v in means.items() if math.isfinite(v)}
+    """Means over the episodes that ended and have the figure; what none had (a lap time) is left out."""
+    sums = jax.device_get(sums)
+    means = {
+        f"episode/{name}": float(total) / float(sums.counts[name])
+        for name, total in sums.metrics.items()
+        if sums.counts[name] > 0
+    }
+    return {"episode/count": float(sums.count)} | {k: v for k, v in means.items() if math.isfinite(v)}

@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy
 from s5wm.envs.base import AbstractEnv
-from s5wm.types import Key, Metrics, Scalar, TimeStep
+from s5wm.types import EpisodeMetrics, Key, Metrics, OptionalMetric, Scalar, TimeStep
 
 Learner = TypeVar("Learner")
 
@@ -66,16 +66,42 @@ class Faults(eqx.Module):
 
 
 class EpisodeSums(eqx.Module):
-    """Sums over the episodes that ended in a rollout (divide by ``count``), and the faults of all its steps."""
+    """Sums over the episodes that ended in a rollout, and the faults of all its steps.
+
+    A mean is an entry of ``metrics`` divided by that of ``counts``, the number of episodes that have the figure.
+    """
 
     count: Scalar
     metrics: Metrics
+    counts: Metrics
     faults: Faults
+
+    @classmethod
+    def of(cls, ended: Bool[Array, " N"], described: EpisodeMetrics, faults: Faults) -> "EpisodeSums":
+        """Of one step of ``N`` environments, where the episodes that ``ended`` are described by these figures."""
+        known = {name: _optional(metric) for name, metric in described.items()}
+        has = {name: ended & metric.exists for name, metric in known.items()}
+        return cls(
+            count=_count(ended),
+            metrics={name: jnp.where(has[name], metric.value, 0.0).sum() for name, metric in known.items()},
+            counts={name: _count(here) for name, here in has.items()},
+            faults=faults,
+        )
 
     def total(self) -> "EpisodeSums":
         """Over the leading axis."""
-        count, metrics = jax.tree.map(lambda x: x.sum(0), (self.count, self.metrics))
-        return EpisodeSums(count, metrics, self.faults.first())
+        count, metrics, counts = jax.tree.map(lambda x: x.sum(0), (self.count, self.metrics, self.counts))
+        return EpisodeSums(count, metrics, counts, self.faults.first())
+
+
+def _optional(metric: Float[Array, " N"] | OptionalMetric) -> OptionalMetric:
+    if isinstance(metric, OptionalMetric):
+        return metric
+    return OptionalMetric(metric, jnp.ones_like(metric, bool))
+
+
+def _count(flags: Bool[Array, " N"]) -> Scalar:
+    return flags.astype(jnp.float32).sum()
 
 
 def _first(values: Shaped[Array, "N ..."], step: Int[Array, ""]) -> Int[Array, ""]:

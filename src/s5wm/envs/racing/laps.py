@@ -6,10 +6,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.types import Scalar
+from s5wm.types import OptionalMetric, Scalar
 
 MAX_LAPS = 16
 """Lap times kept per episode: the last ones, in a ring."""
+
+NO_TIME = -1.0
+"""Stands where there is no time yet.  Not NaN, which ``JAX_DEBUG_NANS`` would take for an error of the user's."""
 
 
 class Ending(IntEnum):
@@ -32,7 +35,7 @@ def is_crash(ending: Int[Array, "*b"]) -> Bool[Array, "*b"]:
 
 
 class LapClock(eqx.Module):
-    """Times of an episode, s from its beginning; NaN where there is none yet.
+    """Times of an episode, s from its beginning; ``NO_TIME`` where there is none yet.
 
     A lap is the time between two successive passes of the first gate (index 0), so lap 1 begins at the
     first pass and a lap that begins elsewhere does not count.  ``launch_lap`` is the time from rest at
@@ -48,8 +51,8 @@ class LapClock(eqx.Module):
 
 def started_clock() -> LapClock:
     """The clock of an episode that begins."""
-    none = jnp.full((), jnp.nan, jnp.float32)
-    times = jnp.full(MAX_LAPS, jnp.nan, jnp.float32)
+    none = jnp.full((), NO_TIME, jnp.float32)
+    times = jnp.full(MAX_LAPS, NO_TIME, jnp.float32)
     return LapClock(laps=jnp.zeros((), jnp.int32), times=times, began=none, launch_lap=none)
 
 
@@ -57,7 +60,7 @@ def pass_first_gate(
     clock: LapClock, time: Scalar, passed: Bool[Array, ""], from_start: Bool[Array, ""]
 ) -> LapClock:
     """The clock after a step that passed the first gate at ``time``, or did not."""
-    closed = passed & ~jnp.isnan(clock.began)
+    closed = passed & (clock.began >= 0.0)
     is_slot = (jnp.arange(MAX_LAPS) == clock.laps % MAX_LAPS) & closed
     is_launch = closed & from_start & (clock.laps == 0)
     return LapClock(
@@ -68,9 +71,9 @@ def pass_first_gate(
     )
 
 
-def last_lap(clock: LapClock) -> Scalar:
-    """Time of the last completed lap, NaN if there is none."""
-    return clock.times[(clock.laps - 1) % MAX_LAPS]
+def last_lap(clock: LapClock) -> OptionalMetric:
+    """Time of the last completed lap, s."""
+    return OptionalMetric(value=clock.times[(clock.laps - 1) % MAX_LAPS], exists=clock.laps > 0)
 
 
 class FlightRecord(eqx.Module):
@@ -80,8 +83,8 @@ class FlightRecord(eqx.Module):
     from_start: Bool[Array, "*b"]
     gates: Int[Array, "*b"]  # passed
     laps: Int[Array, "*b"]  # completed
-    lap_times: Float[Array, "*b 16"]  # s, NaN = none
-    launch_lap: Float[Array, "*b"]  # s, NaN = none
+    lap_times: Float[Array, "*b 16"]  # s, those where ``has_lap``
+    launch_lap: Float[Array, "*b"]  # s, where ``has_launch_lap``
     seconds: Float[Array, "*b"]  # flown
     top_speed: Float[Array, "*b"]  # m/s
 
@@ -91,7 +94,21 @@ class FlightRecord(eqx.Module):
         return is_crash(self.ending)
 
     @property
-    def flying_laps(self) -> Float[Array, "*b 16"]:
-        """Times of laps two and later, s, NaN elsewhere."""
-        is_first_lap = (jnp.arange(MAX_LAPS) == 0) & (self.laps <= MAX_LAPS)[..., None]
-        return jnp.where(is_first_lap, jnp.nan, self.lap_times)
+    def has_launch_lap(self) -> Bool[Array, "*b"]:
+        """Whether the episode began at rest at the start pose and completed a lap."""
+        return self.launch_lap >= 0.0
+
+    @property
+    def has_lap(self) -> Bool[Array, "*b 16"]:
+        """Which entries of ``lap_times`` are those of a completed lap."""
+        return self._slot < self.laps[..., None]
+
+    @property
+    def has_flying_lap(self) -> Bool[Array, "*b 16"]:
+        """Which of them are of lap two or later."""
+        is_first_lap = (self._slot == 0) & (self.laps <= MAX_LAPS)[..., None]
+        return self.has_lap & ~is_first_lap
+
+    @property
+    def _slot(self) -> Int[Array, "..."]:
+        return jnp.arange(MAX_LAPS).reshape(*(1,) * self.laps.ndim, MAX_LAPS)

@@ -24,7 +24,7 @@ from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, e
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig, Track, TrackConfig
-from s5wm.types import Key, Metrics, Reward, Scalar, TimeStep
+from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
     The action is collective thrust and body rates in ``[-1, 1]`` (``quadrotor.bodyrate.scale``), held for
     one control period of 20 ms.  Terminal: a rim hit, passing the target backwards, the ground, leaving the
     flight volume, more than 30 rad/s, a non-finite state or action, no progress for ``stall_seconds``.
-    Truncated: the time limit.  Every number that leaves is finite, except lap times that do not exist.
+    Truncated: the time limit.  Every number that leaves is finite.
     """
 
     params: QuadParams
@@ -196,8 +196,8 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
         assert self.scene is not None and state.camera is not None, "both come with the camera"
         return camera.take_picture(self.config.camera, self.scene, state.camera)
 
-    def episode_metrics(self, state: RacingState) -> Metrics:
-        """Gates, laps, crash, last lap time (s, NaN if none), top speed, seconds, begun at the start pose."""
+    def episode_metrics(self, state: RacingState) -> EpisodeMetrics:
+        """Gates, laps, crash, last lap time (s, where there is one), top speed, seconds, begun at the start pose."""
         record = self.flight_record(state)
         return {
             "gates": record.gates.astype(jnp.float32),

@@ -33,7 +33,7 @@ def test_a_stronger_drone_bounds_a_weaker_one():
 
 def test_a_lap_that_beats_physics_is_an_error():
     track = SplitSConfig()
-    check_lap_times(track, AGIL5, np.array([np.nan, 4.7, 5.0]))
-    check_lap_times(track, AGIL5, np.array([np.nan]))
+    check_lap_times(track, AGIL5, np.array([4.7, 5.0]))
+    check_lap_times(track, AGIL5, np.array([]))
     with pytest.raises(ImpossibleLapError, match="4.600 s"):
-        check_lap_times(track, AGIL5, np.array([np.nan, 4.7, 4.6]))
+        check_lap_times(track, AGIL5, np.array([4.7, 4.6]))

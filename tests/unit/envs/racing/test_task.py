@@ -12,7 +12,7 @@ import pytest
 
 from s5wm.envs.quadrotor import bodyrate
 from s5wm.envs.racing.camera import off_axis
-from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord, pass_first_gate, started_clock
+from s5wm.envs.racing.laps import MAX_LAPS, NO_TIME, Ending, FlightRecord, pass_first_gate, started_clock
 from s5wm.envs.racing.reward import RewardConfig
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.wrappers import AutoReset
@@ -257,15 +257,28 @@ def test_lap_clock():
     in_flight = started_clock()
     for when in (1.0, 6.0):
         in_flight = pass_first_gate(in_flight, jnp.asarray(when), true, ~true)
-    assert int(in_flight.laps) == 1 and bool(jnp.isnan(in_flight.launch_lap))
+    assert int(in_flight.laps) == 1 and float(in_flight.launch_lap) == NO_TIME
 
 
-def test_flying_laps_leave_out_the_first(race):
+def test_what_has_no_time_yet_is_said_and_every_number_is_finite(race):
     state, _ = race.reset(jr.key(0))
-    times = jnp.full(MAX_LAPS, jnp.nan).at[:3].set(jnp.array([6.0, 5.0, 5.1]))
-    record = changed(race.env.flight_record(state), laps=jnp.asarray(3, jnp.int32), lap_times=times)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.clock))
+    lap = race.env.episode_metrics(state)["lap_time_last"]
+    assert not bool(lap.exists)
+    clock, true = state.clock, jnp.asarray(True)
+    for when in (1.0, 6.5):
+        clock = pass_first_gate(clock, jnp.asarray(when), true, true)
+    lap = race.env.episode_metrics(changed(state, clock=clock))["lap_time_last"]
+    assert bool(lap.exists) and float(lap.value) == 5.5
+
+
+@pytest.mark.parametrize(("laps", "flying"), [(0, []), (1, []), (3, [1, 2]), (MAX_LAPS + 2, range(MAX_LAPS))])
+def test_flying_laps_leave_out_the_first(race, laps, flying):
+    state, _ = race.reset(jr.key(0))
+    record = changed(race.env.flight_record(state), laps=jnp.asarray(laps, jnp.int32))
     assert isinstance(record, FlightRecord)
-    np.testing.assert_allclose(record.flying_laps[:4], [np.nan, 5.0, 5.1, np.nan])
+    assert np.flatnonzero(record.has_flying_lap).tolist() == list(flying)
+    assert int(record.has_lap.sum()) == min(laps, MAX_LAPS)
 
 
 N, T = 256, 60
