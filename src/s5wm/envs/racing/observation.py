@@ -1,5 +1,6 @@
 """What a state policy sees of the race, and the privileged vector behind it."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import equinox as eqx
@@ -12,7 +13,7 @@ from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.track import MAX_GATES, Track
 from s5wm.types import Scalar
 
-Layout = Literal["B", "A"]
+Layout = Literal["B", "A", "C"]
 
 OBS_SIZE = 24
 PRIVILEGED_SIZE = OBS_SIZE + 4 + 4 + MAX_GATES
@@ -32,7 +33,7 @@ class View(eqx.Module):
 
 def observe(layout: Layout, track: Track, view: View) -> Float[Array, " 24"]:
     """The policy's observation in the layout chosen."""
-    return observe_b(track, view) if layout == "B" else observe_a(track, view)
+    return _LAYOUTS[layout](track, view)
 
 
 def observe_b(track: Track, view: View) -> Float[Array, " 24"]:
@@ -65,6 +66,47 @@ def observe_a(track: Track, view: View) -> Float[Array, " 24"]:
     return jnp.concatenate(
         [quad.vel_w / VELOCITY_SCALE, to_matrix(quad.quat).ravel(), corners.ravel() / POSITION_SCALE]
     )
+
+
+def observe_c(track: Track, view: View) -> Float[Array, " 24"]:
+    """Layout C, in body axes: ``v/15, e_z, w/10, (g-p)/10, n, (g'-p)/10, n', z/10, cos and sin of 2 pi k/G``.
+
+    ``e_z`` is the direction of up, ``g`` and ``n`` centre and passing direction of the target, ``g'`` and ``n'`` of the
+    gate after it, ``z`` the height, ``k`` the target's number of ``G``.  A quadrotor flies alike in every direction
+    and gates are alike: here one gate teaches all, and a switch of target moves the second gate's numbers
+    to the first's place.
+    """
+    quad, target = view.quad, view.target
+    after = track.following(target)
+    seen_w = jnp.stack(
+        [
+            quad.vel_w / VELOCITY_SCALE,
+            jnp.array([0.0, 0.0, 1.0]),
+            (track.gate_pos[target] - quad.pos_w) / POSITION_SCALE,
+            track.normal[target],
+            (track.gate_pos[after] - quad.pos_w) / POSITION_SCALE,
+            track.normal[after],
+        ]
+    )
+    velocity, up, *gates = seen_w @ to_matrix(quad.quat)  # rows R^T x
+    phase = 2.0 * jnp.pi * target / track.num_gates
+    height = quad.pos_w[2] / POSITION_SCALE
+    return jnp.concatenate(
+        [
+            velocity,
+            up,
+            quad.omega_b / RATE_SCALE,
+            *gates,
+            jnp.stack([height, jnp.cos(phase), jnp.sin(phase)]),
+        ]
+    )
+
+
+_LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " 24"]]] = {
+    "A": observe_a,
+    "B": observe_b,
+    "C": observe_c,
+}
 
 
 def privileged(track: Track, view: View, omega_max: Scalar) -> Float[Array, " 40"]:

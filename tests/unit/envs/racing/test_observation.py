@@ -1,12 +1,14 @@
 """Observations and rewards on poses computed by hand."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.params import QuadConfig
 from s5wm.envs.quadrotor.state import QuadState
-from s5wm.envs.racing.observation import View, observe_a, observe_b, privileged
+from s5wm.envs.racing.observation import View, observe, observe_a, observe_b, observe_c, privileged
 from s5wm.envs.racing.reward import Arrival, RewardConfig, nominal_reward, racing_reward
 from s5wm.envs.racing.track import SplitSConfig
 
@@ -46,6 +48,43 @@ def test_layout_b():
 def test_after_the_last_gate_comes_the_first():
     obs = observe_b(TRACK, view(6))
     np.testing.assert_allclose(obs[18:21], (TRACK.gate_pos[0] - TRACK.gate_pos[6]) / 10.0, atol=1e-6)
+
+
+def test_layout_c():
+    """The nose points along world y: forward is y, left is -x."""
+    phase = 2 * np.pi / 7
+    np.testing.assert_allclose(
+        observe_c(TRACK, view(1)),
+        [
+            *(-0.4, -0.2, 0.1),  # v / 15 = (3, -6, 1.5) / 15
+            *(0.0, 0.0, 1.0),  # up
+            *(0.1, 0.2, -0.3),  # w / 10
+            *(0.445, -0.8, -0.195),  # (9, 6.45, 1.05) - p, over 10
+            *(0.0, -1.0, 0.0),  # the gate faces world x
+            *(-0.58, -0.785, -0.195),  # (8.85, -3.80, 1.05) - p, over 10
+            *(np.sin(np.radians(-130)), -np.cos(np.radians(-130)), 0.0),  # the one after faces -130 degrees
+            *(0.3, np.cos(phase), np.sin(phase)),
+        ],
+        atol=1e-6,
+    )
+
+
+def test_layout_c_sees_no_difference_between_headings():
+    """A world turned about the vertical looks the same from the body; the number of the gate apart, so do its gates."""
+    obs = np.asarray(observe("C", TRACK, view(2)))
+    turn = quaternion.exp(jnp.array([0.0, 0.0, 0.7]))
+    matrix = quaternion.to_matrix(turn)
+    turned = view(2)
+    quad = eqx.tree_at(
+        lambda q: (q.pos_w, q.vel_w, q.quat),
+        turned.quad,
+        (matrix @ turned.quad.pos_w, matrix @ turned.quad.vel_w, quaternion.multiply(turn, turned.quad.quat)),
+    )
+    track = eqx.tree_at(
+        lambda t: (t.gate_pos, t.gate_yaw), TRACK, (TRACK.gate_pos @ matrix.T, TRACK.gate_yaw + 0.7)
+    )
+    moved = observe("C", track, View(quad=quad, target=turned.target, action=turned.action))
+    np.testing.assert_allclose(moved, obs, atol=1e-6)
 
 
 def test_layout_a():
