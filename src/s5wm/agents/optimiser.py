@@ -39,7 +39,7 @@ class OptimiserConfig:
         warmup = optax.linear_schedule(0.0, 1.0, max(self.warmup, 1))
         return optax.chain(
             clip_per_tensor(self.clip),
-            optax.scale_by_rms(self.beta2, self.epsilon, eps_in_sqrt=True, bias_correction=True),
+            optax.scale_by_rms(self.beta2, self.epsilon, eps_in_sqrt=False, bias_correction=True),
             optax.ema(self.beta1, debias=True),
             optax.scale_by_schedule(lambda count: warmup(count + 1)),
             optax.stateless(self._scale),

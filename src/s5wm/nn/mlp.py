@@ -50,6 +50,30 @@ class RMSNorm(eqx.Module):
         return x * inverse * jnp.broadcast_to(self.scale, x.shape)
 
 
+class Trunk(eqx.Module):
+    """Linear-RMSNorm-SiLU, once for every width: DreamerV3's encoder of vectors, which ends in an activation."""
+
+    hidden: tuple[Linear, ...]
+    norms: tuple[RMSNorm, ...]
+
+    def __init__(self, sizes: tuple[int, ...], *, key: Key) -> None:
+        """``sizes`` = (inputs, width of every layer...)."""
+        keys = jr.split(key, len(sizes) - 1)
+        pairs = zip(sizes[:-1], sizes[1:], keys, strict=True)
+        self.hidden = tuple(Linear(i, o, key=k) for i, o, k in pairs)
+        self.norms = tuple(RMSNorm(o) for o in sizes[1:])
+
+    def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
+        """Apply to the last axis."""
+        return _through(self.hidden, self.norms, x)
+
+
+def _through(hidden: tuple[Linear, ...], norms: tuple[RMSNorm, ...], x: Array) -> Array:
+    for linear, norm in zip(hidden, norms, strict=True):
+        x = jax.nn.silu(norm(linear(x)))
+    return x
+
+
 class MLP(eqx.Module):
     """``layers`` times Linear-RMSNorm-SiLU, then a Linear; ``out_scale`` 0 makes a head that starts at zero.
 
@@ -80,10 +104,7 @@ class MLP(eqx.Module):
 
     def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
         """Apply to the last axis."""
-        y = x
-        for linear, norm in zip(self.hidden, self.norms, strict=True):
-            y = jax.nn.silu(norm(linear(y)))
-        y = self.out(y)
+        y = self.out(_through(self.hidden, self.norms, x))
         return y if self.skip is None else y + self.skip(x)
 
 

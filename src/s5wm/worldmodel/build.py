@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from s5wm.nn.conv import build_decoder, build_encoder, token_size
-from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail
+from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail, Trunk
 from s5wm.types import EnvSpec, Key
 from s5wm.worldmodel.believed import BelievedConfig, BelievedRSSM, StateFilter
 from s5wm.worldmodel.config import PosteriorInput, WorldModelConfig
@@ -68,8 +68,10 @@ def _encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> Encoder:
         return Encoder(build_encoder(config.image, spec.obs_shape, key=key), symlog_inputs=False)
     if config.has_plain_latent:
         return Encoder(Identity(), config.symlog_inputs)
-    sizes = (spec.obs_shape[0], *(config.units,) * (config.encoder_layers - 1))
-    return Encoder(MLP(sizes, config.units, key=key, skip=config.linear_skips), config.symlog_inputs)
+    sizes = (spec.obs_shape[0], *(config.units,) * config.encoder_layers)
+    if config.linear_skips:  # a linear map beside the layers has to end where they do: without an activation
+        return Encoder(MLP(sizes[:-1], config.units, key=key, skip=True), config.symlog_inputs)
+    return Encoder(Trunk(sizes, key=key), config.symlog_inputs)
 
 
 def _decoder(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> Decoder:

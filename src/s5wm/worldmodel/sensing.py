@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float, Shaped
 
 from s5wm.nn.conv import ImageDecoder, ImageEncoder
-from s5wm.nn.mlp import MLP, Identity, Tail
+from s5wm.nn.mlp import MLP, Identity, Tail, Trunk
 from s5wm.ops.transforms import symlog
 
 Decoder: TypeAlias = MLP | Tail | ImageDecoder
@@ -16,7 +16,7 @@ Decoder: TypeAlias = MLP | Tail | ImageDecoder
 class Encoder(eqx.Module):
     """Observation to token."""
 
-    network: MLP | Identity | ImageEncoder
+    network: Trunk | MLP | Identity | ImageEncoder
     symlog_inputs: bool = eqx.field(static=True)
 
     def __call__(self, obs: Shaped[Array, "..."]) -> Float[Array, "*b E"]:
