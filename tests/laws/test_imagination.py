@@ -17,10 +17,12 @@ from s5wm.agents.imagination import (
     actor_loss,
     critic_loss,
     replay_critic_loss,
-    roll_out,
+    imagine_rollouts,
 )
+from s5wm.ops.returns import lambda_return
 from s5wm.ops.running import ReturnScale
 from s5wm.types import Reward, TimeStep
+from s5wm.worldmodel.dynamics import imagine
 
 HORIZON = 4
 CONFIGS = {
@@ -54,7 +56,7 @@ def nets(lab):
 
 @eqx.filter_jit
 def imagined(config, nets, starts, weight):
-    return roll_out(config, nets, starts, smoothing_weight=weight, key=jr.key(2))
+    return imagine_rollouts(config, nets, starts, smoothing_weight=weight, key=jr.key(2))
 
 
 @eqx.filter_jit
@@ -62,7 +64,7 @@ def gradients(config, nets, starts, weight):
     """Of the actor's and of the critic's loss in every network."""
 
     def losses(nets):
-        rolled = roll_out(config, nets, starts, smoothing_weight=weight, key=jr.key(2))
+        rolled = imagine_rollouts(config, nets, starts, smoothing_weight=weight, key=jr.key(2))
         return jnp.stack([actor_loss(config, nets.actor, rolled, UNIT)[0], critic_loss(config, nets, rolled)])
 
     _, pull = jax.vjp(losses, nets)
@@ -132,6 +134,32 @@ def test_dynamics_gradient_is_that_of_the_imagined_return(nets, starts):
     assert -float(gradient) == pytest.approx(slope, rel=0.02)
 
 
+def test_actor_gradient_equals_that_of_differentiating_the_whole_rollout(nets, starts):
+    """The plain form: actor's parameters are differentiated inside the loop, step by step."""
+    config, key = CONFIGS["dynamics"], jr.key(2)
+
+    def plain(actor):
+        k_noise, k_act = jr.split(key)
+        dynamics, count = nets.model.dynamics, starts.latent.stoch.shape[0]
+        noise = dynamics.space.noise(k_noise, (count, HORIZON))
+        draws = jr.normal(k_act, (count, HORIZON + 1, 2))
+        feature = jax.vmap(
+            lambda b, n, d: imagine(dynamics, b, lambda f, e: actor(f).sample_with(e), d, noise=n)
+        )(starts, noise, draws).feature
+        said, value = nets.model.predict(feature), nets.critic(feature).mean()
+        reward = said.reward_nominal + HALF * said.reward_smoothing
+        returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(
+            reward, said.cont, value
+        )
+        weight = jax.lax.stop_gradient(jnp.cumprod(said.cont[:, :-1], axis=1))
+        return -jnp.mean(weight * returns)
+
+    expected = jax.jit(jax.grad(plain))(nets.actor)
+    found = gradients(config, nets, starts, HALF)[0].actor
+    assert largest(expected) > 1e-3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), found, expected)
+
+
 def test_smoothing_counts_as_much_as_its_weight(nets, starts):
     """The curriculum: at weight 0 the smoothing head changes nothing, at weight 1 it does; returns are linear."""
     config = CONFIGS["reinforce"]
@@ -160,9 +188,12 @@ def test_policy_gradient_of_a_bandit_is_the_analytic_one(mode):
     @jax.jit
     def gradient(actor):
         def loss(actor):
-            action = actor(feature).sample(jr.key(6))
+            noise = jr.normal(jr.key(6), (40000, 2, 1))
+            action = jax.lax.stop_gradient(actor(feature).sample_with(noise))
             returns = -jnp.square(action[:, :1, 0] - 0.5)
-            rolled = Rollouts(feature, action, returns, jnp.full((40000, 2), -0.5), jnp.ones((40000, 1)))
+            slope = None if mode == "reinforce" else -2.0 * (action[:, :1] - 0.5)
+            value, weight = jnp.full((40000, 2), -0.5), jnp.ones((40000, 1))
+            rolled = Rollouts(feature, action, noise, returns, value, weight, slope)
             return actor_loss(config, actor, rolled, UNIT)[0]
 
         return jax.grad(loss)(actor).network.out.bias
@@ -180,10 +211,34 @@ def test_advantages_are_scaled_weighted_and_joined_by_entropy():
     config = replace(CONFIGS["dynamics"], entropy=0.1)
     actor = ActorConfig(units=8, layers=1).build(3, 2, key=jr.key(5))
     feature, action = jnp.ones((1, 2, 3)), jnp.zeros((1, 2, 2))
-    rolled = Rollouts(feature, action, jnp.array([[5.0]]), jnp.array([[2.0, 0.0]]), jnp.array([[0.7]]))
+    returns, value, weight = jnp.array([[5.0]]), jnp.array([[2.0, 0.0]]), jnp.array([[0.7]])
+    rolled = Rollouts(feature, action, action, returns, value, weight, jnp.zeros((1, 1, 2)))
     loss, _ = actor_loss(config, actor, rolled, ReturnScale(jnp.float32(-2.0), jnp.float32(4.0)))
     entropy = float(actor(feature[0, 0]).entropy())
     assert loss == pytest.approx(-0.7 * ((5.0 - 2.0) / 6.0 + 0.1 * entropy), rel=1e-5)
+
+
+def test_critic_loss_is_the_mean_over_all_states(nets, starts):
+    """As officially: ``mean(w (CE(R) + CE(slow)))``, not divided by the mean weight; in NumPy from the logits."""
+    config = CONFIGS["reinforce"]
+    rolled = imagined(config, nets, starts, HALF)
+    bins = np.asarray(nets.critic(rolled.feature).bins, np.float64)
+
+    def cross_entropy(logits, x):
+        logits, x = np.asarray(logits, np.float64), np.clip(np.asarray(x, np.float64), bins[0], bins[-1])
+        above = np.clip(np.searchsorted(bins, x, side="right"), 1, bins.size - 1)
+        share = (x - bins[above - 1]) / (bins[above] - bins[above - 1])
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        left = np.take_along_axis(log_probs, above[..., None] - 1, -1)[..., 0]
+        right = np.take_along_axis(log_probs, above[..., None], -1)[..., 0]
+        return -(1 - share) * left - share * right
+
+    feature = rolled.feature[:, :-1]
+    logits, slow = nets.critic(feature).logits, nets.slow_critic(feature).mean()
+    weight = np.asarray(rolled.weight, np.float64)
+    assert weight.mean() < 0.8  # else both forms are nearly one
+    expected = np.mean(weight * (cross_entropy(logits, rolled.returns) + cross_entropy(logits, slow)))
+    assert float(critic_loss(config, nets, rolled)) == pytest.approx(expected, rel=1e-4)
 
 
 def flags(row, rows):

@@ -159,21 +159,22 @@ def test_imagination_continues_the_parallel_pass(make_lab, kind):
 
 
 def test_imagine_folds_predict(lab):
-    dynamics, key, horizon = lab.model.dynamics, jr.key(3), 4
+    dynamics, horizon = lab.model.dynamics, 4
     start = jax.tree.map(lambda x: x[5], lab.observe().belief)
-
-    def act(feature, k_act):
-        return feature[:2] + jr.normal(k_act, (2,))
-
-    imagined = jax.jit(lambda belief: imagine(dynamics, belief, act, horizon=horizon, key=key))(start)
-    k_noise, _ = jr.split(key)
+    k_noise, k_act = jr.split(jr.key(3))
     noises = dynamics.space.noise(k_noise, (horizon,))
+    draws = jr.normal(k_act, (horizon + 1, 2))
+
+    def act(feature, draw):
+        return feature[:2] + draw
+
+    imagined = jax.jit(lambda belief: imagine(dynamics, belief, act, draws, noise=noises))(start)
     belief, features = start, [start.latent.feature]
     for t in range(horizon):
         belief = dynamics.predict(belief, imagined.action[t], noise=noises[t])
         features.append(belief.latent.feature)
     np.testing.assert_allclose(imagined.feature, jnp.stack(features), **TOLERANCE)
-    assert imagined.action.shape == (horizon + 1, 2)
+    np.testing.assert_allclose(imagined.action, imagined.feature[:, :2] + draws, **TOLERANCE)
 
 
 def largest(tree):

@@ -18,8 +18,8 @@ from s5wm.agents.imagination import (
     Behaviour,
     actor_loss,
     critic_loss,
+    imagine_rollouts,
     replay_critic_loss,
-    roll_out,
 )
 from s5wm.agents.optimiser import OptimiserConfig, untyped
 from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
@@ -291,7 +291,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         if config.starts is not None:
             index = jr.permutation(k_starts, total)[: config.starts]
         starts = divided(jax.tree.map(lambda x: x[index], flat))
-        rolled = roll_out(config, nets, starts, smoothing_weight=smoothing_weight, key=k_roll)
+        rolled = imagine_rollouts(config, nets, starts, smoothing_weight=smoothing_weight, key=k_roll)
         scale = scale.update(hold(rolled.returns))
         actor, metrics = actor_loss(config, nets.actor, rolled, scale)
         critic = critic_loss(config, nets, rolled)

@@ -32,7 +32,7 @@ class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
 
     def initial(self) -> DreamerCarry:
         """Empty memory."""
-        return DreamerCarry(self.dynamics.initial(), jnp.zeros(self.actor.network.out.bias.shape[0] // 2))
+        return DreamerCarry(self.dynamics.initial(), jnp.zeros(self.actor.actions))
 
     def __call__(
         self, carry: DreamerCarry, obs: Shaped[Array, " ..."], is_first: Bool[Array, ""], *, key: Key | None

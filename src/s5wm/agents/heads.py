@@ -41,6 +41,11 @@ class Actor(eqx.Module):
     network: MLP
     config: ActorConfig = eqx.field(static=True)
 
+    @property
+    def actions(self) -> int:
+        """Width ``A`` of an action."""
+        return self.network.out.bias.shape[0] // 2
+
     def __call__(self, feature: Float[Array, "*b F"]) -> Normal:
         """Distribution of the raw action."""
         loc, raw = jnp.split(self.network(feature), 2, axis=-1)

@@ -20,7 +20,7 @@ from s5wm.ops.distributions import TwoHot
 from s5wm.ops.returns import lambda_return
 from s5wm.ops.running import ReturnScale
 from s5wm.types import Key, Metrics, Scalar, TimeStep
-from s5wm.worldmodel.dynamics import Belief, imagine
+from s5wm.worldmodel.dynamics import Belief, Imagined, imagine
 from s5wm.worldmodel.model import WorldModel
 
 
@@ -57,41 +57,69 @@ class Behaviour(eqx.Module):
 
 
 class Rollouts(eqx.Module):
-    """``K`` imagined rollouts of ``R = H + 1`` states with what the heads say of them."""
+    """``K`` imagined rollouts of ``R = H + 1`` states with what the heads say of them.
+
+    ``action_gradient`` is ``d sum_i w_i R_i / d a_i`` of each rollout, through the model and through all that the
+    policy does after; None where the objective does not need it (``reinforce``).
+    """
 
     feature: Float[Array, "K R F"]
     action: Float[Array, "K R A"]
+    noise: Float[Array, "K R A"]  # of the actions: standard normal
     returns: Float[Array, "K H"]
     value: Float[Array, "K R"]
     weight: Float[Array, "K H"]
+    action_gradient: Float[Array, "K H A"] | None
 
 
-def roll_out(
+def imagine_rollouts(
     config: ActorCriticConfig, nets: Behaviour, starts: Belief[Any], *, smoothing_weight: Scalar, key: Key
 ) -> Rollouts:
-    """Imagine from ``K`` beliefs; differentiable in the actor's parameters in ``dynamics`` mode only."""
-    hold = jax.lax.stop_gradient
-    model, critic = hold(nets.model), hold(nets.critic)
-    actor = nets.actor if config.gradient == "dynamics" else hold(nets.actor)
+    """Imagine from ``K`` beliefs; every network is held constant.
+
+    With ``dynamics``, the gradient of the return reaches the actor's parameters by way of its actions alone:
+    ``dJ/dtheta = sum_i dJ/da_i . da_i/dtheta at a fixed s_i``.  The loop over time therefore carries no gradients of
+    parameters: it gives ``dJ/da_i``, and ``actor_loss`` differentiates the actor once, over all states together.
+    """
+    k_noise, k_act = jr.split(key)
+    nets = jax.lax.stop_gradient(nets)
+    dynamics, horizon = nets.model.dynamics, config.imagination_horizon
     count = jax.tree.leaves(starts)[0].shape[0]
-    imagined = jax.vmap(
-        lambda belief, k: imagine(
-            model.dynamics,
-            belief,
-            lambda feature, k_act: actor(feature).sample(k_act),
-            horizon=config.imagination_horizon,
-            key=k,
+    noise = dynamics.space.noise(k_noise, (count, horizon))
+    draws = jr.normal(k_act, (count, horizon + 1, nets.actor.actions))
+
+    def rolled(shift: Float[Array, "K R A"]) -> tuple[Scalar, Rollouts]:
+        def act(feature: Array, draw: tuple[Array, Array]) -> Array:
+            return nets.actor(feature).sample_with(draw[0]) + draw[1]
+
+        imagined = jax.vmap(lambda belief, n, d: imagine(dynamics, belief, act, d, noise=n))(
+            starts, noise, (draws, shift)
         )
-    )(starts, jr.split(key, count))
+        rollouts = _judged(config, nets, imagined, draws, smoothing_weight)
+        return jnp.sum(rollouts.weight * rollouts.returns), rollouts
+
+    unmoved = jnp.zeros_like(draws)
+    if config.gradient == "reinforce":
+        return rolled(unmoved)[1]
+    gradient, rollouts = jax.grad(rolled, has_aux=True)(unmoved)
+    return eqx.tree_at(
+        lambda r: r.action_gradient, rollouts, gradient[:, :-1], is_leaf=lambda leaf: leaf is None
+    )
+
+
+def _judged(
+    config: ActorCriticConfig, nets: Behaviour, imagined: Imagined, draws: Array, smoothing_weight: Scalar
+) -> Rollouts:
+    """What reward, continue and value heads say of imagined states, and the returns that follow."""
     # Without the barriers XLA:CPU fuses the backward passes of all heads and recomputes each several times.
     feature = jax.lax.optimization_barrier(imagined.feature)
-    said, value = jax.lax.optimization_barrier((model.predict(feature), critic(feature).mean()))
+    said, value = jax.lax.optimization_barrier((nets.model.predict(feature), nets.critic(feature).mean()))
     reward = said.reward_nominal + smoothing_weight * said.reward_smoothing
     returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(
         reward, said.cont, value
     )
-    weight = hold(jnp.cumprod(said.cont[:, :-1], axis=1))
-    return Rollouts(imagined.feature, imagined.action, returns, value, weight)
+    weight = jax.lax.stop_gradient(jnp.cumprod(said.cont[:, :-1], axis=1))
+    return Rollouts(imagined.feature, imagined.action, draws, returns, value, weight, None)
 
 
 def actor_loss(
@@ -101,12 +129,16 @@ def actor_loss(
     hold = jax.lax.stop_gradient
     dist = actor(hold(rolled.feature[:, :-1]))
     entropy = dist.entropy()
-    advantage = (rolled.returns - hold(rolled.value[:, :-1])) / scale.value
-    if config.gradient == "reinforce":
-        objective = dist.log_prob(hold(rolled.action[:, :-1])) * hold(advantage)
+    advantage = hold(rolled.returns - rolled.value[:, :-1]) / scale.value
+    weighted = hold(rolled.weight) * config.entropy * entropy
+    if rolled.action_gradient is None:
+        weighted += hold(rolled.weight) * dist.log_prob(hold(rolled.action[:, :-1])) * advantage
     else:
-        objective = advantage
-    loss = -jnp.mean(rolled.weight * (objective + config.entropy * entropy))
+        action = dist.sample_with(hold(rolled.noise[:, :-1]))
+        slope = jnp.sum(hold(rolled.action_gradient) / scale.value * action, axis=-1)
+        # The value is the objective's, the gradient that of the slope.
+        weighted += hold(rolled.weight) * advantage + slope - hold(slope)
+    loss = -jnp.mean(weighted)
     metrics = {
         "loss/actor": loss,
         "actor/entropy": entropy.mean(),
@@ -122,7 +154,7 @@ def _critic_objective(
     config: ActorCriticConfig, dist: TwoHot, target: Array, slow_value: Array, weight: Array
 ) -> Scalar:
     error = -dist.log_prob(target) - config.slow_weight * dist.log_prob(slow_value)
-    return jnp.sum(weight * error) / jnp.maximum(jnp.sum(weight), 1e-6)
+    return jnp.mean(weight * error)  # over all states, as officially: not over the sum of weights
 
 
 def critic_loss(config: ActorCriticConfig, nets: Behaviour, rolled: Rollouts) -> Scalar:

@@ -24,7 +24,8 @@ def symexp_bins(limit: float, count: int) -> Float[Array, " K"]:
 def two_hot(x: Float[Array, "*b"], bins: Float[Array, " K"]) -> Float[Array, "*b K"]:
     """Weights on the two bins around ``x`` whose mean is ``x``, in raw units; clipped to the bins' range."""
     x = jnp.clip(x, bins[0], bins[-1])
-    above = jnp.clip(jnp.searchsorted(bins, x, side="right"), 1, bins.size - 1)
+    # Compared with all bins at once: a binary search is a loop, and bins are few.
+    above = jnp.clip(jnp.searchsorted(bins, x, side="right", method="compare_all"), 1, bins.size - 1)
     below = above - 1
     weight = (x - bins[below]) / (bins[above] - bins[below])
     lower = jax.nn.one_hot(below, bins.size) * (1 - weight)[..., None]

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from s5wm.types import Key
 from s5wm.worldmodel.latent import AbstractLatentSpace
 
 Memory = TypeVar("Memory")
@@ -97,29 +96,34 @@ class Imagined(eqx.Module):
     action: Float[Array, "R A"]
 
 
+Draw = TypeVar("Draw")
+
+
 def imagine(
     dynamics: AbstractDynamics[Memory],
     belief: Belief[Memory],
-    act: Callable[[Float[Array, " F"], Key], Float[Array, " A"]],
+    act: Callable[[Float[Array, " F"], Draw], Float[Array, " A"]],
+    draws: Draw,
     *,
-    horizon: int,
-    key: Key,
+    noise: Float[Array, "H J"],
 ) -> Imagined:
-    """Fold ``predict`` along the actions of ``act``; the last action is chosen but not used."""
-    k_noise, k_act = jax.random.split(key)
-    noises = dynamics.space.noise(k_noise, (horizon,))
-    act_keys = jax.random.split(k_act, horizon + 1)
+    """Fold ``predict`` along the actions of ``act(feature, draw)``; the last action is chosen but not used.
+
+    ``draws`` has a leading ``R = H + 1``: what ``act`` needs of chance at each state.  It is drawn beforehand, as
+    the noise of the dynamics is: random numbers cost more inside a loop than in one call.
+    """
 
     def advance(
-        current: Belief[Memory], inputs: tuple[Array, Key]
+        current: Belief[Memory], inputs: tuple[Array, Draw]
     ) -> tuple[Belief[Memory], tuple[Array, Array]]:
-        noise, act_key = inputs
-        action = act(current.latent.feature, act_key)
+        noise, draw = inputs
+        action = act(current.latent.feature, draw)
         return dynamics.predict(current, action, noise=noise), (current.latent.feature, action)
 
-    last, (features, actions) = jax.lax.scan(advance, belief, (noises, act_keys[:-1]))
-    final = last.latent.feature
+    before, final = jax.tree.map(lambda x: x[:-1], draws), jax.tree.map(lambda x: x[-1], draws)
+    last, (features, actions) = jax.lax.scan(advance, belief, (noise, before))
+    feature = last.latent.feature
     return Imagined(
-        jnp.concatenate([features, final[None]]),
-        jnp.concatenate([actions, act(final, act_keys[-1])[None]]),
+        jnp.concatenate([features, feature[None]]),
+        jnp.concatenate([actions, act(feature, final)[None]]),
     )
