@@ -16,8 +16,8 @@ from s5wm.agents.imagination import (
     Rollouts,
     actor_loss,
     critic_loss,
-    replay_critic_loss,
     imagine_rollouts,
+    replay_critic_loss,
 )
 from s5wm.ops.returns import lambda_return
 from s5wm.ops.running import ReturnScale

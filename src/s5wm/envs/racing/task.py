@@ -60,7 +60,9 @@ class RacingConfig:
                     f"RacingConfig.{name} is {value} s; it must be at least one step, {integrate.CTRL_DT} s."
                 )
         if self.observation not in ("A", "B", "C"):
-            raise ValueError(f"RacingConfig.observation is {self.observation!r}; choose layout 'A', 'B' or 'C'.")
+            raise ValueError(
+                f"RacingConfig.observation is {self.observation!r}; choose layout 'A', 'B' or 'C'."
+            )
         if not 0.0 <= self.action_delay <= integrate.CTRL_DT:
             raise ValueError(
                 f"RacingConfig.action_delay is {self.action_delay}; it must lie in [0, {integrate.CTRL_DT}] s, "
