@@ -46,7 +46,7 @@ def test_the_target_is_where_the_environment_writes_it() -> None:
 
     @jax.jit
     def show(target: jax.Array) -> jax.Array:
-        view = View(quad=quad, target=target, action=jnp.ones(4))
+        view = View(quad=quad, target=target, action=jnp.ones(4), clearance=jnp.array(0.6))
         return privileged(SplitSConfig().build(), view, jnp.asarray(1000.0))
 
     shown = [show(jnp.asarray(target)) for target in range(7)]

@@ -20,7 +20,10 @@ def flying(pos: list[float], vel: list[float], turn: list[float], omega: list[fl
         omega_b=jnp.asarray(omega),
         rotor_speed=jnp.zeros(4),
     )
-    return observe_b(SplitSConfig().build(), View(quad=quad, target=jnp.asarray(2), action=jnp.zeros(4)))
+    return observe_b(
+        SplitSConfig().build(),
+        View(quad=quad, target=jnp.asarray(2), action=jnp.zeros(4), clearance=jnp.array(0.6)),
+    )
 
 
 def test_racing_errors_are_in_physical_units() -> None:

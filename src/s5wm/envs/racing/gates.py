@@ -14,6 +14,10 @@ class Gap(eqx.Module):
     opening: Scalar  # factor on the half opening: 1 is the gate as built, more is a training aid
     radius: Scalar  # of the drone, m: its centre keeps this distance from the rim
 
+    def clearance(self, half_opening: Scalar) -> Scalar:
+        """How far from the axis the drone's centre may pass, m."""
+        return self.opening * half_opening - self.radius
+
 
 class GateEvent(eqx.Module):
     """What happened at the gates between two positions."""
@@ -46,7 +50,7 @@ def cross_gates(
     offset = start_w[None] + fraction[:, None] * (end_w - start_w)[None] - track.gate_pos
     y, z = jnp.sum(offset * track.left, axis=-1), offset[:, 2]
     miss = jnp.maximum(jnp.abs(y), jnp.abs(z))
-    inner = gap.opening * track.half_opening - gap.radius
+    inner = gap.clearance(track.half_opening)
     inside = crossed & (miss <= inner)
     below_posts = ~track.has_lower_rim & (z < 0) & (jnp.abs(y) <= inner)
     on_rim = crossed & ~inside & ~below_posts & (miss < track.half_opening + track.rim + gap.radius)

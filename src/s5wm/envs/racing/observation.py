@@ -21,6 +21,8 @@ PRIVILEGED_SIZE = OBS_SIZE + 4 + 4 + MAX_GATES
 POSITION_SCALE = 10.0  # m
 VELOCITY_SCALE = 15.0  # m/s
 RATE_SCALE = 10.0  # rad/s
+NEAR = 1.0  # m along a gate's axis that layout C resolves best
+LOW = 2.0  # m above the ground that it does
 
 
 class View(eqx.Module):
@@ -29,9 +31,10 @@ class View(eqx.Module):
     quad: QuadState
     target: Int[Array, ""]  # the gate to pass next
     action: Float[Array, " 4"]  # the last one flown, clipped to [-1, 1]; zeros at the start of an episode
+    clearance: Scalar  # m from the target's axis to where the rim begins for the drone's centre
 
 
-def observe(layout: Layout, track: Track, view: View) -> Float[Array, " 24"]:
+def observe(layout: Layout, track: Track, view: View) -> Float[Array, " O"]:
     """The policy's observation in the layout chosen."""
     return _LAYOUTS[layout](track, view)
 
@@ -68,41 +71,46 @@ def observe_a(track: Track, view: View) -> Float[Array, " 24"]:
     )
 
 
-def observe_c(track: Track, view: View) -> Float[Array, " 24"]:
-    """Layout C, in body axes: ``v/15, e_z, w/10, (g-p)/10, n, (g'-p)/10, n', z/10, cos and sin of 2 pi k/G``.
+def observe_c(track: Track, view: View) -> Float[Array, " 27"]:
+    """Layout C, in body axes: ``v/15, e_z, w/10, (g-p)/10, n, (g'-p)/10, n', near, tanh(z/2), cos, sin of 2 pi k/G``.
 
     ``e_z`` is the direction of up, ``g`` and ``n`` centre and passing direction of the target, ``g'`` and ``n'`` of the
-    gate after it, ``z`` the height, ``k`` the target's number of ``G``.  A quadrotor flies alike in every direction
-    and gates are alike: here one gate teaches all, and a switch of target moves the second gate's numbers
-    to the first's place.
+    gate after it, ``z`` the height, ``k`` the target's number of ``G``.  ``near = tanh(x/1 m, y/c, z/c)`` magnifies
+    the drone's place in the frame of the target, where ``c`` is the clearance: whatever the opening, the rim begins at
+    ``tanh(1)``.  A quadrotor flies alike in every direction and gates are alike: here one gate teaches all, and a
+    switch of target moves the second gate's numbers to the first's place.
     """
     quad, target = view.quad, view.target
     after = track.following(target)
+    to_gate_w, normal = track.gate_pos[target] - quad.pos_w, track.normal[target]
     seen_w = jnp.stack(
         [
             quad.vel_w / VELOCITY_SCALE,
             jnp.array([0.0, 0.0, 1.0]),
-            (track.gate_pos[target] - quad.pos_w) / POSITION_SCALE,
-            track.normal[target],
+            to_gate_w / POSITION_SCALE,
+            normal,
             (track.gate_pos[after] - quad.pos_w) / POSITION_SCALE,
             track.normal[after],
         ]
     )
     velocity, up, *gates = seen_w @ to_matrix(quad.quat)  # rows R^T x
+    along, aside = -jnp.sum(to_gate_w * normal), -jnp.sum(to_gate_w * track.left[target])
+    near = jnp.stack([along / NEAR, aside / view.clearance, -to_gate_w[2] / view.clearance])
     phase = 2.0 * jnp.pi * target / track.num_gates
-    height = quad.pos_w[2] / POSITION_SCALE
     return jnp.concatenate(
         [
             velocity,
             up,
             quad.omega_b / RATE_SCALE,
             *gates,
-            jnp.stack([height, jnp.cos(phase), jnp.sin(phase)]),
+            jnp.tanh(near),
+            jnp.stack([jnp.tanh(quad.pos_w[2] / LOW), jnp.cos(phase), jnp.sin(phase)]),
         ]
     )
 
 
-_LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " 24"]]] = {
+OBS_SIZES: dict[Layout, int] = {"A": OBS_SIZE, "B": OBS_SIZE, "C": 27}
+_LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " O"]]] = {
     "A": observe_a,
     "B": observe_b,
     "C": observe_c,

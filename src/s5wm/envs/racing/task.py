@@ -19,7 +19,7 @@ from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
 from s5wm.envs.racing.episode import Limits, RacingState, advance, find_ending
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
-from s5wm.envs.racing.observation import OBS_SIZE, PRIVILEGED_SIZE, Layout, View, observe, privileged
+from s5wm.envs.racing.observation import OBS_SIZES, PRIVILEGED_SIZE, Layout, View, observe, privileged
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
@@ -156,10 +156,10 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
 
     @property
     def spec(self) -> EnvSpec:
-        """A 24-D state observation, or the camera's image."""
+        """A state observation in the layout chosen, or the camera's image."""
         eye = self.config.camera
         return EnvSpec(
-            obs_shape=(OBS_SIZE,) if eye is None else eye.shape,
+            obs_shape=(OBS_SIZES[self.config.observation],) if eye is None else eye.shape,
             obs_dtype=np.dtype(np.float32 if eye is None else np.uint8),
             privileged_size=PRIVILEGED_SIZE,
             action_size=4,
@@ -270,7 +270,8 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
         return racing_reward(self.config.reward, arrival, after.action, before.action)
 
     def _timestep(self, state: RacingState, reward: Reward, *, is_first: bool) -> TimeStep:
-        view = View(quad=state.quad, target=state.target, action=state.action)
+        clearance = self._gap(state.age).clearance(self.track.half_opening)
+        view = View(quad=state.quad, target=state.target, action=state.action, clearance=clearance)
         picture = self.picture(state)
         return TimeStep(
             obs=observe(self.config.observation, self.track, view) if picture is None else picture,

@@ -25,7 +25,12 @@ def view(target: int) -> View:
         omega_b=jnp.array([1.0, 2.0, -3.0]),
         rotor_speed=jnp.array([280.0, 1400.0, 2800.0, 700.0]),
     )
-    return View(quad=quad, target=jnp.asarray(target), action=jnp.array([0.1, -0.2, 0.3, 0.4]))
+    return View(
+        quad=quad,
+        target=jnp.asarray(target),
+        action=jnp.array([0.1, -0.2, 0.3, 0.4]),
+        clearance=jnp.array(0.5),
+    )
 
 
 def test_layout_b():
@@ -63,7 +68,8 @@ def test_layout_c():
             *(0.0, -1.0, 0.0),  # the gate faces world x
             *(-0.58, -0.785, -0.195),  # (8.85, -3.80, 1.05) - p, over 10
             *(np.sin(np.radians(-130)), -np.cos(np.radians(-130)), 0.0),  # the one after faces -130 degrees
-            *(0.3, np.cos(phase), np.sin(phase)),
+            *np.tanh([-8.0, -4.45 / 0.5, 1.95 / 0.5]),  # in the frame of the gate, over 1 m and the clearance
+            *(np.tanh(1.5), np.cos(phase), np.sin(phase)),
         ],
         atol=1e-6,
     )
@@ -83,7 +89,9 @@ def test_layout_c_sees_no_difference_between_headings():
     track = eqx.tree_at(
         lambda t: (t.gate_pos, t.gate_yaw), TRACK, (TRACK.gate_pos @ matrix.T, TRACK.gate_yaw + 0.7)
     )
-    moved = observe("C", track, View(quad=quad, target=turned.target, action=turned.action))
+    moved = observe(
+        "C", track, View(quad=quad, target=turned.target, action=turned.action, clearance=turned.clearance)
+    )
     np.testing.assert_allclose(moved, obs, atol=1e-6)
 
 

@@ -113,7 +113,9 @@ def test_the_privileged_vector_is_the_state_behind_the_image(seen):
     env = SEEN.build()
 
     def layout_b(s):
-        return observe_b(env.track, View(quad=s.quad, target=s.target, action=s.action))
+        return observe_b(
+            env.track, View(quad=s.quad, target=s.target, action=s.action, clearance=jnp.array(0.6))
+        )
 
     expected = jax.vmap(layout_b)(state.inner)
     np.testing.assert_allclose(timestep.privileged[:, :24], expected, atol=1e-5)
