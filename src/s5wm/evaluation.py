@@ -6,7 +6,7 @@ mode.  A race succeeds with at least three laps in a row; a crash after the thir
 
 import functools as ft
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -34,6 +34,9 @@ LAPS_FOR_SUCCESS = 3
 HOVER_TOLERANCE = 0.3  # m from the target at the end
 RECORDED = 4
 
+SAMPLED = ("success_rate", "crash_rate", "return_nominal", "gates_mean", "margin_mean")
+"""What is reported of flights with drawn actions."""
+
 Figures = dict[str, Any]
 
 
@@ -48,10 +51,23 @@ class Evaluator:
     def __call__(self, policy: AbstractPolicy[Any, Any], key: Key) -> Judgement:
         """One evaluation."""
         flights = jax.device_get(fly(self.env, policy, self.plan, key))
-        figures = _common(flights) | _figures(self.task, self.env, flights)
+        figures = self._figures(flights) | self._sampled(policy, key)
         recorded = recorded_flights(self.task, self.env, flights)
         course = course_of(self.env.track) if isinstance(self.env, RacingEnv) else None
         return judge(figures, ft.partial(save_flights, flights=recorded, course=course))
+
+    def _figures(self, flights: Flights) -> Figures:
+        return _common(flights) | _figures(self.task, self.env, flights)
+
+    def _sampled(self, policy: AbstractPolicy[Any, Any], key: Key) -> Figures:
+        """How the policy flies when its actions are drawn, as in training, from the same first states.
+
+        Mean actions from nearly one place are nearly one flight, flown again and again: beside it stands how much
+        noise it bears.
+        """
+        plan = replace(self.plan, recorded=0, sampled=True)
+        figures = self._figures(jax.device_get(fly(self.env, policy, plan, key)))
+        return {f"sampled_{name}": figures[name] for name in SAMPLED if name in figures}
 
 
 def rules_of_a_test(task: TaskConfig) -> TaskConfig:
@@ -101,6 +117,8 @@ def judge(figures: Figures, save: Callable[..., None]) -> Judgement:
         "gates": "gates_mean",
         "crash": "crash_rate",
         "error": "error_mean",
+        "margin": "margin_mean",
+        "sampled_success": "sampled_success_rate",
     }
     row = {
         f"eval/{short}": float(figures[name])
@@ -122,7 +140,12 @@ def headline(figures: Figures) -> str:
     """The figures in one line."""
     parts = [f"success {figures['success_rate']:.0%}"]
     forms = (("lap_time_mean", "lap {:.2f} s"), ("above_bound_percent", "{:.1f} % above the bound"))
-    forms += (("laps_mean", "{:.1f} laps"), ("gates_mean", "{:.1f} gates"), ("error_mean", "error {:.2f} m"))
+    forms += (
+        ("laps_mean", "{:.1f} laps"),
+        ("gates_mean", "{:.1f} gates"),
+        ("margin_mean", "margin {:.2f} m"),
+    )
+    forms += (("error_mean", "error {:.2f} m"), ("sampled_success_rate", "{:.0%} with drawn actions"))
     parts += [form.format(figures[name]) for name, form in forms if figures.get(name) is not None]
     return ", ".join([*parts, f"return {figures['return_nominal']:.2f}"])
 
@@ -176,6 +199,7 @@ def race_figures(task: RacingConfig, record: FlightRecord) -> Figures:
     mean = float(flying.mean()) if flying.size else None
     above = None if mean is None or bound is None else 100.0 * (mean / bound - 1.0)
     endings = np.asarray(record.ending)
+    margin = np.asarray(record.margin, np.float64)[np.asarray(record.gates) > 0]
     return {
         "success_rate": float(np.mean(np.asarray(record.laps) >= LAPS_FOR_SUCCESS)),
         "lap_time_mean": mean,
@@ -188,6 +212,8 @@ def race_figures(task: RacingConfig, record: FlightRecord) -> Figures:
         "above_bound_percent": above,
         "laps_mean": float(np.mean(record.laps)),
         "gates_mean": float(np.mean(record.gates)),
+        "margin_mean": float(margin.mean()) if margin.size else None,
+        "margin_min": float(margin.min()) if margin.size else None,
         "endings": {e.name.lower(): int(np.sum(endings == e)) for e in Ending if np.any(endings == e)},
     }
 

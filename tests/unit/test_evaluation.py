@@ -32,6 +32,7 @@ def record(*flights: tuple[list[float], Ending]) -> FlightRecord:
         launch_lap=jnp.where(laps > 0, 7.0, NO_TIME).astype(jnp.float32),
         seconds=jnp.full(count, 20.0, jnp.float32),
         top_speed=jnp.arange(count, dtype=jnp.float32) + 10,
+        margin=0.1 * jnp.arange(1, count + 1, dtype=jnp.float32),
     )
 
 
@@ -56,6 +57,8 @@ def test_figures_of_a_race_by_hand() -> None:
     assert bound is not None
     assert figures["bound_s"] == bound
     assert figures["above_bound_percent"] == pytest.approx(100 * (flying.mean() / bound - 1), rel=1e-4)
+    assert figures["margin_mean"] == pytest.approx(0.25)  # (0.1 + 0.2 + 0.3 + 0.4) / 4
+    assert figures["margin_min"] == pytest.approx(0.1)
     assert figures["endings"] == {"rim_hit": 1, "ground": 1, "stalled": 1, "time_limit": 1}
 
 
@@ -79,6 +82,28 @@ def test_more_success_beats_faster_laps_beats_more_reward() -> None:
 
     assert score(0.5, None, 0.0) > score(0.4, 5.0, 99.0)
     assert score(0.5, 5.0, 0.0) > score(0.5, 5.1, 99.0) > score(0.5, None, 99.0) > score(0.5, None, 1.0)
+
+
+class Shaky(AbstractPolicy[None, None]):
+    """Its mode falls; what it draws climbs."""
+
+    def initial(self) -> None:
+        return None
+
+    def __call__(
+        self, carry: None, obs: Array, is_first: Bool[Array, ""], *, key: Key | None
+    ) -> tuple[None, Array, None]:
+        thrust = -1.0 if key is None else 1.0 + 0.01 * jr.normal(key)
+        return None, jnp.stack([jnp.asarray(thrust), *jnp.zeros(3)]), None
+
+
+def test_drawn_actions_are_judged_beside_the_mode() -> None:
+    """From the same first states: the mode meets the ground, drawn actions the ceiling, a little later."""
+    figures = evaluator(RacingConfig(), 2)(Shaky(), jr.key(0)).figures
+    assert figures["endings"] == {"ground": 2}
+    assert figures["sampled_crash_rate"] == 1.0 and figures["sampled_success_rate"] == 0.0
+    assert figures["sampled_return_nominal"] != figures["return_nominal"]
+    assert figures["sampled_gates_mean"] == 0.0 and figures["sampled_margin_mean"] is None
 
 
 class Constant(AbstractPolicy[None, None]):

@@ -24,6 +24,7 @@ class FlightPlan:
     max_steps: int  # an episode that lasts longer is cut
     recorded: int  # the first so many episodes are recorded step by step
     snapshot: Callable[[Any], Any]  # what to record of a state of the environment
+    sampled: bool = False  # actions are drawn from the policy, as in training, instead of its mode
 
 
 class Recording(eqx.Module):
@@ -59,7 +60,7 @@ class _Progress(eqx.Module):
 
 @ft.partial(jax.jit, static_argnames=("plan",))
 def fly(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPlan, key: Key) -> Flights:
-    """Fly ``plan.episodes`` episodes with the policy's mode, each from a reset of its own.
+    """Fly ``plan.episodes`` episodes, each from a reset of its own.
 
     The environment is a plain one, without ``AutoReset``.  Stops as soon as every episode has ended.
     """
@@ -96,10 +97,13 @@ def fly(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPla
 def _advance(
     env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPlan, key: Key, now: _Progress
 ) -> _Progress:
-    carry, action, _ = jax.vmap(lambda c, o, f: policy(c, o, f, key=None))(
-        now.carry, now.timestep.obs, now.timestep.is_first
-    )
-    keys = jr.split(jr.fold_in(key, now.t), plan.episodes)
+    k_env, k_policy = jr.split(jr.fold_in(key, now.t))
+    keys = jr.split(k_env, plan.episodes)
+
+    def act(carry: Any, timestep: TimeStep, key: Key) -> tuple[Any, Array]:
+        return policy(carry, timestep.obs, timestep.is_first, key=key if plan.sampled else None)[:2]
+
+    carry, action = jax.vmap(act)(now.carry, now.timestep, jr.split(k_policy, plan.episodes))
     stepped, timestep = jax.vmap(env.step)(now.env_state, bounded(action), keys)
     flying = ~now.timestep.is_last
     # A finished episode stays as it ended.

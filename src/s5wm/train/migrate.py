@@ -9,10 +9,13 @@ from s5wm.agents.base import Guard
 from s5wm.errors import CorruptError
 from s5wm.train.policyfile import named_leaves
 
-SCHEMA = 3
+SCHEMA = 4
 """1: everything in Orbax.  2: large arrays in blocks, the guard of the gradient steps in every learner, and PPO's actor
 around its network.  3: Dreamer's learner knows which batch it skipped last; Orbax holds the small arrays end
-to end, one array for each type."""
+to end, one array for each type.  4: a flight knows its tightest pass."""
+
+HALF_OPENING = 0.75
+"""m, of every gate up to schema 3."""
 
 _BARE_ACTOR = re.compile(r"^(learner\.(?:params|opt_state\.1\.(?:mu|nu))\.actor)\.(weights|biases)\.")
 
@@ -27,6 +30,10 @@ def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
     if schema < 3:
         suspects = (name for name in expected if name.startswith("learner.suspect."))
         added |= {name: np.full(expected[name].shape, -1, expected[name].dtype) for name in suspects}  # none
+    if schema < 4:
+        # Until the next pass, of this episode, the margin is that of no pass at all.
+        margins = (name for name in expected if name.endswith("env_state.margin"))
+        added |= {name: np.full(expected[name].shape, HALF_OPENING, np.float32) for name in margins}
     return added
 
 

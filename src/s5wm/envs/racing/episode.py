@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from s5wm.envs.quadrotor import integrate
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.camera import CameraState
-from s5wm.envs.racing.gates import GateEvent, distance_to_gate
+from s5wm.envs.racing.gates import Gap, GateEvent, distance_to_gate
 from s5wm.envs.racing.laps import Ending, LapClock, pass_first_gate
 from s5wm.envs.racing.restarts import RestartBuffer, remember
 from s5wm.envs.racing.track import Track
@@ -43,25 +43,34 @@ class RacingState(eqx.Module):
     stalled: Int[Array, ""]  # steps since then
     gates: Int[Array, ""]  # passed in this episode
     top_speed: Scalar  # m/s
+    margin: Scalar  # what the tightest pass left between the drone and the rim, m; half the opening before the first
     clock: LapClock
     buffer: RestartBuffer
     age: Int[Array, ""]  # steps of this copy in all its episodes
     camera: CameraState | None = None  # None where the state itself is observed
 
 
-def advance(
-    track: Track, state: RacingState, quad: QuadState, action: Float[Array, " 4"], event: GateEvent
-) -> RacingState:
-    """The episode after a step to ``quad``, all but its ending and its camera."""
+class Flown(eqx.Module):
+    """One step: the action, where it led, and what it did at the gates."""
+
+    action: Float[Array, " 4"]
+    quad: QuadState
+    event: GateEvent
+
+
+def advance(track: Track, state: RacingState, flown: Flown, gap: Gap) -> RacingState:
+    """The episode after a step, all but its ending and its camera."""
+    quad, event = flown.quad, flown.event
     passed = event.passed
     target = jnp.where(passed, track.following(state.target), state.target)
     distance = distance_to_gate(track, target, quad.pos_w)
     is_nearer = passed | (distance < state.closest - PROGRESS_STEP)
     time = (state.steps + event.fraction) * integrate.CTRL_DT
     first = passed & (state.target == 0)
+    left = gap.clearance(track.half_opening) - event.miss
     return RacingState(
         quad=quad,
-        action=action,
+        action=flown.action,
         target=target,
         steps=state.steps + 1,
         from_start=state.from_start,
@@ -70,6 +79,7 @@ def advance(
         stalled=jnp.where(is_nearer, 0, state.stalled + 1),
         gates=state.gates + passed,
         top_speed=jnp.maximum(state.top_speed, jnp.linalg.norm(quad.vel_w)),
+        margin=jnp.where(passed, jnp.minimum(state.margin, left), state.margin),
         clock=pass_first_gate(state.clock, time, first, state.from_start),
         buffer=remember(state.buffer, state.target, quad, passed),
         age=state.age + 1,

@@ -87,6 +87,7 @@ class FlightRecord(eqx.Module):
     launch_lap: Float[Array, "*b"]  # s, where ``has_launch_lap``
     seconds: Float[Array, "*b"]  # flown
     top_speed: Float[Array, "*b"]  # m/s
+    margin: Float[Array, "*b"]  # m from the rim at the tightest pass; means nothing before the first one
 
     @property
     def crash(self) -> Bool[Array, "*b"]:

@@ -16,7 +16,7 @@ from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
 from s5wm.envs.racing import camera, laps
 from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
-from s5wm.envs.racing.episode import Limits, RacingState, advance, find_ending
+from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, find_ending
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
 from s5wm.envs.racing.observation import OBS_SIZES, PRIVILEGED_SIZE, Layout, View, observe, privileged
@@ -183,8 +183,9 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
         is_sane &= _is_sane(flown)
         # After a blow-up the last sane state stays, so that no NaN reaches reward or observation.
         quad = jax.tree.map(lambda new, old: jnp.where(is_sane, new, old), flown, state.quad)
-        event = cross_gates(self.track, state.target, state.quad.pos_w, quad.pos_w, self._gap(state.age))
-        stepped = advance(self.track, state, quad, action, event)
+        gap = self._gap(state.age)
+        event = cross_gates(self.track, state.target, state.quad.pos_w, quad.pos_w, gap)
+        stepped = advance(self.track, state, Flown(action=action, quad=quad, event=event), gap)
         ending = find_ending(self.track, stepped, event, is_sane, self.config.limits)
         stepped = eqx.tree_at(lambda s: s.ending, stepped, ending)
         if stepped.camera is not None:
@@ -222,6 +223,7 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
             launch_lap=state.clock.launch_lap,
             seconds=state.steps.astype(jnp.float32) * integrate.CTRL_DT,
             top_speed=state.top_speed,
+            margin=state.margin,
         )
 
     def _begin(self, buffer: RestartBuffer, age: Int[Array, ""], key: Key) -> tuple[RacingState, TimeStep]:
@@ -244,6 +246,7 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
             stalled=zero,
             gates=zero,
             top_speed=jnp.linalg.norm(begun.quad.vel_w),
+            margin=self.track.half_opening,
             clock=laps.started_clock(),
             buffer=buffer,
             age=age,

@@ -152,6 +152,15 @@ def test_a_pass_switches_the_target_without_a_jump(race):
     np.testing.assert_array_equal(after.buffer.states[1, 1], before.buffer.states[1, 1])
 
 
+def test_the_margin_is_that_of_the_tightest_pass(race):
+    """The rim begins 0.6 m from the axis for the drone's centre; a wider pass afterwards changes nothing."""
+    assert float(at_gate(race, 1, 10.0).margin) == 0.75  # half the opening: no pass yet
+    tight, _ = race.step(at_gate(race, 1, 10.0, y=0.45), hover(race), KEY)
+    assert float(tight.margin) == pytest.approx(0.15, abs=1e-3)
+    wide, _ = race.step(changed(at_gate(race, 2, 10.0, y=0.1), margin=tight.margin), hover(race), KEY)
+    assert int(wide.gates) == 1 and float(wide.margin) == float(tight.margin)
+
+
 def test_progress_resets_the_stall_count(race):
     state = changed(at_gate(race, 1, 10.0, ahead=-3.0), stalled=jnp.asarray(100, jnp.int32))
     state, _ = race.step(state, hover(race), KEY)
