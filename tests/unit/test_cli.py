@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 
 import s5wm
 from s5wm.acting import load_agent
@@ -111,6 +112,24 @@ def test_a_larger_budget_goes_on_where_the_run_stopped(run: Path, tmp_path: Path
     assert "going on at 192" in out.err
     assert json.loads(out.out)["run"] == str(copy)
     assert [row["env_steps"] for row in s5wm.Run(copy).metrics] == [64, 128, 192, 256]
+
+
+@pytest.mark.parametrize(("written", "meant"), [("1e5", 100_000), ("2.5e6", 2_500_000), ("10_000", 10_000)])
+def test_a_budget_may_be_written_as_people_write_it(written: str, meant: int) -> None:
+    assert tyro.cli(VERBS["train"].load(), args=["hover", "--env-steps", written]).env_steps == meant
+
+
+@pytest.mark.parametrize("written", ["1.5", "many", "inf", "nan"])
+def test_what_is_no_whole_number_is_no_budget(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("train", "hover", "--env-steps", written) == 2
+    assert "--env-steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+@pytest.mark.parametrize("verb", ["train hover", "eval pretrained/split-s"])
+def test_a_seed_that_no_key_has_is_refused(verb: str, seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*verb.split(), "--seed", seed) == 2
+    assert f"seed is {seed}; it must lie in [0, 2^32)" in capsys.readouterr().err
 
 
 def test_a_run_in_use_is_refused(run: Path, capsys) -> None:

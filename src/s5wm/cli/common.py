@@ -3,9 +3,35 @@
 import json
 import sys
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Annotated, Any
+
+from tyro.constructors import PrimitiveConstructorSpec
 
 from s5wm.train.files import plain
+
+
+
+def _whole(words: list[str]) -> int:
+    try:
+        return int(words[0])
+    except ValueError:
+        value = float(words[0])  # 1e5 is how people write a hundred thousand
+        if not value.is_integer():
+            raise ValueError(f"{words[0]} is not a whole number") from None
+        return int(value)
+
+
+Whole = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=_whole,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""A count, which may be written as 100000, 100_000 or 1e5."""
 
 DONE = 0
 STOPPED = 75

@@ -8,7 +8,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from s5wm.acting import find, pretrained_folder
 from s5wm.api import configure, fresh_path
-from s5wm.cli.common import DONE, STOPPED, Verb, print_json, say, table
+from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
 from s5wm.cli.drawing import draw, draw_flights, sketch
 from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
@@ -79,7 +79,7 @@ class Train(Verb):
             help="Train so many seeds, from --seed on, in one program.  Each is a run of its own, RUN/seed-N."
         ),
     ] = None
-    env_steps: Annotated[int | None, arg(help="Budget in environment steps; default: the preset's.")] = None
+    env_steps: Annotated[Whole | None, arg(help="Budget in environment steps; default: the preset's.")] = None
     minutes: Annotated[
         float | None, arg(help="Budget in minutes of training; alone, it replaces the steps.")
     ] = None
