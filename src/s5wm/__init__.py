@@ -4,12 +4,12 @@
 """
 
 import importlib
-from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import s5wm.train as _subpackage  # first, so that importing one of its modules later does not rebind the name below
 from s5wm.api import Run, load, make, train, train_seeds
+from s5wm.gym_ids import announce
 
 if TYPE_CHECKING:
     from s5wm import nn
@@ -18,11 +18,8 @@ __all__ = ["Run", "load", "make", "nn", "train", "train_seeds"]
 
 del _subpackage
 
-if find_spec("gymnasium"):
-    from s5wm.envs.gymnasium import register
-
-    register()
-    del register
+announce()
+del announce
 
 
 def __getattr__(name: str) -> ModuleType:

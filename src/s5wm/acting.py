@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +18,14 @@ from s5wm.codec import Warn, suggest
 from s5wm.envs.base import bounded
 from s5wm.errors import CorruptError, ObservationError, RunDirectoryError
 from s5wm.experiment import Experiment, load_experiment
+from s5wm.names import PREFIX
+from s5wm.names import pretrained_folder as pretrained_folder
+from s5wm.names import pretrained_names as pretrained_names
 from s5wm.train.checkpoint import Checkpoints
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import MANIFEST, read_json, verify_manifest
 from s5wm.train.policyfile import load_policy
 from s5wm.types import EnvSpec
-
-PREFIX = "pretrained/"
 
 Which = Literal["best", "latest"]
 
@@ -145,16 +145,6 @@ def checked_observation(
             "float32: drop this observation, fly on with the last action, and call act with the same state at the next"
         )
     return cast
-
-
-def pretrained_folder() -> Path:
-    """Where shipped policies are installed."""
-    return Path(str(files("s5wm"))) / "pretrained"
-
-
-def pretrained_names() -> list[str]:
-    """Names of shipped policies."""
-    return sorted(PREFIX + p.parent.name for p in pretrained_folder().glob("*/policy.npz"))
 
 
 def find(run: str | Path) -> Path:

@@ -48,7 +48,9 @@ def configure(
     """The experiment of these names with budget (env steps, minutes) and ``path=value`` overrides applied."""
     from s5wm.codec import override
     from s5wm.presets import preset, with_budget
+    from s5wm.switches import check_settings
 
+    check_settings()
     env_steps, minutes = budget
     return override(
         with_budget(preset(task, agent, size, seed=seed), env_steps=env_steps, minutes=minutes), overrides
@@ -129,7 +131,9 @@ def make(task: str, *, evaluation: bool = False) -> "s5wm.envs.base.AbstractEnv[
     from s5wm.envs.wrappers import AutoReset
     from s5wm.evaluation import rules_of_a_test
     from s5wm.presets import task_config
+    from s5wm.switches import check_settings
 
+    check_settings(only="jax_enable_x64")
     config = task_config(task)
     env: Any = (rules_of_a_test(config) if evaluation else config).build()
     return AutoReset(env)

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from s5wm.acting import is_run
+from s5wm.compilecache import turn_on
 from s5wm.errors import S5wmError
 from s5wm.experiment import load_experiment
-from s5wm.provenance import provenance
+from s5wm.provenance import commit, provenance, versions
+from s5wm.switches import device_problem
 from s5wm.train.checkpoint import Checkpoints, restore
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import MANIFEST, read_json, verify_manifest
@@ -30,7 +32,10 @@ Part = tuple[str, str]
 
 
 def examine() -> dict[str, Any]:
-    """What the installation can do, and under ``problems`` what it cannot."""
+    """What the installation can do, and under ``problems`` what it cannot; without a device, little."""
+    if problem := device_problem():
+        return {"versions": versions(), "commit": commit(), "problems": [problem]}
+    cache = turn_on()
     matrix = jnp.ones((512, 512))
     begun = time.perf_counter()
     correct = float(jax.jit(lambda x: (x @ x).sum())(matrix)) == 512.0**3
@@ -54,6 +59,7 @@ def examine() -> dict[str, Any]:
         "matmul_correct": correct,
         "checkpoint_correct": saved is None,
         "compile_and_run_s": round(seconds, 3),
+        "compiled_programs": str(cache.folder) if cache.folder else f"not kept: {cache.reason}",
         "missing_optional": [name for name in OPTIONAL if find_spec(name) is None],
         "problems": [text for text, is_so in problems.items() if is_so],
     }

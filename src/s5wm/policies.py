@@ -11,6 +11,7 @@ import jax.random as jr
 
 from s5wm.acting import TrainedAgent, Which, find, is_run, load_agent, trained_steps
 from s5wm.codec import encode, override
+from s5wm.elapsed import elapsed
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.evaluation import TaskConfig, evaluator_as_given, rules_of_a_test
 from s5wm.experiment import Experiment, save_experiment
@@ -40,6 +41,8 @@ def evaluate_run(
     """
     if episodes < 1:
         raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"--seed is {seed}; it must lie in [0, 2^32)")
     folder = find(run)
     out = kept_in(run, out, overrides)
     if out is not None:
@@ -47,7 +50,8 @@ def evaluate_run(
     agent = load_agent(folder, which=which, say=to_stderr)
     task = judged_task(agent.experiment, overrides)
     _check_fits(agent, task, overrides)
-    judged = evaluator_as_given(task, episodes)(agent.policy, jr.key(seed))
+    with elapsed(to_stderr, f"compiling and flying {episodes} episodes"):
+        judged = evaluator_as_given(task, episodes)(agent.policy, jr.key(seed))
     env_steps = trained_steps(agent.source)
     changed = {"overrides": list(overrides), "task": encode(task)} if overrides else {}
     figures = judged.figures | {

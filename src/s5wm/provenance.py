@@ -39,10 +39,18 @@ def version(package: str) -> str | None:
 
 def cpu_name() -> str:
     """Model of the processor, as the system tells it."""
+    return _cpu_line("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> str:
+    """What the processor can do, as the system tells it; empty where it does not."""
+    return _cpu_line("flags") or _cpu_line("Features")
+
+
+def _cpu_line(name: str) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
 
 
 def commit() -> str | None:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -118,7 +119,8 @@ class Constant(AbstractPolicy[None, None]):
 
 @pytest.mark.parametrize("task", [RacingConfig(), HoverConfig()], ids=["race", "hover"])
 def test_a_drone_that_falls_is_judged_and_recorded(task: RacingConfig | HoverConfig, tmp_path) -> None:
-    judged = evaluator(task, 3)(Constant(), jr.key(0))
+    with jax.debug_nans(True):  # how users look for a NaN of their own
+        judged = evaluator(task, 3)(Constant(), jr.key(0))
     assert judged.success == 0.0
     assert judged.figures["crash_rate"] == 1.0
     assert judged.figures["lap_time_mean"] is None

@@ -2,58 +2,222 @@
 
 Exit codes: 0 done, 1 a check found problems, 2 bad usage or configuration, 65 a stored file is damaged, 70 training
 diverged, 73 cannot use the run directory, 74 cannot write, 75 stopped on request and resumable.
+
+Nothing is imported before it is needed: help and lists must not wait for JAX.
 """
 
+import importlib
+import os
+import shutil
 import sys
 import traceback
-from typing import Annotated, Union
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
-import tyro
+from s5wm.cli.streams import open_streams
+from s5wm.compilecache import turn_on
+from s5wm.errors import ConfigError, S5wmError
+from s5wm.switches import check_devices, check_imports, check_settings
 
-from s5wm.cli.bench import Bench
-from s5wm.cli.common import Verb
-from s5wm.cli.diagnosis import CheckEnv, Doctor, Verify
-from s5wm.cli.inspect import List
-from s5wm.cli.pictures import Compare, Imagine, Plot
-from s5wm.cli.training import Evaluate, Race, Resume, Ship, Train
-from s5wm.errors import S5wmError
-from s5wm.train.processes import end, is_joined
+if TYPE_CHECKING:
+    from s5wm.cli.common import Verb
 
-VERBS: dict[str, type[Verb]] = {
-    "list": List,
-    "train": Train,
-    "resume": Resume,
-    "eval": Evaluate,
-    "race": Race,
-    "imagine": Imagine,
-    "plot": Plot,
-    "compare": Compare,
-    "bench": Bench,
-    "ship": Ship,
-    "doctor": Doctor,
-    "verify": Verify,
-    "check-env": CheckEnv,
+CLOSED_PIPE = 128 + 13
+"""Exit code of a command whose reader went away, as that of one ended by SIGPIPE."""
+
+NARROWEST = 40
+"""Columns below which help cannot be laid out; a narrower terminal gets lines of this width."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a verb is defined, and what it does in one line.
+
+    ``computes`` tells whether it runs compiled programs of ours; None where not even JAX is loaded.
+    """
+
+    module: str
+    kind: str
+    summary: str
+    computes: bool | None = True
+
+    def load(self) -> "type[Verb]":
+        """The verb's class."""
+        return getattr(importlib.import_module(f"s5wm.cli.{self.module}"), self.kind)
+
+
+VERBS: dict[str, Entry] = {
+    "list": Entry("inspect", "List", "Tasks, agents, sizes and shipped policies.", computes=None),
+    "train": Entry("training", "Train", "Train an agent; on an existing --run, go on where it stopped."),
+    "resume": Entry("training", "Resume", "Go on with a run exactly where it stopped."),
+    "eval": Entry(
+        "training",
+        "Evaluate",
+        "Fly the evaluation protocol: start pose, mean action, success is three laps in a row.",
+    ),
+    "race": Entry(
+        "training",
+        "Race",
+        "Train S5WM on the Split-S, evaluate it and draw its flight: what `make race` does.",
+    ),
+    "imagine": Entry(
+        "pictures",
+        "Imagine",
+        "Open-loop prediction error against horizon, on flights of the run's own policy; several runs on the same "
+        "flights.",
+    ),
+    "plot": Entry(
+        "pictures",
+        "Plot",
+        "Draw learning curves and flights of runs into their plots/ folders; several runs also into the same axes.",
+    ),
+    "compare": Entry(
+        "pictures",
+        "Compare",
+        "Agents beside each other: a table of what their seeds came to, and their learning curves in one picture.",
+        computes=False,
+    ),
+    "bench": Entry(
+        "bench",
+        "Bench",
+        "Time the environment, gradient updates, single policy steps, or the training loop.",
+    ),
+    "ship": Entry(
+        "training",
+        "Ship",
+        "Evaluate a run's policy and write it as a small artefact of arrays and JSON.",
+    ),
+    "doctor": Entry(
+        "diagnosis",
+        "Doctor",
+        "Check the installation: versions, devices, memory, a compiled matrix product, a saved and restored array.",
+        computes=False,
+    ),
+    "verify": Entry(
+        "diagnosis",
+        "Verify",
+        "Check that every file of a run, or of a shipped policy, is what was written.",
+        computes=False,
+    ),
+    "check-env": Entry(
+        "diagnosis",
+        "CheckEnv",
+        "Check an environment: spaces, types, resets, ends of episodes, determinism, numbers that are not finite.",
+        computes=False,
+    ),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run, and exit with the verb's code."""
-    members = tuple(Annotated[kind, tyro.conf.subcommand(name=name)] for name, kind in VERBS.items())
-    verb = tyro.cli(
-        Union[members],  # type: ignore[valid-type]  # noqa: UP007 - made of values
-        prog="s5wm",
-        description="Train, evaluate and look at world models that race quadrotors.",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes),
-    )
+    open_streams()
     try:
-        code = verb.run()
+        code = _told(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:
+        # Whoever read our output has what it wanted.  Python flushes once more at its end: into nothing.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nothing, stream.fileno())
+        code = CLOSED_PIPE
     except S5wmError as error:
         print(f"s5wm: {error}", file=sys.stderr)
-        end(error.exit_code)
+        code = error.exit_code
     except Exception:
-        if not is_joined():
+        if not _is_joined():
             raise
         traceback.print_exc()
-        end(1)
-    end(code)
+        code = 1
+    _leave(code)
+
+
+def _told(given: list[str]) -> int:
+    """The exit code, once all that is printed has been read or taken."""
+    try:
+        return _run(given)
+    finally:
+        sys.stdout.flush()
+
+
+def _run(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(_version())
+        return 0
+    if given[0] not in VERBS:
+        raise ConfigError(_unknown(given[0]))
+    return _verb(given[0], given[1:])
+
+
+def _verb(name: str, options: list[str]) -> int:
+    entry = VERBS[name]
+    if entry.computes:
+        # XLA's alarms of slow compilations, and what it thinks of programs out of a cache, are for its developers.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if entry.computes is not None:
+        check_imports()
+    import tyro
+
+    _widen()
+    verb = tyro.cli(
+        entry.load(),
+        prog=f"s5wm {name}",
+        args=options,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes),
+    )
+    if entry.computes:
+        check_settings()
+        check_devices()
+        hardware = getattr(verb, "hardware", None)
+        if hardware is None or hardware.coordinator is None:  # else each process would compile, or not, by itself
+            turn_on()
+    return verb.run()
+
+
+def _overview() -> str:
+    width = max(len(name) for name in VERBS)
+    room = max(shutil.get_terminal_size().columns, NARROWEST) - width - 4
+    lines = ["usage: s5wm VERB ...", "", "Train, evaluate and look at world models that race quadrotors.", ""]
+    for name, entry in VERBS.items():
+        summary = entry.summary if len(entry.summary) <= room else entry.summary[: room - 3].rstrip() + "..."
+        lines.append(f"  {name:<{width}}  {summary}")
+    return "\n".join(
+        [*lines, "", "s5wm VERB --help tells more, with an example; s5wm --version tells the version."]
+    )
+
+
+def _version() -> str:
+    from s5wm.provenance import version
+
+    return f"s5wm {version('s5wm')}"
+
+
+def _unknown(word: str) -> str:
+    from s5wm.codec import suggest
+
+    return f"{word!r} is no verb" + suggest(word, list(VERBS)) + "; see s5wm --help"
+
+
+def _widen() -> None:
+    """Help is laid out in as many columns as the terminal has, which a layout needs some of."""
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
+
+
+def _is_joined() -> bool:
+    """Whether other processes wait for this one; without JAX none can."""
+    if "jax" not in sys.modules:
+        return False
+    from s5wm.train.processes import is_joined
+
+    return is_joined()
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; where other processes wait for this one, at once."""
+    if _is_joined():
+        from s5wm.train.processes import end
+
+        end(code)
+    sys.exit(code)

@@ -5,9 +5,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from s5wm.acting import pretrained_names
 from s5wm.cli.common import DONE, Verb, print_json, table
-from s5wm.presets import AGENTS, TASKS, presets
+from s5wm.names import STATE_AGENTS, TASKS, presets, pretrained_names
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 
@@ -23,12 +22,12 @@ class List(Verb):
 
     def run(self) -> int:
         """Print them."""
-        agents = {agent: list(sizes) for agent, sizes in AGENTS.items()}
+        tasks, agents = TASKS, STATE_AGENTS
         if self.json_:
-            known = {"tasks": list(TASKS), "agents": agents, "pretrained": pretrained_names()}
+            known = {"tasks": tasks, "agents": agents, "pretrained": pretrained_names()}
             print_json(known | {"presets": [" ".join(p) for p in presets()]})
             return DONE
-        rows = [("tasks", "  ".join(TASKS))]
+        rows = [("tasks", "  ".join(tasks))]
         rows += [(f"agent {agent}", "sizes " + "  ".join(sizes)) for agent, sizes in agents.items()]
         table([*rows, ("pretrained", "  ".join(pretrained_names()) or "none")])
         return DONE

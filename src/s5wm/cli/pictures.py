@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from s5wm.acting import find, is_run
 from s5wm.cli.common import DONE, Verb, print_json, say, table
 from s5wm.cli.drawing import draw, draw_futures, drawable
+from s5wm.elapsed import elapsed
 from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
 
@@ -98,7 +99,8 @@ class Imagine(Verb):
         from s5wm.diagnose.run import imagine_run
 
         run = self.runs[0]
-        result = imagine_run(run, self.horizon, self.episodes, out=self.out, say=say)
+        with elapsed(say, "compiling and imagining"):
+            result = imagine_run(run, self.horizon, self.episodes, out=self.out, say=say)
         if self.json_:
             print_json(result)
         else:
@@ -115,7 +117,8 @@ class Imagine(Verb):
         from s5wm.plots.foresight import draw_foresight
         from s5wm.plots.style import house_style, save_figure
 
-        result = imagine_beside(self.runs, self.horizon, self.episodes, say=say)
+        with elapsed(say, "compiling and imagining"):
+            result = imagine_beside(self.runs, self.horizon, self.episodes, say=say)
         if self.json_:
             print_json(result)
         else:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from s5wm.elapsed import elapsed
 from s5wm.errors import ConfigError, DivergedError
 from s5wm.train.log import Row, Sink
 from s5wm.train.loop import compiled
@@ -153,7 +154,7 @@ def _compile(crew: Crew, say: Say) -> Chunk:
     config, given = first.config, (first.program.env, first.program.agent)
     shape = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
     states = [member.trainer.state for member in crew]
-    with first.placement.scope():
+    with first.placement.scope(), elapsed(say, "compiling the training program"):
         chunk = compiled(first.shardings).lower(*given, states, **shape).compile()
     say(f"compiled in {time.monotonic() - begun:.0f} s")
     return lambda states: chunk(*given, states)

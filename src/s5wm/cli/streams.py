@@ -1,0 +1,26 @@
+"""Standard streams of a command, however it was started."""
+
+import os
+import sys
+from io import TextIOWrapper
+
+
+def open_streams() -> None:
+    """Open those that are closed, into nothing, and let none fail at a letter that it cannot write.
+
+    The next file that is opened takes the number of a closed stream, and whatever a library writes to standard error
+    would land in it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,91 @@
+"""What a start costs before anything is computed: help, lists and ``import s5wm`` wait for no JAX and no Gymnasium."""
+
+import os
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+
+import pytest
+
+from s5wm import names
+from s5wm.cli import VERBS
+from s5wm.elapsed import elapsed
+from s5wm.presets import TASKS, presets, shows_images
+from s5wm.sizes import AGENTS, VISION_AGENTS
+
+HEAVY = ("jax", "equinox", "gymnasium", "matplotlib", "numpy")
+
+
+def python(code: str) -> str:
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", [None, ["--help"], ["--version"], ["list"], ["list", "--json"]])
+def test_neither_help_nor_lists_load_what_computes(command: list[str] | None) -> None:
+    code = "import s5wm, sys, time\n"
+    if command is not None:
+        code += f"from s5wm.cli import main\ntry:\n    main({command})\n"
+        code += "except SystemExit as end:\n    assert end.code == 0\n"
+    code += f"print([name for name in {HEAVY} if name in sys.modules], time.process_time() < 0.5)"
+    assert python(code).splitlines()[-1] == "[] True"
+
+
+def test_names_are_those_of_what_they_stand_for() -> None:
+    assert tuple(TASKS) == names.TASKS
+    assert {task for task in TASKS if shows_images(TASKS[task]())} == set(names.IMAGE_TASKS)
+    assert {agent: tuple(sizes) for agent, sizes in AGENTS.items()} == names.STATE_AGENTS
+    assert {agent: tuple(sizes) for agent, sizes in VISION_AGENTS.items()} == names.IMAGE_AGENTS
+    assert names.presets() == list(presets())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_overview_says_of_a_verb_what_it_says_itself(verb: str) -> None:
+    said = VERBS[verb].load().__doc__
+    assert said is not None
+    assert said.split("\n")[0] == VERBS[verb].summary
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert python("from s5wm.cli import main; main(['--version'])") == f"s5wm {version('s5wm')}\n"
+
+
+@pytest.mark.parametrize(
+    "order", [("s5wm", "gymnasium"), ("gymnasium", "s5wm"), ("s5wm", "s5wm", "gymnasium")]
+)
+def test_gymnasium_knows_our_ids_in_either_order(order: tuple[str, ...]) -> None:
+    pytest.importorskip("gymnasium")
+    imports = "".join(f"import {name}\n" for name in order)
+    code = imports + "import sys\nimport importlib; importlib.reload(s5wm)\n"
+    code += "print(sorted(name for name in gymnasium.registry if name.startswith('s5wm/')))\n"
+    code += "print(sum('gym_ids' in type(each).__module__ for each in sys.meta_path))"
+    ids, waiting = python(code).splitlines()
+    assert ids == str(["s5wm/Figure8-v0", "s5wm/Figure8State-v0", "s5wm/Hover-v0", "s5wm/SplitS-v0"])
+    assert waiting == "0"
+
+
+def test_what_takes_long_says_how_long() -> None:
+    said: list[str] = []
+    told = threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        told.set()
+
+    with elapsed(say, "compiling", every=0.01):
+        assert told.wait(10)
+    count = len(said)
+    assert said[0] == "compiling: 0 s so far"
+    with elapsed(say, "quick"):
+        pass
+    assert len(said) == count
