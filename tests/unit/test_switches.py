@@ -72,7 +72,9 @@ def test_what_does_not_work_is_refused_by_name(name: str, tmp_path: Path) -> Non
 def test_a_platform_that_is_not_here_is_diagnosed_at_once(tmp_path: Path) -> None:
     if any(Path("/dev").glob("nvidia*")):
         pytest.skip("this machine has an NVIDIA GPU")
-    done = s5wm("doctor", "--json", env=environment(JAX_PLATFORMS="cuda"))  # CUDA itself may take minutes to say so
+    done = s5wm(
+        "doctor", "--json", env=environment(JAX_PLATFORMS="cuda")
+    )  # CUDA itself may take minutes to say so
     assert done.returncode == 1, done.stderr
     (problem,) = json.loads(done.stdout)["problems"]
     assert "JAX_PLATFORMS is 'cuda'" in problem and "no NVIDIA GPU" in problem and "unset" in problem

@@ -170,7 +170,9 @@ def _verb(name: str, options: list[str]) -> int:
         check_settings()
         check_devices()
         hardware = getattr(verb, "hardware", None)
-        if hardware is None or hardware.coordinator is None:  # else each process would compile, or not, by itself
+        if (
+            hardware is None or hardware.coordinator is None
+        ):  # else each process would compile, or not, by itself
             turn_on()
     return verb.run()
 

@@ -10,7 +10,6 @@ from tyro.constructors import PrimitiveConstructorSpec
 from s5wm.train.files import plain
 
 
-
 def _whole(words: list[str]) -> int:
     try:
         return int(words[0])
