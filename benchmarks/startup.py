@@ -89,8 +89,16 @@ def main() -> None:
     from s5wm.presets import preset
     from s5wm.provenance import provenance
 
+    origin = provenance()
     train = preset(TASK, AGENT, SIZE).train
     steps = train.num_envs * train.rollout_length
+    about = {
+        "cpus": len(os.sched_getaffinity(0)),
+        "installed": [name for name in EXTRAS if find_spec(name)],
+        "config": {"task": TASK, "agent": AGENT, "size": SIZE, "env_steps": steps},
+    }
+    output = options.output or Path(f"results/startup/{origin['platform']}.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
     kept = (options.runs / "cache").resolve()
     for command, arguments in heavy(options.runs, steps).items():
         samples: dict[str, list[Sample]] = {cache: [] for cache in options.caches}
@@ -102,15 +110,7 @@ def main() -> None:
                 environ = own | {"S5WM_CACHE": "off" if cache == "off" else str(kept)}
                 own_samples.append(timed(["-m", "s5wm", *arguments], environ, log))
         results += [result(command, cache, own_samples) for cache, own_samples in samples.items()]
-    origin = provenance()
-    about = {
-        "cpus": len(os.sched_getaffinity(0)),
-        "installed": [name for name in EXTRAS if find_spec(name)],
-        "config": {"task": TASK, "agent": AGENT, "size": SIZE, "env_steps": steps},
-    }
-    output = options.output or Path(f"results/startup/{origin['platform']}.json")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({**origin, **about, "results": results}, indent=1) + "\n")
+        output.write_text(json.dumps({**origin, **about, "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
