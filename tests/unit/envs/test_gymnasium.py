@@ -45,8 +45,8 @@ def test_register_twice_does_no_harm_and_names_both_entry_points():
     register()
     for name in NAMES:
         spec = gym.spec(name)
-        assert spec.entry_point == "s5wm.envs.gymnasium:make_single"
-        assert spec.vector_entry_point == "s5wm.envs.gymnasium:make_vector"
+        assert spec.entry_point == "s5wm.gym_ids:make_single"
+        assert spec.vector_entry_point == "s5wm.gym_ids:make_vector"
 
 
 def test_make_vec_is_the_fast_one_and_takes_a_config():
