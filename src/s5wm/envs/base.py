@@ -1,7 +1,7 @@
 """The environment contract: pure functions of a typed state."""
 
 from abc import abstractmethod
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ class AbstractEnv(eqx.Module, Generic[State]):
     ``step`` is never called on a finished episode: ``AutoReset`` (envs/wrappers.py) calls ``restart``
     instead.  Actions may lie outside ``[-1, 1]``; environments clip.  All array constants (tracks,
     physical parameters) are array leaves, everything else is static.
+
+    ``env.step`` and the like are plain bound methods, equal where the environment is the same object: any transformation
+    takes them, ``jax.jit(env.step)`` first of all.  Its constants become part of the program.
     """
 
     @property
@@ -45,6 +48,12 @@ class AbstractEnv(eqx.Module, Generic[State]):
         One that only some episodes have is an ``OptionalMetric``.
         """
 
+    if not TYPE_CHECKING:
+
+        def __getattribute__(self, name: str) -> Any:
+            # Equinox gives bound methods as trees of arrays, which cannot be hashed and so not be compiled.
+            return object.__getattribute__(self, name)
+
 
 class AbstractCameraEnv(AbstractEnv[State]):
     """An environment that may observe by pictures, each a function of the state that it shows."""
@@ -52,6 +61,33 @@ class AbstractCameraEnv(AbstractEnv[State]):
     @abstractmethod
     def picture(self, state: State) -> UInt8[Array, "H W 3"] | None:
         """The observation of a state, as in its time step; None if observations are no pictures."""
+
+
+class AbstractWrapper(AbstractEnv[State]):
+    """An environment around another one, whose observations it passes on unchanged.
+
+    What the other one can do beyond the contract (pictures) is found through it; a wrapper that changes observations
+    is an ``AbstractEnv`` instead, so that nobody takes the picture of another.
+    """
+
+    env: eqx.AbstractVar[AbstractEnv[Any]]
+
+    @abstractmethod
+    def inner(self, state: State) -> Any:
+        """State of the wrapped environment."""
+
+
+def unwrapped(env: AbstractEnv[Any], state: Any) -> tuple[AbstractEnv[Any], Any]:
+    """The environment inside all its wrappers, and its state."""
+    while isinstance(env, AbstractWrapper):
+        env, state = env.env, env.inner(state)
+    return env, state
+
+
+def picture_of(env: AbstractEnv[Any], state: Any) -> UInt8[Array, "H W 3"] | None:
+    """What a camera shows at a state, through any wrappers; None if observations are no pictures."""
+    bare, inner = unwrapped(env, state)
+    return bare.picture(inner) if isinstance(bare, AbstractCameraEnv) else None
 
 
 def bounded(action: Float[Array, "*b A"]) -> Float[Array, "*b A"]:

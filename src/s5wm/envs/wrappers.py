@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.envs.base import AbstractCameraEnv, AbstractEnv, EnvSpec
+from s5wm.envs.base import AbstractEnv, AbstractWrapper, EnvSpec, picture_of
 from s5wm.types import EpisodeMetrics, Key, TimeStep
 
 State = TypeVar("State")
@@ -23,7 +23,7 @@ class AutoResetState(eqx.Module, Generic[State]):
     is_last: Bool[Array, ""]
 
 
-class AutoReset(AbstractEnv[AutoResetState[State]], Generic[State]):
+class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
     """An endless stream of episodes, with next-step reset.
 
     The final observation keeps a row of its own (``is_last``).  The step after it ignores its action
@@ -59,7 +59,7 @@ class AutoReset(AbstractEnv[AutoResetState[State]], Generic[State]):
         inner, timestep = _select(state.is_last, restarted, stepped)
         # The picture of the chosen state is the chosen picture.  Taken here, it leaves those of both branches unused,
         # and the compiler drops them: one picture a row instead of two.
-        picture = self.env.picture(inner) if isinstance(self.env, AbstractCameraEnv) else None
+        picture = picture_of(self.env, inner)
         if picture is not None:
             timestep = replace(timestep, obs=picture)
         return AutoResetState(inner, timestep.is_last), timestep
@@ -67,6 +67,10 @@ class AutoReset(AbstractEnv[AutoResetState[State]], Generic[State]):
     def episode_metrics(self, state: AutoResetState[State]) -> EpisodeMetrics:
         """Those of the episode that the last time step belongs to; complete when it is the final one."""
         return self.env.episode_metrics(state.inner)
+
+    def inner(self, state: AutoResetState[State]) -> State:
+        """State of the wrapped environment."""
+        return state.inner
 
 
 class TimeLimitState(eqx.Module, Generic[State]):
@@ -76,7 +80,7 @@ class TimeLimitState(eqx.Module, Generic[State]):
     elapsed: Int[Array, ""]
 
 
-class TimeLimit(AbstractEnv[TimeLimitState[State]], Generic[State]):
+class TimeLimit(AbstractWrapper[TimeLimitState[State]], Generic[State]):
     """Truncates an episode at its ``steps``-th step: ``is_last`` without ``is_terminal``.
 
     A terminal step that falls on the limit stays terminal.
@@ -118,6 +122,10 @@ class TimeLimit(AbstractEnv[TimeLimitState[State]], Generic[State]):
     def episode_metrics(self, state: TimeLimitState[State]) -> EpisodeMetrics:
         """Those of the wrapped environment."""
         return self.env.episode_metrics(state.inner)
+
+    def inner(self, state: TimeLimitState[State]) -> State:
+        """State of the wrapped environment."""
+        return state.inner
 
 
 def _strong(tree: Tree) -> Tree:

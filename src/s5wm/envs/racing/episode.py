@@ -11,7 +11,7 @@ from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.camera import CameraState
 from s5wm.envs.racing.gates import Gap, GateEvent, distance_to_gate
 from s5wm.envs.racing.laps import Ending, LapClock, pass_first_gate
-from s5wm.envs.racing.restarts import RestartBuffer, remember
+from s5wm.envs.racing.restarts import RestartBuffer
 from s5wm.envs.racing.track import Track
 from s5wm.types import Scalar
 
@@ -59,7 +59,7 @@ class Flown(eqx.Module):
 
 
 def advance(track: Track, state: RacingState, flown: Flown, gap: Gap) -> RacingState:
-    """The episode after a step, all but its ending and its camera."""
+    """The episode after a step, all but its ending, what that decides, and its camera."""
     quad, event = flown.quad, flown.event
     passed = event.passed
     target = jnp.where(passed, track.following(state.target), state.target)
@@ -81,7 +81,7 @@ def advance(track: Track, state: RacingState, flown: Flown, gap: Gap) -> RacingS
         top_speed=jnp.maximum(state.top_speed, jnp.linalg.norm(quad.vel_w)),
         margin=jnp.where(passed, jnp.minimum(state.margin, left), state.margin),
         clock=pass_first_gate(state.clock, time, first, state.from_start),
-        buffer=remember(state.buffer, state.target, quad, passed),
+        buffer=state.buffer,
         age=state.age + 1,
         camera=state.camera,
     )

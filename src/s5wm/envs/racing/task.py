@@ -20,7 +20,7 @@ from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, find_e
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
 from s5wm.envs.racing.observation import OBS_SIZES, PRIVILEGED_SIZE, Layout, View, observe, privileged
-from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer
+from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig, Track, TrackConfig
@@ -187,7 +187,10 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
         event = cross_gates(self.track, state.target, state.quad.pos_w, quad.pos_w, gap)
         stepped = advance(self.track, state, Flown(action=action, quad=quad, event=event), gap)
         ending = find_ending(self.track, stepped, event, is_sane, self.config.limits)
-        stepped = eqx.tree_at(lambda s: s.ending, stepped, ending)
+        # Nobody is to begin where a flight has crashed.
+        is_start = event.passed & ~laps.is_crash(ending)
+        buffer = remember(state.buffer, state.target, quad, is_start)
+        stepped = replace(stepped, ending=ending, buffer=buffer)
         if stepped.camera is not None:
             stepped = replace(stepped, camera=camera.follow(stepped.camera, quad, key))
         return stepped, self._timestep(stepped, self._reward(state, stepped, event), is_first=False)

@@ -161,6 +161,18 @@ def test_the_margin_is_that_of_the_tightest_pass(race):
     assert int(wide.gates) == 1 and float(wide.margin) == float(tight.margin)
 
 
+def test_no_episode_begins_where_one_has_crashed(race):
+    """A gate is passed and the flight ends in one step: remembered after a time limit, not after a crash."""
+    before = at_gate(race, 1, 10.0)
+    spinning = eqx.tree_at(lambda s: s.quad.omega_b, before, jnp.array([80.0, 0.0, 0.0]))
+    late = changed(before, steps=jnp.asarray(499, jnp.int32))
+    for state, ending, is_kept in ((spinning, Ending.SPIN, False), (late, Ending.TIME_LIMIT, True)):
+        after, timestep = race.step(state, hover(race), KEY)
+        assert int(after.gates) == 1 and int(after.ending) == ending and bool(timestep.is_last)
+        assert np.array_equal(after.buffer.states, state.buffer.states) is not is_kept
+        assert int(after.buffer.next_slot[1]) == is_kept
+
+
 def test_progress_resets_the_stall_count(race):
     state = changed(at_gate(race, 1, 10.0, ahead=-3.0), stalled=jnp.asarray(100, jnp.int32))
     state, _ = race.step(state, hover(race), KEY)

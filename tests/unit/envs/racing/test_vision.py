@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from s5wm.envs.base import AbstractCameraEnv, EnvSpec
+from s5wm.envs.base import AbstractCameraEnv, AbstractEnv, EnvSpec, unwrapped
 from s5wm.envs.quadrotor.params import QuadConfig
 from s5wm.envs.racing.bounds import lap_bound, point_mass_bound
 from s5wm.envs.racing.camera import CameraConfig
@@ -18,7 +18,7 @@ from s5wm.envs.racing.observation import View, observe_b
 from s5wm.envs.racing.reward import RewardConfig
 from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config
-from s5wm.envs.wrappers import AutoReset
+from s5wm.envs.wrappers import AutoReset, TimeLimit
 from s5wm.presets import task_config
 from s5wm.types import Reward, TimeStep
 
@@ -161,13 +161,50 @@ class Film(AbstractCameraEnv[Array]):
         )
 
 
-def test_a_row_has_one_picture_and_it_is_the_right_one():
-    """Those of both branches are dead code once the row has its own."""
-    env = AutoReset(Film())
+@pytest.mark.parametrize("limits", [0, 1, 2])
+def test_a_row_has_one_picture_and_it_is_the_right_one(limits):
+    """Those of both branches are dead code once the row has its own, whatever stands between camera and stream."""
+    env = Film()
+    for _ in range(limits):
+        env = TimeLimit(env, steps=10)
+    env = AutoReset(env)
     state, timestep = env.reset(jr.key(0))
     step = jax.jit(env.step).lower(state, jnp.zeros(1), jr.key(0)).compile()
     loops = [line for line in step.as_text().splitlines() if " while(" in line and "threefry" not in line]
     assert len(loops) == 1
     for expected in (1, 2, 3, 0, 1):
         state, timestep = step(state, jnp.zeros(1), jr.key(0))
-        assert state.inner == expected and np.all(timestep.obs == Film().picture(jnp.asarray(expected)))
+        assert unwrapped(env, state)[1] == expected
+        assert np.all(timestep.obs == Film().picture(jnp.asarray(expected)))
+
+
+class Negative(AbstractEnv):
+    """Shows the negative of what another environment shows, and is therefore no ``AbstractWrapper``."""
+
+    env: AbstractEnv
+
+    @property
+    def spec(self):
+        return self.env.spec
+
+    def reset(self, key):
+        return self._turned(*self.env.reset(key))
+
+    def restart(self, state, key):
+        return self._turned(*self.env.restart(state, key))
+
+    def step(self, state, action, key):
+        return self._turned(*self.env.step(state, action, key))
+
+    def episode_metrics(self, state):
+        return {}
+
+    def _turned(self, state, timestep):
+        return state, replace(timestep, obs=255 - timestep.obs)
+
+
+def test_who_changes_pictures_keeps_his_own():
+    env = AutoReset(Negative(Film()))
+    state, _ = jax.jit(env.reset)(jr.key(0))
+    _, timestep = jax.jit(env.step)(state, jnp.zeros(1), jr.key(0))
+    assert np.all(timestep.obs == 255 - Film().picture(jnp.asarray(1)))
