@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from s5wm.types import EnvSpec as EnvSpec
 from s5wm.types import EpisodeMetrics, Key, TimeStep
@@ -20,8 +20,8 @@ class AbstractEnv(eqx.Module, Generic[State]):
     instead.  Actions may lie outside ``[-1, 1]``; environments clip.  All array constants (tracks,
     physical parameters) are array leaves, everything else is static.
 
-    ``env.step`` and the like are plain bound methods, equal where the environment is the same object: any transformation
-    takes them, ``jax.jit(env.step)`` first of all.  Its constants become part of the program.
+    ``env.step`` and the like are plain bound methods, equal where the environment is the same object, so that any
+    transformation takes them: ``jax.jit(env.step)``.  Its constants become part of the program.
     """
 
     @property
@@ -63,6 +63,26 @@ class AbstractCameraEnv(AbstractEnv[State]):
         """The observation of a state, as in its time step; None if observations are no pictures."""
 
 
+class DroneView(eqx.Module):
+    """A drone at one state of its environment: what pictures and Gymnasium's ``info`` are made of."""
+
+    pos_w: Float[Array, "*b 3"]  # m
+    vel_w: Float[Array, "*b 3"]  # m/s
+    quat: Float[Array, "*b 4"]  # body to world, w first
+    target: Int[Array, "*b"]  # the gate to pass next, 0 where there are none
+    ending: Int[Array, "*b"]  # index into ``endings``
+    figures: dict[str, Shaped[Array, "..."]]  # [*b, ...] of the episode so far; every number is finite
+    endings: tuple[str, ...] = eqx.field(static=True)  # the first one: it is still flying
+
+
+class AbstractDroneEnv(AbstractEnv[State]):
+    """An environment in which a drone flies."""
+
+    @abstractmethod
+    def drone(self, state: State) -> DroneView:
+        """The drone at a state."""
+
+
 class AbstractWrapper(AbstractEnv[State]):
     """An environment around another one, whose observations it passes on unchanged.
 
@@ -77,11 +97,14 @@ class AbstractWrapper(AbstractEnv[State]):
         """State of the wrapped environment."""
 
 
+def innermost(env: AbstractEnv[Any]) -> AbstractEnv[Any]:
+    """The environment inside all its wrappers."""
+    return innermost(env.env) if isinstance(env, AbstractWrapper) else env
+
+
 def unwrapped(env: AbstractEnv[Any], state: Any) -> tuple[AbstractEnv[Any], Any]:
     """The environment inside all its wrappers, and its state."""
-    while isinstance(env, AbstractWrapper):
-        env, state = env.env, env.inner(state)
-    return env, state
+    return unwrapped(env.env, env.inner(state)) if isinstance(env, AbstractWrapper) else (env, state)
 
 
 def picture_of(env: AbstractEnv[Any], state: Any) -> UInt8[Array, "H W 3"] | None:

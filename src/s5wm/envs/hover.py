@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.envs.base import AbstractEnv, EnvSpec
+from s5wm.envs.base import AbstractDroneEnv, DroneView, EnvSpec
 from s5wm.envs.quadrotor import bodyrate, integrate, quaternion
 from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
@@ -67,7 +67,7 @@ class HoverState(eqx.Module):
     is_lost: Bool[Array, ""]
 
 
-class HoverEnv(AbstractEnv[HoverState]):
+class HoverEnv(AbstractDroneEnv[HoverState]):
     """Come to rest at the origin with the nose along x.
 
     Observation, world axes: ``p/3, v/5, R e_x, R e_y, w/10`` (15).  Privileged: that, rotor speeds over the
@@ -138,6 +138,23 @@ class HoverEnv(AbstractEnv[HoverState]):
             "seconds": state.steps.astype(jnp.float32) * integrate.CTRL_DT,
         }
 
+    def drone(self, state: HoverState) -> DroneView:
+        """The drone, and ``OUT_OF_REACH`` (or spinning, or not finite) or ``TIME_LIMIT`` as endings."""
+        metrics = self.episode_metrics(state)
+        is_over = jnp.where(self._is_over(state), 2, 0)
+        return DroneView(
+            pos_w=state.quad.pos_w,
+            vel_w=state.quad.vel_w,
+            quat=state.quad.quat,
+            target=jnp.zeros((), jnp.int32),
+            ending=jnp.where(state.is_lost, 1, is_over),
+            figures=metrics | {"crash": state.is_lost},
+            endings=("FLYING", "OUT_OF_REACH", "TIME_LIMIT"),
+        )
+
+    def _is_over(self, state: HoverState) -> Bool[Array, ""]:
+        return state.steps >= round(self.config.seconds / integrate.CTRL_DT)
+
     def _reward(self, before: HoverState, after: HoverState) -> Reward:
         config, quad = self.config, after.quad
         nominal = (
@@ -156,12 +173,11 @@ class HoverEnv(AbstractEnv[HoverState]):
         rotation = quaternion.to_matrix(quad.quat)
         parts = (quad.pos_w / 3.0, quad.vel_w / 5.0, rotation[:, 0], rotation[:, 1], quad.omega_b / 10.0)
         obs = jnp.concatenate(parts)
-        is_over = state.steps >= round(self.config.seconds / integrate.CTRL_DT)
         return TimeStep(
             obs=obs,
             privileged=jnp.concatenate((obs, quad.rotor_speed / self.params.rotor_speed_max, state.action)),
             reward=reward,
             is_first=jnp.asarray(is_first),
-            is_last=state.is_lost | is_over,
+            is_last=state.is_lost | self._is_over(state),
             is_terminal=state.is_lost,
         )

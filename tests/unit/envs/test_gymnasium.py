@@ -1,10 +1,13 @@
 """Gymnasium's own checkers, and one copy against many."""
 
 import warnings
+from unittest.mock import patch
 
 import jax.numpy as jnp
+import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends import backend_registry
 
 gym = pytest.importorskip("gymnasium")
 
@@ -26,7 +29,8 @@ def registered():
 
 def check(name, **kwargs):
     """Gymnasium's verdict; the only advice not taken is to bound the observations."""
-    with warnings.catch_warnings():
+    anything = [mpl.get_backend().lower()]  # taken for a screen
+    with warnings.catch_warnings(), patch.object(backend_registry, "list_builtin", lambda kind: anything):
         warnings.filterwarnings("ignore", message=".*Box observation space m.*imum value is -?infinity.*")
         check_env(gym.make(name, **kwargs).unwrapped)
 
@@ -57,29 +61,118 @@ def test_make_vec_is_the_fast_one_and_takes_a_config():
     assert obs in envs.observation_space and obs.shape == (3, 15)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [DoubleIntegratorConfig(steps=7), ChainConfig(places=5), ChainConfig(places=5, is_terminal=False)],
-    ids=["truncated", "terminal chain", "truncated chain"],
-)
-def test_vector_is_single_copies_in_step(config):
-    env = config.build()
-    fast = GymVectorEnv(env, 3)
-    slow = SyncVectorEnv([lambda: GymEnv(env)] * 3, autoreset_mode=AutoresetMode.NEXT_STEP)
-    np.testing.assert_array_equal(fast.reset(seed=7)[0], slow.reset(seed=7)[0])
+def assert_same(ours, theirs):
+    """Rows or infos, to the type."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            assert_same(ours[name], theirs[name])
+    elif isinstance(ours, tuple) or isinstance(ours, np.ndarray) and ours.dtype == object:
+        for one, other in zip(ours, theirs, strict=True):
+            assert_same(one, other)
+    elif isinstance(ours, np.ndarray):
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    else:
+        assert ours == theirs
+
+
+CONFIGS = {
+    "truncated": DoubleIntegratorConfig(steps=7),
+    "terminal chain": ChainConfig(places=5),
+    "truncated chain": ChainConfig(places=5, is_terminal=False),
+    "drone": HoverConfig(seconds=0.1),
+}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_vector_is_gymnasiums_over_single_copies(name, mode):
+    """Observations, rewards, flags and infos, through every kind of reset; only ``None`` seeds are drawn otherwise."""
+    env = CONFIGS[name].build()
+    fast = GymVectorEnv(env, 3, autoreset_mode=mode)
+    slow = SyncVectorEnv([lambda: GymEnv(env)] * 3, autoreset_mode=mode)
+    modes = ["rgb_array"] if name == "drone" else []
+    assert fast.metadata == slow.metadata | {"render_modes": modes}
+
+    def reset(seed=None, mask=None):
+        options = [None if mask is None else {"reset_mask": np.array(mask)} for _ in "12"]
+        assert_same(fast.reset(seed=seed, options=options[0]), slow.reset(seed=seed, options=options[1]))
+
     fast.action_space.seed(0)
+    reset(seed=7)
+    resets = {
+        9: {},
+        12: {"seed": [3, None, 2**40]},
+        15: {"mask": [False, True, False]},
+        18: {"seed": [5, 6, None], "mask": [True, False, True]},
+        21: {"seed": 11, "mask": [False, False, True]},
+    }
     ends = 0
-    for i in range(30):
-        if i == 20:  # a reset without a seed goes on with the living copies
-            np.testing.assert_array_equal(fast.reset()[0], slow.reset()[0])
+    for step in range(30):
+        if step in resets:
+            reset(**resets[step])
         actions = fast.action_space.sample()
         ours, theirs = fast.step(actions), slow.step(actions)
         assert ours[0] in fast.observation_space
-        for a, b in zip(ours[:4], theirs[:4], strict=True):
-            assert a.shape == b.shape and a.dtype == b.dtype
-            np.testing.assert_allclose(a, b, atol=1e-6)
-        ends += np.sum(ours[2] | ours[3])
+        assert_same(ours, theirs)
+        ended = ours[2] | ours[3]
+        ends += ended.sum()
+        if mode == AutoresetMode.DISABLED and ended.any():
+            with pytest.raises(gym.error.ResetNeeded, match="reset_mask"):
+                fast.step(actions)
+            reset(mask=ended)
     assert ends > 3
+
+
+def test_final_observation_of_the_same_step():
+    envs = GymVectorEnv(ChainConfig(places=3).build(), 2, autoreset_mode="SameStep")
+    envs.reset(seed=0)
+    obs, _, terminated, _, info = envs.step(np.array([[-0.5], [1.0]], np.float32))
+    np.testing.assert_array_equal(terminated, [False, True])
+    np.testing.assert_array_equal(obs.argmax(-1), [1, 0])
+    assert info["final_obs"][0] is None and info["final_obs"][1].argmax() == 2
+    np.testing.assert_array_equal(info["_final_obs"], [False, True])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seed": [1, 2]}, ValueError, "list of 2"),
+        ({"seed": [1, -2, 3]}, gym.error.Error, "seed is -2"),
+        ({"seed": -1}, gym.error.Error, "seed is -1"),
+        ({"options": {"reset_mask": [True] * 3}}, TypeError, "it must be a NumPy array of bool"),
+        ({"options": {"reset_mask": np.ones(3)}}, TypeError, "is float64"),
+        ({"options": {"reset_mask": np.ones(2, bool)}}, ValueError, r"must be \(3,\)"),
+        ({"options": {"reset_mask": np.zeros(3, bool)}}, ValueError, "at least one"),
+        (
+            {"options": {"reset_mask": np.array([True, False, True])}},
+            gym.error.ResetNeeded,
+            "reset all of them",
+        ),
+    ],
+)
+def test_resets_that_make_no_sense_are_named(arguments, error, message):
+    envs = GymVectorEnv(ActionReward(), 3)
+    with pytest.raises(error, match=message):
+        envs.reset(**arguments)
+
+
+def test_options_stay_the_callers():
+    envs = GymVectorEnv(ActionReward(), 2)
+    envs.reset(seed=0)
+    options = {"reset_mask": np.array([True, False])}
+    envs.reset(options=options)
+    assert options["reset_mask"].tolist() == [True, False]
+
+
+def test_large_seeds_are_seeds_of_their_own():
+    envs = GymVectorEnv(DoubleIntegratorConfig().build(), 5)
+    obs, _ = envs.reset(seed=[0, 2**32, 2**40, 2**64, 3 * 2**64])
+    assert len({row.tobytes() for row in obs}) == 5
+    again, _ = envs.reset(seed=[2**40, 0, 2**64, 2**32, 1])
+    np.testing.assert_array_equal(again[[1, 3, 0, 2]], obs[[0, 1, 2, 3]])
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -92,7 +185,7 @@ def test_final_observation_and_flags_of_a_chain(is_terminal):
     np.testing.assert_allclose(reward, [-0.5 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_array_equal(terminated, [False, is_terminal])
     np.testing.assert_array_equal(truncated, [False, not is_terminal])
-    assert info == {}
+    assert all(len(values) == 2 for values in info.values())
     obs, reward, terminated, truncated, _ = envs.step(actions)
     np.testing.assert_array_equal(obs.argmax(-1), [2, 0])
     assert reward[1] == 0 and not terminated[1] and not truncated[1]

@@ -6,11 +6,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from s5wm.envs.base import DroneView
 from s5wm.envs.quadrotor import integrate
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.camera import CameraState
 from s5wm.envs.racing.gates import Gap, GateEvent, distance_to_gate
-from s5wm.envs.racing.laps import Ending, LapClock, pass_first_gate
+from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord, LapClock, is_crash, pass_first_gate
 from s5wm.envs.racing.restarts import RestartBuffer
 from s5wm.envs.racing.track import Track
 from s5wm.types import Scalar
@@ -106,3 +107,27 @@ def find_ending(
     conditions, endings = zip(*reasons, strict=True)
     values = [jnp.asarray(ending, jnp.int32) for ending in endings]
     return jnp.select(list(conditions), values, jnp.asarray(Ending.FLYING, jnp.int32))
+
+
+def drone_view(state: RacingState, record: FlightRecord) -> DroneView:
+    """The drone, and the episode so far without its marks for what there is not: such times are 0."""
+    slots = jnp.arange(MAX_LAPS)
+    times = jnp.where(slots < record.laps, record.lap_times, 0.0)
+    return DroneView(
+        pos_w=state.quad.pos_w,
+        vel_w=state.quad.vel_w,
+        quat=state.quad.quat,
+        target=state.target,
+        ending=state.ending,
+        figures={
+            "gates": record.gates,
+            "laps": record.laps,
+            "lap_times": times,
+            "lap_time_last": times[(record.laps - 1) % MAX_LAPS],
+            "crash": is_crash(state.ending),
+            "top_speed": record.top_speed,
+            "seconds": record.seconds,
+            "from_start": record.from_start,
+        },
+        endings=tuple(ending.name for ending in Ending),
+    )

@@ -10,13 +10,13 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.envs.base import AbstractCameraEnv, EnvSpec
+from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, DroneView, EnvSpec
 from s5wm.envs.quadrotor import bodyrate, integrate
 from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
 from s5wm.envs.racing import camera, laps
 from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
-from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, find_ending
+from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, drone_view, find_ending
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
 from s5wm.envs.racing.observation import OBS_SIZES, PRIVILEGED_SIZE, Layout, View, observe, privileged
@@ -140,7 +140,7 @@ def figure_8_by_camera() -> RacingConfig:
     )
 
 
-class RacingEnv(AbstractCameraEnv[RacingState]):
+class RacingEnv(AbstractCameraEnv[RacingState], AbstractDroneEnv[RacingState]):
     """Fly through the gates of a track in order, lap after lap (racing rules in ``RacingConfig``).
 
     The action is collective thrust and body rates in ``[-1, 1]`` (``quadrotor.bodyrate.scale``), held for
@@ -228,6 +228,10 @@ class RacingEnv(AbstractCameraEnv[RacingState]):
             top_speed=state.top_speed,
             margin=state.margin,
         )
+
+    def drone(self, state: RacingState) -> DroneView:
+        """The drone; gates, laps, lap times (s, 0 where there is none), top speed, and the names of ``Ending``."""
+        return drone_view(state, self.flight_record(state))
 
     def _begin(self, buffer: RestartBuffer, age: Int[Array, ""], key: Key) -> tuple[RacingState, TimeStep]:
         config, zero = self.config, jnp.zeros((), jnp.int32)

@@ -1,0 +1,30 @@
+"""What both Gymnasium adapters share: spaces, seeds, titles."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from s5wm.envs.base import EnvSpec
+
+
+def observation_space(spec: EnvSpec) -> spaces.Box:
+    """Of one copy."""
+    if spec.obs_dtype == np.uint8:
+        return spaces.Box(0, 255, spec.obs_shape, np.uint8)
+    return spaces.Box(-np.inf, np.inf, spec.obs_shape, np.float32)
+
+
+def action_space(spec: EnvSpec) -> spaces.Box:
+    """Of one copy."""
+    return spaces.Box(-1.0, 1.0, (spec.action_size,), np.float32)
+
+
+def drawn_seed(generator: np.random.Generator) -> int:
+    """A seed where the user gives none."""
+    return int(generator.integers(2**31))
+
+
+def title_of(env: Any) -> str:
+    """What stands above pictures of it."""
+    return "s5wm" if env.spec is None else str(env.spec.id)
