@@ -11,14 +11,22 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from s5wm.datafile import read_data
 from s5wm.errors import ConfigError
 
 Config = TypeVar("Config")
 Warn = Callable[[str], None]
 
 TAG = "type"
+
+LATER = "since"
+"""In the metadata of a field: younger than files without it, in which its default holds."""
+
+FILE = "file:"
+"""An override ``path=file:PATH`` takes what a JSON or YAML file holds."""
 
 
 def encode(value: Any) -> Any:
@@ -37,7 +45,8 @@ def decode(kind: type[Config], data: Any, *, warn: Warn) -> Config:
     """The configuration of class ``kind`` that ``data`` describes.
 
     An unknown field, a wrong type, and a missing field without default are errors that name it.  A missing
-    field that has a default takes it, and ``warn`` is told so.
+    field that has a default takes it, and ``warn`` is told so, unless its metadata has ``since``: then its default
+    means what files of before meant.
     """
     return _decode(kind, data, "", warn)
 
@@ -45,8 +54,8 @@ def decode(kind: type[Config], data: Any, *, warn: Warn) -> Config:
 def override(config: Config, assignments: Sequence[str]) -> Config:
     """``config`` with ``path.to.field=value`` applied, all at once, and checked like a fresh one.
 
-    ``path.type=ClassName`` chooses another member of a union, with its defaults.  Values are JSON, or bare
-    words for strings.
+    ``path.type=ClassName`` chooses another member of a union, with its defaults.  Values are JSON, bare words for
+    strings, or ``file:PATH`` for what a JSON or YAML file holds.
     """
     data = encode(config)
     for assignment in assignments:
@@ -66,6 +75,19 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
         found = [differences(left.get(n), right.get(n), f"{path}.{n}".lstrip(".")) for n in names]
         return [line for lines in found for line in lines]
     return [] if left == right else [f"{path}: {_short(left)} against {_short(right)}"]
+
+
+def unstorable(encoded: Any, path: str = "") -> str | None:
+    """The first value of an encoded configuration that JSON has no exact form for, None if there is none."""
+    if isinstance(encoded, Mapping):
+        found = (unstorable(value, _join(path, str(name))) for name, value in encoded.items())
+    elif isinstance(encoded, list):
+        found = (unstorable(value, f"{path}[{index}]") for index, value in enumerate(encoded))
+    elif encoded is None or isinstance(encoded, bool | int | str | float):
+        return f"{path} is {encoded}" if isinstance(encoded, float) and not math.isfinite(encoded) else None
+    else:
+        return f"{path} is {encoded!r}, a {type(encoded).__name__}"
+    return next((text for text in found if text is not None), None)
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
@@ -118,7 +140,7 @@ def _decode_fields(kind: Any, data: Mapping[str, Any], path: str, warn: Warn) ->
             values[field.name] = _decode(hints[field.name], data[field.name], where, warn)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"field {where} is missing; add it")
-        else:
+        elif LATER not in field.metadata:
             warn(f"field {where} is missing; taking its default")
     return values
 
@@ -129,7 +151,8 @@ def _decode_union(members: tuple[Any, ...], data: Any, path: str, warn: Warn) ->
     classes: list[Any] = [m for m in members if dataclasses.is_dataclass(m)]
     if classes:
         if not isinstance(data, Mapping):
-            raise _wrong(path, data, "an object with a 'type' of " + ", ".join(c.__name__ for c in classes))
+            names = ", ".join(c.__name__ for c in classes)
+            raise _wrong(path, data, f"an object with a 'type' of {names}; an override may give file:PATH")
         return _decode_dataclass(_member(classes, data.get(TAG), path), data, path, warn)
     plain = [m for m in members if m is not type(None)]
     if len(plain) != 1:
@@ -194,8 +217,28 @@ def _assign(kind: Any, data: Any, path: list[str], text: str) -> None:
         data.clear()
         data.update(fresh)
         return
-    _field_kind(kind, data, name, here)
-    data[name] = _parse(text)
+    kind = _field_kind(kind, data, name, here)
+    if text.startswith(FILE) and _classes(kind):
+        data[name] = _from_file(kind, Path(text.removeprefix(FILE)), _join(here, name))
+    else:
+        data[name] = _parse(text)
+
+
+def _from_file(kind: Any, file: Path, path: str) -> Any:
+    """What a file says of a field, complete, so that the run that it is for needs the file no more.
+
+    Where the file has no ``"type"``, it is of the member that shares most fields with it.
+    """
+    try:
+        data = read_data(file)
+        if TAG not in data:
+            likely = max(
+                _classes(kind), key=lambda c: len(data.keys() & {f.name for f in dataclasses.fields(c)})
+            )
+            data = {TAG: likely.__name__} | data
+        return encode(_decode(kind, data, path, lambda _: None))
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def _field_kind(kind: Any, data: Mapping[str, Any], name: str, path: str) -> Any:

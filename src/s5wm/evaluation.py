@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.envs.base import AbstractEnv
+from s5wm.envs.base import AbstractEnv, OwnTask
 from s5wm.envs.hover import HoverConfig, HoverState
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.bounds import check_lap_times, lap_bound
@@ -23,7 +23,9 @@ from s5wm.envs.racing.episode import RacingState
 from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord
 from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.toys import ChainConfig, DoubleIntegratorConfig, MemoryCueConfig
+from s5wm.errors import ConfigError
 from s5wm.flights import Flight, course_of, save_flights
+from s5wm.owntask import own_figures
 from s5wm.train.best import Judgement
 from s5wm.train.evaluate import FlightPlan, Flights, fly
 from s5wm.types import Key, OptionalMetric
@@ -72,7 +74,7 @@ class Evaluator:
 
 def rules_of_a_test(task: TaskConfig) -> TaskConfig:
     """The task as it is judged: a race from its start pose, over longer episodes; others as they are trained on."""
-    return task.evaluation() if isinstance(task, RacingConfig) else task
+    return task.evaluation() if isinstance(task, RacingConfig | OwnTask) else task
 
 
 def evaluator(task: TaskConfig, episodes: int) -> Evaluator:
@@ -94,6 +96,8 @@ def evaluator_as_given(judged: TaskConfig, episodes: int) -> Evaluator:
 
 def longest_episode(task: TaskConfig) -> int:
     """Steps after which an episode of the task has ended for sure."""
+    if isinstance(task, OwnTask):
+        return task.max_steps
     match task:
         case RacingConfig():
             return task.limits.episode
@@ -105,6 +109,11 @@ def longest_episode(task: TaskConfig) -> int:
             return 2 * task.delay
         case ChainConfig():
             return task.places
+    missing = [name for name in ("evaluation", "max_steps", "success") if not hasattr(task, name)]
+    raise ConfigError(
+        f"the task {type(task).__name__} does not say how it is judged: give it {', '.join(missing)} "
+        "(CONTRIBUTING, Add an environment)"
+    )
 
 
 def judge(figures: Figures, save: Callable[..., None]) -> Judgement:
@@ -161,6 +170,8 @@ def _common(flights: Flights) -> Figures:
 
 
 def _figures(task: TaskConfig, env: AbstractEnv[Any], flights: Flights) -> Figures:
+    if isinstance(task, OwnTask):
+        return _NO_LAPS | own_figures(task, flights)
     match task:
         case RacingConfig():
             assert isinstance(env, RacingEnv)

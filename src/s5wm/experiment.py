@@ -1,6 +1,7 @@
 """An experiment: a task, an agent and a budget; what ``config.json`` holds."""
 
 import functools as ft
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from s5wm.agents.base import AbstractAgent
 from s5wm.agents.dreamer import DreamerConfig
 from s5wm.agents.ppo import PPOConfig
-from s5wm.codec import Warn, decode, encode
+from s5wm.codec import Warn, decode, differences, encode, unstorable
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.wrappers import AutoReset
@@ -110,8 +111,30 @@ class Experiment:
         )
 
 
+def check_storable(experiment: Experiment) -> None:
+    """Raises ``ConfigError`` where ``config.json`` would not give the experiment back: nobody could load its run."""
+    encoded = encode(experiment)
+    remedy = (
+        "a run could be trained but never be loaded again. Use fields of the types they are declared with; a track of "
+        "your own is a file (FileTrackConfig), a task of your own a member of TaskConfig (CONTRIBUTING)"
+    )
+    if odd := unstorable(encoded):
+        raise ConfigError(f"{odd}: {remedy}")
+    try:
+        again = decode(Experiment, json.loads(json.dumps(encoded)), warn=lambda _: None)
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{error}: {remedy}") from error
+    if again != experiment:
+        found = (
+            "; ".join(differences(encoded, encode(again)))
+            or "a list for a tuple, or a class for another of its name"
+        )
+        raise ConfigError(f"the configuration comes back changed from its file ({found}): {remedy}")
+
+
 def save_experiment(path: Path, experiment: Experiment) -> None:
-    """Write ``config.json``."""
+    """Write ``config.json``; raises ``ConfigError`` where it could not be read again."""
+    check_storable(experiment)
     named = {"task": experiment.name.task, "agent": experiment.name.agent, "size": experiment.name.size}
     write_json(path, {"schema": SCHEMA, **named, "experiment": encode(experiment)})
 

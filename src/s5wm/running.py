@@ -12,7 +12,7 @@ import jax
 
 from s5wm.codec import Warn, differences, encode
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.experiment import Experiment, load_experiment, save_experiment
+from s5wm.experiment import Experiment, check_storable, load_experiment, save_experiment
 from s5wm.provenance import provenance, versions
 from s5wm.train.checkpoint import about
 from s5wm.train.directory import CONFIG, RunDirectory
@@ -99,6 +99,7 @@ def _run(runs: Mapping[Path, Experiment], devices: int, on_evaluation: Hook | No
     for path in runs:
         RunDirectory(path).check()
     experiment = next(iter(runs.values()))
+    check_storable(experiment)
     placement = Placement.over(devices, num_envs=experiment.train.num_envs)
     program = experiment.build()
     shapes = abstract_state(program, experiment.train, experiment.seed)

@@ -83,6 +83,9 @@ class EnvSpec(eqx.Module):
     privileged_size: int = eqx.field(static=True)
     action_size: int = eqx.field(static=True)  # every component lives in [-1, 1]
     ctrl_dt: float = eqx.field(static=True)  # seconds between two actions
+    kind: str = eqx.field(
+        static=True, default=""
+    )  # "race" or "hover", whose vectors have units; else unknown
 
     @property
     def has_images(self) -> bool:

@@ -1,8 +1,17 @@
 """``check-env`` on environments that are wrong in every way, that hang, and that die."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import equinox as eqx
+import numpy as np
 import pytest
+
+from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
+from s5wm.envs.probes import ActionReward
+from s5wm.sizes import AGENTS
+from s5wm.types import EnvSpec
 
 from .conftest import Command
 
@@ -90,9 +99,44 @@ def module(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", ["mine:Sound", "toy/double-integrator"])
-def test_a_sound_environment_passes(command: Command, spec: str) -> None:
-    assert check(command, spec) == (0, f"{spec}  no problem found\n")
+def test_a_sound_environment_passes_and_each_agent_is_judged(command: Command) -> None:
+    code, said = check(command, "toy/double-integrator", "--env-timeout", "250")
+    assert code == 0 and said.startswith("toy/double-integrator  no problem found\n")
+    judged = dict(line.split(maxsplit=2)[1:] for line in said.splitlines()[1:])
+    assert set(judged) == set(AGENTS)
+    assert set(judged.values()) == {"can train on it"}
+    code, said = check(command, "mine:Sound", "--json", "--env-timeout", "250")
+    assert code == 0
+    report = json.loads(said)
+    assert report["sound"] and set(report["agents"]) == set(AGENTS)
+    for verdict in report["agents"].values():
+        assert verdict["trains"] is False and "steps are taken in Python" in verdict["why"]
+
+
+def test_what_each_agent_cannot_do_with_is_told() -> None:
+    class Env(ActionReward):
+        shown: EnvSpec = eqx.field(static=True)
+
+        @property
+        def spec(self) -> EnvSpec:
+            return self.shown
+
+    def judged(*, is_task: bool = True, **changes: object) -> dict[str, str]:
+        return agents_on_jax(Env(replace(ActionReward().spec, **changes)), is_task)
+
+    assert set(judged().values()) == {""}
+    assert "CONTRIBUTING" in judged(is_task=False)["ppo"]
+    pictures = judged(obs_shape=(64, 64, 3), obs_dtype=np.dtype(np.uint8))
+    assert "reads vectors, but this task shows images" in pictures["ppo"] and pictures["s5wm-p"] == ""
+    assert "agents read vectors [n] or images" in judged(obs_shape=(4, 4))["ppo"]
+    assert "action has 0 numbers" in judged(action_size=0)["s5wm"]
+
+
+def test_a_discrete_gymnasium_environment_is_for_nobody() -> None:
+    gymnasium = pytest.importorskip("gymnasium")
+    verdicts = agents_on_gym(gymnasium.make("CartPole-v1"))
+    assert set(verdicts) == set(AGENTS)
+    assert all("action_space is Discrete" in why for why in verdicts.values())
 
 
 @pytest.mark.faults

@@ -1,5 +1,6 @@
 """Timings: the parts that are timed are the ones that train, and figures are complete."""
 
+import json
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -103,6 +104,17 @@ def test_odd_timings_are_refused(arguments, says, capsys):
         main(["bench", *arguments])
     assert exit_.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_policy_without_a_world_model_is_timed_beside_one(capsys):
+    agents = ["s5wm", "ppo", "ppo-asymmetric"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "inference", "--task", "hover", "--agents", *agents, "--steps", "5", "--json"])
+    assert exit_.value.code == 0
+    timed = json.loads(capsys.readouterr().out)["agents"]
+    assert list(timed) == agents
+    for own in timed.values():
+        assert len(own["samples_ms"]) == 5 and 0.0 < own["p50_ms"] <= own["max_ms"] and own["params"] > 1000
 
 
 def test_images_are_timed_as_images():

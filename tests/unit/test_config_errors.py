@@ -1,13 +1,22 @@
 """Everything that can be wrong with a wish to train is told at once, with exit code 2 or 73."""
 
+import math
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
 
 from s5wm.acting import pretrained_folder
 from s5wm.cli import main
+from s5wm.envs.racing.restarts import ResetNoise
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.track import SplitSConfig
+from s5wm.errors import ConfigError
+from s5wm.experiment import Experiment, save_experiment
+from s5wm.running import run_experiment
 from s5wm.train.run import Trainer
 
 
@@ -138,3 +147,41 @@ def test_a_configuration_that_is_not_one(content: str, tmp_path: Path, capsys) -
     assert code in (2, 65)
     assert "config.json" in text
     assert len(text) < 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTrack:
+    """A track that the package does not know."""
+
+    name: str = "mine"
+
+    def build(self):
+        return SplitSConfig().build()
+
+
+def sneaked(config, **fields):
+    """A copy with values that the type checks of the tests would refuse."""
+    copied = replace(config)
+    for name, value in fields.items():
+        object.__setattr__(copied, name, value)
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"track": OwnTrack()}, r"task\.track\.type is 'OwnTrack'.*never be loaded again.*FileTrackConfig"),
+        ({"drone_radius": np.float32(0.1)}, r"task\.drone_radius is np\.float32\(0\.1\), a float32"),
+        ({"drone_radius": math.nan}, r"task\.drone_radius is nan"),
+        ({"curriculum_steps": "many"}, r"task\.curriculum_steps is 'many'"),
+        ({"noise": sneaked(ResetNoise(), pos=[0.5, 0.5, 0.3])}, "a list for a tuple"),
+    ],
+)
+def test_what_could_not_be_loaded_again_is_refused_before_anything_is_made(fields, message, tmp_path):
+    experiment = sneaked(Experiment(), task=sneaked(RacingConfig(), **fields))
+    with pytest.raises(ConfigError, match=message):
+        run_experiment(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=message):
+        save_experiment(tmp_path / "config.json", experiment)
+    assert not (tmp_path / "config.json").exists()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from s5wm.agents.dreamer import DreamerConfig
+from s5wm.experiment import AgentConfig
 from s5wm.types import EnvSpec
 
 WARM_UP = 50
@@ -21,16 +21,16 @@ def _made_up(spec: EnvSpec, count: int) -> np.ndarray:
     return drawn.normal(size=shape).astype(np.float32)
 
 
-def time_policy(config: DreamerConfig, spec: EnvSpec, *, steps: int) -> dict[str, Any]:
+def time_policy(config: AgentConfig, spec: EnvSpec, *, steps: int) -> dict[str, Any]:
     """``p50_ms``, ``p99_ms``, ``max_ms`` and all samples of a policy with fresh parameters."""
-    agent = config.build(spec, num_envs=1)
+    agent: Any = config.build(spec, num_envs=1)  # whichever it is, it inits the learner whose policy it gives
     policy = jax.jit(lambda key: agent.policy(agent.init(key)))(jr.key(0))
     # The policy is an argument, as it is where policies act: closed over, its weights would be folded.
     step = jax.jit(
         lambda policy, carry, obs, first: policy(carry, obs, first, key=None)[:2], donate_argnums=1
     )
     first = jnp.zeros((), bool)
-    carry: Any = jax.tree.map(jnp.copy, policy.initial())
+    carry: Any = jax.tree.map(jnp.copy, policy.initial())  # nothing at all where a policy has no memory
     observations = _made_up(spec, steps + WARM_UP)
     samples: list[float] = []
     for obs in observations:

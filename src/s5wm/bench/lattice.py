@@ -1,10 +1,11 @@
-"""World-model agents by name, with the batch that a timing asks for."""
+"""Agents by name, those with a world model with the batch that a timing asks for."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from s5wm.agents.dreamer import DreamerConfig
 from s5wm.errors import ConfigError
+from s5wm.experiment import AgentConfig
 from s5wm.sizes import agent_configs, agents_for
 from s5wm.types import EnvSpec
 
@@ -19,6 +20,15 @@ def dreamer_configs(
 ) -> dict[str, DreamerConfig]:
     """Presets of one size for such observations, their replay just large enough for windows of ``length`` rows."""
     return {name: _resized(_known(name, size, images=spec.has_images), batch, length) for name in names}
+
+
+def policy_configs(names: Sequence[str], size: str, spec: EnvSpec) -> dict[str, AgentConfig]:
+    """Presets of any agents for such observations; what has a replay has a small one, since it only acts."""
+    known = {name: agent_configs(name, size, images=spec.has_images)[0] for name in names}
+    return {
+        name: _resized(config, None, None) if isinstance(config, DreamerConfig) else config
+        for name, config in known.items()
+    }
 
 
 def _known(name: str, size: str, *, images: bool) -> DreamerConfig:

@@ -12,55 +12,74 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO, Any
 
 from s5wm.errors import ConfigError
 
 END = "end"
 
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a check found."""
+
+    problems: list[str]
+    agents: dict[
+        str, str
+    ]  # why each cannot be trained on the environment; empty where it can, no entry where unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Try:
+    report: Report
+    death: str | None  # how the process died, if it did
+
+
 RESTARTS = 3
 """So often a process that died is started anew."""
 
 
-def check_in_child(spec: str, steps: int, timeout: float) -> list[str]:
-    """Problems of the environment that ``spec`` names; no call of it may take more than ``timeout`` seconds.
+def check_in_child(spec: str, steps: int, timeout: float) -> Report:
+    """Check the environment that ``spec`` names; no call of it may take more than ``timeout`` seconds.
 
     One whose process dies is started anew, up to three times, to tell whether it always does.
     """
     tries = [_check_once(spec, steps, timeout)]
-    while tries[-1][1] is not None and len(tries) <= RESTARTS:
+    while tries[-1].death is not None and len(tries) <= RESTARTS:
         tries.append(_check_once(spec, steps, timeout))
-    problems, _ = tries[-1]
-    deaths = [death for _, death in tries if death is not None]
+    last = tries[-1].report
+    deaths = [each.death for each in tries if each.death is not None]
     died = [f"its process {deaths[0]}, in {len(deaths)} of {len(tries)} tries"] if deaths else []
-    return problems + died
+    return Report(problems=last.problems + died, agents=last.agents)
 
 
-def _check_once(spec: str, steps: int, timeout: float) -> tuple[list[str], str | None]:
-    """Problems, and how the process died, if it did."""
+def _check_once(spec: str, steps: int, timeout: float) -> _Try:
     command = [sys.executable, "-m", "s5wm.checkenv", spec, str(steps)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines: queue.Queue[dict[str, str]] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()
-    problems: list[str] = []
+    report = Report(problems=[], agents={})
     call = "start"
     try:
         while call != END and (line := lines.get(timeout=timeout)):
             call = line.get("call", call)
-            problems += [line["problem"]] if "problem" in line else []
+            report.problems.extend([line["problem"]] if "problem" in line else [])
+            report.agents.update({line["agent"]: line["why"]} if "agent" in line else {})
     except queue.Empty:
         process.kill()
         process.wait()
-        return [*problems, f"{call} did not return within {timeout:g} s"], None
+        report.problems.append(f"{call} did not return within {timeout:g} s")
+        return _Try(report=report, death=None)
     code = process.wait()
     if code == ConfigError.exit_code:
-        raise ConfigError(problems[-1])
+        raise ConfigError(report.problems[-1])
     if call == END:
-        return problems, None
+        return _Try(report=report, death=None)
     how = f"died with {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    return problems, f"{how} in {call}"
+    return _Try(report=report, death=f"{how} in {call}")
 
 
 def _read(stdout: IO[str], lines: "queue.Queue[dict[str, str]]") -> None:
@@ -108,6 +127,7 @@ def _tell(**line: str) -> None:
 
 
 def _check(spec: str, steps: int, told: Progress) -> Iterator[str]:
+    from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
     from s5wm.checkenv.gymenv import check_gym
     from s5wm.checkenv.jaxenv import check_jax
     from s5wm.envs.base import AbstractEnv
@@ -116,8 +136,12 @@ def _check(spec: str, steps: int, told: Progress) -> Iterator[str]:
     env = make(spec)
     if isinstance(env, AbstractEnv):
         yield from check_jax(env, steps, told)
+        agents = agents_on_jax(env, is_task=":" not in spec)
     else:
         yield from check_gym(env, steps, told)
+        agents = agents_on_gym(env)
+    for name, why in agents.items():
+        _tell(agent=name, why=why)
 
 
 def make(spec: str) -> Any:

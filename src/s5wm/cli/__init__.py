@@ -105,6 +105,12 @@ VERBS: dict[str, Entry] = {
         "Check an environment: spaces, types, resets, ends of episodes, determinism, numbers that are not finite.",
         computes=False,
     ),
+    "check-track": Entry(
+        "diagnosis",
+        "CheckTrack",
+        "Check a track of your own: gates in each other's way, in the ground, out of the box, out of reach.",
+        computes=False,
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from s5wm.api import make
 from s5wm.bench.env import time_env
 from s5wm.bench.inference import time_policy
-from s5wm.bench.lattice import dreamer_configs
+from s5wm.bench.lattice import dreamer_configs, policy_configs
 from s5wm.bench.loop import time_training
 from s5wm.bench.update import PARTS, side_by_side
 from s5wm.cli.common import DONE, Verb, print_json
@@ -86,7 +86,7 @@ class Bench(Verb):
 
     def _inference(self) -> tuple[dict[str, Any], Sequence[str]]:
         spec = make(self.task).spec
-        configs = dreamer_configs(self.agents, self.size, spec)
+        configs = policy_configs(self.agents, self.size, spec)
         agents = {name: time_policy(config, spec, steps=self.steps) for name, config in configs.items()}
         lines = [
             f"{name:<10} p50 {own['p50_ms']:.3f} ms  p99 {own['p99_ms']:.3f} ms  max {own['max_ms']:.3f} ms"

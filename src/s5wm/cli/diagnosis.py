@@ -1,6 +1,7 @@
 """Verbs that look for what is wrong: with the installation, with a run, with an environment."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -71,6 +72,8 @@ class Verify(Verb):
 class CheckEnv(Verb):
     """Check an environment: spaces, types, resets, ends of episodes, determinism, numbers that are not finite.
 
+    Also told: for each agent, whether it can be trained on it, and why not.
+
     SPEC is a task of s5wm list, or module:name for a class or function of your own that makes an s5wm or a
     Gymnasium environment, or gymnasium:ID.  Code named here runs, in a process of its own; nothing else ever does.
     Exit code 0 where all is well, 1 where something is not.
@@ -90,9 +93,51 @@ class CheckEnv(Verb):
             )
         from s5wm.checkenv.child import check_in_child
 
-        problems = check_in_child(self.spec, self.steps, self.env_timeout)
+        found = check_in_child(self.spec, self.steps, self.env_timeout)
+        problems = found.problems
         if self.json_:
-            print_json({"spec": self.spec, "sound": not problems, "problems": problems})
+            agents = {agent: {"trains": not why, "why": why or None} for agent, why in found.agents.items()}
+            print_json({"spec": self.spec, "sound": not problems, "problems": problems, "agents": agents})
         else:
             table([("problem", text) for text in problems] or [(self.spec, "no problem found")])
+            table(_verdicts(found.agents))
         return UNSOUND if problems else DONE
+
+
+@dataclass(frozen=True)
+class CheckTrack(Verb):
+    """Check a track of your own: gates in each other's way, in the ground, out of the box, out of reach.
+
+    FILE is JSON, or YAML where PyYAML is installed; examples/tracks has one.  Fly it with
+    --override task.track=file:FILE, draw it with s5wm plot FILE.
+    Exit code 0 where all is well, 1 where something is not.
+    Example: s5wm check-track examples/tracks/backyard.json
+    """
+
+    file: Annotated[Positional[Path], arg(metavar="FILE", help="The track.")]
+    json_: Json = False
+
+    def run(self) -> int:
+        """Look."""
+        from s5wm.envs.racing.checktrack import track_problems
+        from s5wm.trackfile import load_track
+
+        track = load_track(self.file)
+        problems = list(track_problems(track))
+        facts = {"track": track.name, "gates": len(track.gates), "sound": not problems, "problems": problems}
+        if self.json_:
+            print_json(facts)
+        else:
+            fine = (track.name, f"{len(track.gates)} gates, no problem found")
+            table([("problem", text) for text in problems] or [fine])
+        return UNSOUND if problems else DONE
+
+
+def _verdicts(agents: dict[str, str]) -> list[tuple[str, str]]:
+    """A row for each agent, or one for all where none can be trained, for one reason."""
+    if len(agents) > 1 and len(reasons := set(agents.values())) == 1 and all(reasons):
+        return [("agents", f"none can train on it: {reasons.pop()}")]
+    return [
+        (f"agent {agent}", f"cannot train on it: {why}" if why else "can train on it")
+        for agent, why in agents.items()
+    ]

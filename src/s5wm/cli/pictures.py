@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from s5wm.acting import find, is_run
 from s5wm.cli.common import DONE, Verb, print_json, say, table
 from s5wm.cli.drawing import draw, draw_futures, drawable
+from s5wm.datafile import SUFFIXES
 from s5wm.elapsed import elapsed
 from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
@@ -21,25 +22,28 @@ class Plot(Verb):
     """Draw learning curves and flights of runs into their plots/ folders; several runs also into the same axes.
 
     A shipped policy is flown first, its flights and pictures go to a folder of its name in --out.  A folder that
-    eval --out made is drawn too.  Exit code 0 where something was drawn of each, 1 where nothing was there to draw,
+    eval --out made is drawn too, and so is the file of a track (.json, .yaml).  Exit code 0 where something was drawn
+    of each, 1 where nothing was there to draw,
     65 where a file is damaged.
     Example: s5wm plot runs/first runs/second --out runs/plots
     """
 
     runs: Annotated[
         Positional[tuple[Path, ...]],
-        arg(metavar="RUN", help="Run directories, pretrained/NAME, folders of eval --out."),
+        arg(metavar="RUN", help="Run directories, pretrained/NAME, folders of eval --out, files of tracks."),
     ]
     out: Annotated[
-        Path, arg(help="Where the curves of several runs together go, and the pictures of shipped policies.")
+        Path,
+        arg(help="Where the curves of several runs together go, pictures of shipped policies and of tracks."),
     ] = Path("runs/plots")
 
     def run(self) -> int:
         """Draw."""
         if not self.runs:
             raise ConfigError("no run was given to draw; name at least one")
-        folders = [drawable(path) for path in self.runs]
-        codes = [self._draw(folder) for folder in folders]
+        tracks = [path for path in self.runs if path.suffix.lower() in SUFFIXES]
+        folders = [drawable(path) for path in self.runs if path not in tracks]
+        codes = [self._draw_track(file) for file in tracks] + [self._draw(folder) for folder in folders]
         trained = [folder for folder in folders if (folder / "metrics.jsonl").is_file()]
         if len(trained) > 1:
             from s5wm.plots import plot_runs
@@ -47,6 +51,16 @@ class Plot(Verb):
             for picture in plot_runs(trained, self.out):
                 say(f"drawn: {picture}")
         return max(codes)
+
+    def _draw_track(self, file: Path) -> int:
+        from s5wm.flights import course_of
+        from s5wm.plots.track import plot_track
+        from s5wm.trackfile import load_track
+
+        track = load_track(file)
+        for picture in plot_track(course_of(track.build()), track.name, self.out / file.stem):
+            say(f"drawn: {picture}")
+        return DONE
 
     def _draw(self, folder: Path) -> int:
         if is_run(folder):

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.dreamer import Dreamer, DreamerLearner
 from s5wm.agents.replay import Entry, to_chunk
@@ -143,7 +143,9 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
             discount=model.discount,
         ),
         latent=latent_health(
-            model, jax.vmap(lambda c, o, n: model.told(c, o, noise=n))(chunk, out, noise), step
+            model,
+            jax.vmap(lambda c, o, n: model.told(c, o, noise=n))(chunk, out, noise),
+            gate_passes(step, groups),
         ),
     )
 
@@ -193,13 +195,13 @@ def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardF
     )
 
 
-def latent_health(model: WorldModel[Any], told: Posterior[Any], timestep: TimeStep) -> LatentHealth:
+def latent_health(model: WorldModel[Any], told: Posterior[Any], passes: Bool[Array, "B T"]) -> LatentHealth:
     """KL of posterior and prior, and their entropies, of the pass that the prior learns from."""
     space = model.dynamics.space
     kl = space.kl(told.posterior, told.prior)
     return LatentHealth(
         kl=kl.mean(),
-        kl_at_passes=masked_mean(kl.reshape(-1), gate_passes(timestep).reshape(-1)),
+        kl_at_passes=masked_mean(kl.reshape(-1), passes.reshape(-1)),
         posterior_entropy=space.entropy(told.posterior).mean(),
         prior_entropy=space.entropy(told.prior).mean(),
     )

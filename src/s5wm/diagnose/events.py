@@ -7,8 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 from s5wm.diagnose.forecast import Forecast, Reach, flat
 from s5wm.diagnose.groups import Groups
 from s5wm.diagnose.statistics import auc_of_columns, masked_mean
-from s5wm.envs.racing.observation import PRIVILEGED_SIZE
-from s5wm.envs.racing.track import MAX_GATES
+from s5wm.envs.racing.observation import TARGET_FROM
 from s5wm.types import TimeStep
 
 LEADS = (0, 1, 5, 10)
@@ -35,11 +34,11 @@ class Events(eqx.Module):
     terminal_auc: Float[Array, " C"]  # of P(terminal) over all rows
 
 
-def gate_passes(timestep: TimeStep) -> Bool[Array, "B T"]:
+def gate_passes(timestep: TimeStep, groups: Groups) -> Bool[Array, "B T"]:
     """Rows on whose arrival the target had changed: in the race the privileged vector ends with its one-hot."""
-    if timestep.privileged.shape[-1] != PRIVILEGED_SIZE:
+    if not any(group.name == "gate" for group in groups):
         return jnp.zeros_like(timestep.is_first)
-    target = jnp.argmax(timestep.privileged[..., -MAX_GATES:], axis=-1)
+    target = jnp.argmax(timestep.privileged[..., TARGET_FROM:], axis=-1)
     changed = target[:, 1:] != target[:, :-1]
     return jnp.pad(changed, ((0, 0), (1, 0))) & ~timestep.is_first
 
@@ -66,7 +65,7 @@ def measure_events(
     # A row on which an episode begins has no reward and no terminal flag of its own.
     valid = _columns(~timestep.is_first, reach.valid, leads)
     crashed = _columns(timestep.is_terminal, timestep.is_terminal[:, reach.row], leads)
-    passes = gate_passes(timestep)
+    passes = gate_passes(timestep, groups)
     passed = _columns(passes, passes[:, reach.row], leads)
 
     def window(rows: Bool[Array, "K C"]) -> Window:

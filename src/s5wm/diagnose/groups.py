@@ -6,10 +6,8 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from s5wm.envs.hover import PRIVILEGED_SIZE as HOVER_SIZE
 from s5wm.envs.racing.observation import (
     POSITION_SCALE,
-    PRIVILEGED_SIZE,
     RATE_SCALE,
     VELOCITY_SCALE,
 )
@@ -88,5 +86,5 @@ HOVER = flight_groups(3.0, 5.0, 10.0)
 
 def groups_of(spec: EnvSpec, width: int) -> Groups:
     """The groups of an environment's state vector of ``width`` numbers; one unscaled group if unknown."""
-    known = {PRIVILEGED_SIZE: RACING, HOVER_SIZE: HOVER}
-    return known.get(spec.privileged_size, (Group(name="state", start=0, stop=width),))
+    known = {"race": RACING, "hover": HOVER}
+    return known.get(spec.kind, (Group(name="state", start=0, stop=width),))

@@ -1,14 +1,16 @@
 """The environment contract: pure functions of a typed state."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped, UInt8
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from s5wm.types import EnvSpec as EnvSpec
-from s5wm.types import EpisodeMetrics, Key, TimeStep
+from s5wm.types import EpisodeMetrics, Key, OptionalMetric, TimeStep
 
 State = TypeVar("State")
 
@@ -71,7 +73,7 @@ class DroneView(eqx.Module):
     quat: Float[Array, "*b 4"]  # body to world, w first
     target: Int[Array, "*b"]  # the gate to pass next, 0 where there are none
     ending: Int[Array, "*b"]  # index into ``endings``
-    figures: dict[str, Shaped[Array, "..."]]  # [*b, ...] of the episode so far; every number is finite
+    figures: dict[str, Shaped[Array, "..."] | OptionalMetric]  # [*b, ...], of the episode so far
     endings: tuple[str, ...] = eqx.field(static=True)  # the first one: it is still flying
 
 
@@ -116,3 +118,27 @@ def picture_of(env: AbstractEnv[Any], state: Any) -> UInt8[Array, "H W 3"] | Non
 def bounded(action: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
     """The action that an environment is given: inside ``[-1, 1]``, and zero where the policy gave no number."""
     return jnp.where(jnp.isnan(action), 0.0, jnp.clip(action, -1.0, 1.0))
+
+
+@runtime_checkable
+class OwnTask(Protocol):
+    """What the configuration of a task needs, unless the evaluation knows it by name."""
+
+    def build(self) -> AbstractEnv[Any]:
+        """The environment."""
+        ...
+
+    def evaluation(self) -> Any:
+        """The configuration it is judged by, of the same class; itself, where that is no other."""
+        ...
+
+    @property
+    def max_steps(self) -> int:
+        """Steps after which an episode has ended for sure."""
+        ...
+
+    def success(
+        self, metrics: Mapping[str, Float[np.ndarray, " K"]], returns: Float[np.ndarray, " K"]
+    ) -> Bool[np.ndarray, " K"]:
+        """Which of ``K`` episodes solved the task, by its episode metrics (NaN: has none) and nominal returns."""
+        ...

@@ -4,7 +4,7 @@ Everything a copy will live through is decided by its seed: the random keys of i
 that begins there.  A copy that is begun anew by ``begin`` draws what ``AutoReset`` would have drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt32
+from jaxtyping import Array, Bool, Float, Shaped, UInt32
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractDroneEnv, AbstractEnv, DroneView, unwrapped
 from s5wm.envs.wrappers import AutoReset, AutoResetState
-from s5wm.types import Key, TimeStep
+from s5wm.types import Key, OptionalMetric, TimeStep
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -35,7 +35,7 @@ class Row(eqx.Module):
 
     timestep: TimeStep
     drone: DroneView | None  # where a drone flies
-    metrics: Any  # of the episode so far, elsewhere
+    figures: dict[str, Shaped[Array, "..."]]  # [N, ...], of the episode so far
 
 
 class Fleet:
@@ -73,8 +73,9 @@ class Fleet:
 
     def _keep(self, copies: Copy, row: Row) -> Row:
         self._copies, self._last = copies, row
-        self.row = jax.device_get(row)
-        return self.row
+        shown: Row = jax.device_get(row)
+        self.row = shown
+        return shown
 
     @property
     def _living(self) -> Copy:
@@ -128,8 +129,17 @@ _merged = jax.jit(_chosen)
 def _row(env: AutoReset[Any], state: AutoResetState[Any], timestep: TimeStep) -> Row:
     bare, inner = unwrapped(env, state)
     if isinstance(bare, AbstractDroneEnv):
-        return Row(timestep, bare.drone(inner), None)
-    return Row(timestep, None, bare.episode_metrics(inner))
+        drone = bare.drone(inner)
+        return Row(timestep, drone, _existing(drone.figures))
+    return Row(timestep, None, _existing(bare.episode_metrics(inner)))
+
+
+def _existing(figures: Mapping[str, Any]) -> dict[str, Array]:
+    """Figures that only some episodes have are 0 in the others."""
+    return {
+        name: jnp.where(value.exists, value.value, 0.0) if isinstance(value, OptionalMetric) else value
+        for name, value in figures.items()
+    }
 
 
 def info_of(row: Row, index: int) -> dict[str, Any]:
@@ -138,10 +148,10 @@ def info_of(row: Row, index: int) -> dict[str, Any]:
 
 
 def figures_of(row: Row) -> dict[str, Values]:
-    """The same of all copies, ``[N, ...]``; what only some have (``exists``) is 0 elsewhere."""
+    """The same of all copies, ``[N, ...]``; what only some have is 0 elsewhere."""
+    figures = {name: np.asarray(values) for name, values in row.figures.items()}
     if row.drone is None:
-        return {name: np.asarray(values) for name, values in row.metrics.items()}
-    figures = {name: np.asarray(values) for name, values in jax.device_get(row.drone.figures).items()}
+        return figures
     endings = np.array(row.drone.endings, dtype=object)[np.asarray(row.drone.ending)]
     return figures | {"ending": endings}
 

@@ -78,15 +78,16 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         seeds = self._seeds(seed)
         if not self._fleet.is_living and not mask.all():
             raise gym.error.ResetNeeded("There are no copies yet: reset all of them before some.")
-        fresh = mask & np.array([each is not None for each in seeds])
+        fresh: Mask = mask & np.array([each is not None for each in seeds])
         if not self._fleet.is_living:
             fresh = mask
         if fresh.any():
             drawn = [drawn_seed(self.np_random) if each is None else each for each in seeds]
             self._fleet.create(drawn, fresh)
-        if (mask & ~fresh).any():
-            self._fleet.begin(mask & ~fresh)
-        self._ended &= ~mask
+        begun = mask & np.logical_not(fresh)
+        if begun.any():
+            self._fleet.begin(begun)
+        self._ended &= np.logical_not(mask)
         row = self._seen(mask)
         return np.array(row.timestep.obs), _infos(row, mask)
 
@@ -107,7 +108,7 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         if is_same_step and ended.any():
             infos = _final(self._fleet.row, ended)
             self._fleet.begin(ended)
-        self._ended = ended & ~is_same_step
+        self._ended = np.zeros_like(ended) if is_same_step else ended
         row = self._seen(ended if is_same_step else np.array(timestep.is_first))
         infos |= _infos(row, np.ones(self.num_envs, np.bool_))
         return np.array(row.timestep.obs), reward, terminated, ended & ~terminated, infos
@@ -135,7 +136,8 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if isinstance(seed, SupportsIndex):
             seed = [int(seed) + index for index in range(self.num_envs)]
-        seeds = [None] * self.num_envs if seed is None else [None if s is None else int(s) for s in seed]
+        listed: Sequence[int | None] = [None] * self.num_envs if seed is None else seed
+        seeds = [None if each is None else int(each) for each in listed]
         if len(seeds) != self.num_envs:
             raise ValueError(
                 f"seed is a list of {len(seeds)}; give one seed, or one for each of {self.num_envs} copies."

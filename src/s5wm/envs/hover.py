@@ -87,6 +87,7 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
             privileged_size=PRIVILEGED_SIZE,
             action_size=4,
             ctrl_dt=integrate.CTRL_DT,
+            kind="hover",
         )
 
     def reset(self, key: Key) -> tuple[HoverState, TimeStep]:
@@ -140,7 +141,6 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
 
     def drone(self, state: HoverState) -> DroneView:
         """The drone, and ``OUT_OF_REACH`` (or spinning, or not finite) or ``TIME_LIMIT`` as endings."""
-        metrics = self.episode_metrics(state)
         is_over = jnp.where(self._is_over(state), 2, 0)
         return DroneView(
             pos_w=state.quad.pos_w,
@@ -148,7 +148,7 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
             quat=state.quad.quat,
             target=jnp.zeros((), jnp.int32),
             ending=jnp.where(state.is_lost, 1, is_over),
-            figures=metrics | {"crash": state.is_lost},
+            figures={**self.episode_metrics(state), "crash": state.is_lost},
             endings=("FLYING", "OUT_OF_REACH", "TIME_LIMIT"),
         )
 

@@ -6,8 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
-from matplotlib.backends import backend_registry
-from matplotlib.backends.registry import BackendFilter
+from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.colors import Normalize
 
 from s5wm.flights import Course

@@ -5,7 +5,7 @@ import pytest
 
 from s5wm.diagnose.events import gate_passes, measure_events
 from s5wm.diagnose.forecast import Forecast, Reach
-from s5wm.diagnose.groups import RACING
+from s5wm.diagnose.groups import HOVER, RACING
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.observation import PRIVILEGED_SIZE, View, privileged
 from s5wm.envs.racing.track import MAX_GATES, SplitSConfig
@@ -32,7 +32,8 @@ def flown() -> TimeStep:
 
 
 def test_a_pass_is_a_change_of_target_within_an_episode() -> None:
-    assert np.array_equal(gate_passes(flown()), PASSED)
+    assert np.array_equal(gate_passes(flown(), RACING), PASSED)
+    assert not np.any(gate_passes(flown(), HOVER))
 
 
 def test_the_target_is_where_the_environment_writes_it() -> None:

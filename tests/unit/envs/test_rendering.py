@@ -15,7 +15,7 @@ from gymnasium.wrappers import RecordVideo  # noqa: E402
 
 from s5wm.envs.gymnasium import GymEnv, GymVectorEnv  # noqa: E402
 from s5wm.envs.hover import HoverConfig  # noqa: E402
-from s5wm.envs.racing.laps import Ending  # noqa: E402
+from s5wm.envs.racing.laps import NO_TIME, Ending  # noqa: E402
 from s5wm.envs.racing.task import RacingConfig  # noqa: E402
 from s5wm.envs.toys import ChainConfig  # noqa: E402
 from s5wm.envs.wrappers import TimeLimit  # noqa: E402
@@ -97,11 +97,11 @@ def test_lap_times_of_info_are_those_of_the_clock():
     env = RacingConfig().build()
     state, _ = jax.eval_shape(env.reset, jax.random.key(0))
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
-    times = jnp.full(16, jnp.nan).at[0].set(6.5).at[1].set(5.5)
+    times = jnp.full(16, NO_TIME).at[0].set(6.5).at[1].set(5.5)
     clock = type(state.clock)(jnp.asarray(2), times, jnp.zeros(()), jnp.zeros(()))
     figures = env.drone(type(state)(**{**vars(state), "clock": clock})).figures
     assert figures["lap_times"].tolist() == [6.5, 5.5, *[0.0] * 14]
-    assert float(figures["lap_time_last"]) == 5.5 and int(figures["laps"]) == 2
+    assert float(figures["lap_time_last"].value) == 5.5 and int(figures["laps"]) == 2
 
 
 @pytest.mark.parametrize(

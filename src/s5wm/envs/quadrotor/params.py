@@ -1,7 +1,8 @@
 """Physical parameters of a quadrotor, and the sets that ship with the project."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -51,35 +52,88 @@ class QuadParams(eqx.Module):
         return 4.0 * self.thrust_max / self.weight
 
 
+LATER: dict[str, Any] = {"since": "own drones"}
+"""Of fields that configurations of before do not have: without one, nothing is said of it when such a file is read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuadConfig:
-    """Which quadrotor flies.
+    """Which quadrotor flies: a published one, or one of your own by what differs from it.
 
     ``agil5`` is RPG's Agilicious 5-inch (TWR 4.61), ``kolibri`` RPG's 3-inch (TWR 6.49).
-    ``thrust_to_weight`` sets another clip of the rotor thrust; None keeps the quadrotor's own.
+    ``thrust_to_weight`` sets another clip of the rotor thrust; None keeps the quadrotor's own.  Every other field
+    replaces one of its constants (units as in ``QuadParams``); ``arm`` is how far a rotor is in front and to the left
+    of the centre of mass.  A file of such fields is taken with ``--override task.quad=file:PATH``.
     """
 
     name: Literal["agil5", "kolibri"] = "agil5"
     thrust_to_weight: float | None = None
+    mass: float | None = field(default=None, metadata=LATER)
+    inertia: tuple[float, float, float] | None = field(default=None, metadata=LATER)
+    arm: tuple[float, float] | None = field(default=None, metadata=LATER)
+    thrust_coeff: float | None = field(default=None, metadata=LATER)
+    torque_coeff: float | None = field(default=None, metadata=LATER)
+    thrust_max: float | None = field(default=None, metadata=LATER)
+    rotor_speed_min: float | None = field(default=None, metadata=LATER)
+    rotor_speed_max: float | None = field(default=None, metadata=LATER)
+    motor_tau: float | None = field(default=None, metadata=LATER)
+    rotor_inertia: float | None = field(default=None, metadata=LATER)
+    drag: tuple[float, float, float] | None = field(default=None, metadata=LATER)
+    lift: float | None = field(default=None, metadata=LATER)
+    rate_max: tuple[float, float, float] | None = field(default=None, metadata=LATER)
+    rate_gain: tuple[float, float, float] | None = field(default=None, metadata=LATER)
+    rate_damping: tuple[float, float, float] | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.name not in _SETS:
             raise ValueError(f"unknown quadrotor {self.name!r}: choose one of {sorted(_SETS)}")
-        ratio = self.thrust_to_weight
-        if ratio is None:
-            return
-        own = _SETS[self.name]
-        limit = 4.0 * own.thrust_coeff * own.rotor_speed_max**2 / (own.mass * GRAVITY)
-        if not 1.0 < ratio <= limit:
+        for name, value in self._own_constants.items():
+            _check_constant(name, value)
+        if self.thrust_to_weight is not None and self.thrust_max is not None:
             raise ValueError(
-                f"thrust_to_weight={ratio} must lie in (1, {limit:.2f}], the upper end being what the "
+                "thrust_to_weight and thrust_max both set the clip of the rotor thrust: leave out one of them"
+            )
+        self._check_thrust()
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is one of the sets that ship with the project, but for the clip of its thrust."""
+        return not self._own_constants
+
+    @property
+    def _own_constants(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in _CONSTANTS}
+        return {name: value for name, value in own.items() if value is not None}
+
+    @property
+    def _set(self) -> "_Set":
+        return replace(_SETS[self.name], **self._own_constants)
+
+    def _check_thrust(self) -> None:
+        own = self._set
+        weight = own.mass * GRAVITY
+        limit = 4.0 * own.thrust_coeff * own.rotor_speed_max**2 / weight
+        if own.rotor_speed_min >= own.rotor_speed_max:
+            raise ValueError(
+                f"rotor_speed_min is {own.rotor_speed_min} rad/s; it must be less than rotor_speed_max, "
+                f"{own.rotor_speed_max} rad/s"
+            )
+        if self.thrust_to_weight is not None and not 1.0 < self.thrust_to_weight <= limit:
+            raise ValueError(
+                f"thrust_to_weight={self.thrust_to_weight} must lie in (1, {limit:.2f}], the upper end being what the "
                 f"rotors of {self.name!r} give at full speed: choose a value inside or None"
+            )
+        ratio = 4.0 * own.thrust_max / weight
+        if self.thrust_to_weight is None and not 1.0 < ratio <= limit * 1.001:
+            raise ValueError(
+                f"the thrust of all rotors, 4 x thrust_max {own.thrust_max} N, is {ratio:.2f} times the weight of "
+                f"{own.mass} kg; it must lie in (1, {limit:.2f}], the upper end being what the rotors give at full "
+                "speed: change mass, thrust_max, thrust_coeff or rotor_speed_max"
             )
 
     def build(self) -> QuadParams:
         """The parameters as float32 arrays."""
-        own = _SETS[self.name]
-        ratio = self.thrust_to_weight
+        own, ratio = self._set, self.thrust_to_weight
         thrust_max = own.thrust_max if ratio is None else ratio * own.mass * GRAVITY / 4.0
         x, y = own.arm
         return QuadParams(
@@ -163,3 +217,17 @@ _KOLIBRI = _Set(
     rate_damping=(0.8, 0.71, -0.93),
 )
 _SETS = {"agil5": _AGIL5, "kolibri": _KOLIBRI}
+_CONSTANTS = tuple(constant.name for constant in fields(_Set))
+_ANY_SIGN = ("rate_damping",)
+_MAY_BE_ZERO = ("rotor_speed_min", "rotor_inertia", "drag", "lift", "torque_coeff")
+
+
+def _check_constant(name: str, value: float | tuple[float, ...]) -> None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"quad.{name} is {value}; it must be finite")
+    if name in _ANY_SIGN:
+        return
+    least, is_open = 0.0, name not in _MAY_BE_ZERO
+    if min(numbers) < least or (is_open and min(numbers) == least):
+        raise ValueError(f"quad.{name} is {value}; it must be {'positive' if is_open else 'at least 0'}")

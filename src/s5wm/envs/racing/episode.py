@@ -11,7 +11,7 @@ from s5wm.envs.quadrotor import integrate
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.camera import CameraState
 from s5wm.envs.racing.gates import Gap, GateEvent, distance_to_gate
-from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord, LapClock, is_crash, pass_first_gate
+from s5wm.envs.racing.laps import Ending, FlightRecord, LapClock, is_crash, last_lap, pass_first_gate
 from s5wm.envs.racing.restarts import RestartBuffer
 from s5wm.envs.racing.track import Track
 from s5wm.types import Scalar
@@ -111,8 +111,7 @@ def find_ending(
 
 def drone_view(state: RacingState, record: FlightRecord) -> DroneView:
     """The drone, and the episode so far without its marks for what there is not: such times are 0."""
-    slots = jnp.arange(MAX_LAPS)
-    times = jnp.where(slots < record.laps, record.lap_times, 0.0)
+    times = jnp.where(record.has_lap, record.lap_times, 0.0)
     return DroneView(
         pos_w=state.quad.pos_w,
         vel_w=state.quad.vel_w,
@@ -123,7 +122,7 @@ def drone_view(state: RacingState, record: FlightRecord) -> DroneView:
             "gates": record.gates,
             "laps": record.laps,
             "lap_times": times,
-            "lap_time_last": times[(record.laps - 1) % MAX_LAPS],
+            "lap_time_last": last_lap(state.clock),
             "crash": is_crash(state.ending),
             "top_speed": record.top_speed,
             "seconds": record.seconds,

@@ -16,7 +16,11 @@ from s5wm.types import Scalar
 Layout = Literal["B", "A", "C"]
 
 OBS_SIZE = 24
-PRIVILEGED_SIZE = OBS_SIZE + 4 + 4 + MAX_GATES
+TARGET_FROM = OBS_SIZE + 4 + 4
+"""Where the target begins in the privileged vector, to its end."""
+
+PRIVILEGED_SIZE = TARGET_FROM + MAX_GATES
+"""Of tracks of at most ``MAX_GATES`` passages."""
 
 POSITION_SCALE = 10.0  # m
 VELOCITY_SCALE = 15.0  # m/s
@@ -117,13 +121,18 @@ _LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " O"]]] = {
 }
 
 
-def privileged(track: Track, view: View, omega_max: Scalar) -> Float[Array, " 40"]:
-    """Layout B, rotor speeds over the largest (4), the last action (4) and the target as one-hot (8)."""
+def privileged_size(track: Track) -> int:
+    """Numbers of the privileged vector."""
+    return TARGET_FROM + max(MAX_GATES, track.num_gates)
+
+
+def privileged(track: Track, view: View, omega_max: Scalar) -> Float[Array, " X"]:
+    """Layout B, rotor speeds over the largest (4), the last action (4), the target as one-hot (8, or all gates)."""
     return jnp.concatenate(
         [
             observe_b(track, view),
             view.quad.rotor_speed / omega_max,
             view.action,
-            jax.nn.one_hot(view.target, MAX_GATES, dtype=jnp.float32),
+            jax.nn.one_hot(view.target, max(MAX_GATES, track.num_gates), dtype=jnp.float32),
         ]
     )

@@ -16,14 +16,15 @@ from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
 from s5wm.envs.racing import camera, laps
 from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
+from s5wm.envs.racing.checktrack import check_track
 from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, drone_view, find_ending
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
-from s5wm.envs.racing.observation import OBS_SIZES, PRIVILEGED_SIZE, Layout, View, observe, privileged
+from s5wm.envs.racing.observation import OBS_SIZES, Layout, View, observe, privileged, privileged_size
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
-from s5wm.envs.racing.track import Figure8Config, SplitSConfig, Track, TrackConfig
+from s5wm.envs.racing.track import Figure8Config, FileTrackConfig, SplitSConfig, Track, TrackConfig
 from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 
@@ -68,11 +69,14 @@ class RacingConfig:
                 f"RacingConfig.action_delay is {self.action_delay}; it must lie in [0, {integrate.CTRL_DT}] s, "
                 "at most one control period: use 0.02 for the nominal delay."
             )
-        if not 0.0 <= self.drone_radius < 0.75:
+        half = self.track.half_opening
+        if not 0.0 <= self.drone_radius < half:
             raise ValueError(
-                f"RacingConfig.drone_radius is {self.drone_radius} m; it must lie in [0, 0.75), "
+                f"RacingConfig.drone_radius is {self.drone_radius} m; it must lie in [0, {half:g}), "
                 "else the drone fits through no gate."
             )
+        if isinstance(self.track, FileTrackConfig):
+            check_track(self.track)
         self._check_curriculum()
 
     def _check_curriculum(self) -> None:
@@ -82,9 +86,10 @@ class RacingConfig:
                 raise ValueError(f"RacingConfig.{name} is {value}; it is a probability: choose it in [0, 1].")
         for name in ("opening_initial", "opening_final"):
             value = getattr(self, name)
-            if not self.drone_radius < 0.75 * value < math.inf:
+            half = self.track.half_opening
+            if not self.drone_radius < half * value < math.inf:
                 raise ValueError(
-                    f"RacingConfig.{name} is {value}; half the opening, 0.75 m times it, must exceed the "
+                    f"RacingConfig.{name} is {value}; half the opening, {half:g} m times it, must exceed the "
                     f"drone's radius of {self.drone_radius} m: choose 1 for the gate as built, more to help."
                 )
         if self.curriculum_steps < 0:
@@ -161,9 +166,10 @@ class RacingEnv(AbstractCameraEnv[RacingState], AbstractDroneEnv[RacingState]):
         return EnvSpec(
             obs_shape=(OBS_SIZES[self.config.observation],) if eye is None else eye.shape,
             obs_dtype=np.dtype(np.float32 if eye is None else np.uint8),
-            privileged_size=PRIVILEGED_SIZE,
+            privileged_size=privileged_size(self.track),
             action_size=4,
             ctrl_dt=integrate.CTRL_DT,
+            kind="race",
         )
 
     def reset(self, key: Key) -> tuple[RacingState, TimeStep]:

@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 MAX_GATES = 8
-"""Most passages a lap may have; the length of the one-hot gate index in the privileged vector."""
+"""Length of the one-hot gate index in the privileged vector; on tracks of more passages it is as long as these."""
+
+MOST_GATES = 200
+"""Passages that a track may have."""
+
+HALF_OPENING, RIM = 0.75, 0.275
+"""m, of the published tracks."""
 
 
 class Track(eqx.Module):
@@ -116,6 +122,11 @@ class SplitSConfig:
         """Name of the track in tasks and tables."""
         return "split-s"
 
+    @property
+    def half_opening(self) -> float:
+        """Half the side of its gates' openings, m."""
+        return HALF_OPENING
+
     def build(self) -> Track:
         """The track as arrays."""
         rows = _SPLIT_S[self.layout]
@@ -146,6 +157,11 @@ class Figure8Config:
         """Name of the track in tasks and tables."""
         return "figure-8"
 
+    @property
+    def half_opening(self) -> float:
+        """Half the side of its gates' openings, m."""
+        return HALF_OPENING
+
     def build(self) -> Track:
         """The track as arrays."""
         scale, half_x, half_y = (1.0, 9.0, 6.0) if self.layout == "fig8A" else (1.75, 15.0, 9.0)
@@ -156,25 +172,97 @@ class Figure8Config:
         )
 
 
-TrackConfig = SplitSConfig | Figure8Config
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """One passage of a lap; the same place with the same or the opposite direction is the same frame."""
+
+    pos: Point  # of its centre, m, z up
+    yaw_deg: float  # direction of passing, about z
+    lower_rim: bool = True  # false: it stands on its side posts in the ground
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Where flights begin, at rest."""
+
+    pos: Point  # m
+    yaw_deg: float | None = None  # where the drone looks; none: to the first gate
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxConfig:
+    """Opposite corners of the flight volume, m; its floor is the ground."""
+
+    lo: Point
+    hi: Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTrackConfig:
+    """A track of your own, as a JSON or YAML file has it: ``--override task.track=file:PATH``."""
+
+    gates: tuple[GateConfig, ...]  # in the order of passing
+    start: StartConfig
+    box: BoxConfig
+    name: str = "own"
+    opening: float = 2.0 * HALF_OPENING  # side of the square openings, m
+    rim: float = RIM  # width of the frame around them, m
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.gates) <= MOST_GATES:
+            raise ValueError(f"a track has {len(self.gates)} gates; it must have 2 to {MOST_GATES}")
+        for name in ("opening", "rim"):
+            value = getattr(self, name)
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"track.{name} is {value} m; it must be positive")
+        for low, high, axis in zip(self.box.lo, self.box.hi, "xyz", strict=True):
+            if not low < high:
+                raise ValueError(
+                    f"track.box goes from {low} to {high} m along {axis}; lo must be less than hi"
+                )
+
+    @property
+    def half_opening(self) -> float:
+        """Half the side of its gates' openings, m."""
+        return self.opening / 2.0
+
+    def build(self) -> Track:
+        """The track as arrays."""
+        first, begin = self.gates[0].pos, self.start.pos
+        yaw = self.start.yaw_deg
+        heading = math.atan2(first[1] - begin[1], first[0] - begin[0]) if yaw is None else math.radians(yaw)
+        return _track(
+            tuple((*gate.pos, gate.yaw_deg) for gate in self.gates),
+            box=(self.box.lo, self.box.hi),
+            start=(*begin, heading),
+            sunken=tuple(index for index, gate in enumerate(self.gates) if not gate.lower_rim),
+            frame=(self.half_opening, self.rim),
+        )
+
+
+TrackConfig = SplitSConfig | Figure8Config | FileTrackConfig
 
 
 def _track(
     rows: tuple[Row, ...],
     *,
-    box: tuple[tuple[float, float, float], tuple[float, float, float]],
+    box: tuple[Point, Point],
     start: tuple[float, float, float, float],
     sunken: tuple[int, ...] = (),
+    frame: tuple[float, float] = (HALF_OPENING, RIM),
 ) -> Track:
-    """Arrays of a track with 1.5 m openings in 0.275 m rims; ``sunken`` gates have no lower rim."""
+    """Arrays of a track; ``sunken`` gates have no lower rim, ``frame`` is half the opening and the rim, m."""
     poses = np.array(rows, np.float32)
     frames: dict[Row, int] = {}
-    physical = [frames.setdefault(row, len(frames)) for row in rows]
+    physical = [frames.setdefault(_frame_of(row), len(frames)) for row in rows]
     return Track(
         gate_pos=jnp.asarray(poses[:, :3]),
         gate_yaw=jnp.asarray(np.deg2rad(poses[:, 3])),
-        half_opening=jnp.asarray(0.75, jnp.float32),
-        rim=jnp.asarray(0.275, jnp.float32),
+        half_opening=jnp.asarray(frame[0], jnp.float32),
+        rim=jnp.asarray(frame[1], jnp.float32),
         has_lower_rim=jnp.asarray([index not in sunken for index in range(len(rows))]),
         physical=jnp.asarray(physical, jnp.int32),
         box_lo=jnp.asarray(box[0], jnp.float32),
@@ -182,6 +270,11 @@ def _track(
         start_pos=jnp.asarray(start[:3], jnp.float32),
         start_yaw=jnp.asarray(start[3], jnp.float32),
     )
+
+
+def _frame_of(row: Row) -> Row:
+    """The same for both directions through a frame."""
+    return (*row[:3], round(row[3], 6) % 180.0)
 
 
 def _check_layout(where: str, layout: str, known: tuple[str, ...]) -> None:
