@@ -11,16 +11,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs import registration
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from s5wm import gym_ids
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.fleet import Fleet, Row, copy_of, info_of
 from s5wm.envs.gymspaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.gymvector import GymVectorEnv
-from s5wm.envs.hover import HoverConfig
-from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
-from s5wm.envs.racing.track import Figure8Config, SplitSConfig
 from s5wm.envs.screen import RENDER_MODES, Screen, check_render_mode, render_modes
 
 Values = NDArray[Any]
@@ -105,28 +104,12 @@ def register() -> None:
 
     They are the races as trained on; pass ``config=RacingConfig(...).evaluation()`` for the rules of a test.
     """
-    tasks: dict[str, EnvConfig] = {
-        "s5wm/SplitS-v0": RacingConfig(track=SplitSConfig()),
-        "s5wm/Figure8State-v0": RacingConfig(track=Figure8Config()),
-        "s5wm/Figure8-v0": figure_8_by_camera(),
-        "s5wm/Hover-v0": HoverConfig(),
-    }
-    for name, config in tasks.items():
-        if name not in gym.registry:
-            gym.register(
-                name,
-                entry_point="s5wm.envs.gymnasium:make_single",
-                vector_entry_point="s5wm.envs.gymnasium:make_vector",
-                kwargs={"config": config},
-            )
+    gym_ids.register(registration)
 
 
 def make_single(config: EnvConfig, render_mode: str | None = None) -> GymEnv:
     """Entry point of ``gymnasium.make``; pass ``config=`` to change the task."""
     return GymEnv(config.build(), render_mode)
-
-
-make_single.metadata = GymEnv.metadata  # pyright: ignore[reportFunctionMemberAccess] -- where make looks for modes
 
 
 def make_vector(
