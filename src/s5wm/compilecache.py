@@ -5,8 +5,8 @@ that is in the name of a folder: the processor and what it can do, how many core
 variable that JAX or XLA reads.  An entry carries its SHA-256, and one that has changed is compiled anew.  Entries are
 code: the folder belongs to the user alone (0700), or is not used.
 
-``S5WM_CACHE=off`` turns it off, ``S5WM_CACHE=/some/folder`` puts it elsewhere.  Where a user has set JAX's own cache,
-that is used and ours is not.
+``S5WM_CACHE=off`` turns it off, ``S5WM_CACHE=/some/folder`` puts it into that folder.  Where a user has set JAX's own
+cache, that is used and ours is not.
 """
 
 import hashlib
@@ -26,6 +26,9 @@ from s5wm.provenance import cpu_flags, cpu_name, version
 
 SWITCH = "S5WM_CACHE"
 OFF = ("off", "0", "no", "false")
+
+FOLDER = "s5wm-compiled"
+"""All that is kept, and all that is ever removed, is in a folder of this name."""
 
 LIMIT = 2**29
 """Bytes of all entries together; the least recently used go first."""
@@ -121,11 +124,6 @@ class ProgramCache:
             return
         self._make_room()
 
-    def clear(self) -> None:
-        """Remove all entries of this machine."""
-        for path in self._path.iterdir():
-            path.unlink(missing_ok=True)
-
     def _make_room(self) -> None:
         entries: list[tuple[float, int, Path]] = []
         for path in self._root.glob("*/*"):
@@ -151,13 +149,11 @@ def _root(environ: Mapping[str, str]) -> tuple[Path | None, str]:
         raise ConfigError(f"{SWITCH} is {asked!r}; give off, or an absolute path of a folder of your own")
     if own := [name for name in JAX_OWN if name in environ]:
         return None, f"{own[0]} is set"
-    if asked:
-        return Path(asked), ""
-    base = environ.get("XDG_CACHE_HOME", "")
+    base = asked or environ.get("XDG_CACHE_HOME", "")
     if Path(base).is_absolute():
-        return Path(base) / "s5wm", ""
+        return Path(base) / FOLDER, ""
     try:
-        return Path.home() / ".cache" / "s5wm", ""
+        return Path.home() / ".cache" / FOLDER, ""
     except RuntimeError:
         return None, "there is no home directory"
 

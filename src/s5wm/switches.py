@@ -1,4 +1,4 @@
-"""What users have set around us: switches of JAX, XLA and matplotlib that no program of ours works with.
+"""What users have set around us: switches of JAX and XLA that no program of ours works with.
 
 Each is refused by name, with the rule and the fix, before anything compiles.  docs/reliability.md lists what works.
 """
@@ -19,7 +19,7 @@ PARSE_FLAGS = "from jaxlib import xla_client; xla_client.CompileOptions()"
 
 
 def check_imports(environ: Mapping[str, str] = os.environ) -> None:
-    """Import JAX, and matplotlib where its backend is set; raises ``ConfigError`` naming the variable they refuse.
+    """Import JAX; raises ``ConfigError`` naming the variable that it refuses.
 
     XLA would end the whole process at a flag it does not know, so another process tries ``XLA_FLAGS`` first.
     """
@@ -28,14 +28,7 @@ def check_imports(environ: Mapping[str, str] = os.environ) -> None:
     try:
         import jax  # noqa: F401 # pyright: ignore[reportUnusedImport] -- it reads its variables when it is imported
     except ValueError as error:
-        raise ConfigError(_refused("JAX", "JAX_", str(error), environ)) from error
-    if environ.get("MPLBACKEND"):
-        try:
-            import matplotlib  # noqa: F401 # pyright: ignore[reportUnusedImport] -- as JAX
-        except ImportError:  # an extra: without it nothing is drawn
-            return
-        except ValueError as error:
-            raise ConfigError(_refused("matplotlib", "MPLBACKEND", str(error), environ)) from error
+        raise ConfigError(_refused(str(error), environ)) from error
 
 
 def check_settings(only: str = "") -> None:
@@ -112,9 +105,9 @@ def _check_flags(environ: Mapping[str, str]) -> None:
         raise ConfigError(f"XLA refuses XLA_FLAGS={environ['XLA_FLAGS']!r}: {reason}; correct or unset it")
 
 
-def _refused(who: str, prefix: str, reason: str, environ: Mapping[str, str]) -> str:
-    """What a library said of a variable, with the name and value of that one."""
-    known = [name for name in environ if name.startswith(prefix)]
+def _refused(reason: str, environ: Mapping[str, str]) -> str:
+    """What JAX said of a variable, with the name and value of that one."""
+    known = [name for name in environ if name.startswith("JAX_")]
     meant = [name for name in known if name in reason or name.lower() in reason] or known
     settings = ", ".join(f"{name}={environ[name]!r}" for name in meant) or "its settings"
-    return f"{who} refuses {settings}: {reason.strip()}; correct or unset it"
+    return f"JAX refuses {settings}: {reason.strip()}; correct or unset it"

@@ -132,6 +132,20 @@ def test_a_seed_that_no_key_has_is_refused(verb: str, seed: str, capsys: pytest.
     assert f"seed is {seed}; it must lie in [0, 2^32)" in capsys.readouterr().err
 
 
+def test_processes_that_train_as_one_wake_no_device_before_they_join(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    woken: list[str] = []
+    for name in ("check_devices", "turn_on"):
+        monkeypatch.setattr(f"s5wm.cli.{name}", lambda name=name: woken.append(name))
+    options = ["--run", str(tmp_path / "run")]
+    assert call("train", "hover", *options, "--coordinator", "nonsense") == 2
+    assert "HOST:PORT" in capsys.readouterr().err
+    assert woken == []
+    assert call("train", "nowhere", *options) == 2
+    assert woken == ["check_devices", "turn_on"]
+
+
 def test_a_run_in_use_is_refused(run: Path, capsys) -> None:
     with RunDirectory(run):
         assert call("resume", str(run)) == 73

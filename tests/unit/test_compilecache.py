@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from s5wm import compilecache
-from s5wm.compilecache import DIGEST, ProgramCache, machine, turn_on
+from s5wm.compilecache import DIGEST, FOLDER, ProgramCache, machine, turn_on
 from s5wm.errors import ConfigError
 
 KEY = "jit_step-0123"
@@ -111,7 +111,7 @@ def test_a_mistyped_switch_is_refused() -> None:
 
 
 def test_the_folder_is_the_user_s_alone(tmp_path: Path, uninstalled: None) -> None:
-    root = tmp_path / "cache" / "s5wm"
+    root = tmp_path / "cache" / FOLDER
     turn_on({"XDG_CACHE_HOME": str(tmp_path / "cache")})
     (folder,) = root.iterdir()
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o700 for path in (root, folder))
@@ -124,16 +124,35 @@ def test_the_folder_is_the_user_s_alone(tmp_path: Path, uninstalled: None) -> No
 def test_a_folder_that_another_may_have_written_to_is_not_used(
     tmp_path: Path, uninstalled: None, how: str
 ) -> None:
-    root = tmp_path / "root"
+    root = tmp_path / FOLDER
     if how == "link":
         (tmp_path / "elsewhere").mkdir()
         root.symlink_to(tmp_path / "elsewhere")
     else:
         root.mkdir()
         root.chmod(0o770)
-    state = turn_on({"S5WM_CACHE": str(root)})
+    state = turn_on({"S5WM_CACHE": str(tmp_path)})
     assert state.folder is None
     assert "compiled programs are code" in state.reason
+
+
+def test_nothing_beside_its_own_folder_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that a user names may hold anything: it keeps its mode and its files."""
+    installed: list[ProgramCache] = []
+    monkeypatch.setattr(compilecache, "_install", lambda cache: installed.append(cache))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").write_bytes(b"x" * 100)
+    os.utime(tmp_path / "mine" / "thesis", (1, 1))
+    tmp_path.chmod(0o755)
+    turn_on({"S5WM_CACHE": str(tmp_path)})
+    (cache,) = installed
+    monkeypatch.setattr(cache, "_limit", 40)
+    for name in ("first", "second"):
+        cache.put(name, b"")
+    assert entries(cache) == ["second"]  # the bound holds: 32 bytes each
+    assert (tmp_path / "mine" / "thesis").exists()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", FOLDER]
 
 
 def test_what_decides_machine_code_decides_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +187,7 @@ def test_a_training_out_of_the_cache_is_the_same_to_the_bit(tmp_path: Path) -> N
         command = [sys.executable, "-m", "s5wm", "train", "toy/double-integrator", "--agent", "ppo"]
         options = [word for item in TINY for word in ("--override", item)]
         command += ["--run", str(tmp_path / name), "--env-steps", "128", *options]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == 0, done.stderr
         assert "Error" not in done.stderr
         rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
@@ -177,7 +196,7 @@ def test_a_training_out_of_the_cache_is_the_same_to_the_bit(tmp_path: Path) -> N
             return lasting, dict(stored)
 
     def written() -> dict[str, int]:
-        return {path.name: path.stat().st_ino for path in kept.glob("*/*")}
+        return {path.name: path.stat().st_ino for path in kept.glob("*/*/*")}
 
     plain = train("plain", "off")
     assert not kept.exists()
@@ -186,7 +205,7 @@ def test_a_training_out_of_the_cache_is_the_same_to_the_bit(tmp_path: Path) -> N
     assert any("iterate_all" in name for name in compiled)
     warm = train("warm", str(kept))
     assert written() == compiled  # nothing was compiled
-    for path in kept.glob("*/*"):
+    for path in kept.glob("*/*/*"):
         path.write_bytes(path.read_bytes()[:-1] + b"?")
     damaged = train("damaged", str(kept))
     assert written().keys() == compiled.keys()

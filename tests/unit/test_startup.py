@@ -74,6 +74,17 @@ def test_gymnasium_knows_our_ids_in_either_order(order: tuple[str, ...]) -> None
     assert waiting == "0"
 
 
+@pytest.mark.parametrize(("own", "level"), [(None, "3"), ("0", "0")])
+def test_alarms_of_the_compiler_are_not_for_users_unless_they_ask(own: str | None, level: str) -> None:
+    """XLA reads this when JAX is imported: 3 leaves out what it calls errors, and not what ends a process."""
+    code = f"import os, sys\nimport s5wm.cli as cli\nown, name = {own!r}, 'TF_CPP_MIN_LOG_LEVEL'\n"
+    code += "os.environ.pop(name, None)\n"
+    code += "os.environ.update({} if own is None else {name: own})\n"
+    code += "cli.check_imports = lambda: print('jax' in sys.modules, os.environ[name]) or sys.exit()\n"
+    code += "cli.main(['eval', 'nowhere'])"
+    assert python(code) == f"False {level}\n"
+
+
 def test_what_takes_long_says_how_long() -> None:
     said: list[str] = []
     told = threading.Event()

@@ -1,4 +1,4 @@
-"""Switches of JAX, XLA and matplotlib, and the environment of scripts and clusters: each works, or is refused by name.
+"""Switches of JAX and XLA, and the environment of scripts and clusters: each works, or is refused by name.
 
 docs/reliability.md has the table.
 """
@@ -35,7 +35,7 @@ def environment(**changes: str | None) -> dict[str, str]:
 
 def s5wm(*arguments: str, **how: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "s5wm", *arguments]
-    given = {"env": environment(), "capture_output": True, "text": True, "check": False, "timeout": 300}
+    given = {"env": environment(), "capture_output": True, "text": True, "check": False, "timeout": 600}
     return subprocess.run(command, **(given | how))
 
 
@@ -49,7 +49,6 @@ REFUSED = {
     "JAX_DEBUG_NANS": ("perhaps", "JAX refuses"),
     "JAX_PLATFORMS": ("potato", "not in the list of known backends"),
     "XLA_FLAGS": ("--xla_no_such_flag=1", "Unknown flag"),
-    "MPLBACKEND": ("crayon", "matplotlib refuses"),
     "S5WM_CACHE": ("of", "give off, or an absolute path"),
 }
 
@@ -95,7 +94,6 @@ TOGETHER = {
         "JAX_TRANSFER_GUARD": "log",
         "JAX_LOG_COMPILES": "1",
         "JAX_TRACEBACK_FILTERING": "off",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     },
     "keys and devices": {
         "JAX_DEFAULT_PRNG_IMPL": "rbg",
@@ -129,6 +127,16 @@ def test_what_works_trains_and_evaluates(name: str, tmp_path: Path) -> None:
     done = s5wm("eval", str(tmp_path / "run"), "--json", env=environ)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["return_nominal"] == figures["return_nominal"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["crayon", "module://matplotlib_inline.backend_inline", "tkagg"])
+def test_pictures_are_drawn_whatever_the_backend(backend: str, tmp_path: Path) -> None:
+    results = sorted((Path(__file__).parents[2] / "results" / "learning").glob("race-split-s-ppo-*.json"))
+    command = ["compare", *map(str, results), "--out", str(tmp_path / "drawn"), "--json"]
+    done = s5wm(*command, env=environment(MPLBACKEND=backend))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "drawn.png").is_file()
 
 
 SURROUNDINGS = {

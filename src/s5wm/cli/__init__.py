@@ -162,6 +162,8 @@ def _verb(name: str, options: list[str]) -> int:
         # XLA's alarms of slow compilations, and what it thinks of programs out of a cache, are for its developers.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if entry.computes is not None:
+        # Pictures go to files.  The backend of a notebook that starts us need not be installed here.
+        os.environ["MPLBACKEND"] = "agg"
         check_imports()
     import tyro
 
@@ -174,11 +176,10 @@ def _verb(name: str, options: list[str]) -> int:
     )
     if entry.computes:
         check_settings()
-        check_devices()
         hardware = getattr(verb, "hardware", None)
-        if (
-            hardware is None or hardware.coordinator is None
-        ):  # else each process would compile, or not, by itself
+        if hardware is None or hardware.coordinator is None:
+            # Several processes join before any device wakes, and all compile or none does.
+            check_devices()
             turn_on()
     return verb.run()
 
