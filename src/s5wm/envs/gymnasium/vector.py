@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.fleet import Fleet, Row, copy_of, figures_of
-from s5wm.envs.gymspaces import action_space, drawn_seed, observation_space, title_of
+from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.screen import Screen, check_render_mode, render_modes
 
 Values = NDArray[Any]

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from s5wm import gym_ids
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.fleet import Fleet, Row, copy_of, info_of
-from s5wm.envs.gymspaces import action_space, drawn_seed, observation_space, title_of
-from s5wm.envs.gymvector import GymVectorEnv
+from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
+from s5wm.envs.gymnasium.vector import GymVectorEnv
 from s5wm.envs.screen import RENDER_MODES, Screen, check_render_mode, render_modes
 
 Values = NDArray[Any]
