@@ -15,6 +15,7 @@ from s5wm.experiment import Experiment, PresetName
 from s5wm.sizes import AGENTS as AGENTS
 from s5wm.sizes import agent_configs as agent_configs
 from s5wm.sizes import agents_for
+from s5wm.train.config import UNLIMITED
 
 TASKS: dict[str, Callable[[], TaskConfig]] = {
     "race/split-s": lambda: RacingConfig(track=SplitSConfig()),
@@ -74,7 +75,7 @@ def with_budget(experiment: Experiment, *, env_steps: int | None, minutes: float
     """The same with another budget; minutes alone lift the limit on steps."""
     train = experiment.train
     if env_steps is None and minutes is not None:
-        env_steps = 10**12
+        env_steps = UNLIMITED
     values = {
         "env_steps": env_steps or train.env_steps,
         "minutes": minutes if minutes is not None else train.minutes,

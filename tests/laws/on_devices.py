@@ -46,12 +46,14 @@ def trained(agent: AgentConfig, devices: int, chunks: int = 3) -> dict[str, Any]
             program.agent,
             [state],
             length=TRAIN.rollout_length,
-            iterations=TRAIN.iterations_per_chunk,
+            iterations=np.int32(TRAIN.iterations_per_chunk),
         )
         chunk = lowered.compile()
     metrics: Any = {}
     for _ in range(chunks):
-        ((state, metrics, _),) = chunk(program.env, program.agent, [state])
+        ((state, metrics, _),) = chunk(
+            program.env, program.agent, [state], iterations=np.int32(TRAIN.iterations_per_chunk)
+        )
     return {
         "state": jax.tree.map(_plain, state),
         "metrics": jax.tree.map(_plain, metrics),

@@ -18,8 +18,8 @@ class Guard(eqx.Module):
     """Learning rates as the host has them, and the gradient steps skipped because something was not finite.
 
     Every learner has one as ``guard``: the host reads the counts after each chunk, lowers ``rate`` when it rolls back
-    and sets ``schedule`` before each chunk.  A skipped step leaves everything that is learned as it was, and counts as
-    zero in the metrics.
+    and sets ``schedule`` before each chunk.  A skipped step leaves everything that is learned as it was, and is in no
+    mean of the metrics.
     """
 
     rate: Scalar  # factor of every learning rate, lowered for good
@@ -44,6 +44,32 @@ class Guard(eqx.Module):
         in_a_row = jnp.where(healthy, 0, self.in_a_row + 1)
         skipped = self.skipped + (~healthy).astype(jnp.int32)
         return Guard(self.rate, self.schedule, skipped, in_a_row, jnp.maximum(self.longest, in_a_row))
+
+
+class MetricSums(eqx.Module):
+    """Sums of metrics over the gradient steps that happened, and how many those were.
+
+    A step that was skipped, or for which there was not enough data yet, is in neither.
+    """
+
+    sums: Metrics
+    count: Scalar  # a whole number; a float, so that it is added and divided like the sums
+
+    @classmethod
+    def of(cls, metrics: Metrics, happened: Bool[Array, ""]) -> "MetricSums":
+        """Those of one step."""
+        kept = {name: jnp.where(happened, value, 0.0) for name, value in metrics.items()}
+        return cls(kept, happened.astype(jnp.float32))
+
+    def total(self) -> "MetricSums":
+        """Over the leading axis."""
+        return jax.tree.map(lambda x: x.sum(0), self)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """On the host; empty where no step happened."""
+        sums, count = jax.device_get((self.sums, self.count))
+        return {name: float(value) / float(count) for name, value in sums.items()} if count > 0 else {}
 
 
 def is_finite(tree: Any) -> Bool[Array, ""]:
@@ -89,5 +115,5 @@ class AbstractAgent(eqx.Module, Generic[Learner, Carry, Extras]):
     @abstractmethod
     def update(
         self, learner: Learner, rollout: Transition[Any], *, smoothing_weight: Scalar, key: Key
-    ) -> tuple[Learner, Metrics]:
+    ) -> tuple[Learner, MetricSums]:
         """Learn from a fresh rollout ``[N, T, ...]``; value targets use ``r_nom + w * r_aug``."""

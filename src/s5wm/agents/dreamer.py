@@ -10,7 +10,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Int
 
-from s5wm.agents.base import AbstractAgent, Guard, is_finite, pick
+from s5wm.agents.base import AbstractAgent, Guard, MetricSums, is_finite, pick
 from s5wm.agents.dreamer_policy import DreamerCarry, DreamerPolicy
 from s5wm.agents.heads import Actor, ActorConfig, Critic, CriticConfig
 from s5wm.agents.imagination import (
@@ -178,25 +178,26 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         *,
         smoothing_weight: Scalar,
         key: Key,
-    ) -> tuple[DreamerLearner, Metrics]:
+    ) -> tuple[DreamerLearner, MetricSums]:
         """Append the rollout, then ``updates_per_rollout`` gradient steps once the replay can serve them."""
         config = self.config.replay
         learner = eqx.tree_at(lambda x: x.replay, learner, learner.replay.add(rollout))
 
-        def step(learner: DreamerLearner, key: Key) -> tuple[DreamerLearner, Metrics]:
+        def step(learner: DreamerLearner, key: Key) -> tuple[DreamerLearner, MetricSums]:
             return self.gradient_step(learner, smoothing_weight, key)
 
-        def learn(learner: DreamerLearner) -> tuple[DreamerLearner, Metrics]:
+        @jax.jit  # so that it is traced once, for its shapes and for itself
+        def learn(learner: DreamerLearner) -> tuple[DreamerLearner, MetricSums]:
             learner, metrics = jax.lax.scan(step, learner, jr.split(key, self.config.updates_per_rollout))
-            return learner, jax.tree.map(jnp.mean, metrics)
+            return learner, metrics.total()
 
-        def skip(learner: DreamerLearner) -> tuple[DreamerLearner, Metrics]:
+        def wait(learner: DreamerLearner) -> tuple[DreamerLearner, MetricSums]:
             shapes = jax.eval_shape(learn, learner)[1]
             return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
         filled = learner.replay.filled
         ready = (filled > config.length) & (filled * self.num_envs >= config.prefill)
-        return jax.lax.cond(ready, learn, skip, learner)
+        return jax.lax.cond(ready, learn, wait, learner)
 
     def evidence(self, learner: DreamerLearner) -> Any:
         """The latest skipped gradient step, the number of the latest one, and the rows that it had drawn.
@@ -217,7 +218,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
 
     def gradient_step(
         self, learner: DreamerLearner, smoothing_weight: Scalar, key: Key
-    ) -> tuple[DreamerLearner, Metrics]:
+    ) -> tuple[DreamerLearner, MetricSums]:
         """One update of everything from one batch of replayed windows."""
         k_sample, k_loss = jr.split(key)
         windows, rows = self.sample(learner.replay, k_sample)
@@ -243,14 +244,12 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         replay = learner.replay.write_back(windows, entries).mark(windows, surprise)
         guard = learner.guard.count(healthy)
         suspect = pick(healthy, learner.suspect, Suspect(windows, learner.updates))
-        metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
         updates, acting = learner.updates + 1, learner.acting
         if acting is not None and self.config.acting_rate is not None:
             count = jnp.maximum(updates - self.config.acting_delay, 1)  # at 1 the latest ones take its place
             acting = acting.averaged_with(latest_policy(params), rate=self.config.acting_rate, count=count)
-        return DreamerLearner(
-            params, slow, acting, opt_state, scale, replay, updates, guard, suspect
-        ), metrics
+        learner = DreamerLearner(params, slow, acting, opt_state, scale, replay, updates, guard, suspect)
+        return learner, MetricSums.of(metrics, healthy)
 
     def _loss(
         self,

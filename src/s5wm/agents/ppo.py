@@ -15,7 +15,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Shaped
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, is_finite, pick
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, MetricSums, is_finite, pick
 from s5wm.agents.optimiser import untyped
 from s5wm.agents.ppo_actor import ActorSizes, MemoryConfig, PPOActor, TanhMLP, build_actor
 from s5wm.nn.conv import ImageConfig, PatchConfig
@@ -206,7 +206,7 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
         *,
         smoothing_weight: Scalar,
         key: Key,
-    ) -> tuple[PPOLearner, Metrics]:
+    ) -> tuple[PPOLearner, MetricSums]:
         """Epochs of minibatches over one rollout; its last row only serves as bootstrap."""
         samples = self._samples(learner, rollout, smoothing_weight)
         (params, opt_state, rate, guard), metrics = self._epochs(learner, samples, key)
@@ -248,11 +248,11 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             segments(1.0 - timestep.is_last.astype(jnp.float32)),
         )
 
-    def _epochs(self, learner: PPOLearner, samples: Samples, key: Key) -> tuple[Learning, Metrics]:
+    def _epochs(self, learner: PPOLearner, samples: Samples, key: Key) -> tuple[Learning, MetricSums]:
         config, total = self.config, samples.weight.shape[0]
         size = total // config.minibatches
 
-        def minibatch(carry: Learning, index: Array) -> tuple[Learning, Metrics]:
+        def minibatch(carry: Learning, index: Array) -> tuple[Learning, MetricSums]:
             params, opt_state, rate, guard = carry
             batch = divided(jax.tree.map(lambda x: x[index], samples))
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
@@ -261,14 +261,14 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             params = self._floored(jax.tree.map(lambda x, u: x - guard.factor * rate * u, params, updates))
             healthy = is_finite((grads, metrics))
             moved = pick(healthy, (params, opt_state, rate), carry[:3])
-            metrics = pick(healthy, metrics, jax.tree.map(jnp.zeros_like, metrics))
-            return (*moved, guard.count(healthy)), metrics | {"learning_rate": moved[2] * guard.factor}
+            metrics |= {"learning_rate": rate * guard.factor}
+            return (*moved, guard.count(healthy)), MetricSums.of(metrics, healthy)
 
         order = jax.vmap(lambda k: jr.permutation(k, total))(jr.split(key, config.epochs))
         index = order[:, : size * config.minibatches].reshape(-1, size)
         begin = (learner.params, learner.opt_state, learner.learning_rate, learner.guard)
         learned, metrics = jax.lax.scan(minibatch, begin, index)
-        return learned, jax.tree.map(jnp.mean, metrics)
+        return learned, metrics.total()
 
     def _floored(self, params: PPOParams) -> PPOParams:
         """The parameter itself is kept above the floor, so that its gradient can still lift it from there."""

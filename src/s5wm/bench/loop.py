@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
+from s5wm.agents.base import MetricSums
 from s5wm.experiment import Experiment
 from s5wm.train.loop import train_all
 from s5wm.train.state import TrainState, init_train
-from s5wm.types import Metrics
 
 States = Sequence[TrainState[Any]]
 
@@ -22,7 +22,7 @@ def time_training(experiment: Experiment, *, chunks: int, seeds: int = 1) -> dic
     program, config = experiment.build(), experiment.train
     lengths = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
 
-    def chunk(states: States) -> tuple[States, Metrics]:
+    def chunk(states: States) -> tuple[States, MetricSums]:
         results = train_all(program.env, program.agent, states, **lengths)
         return [result[0] for result in results], results[0][1]
 
@@ -32,7 +32,7 @@ def time_training(experiment: Experiment, *, chunks: int, seeds: int = 1) -> dic
     begun = time.perf_counter()
     states, metrics = jax.block_until_ready(chunk(states))
     compile_s = time.perf_counter() - begun
-    while float(metrics.get("gradient/world_model", 1.0)) == 0.0:  # the replay is being filled
+    while not metrics.means:  # the replay is being filled
         states, metrics = chunk(states)
     samples: list[float] = []
     for _ in range(chunks):

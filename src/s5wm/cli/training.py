@@ -79,9 +79,12 @@ class Train(Verb):
             help="Train so many seeds, from --seed on, in one program.  Each is a run of its own, RUN/seed-N."
         ),
     ] = None
-    env_steps: Annotated[Whole | None, arg(help="Budget in environment steps; default: the preset's.")] = None
+    env_steps: Annotated[
+        Whole | None, arg(help="Budget in environment steps, in whole iterations; default: the preset's.")
+    ] = None
     minutes: Annotated[
-        float | None, arg(help="Budget in minutes of training; alone, it replaces the steps.")
+        float | None,
+        arg(help="Budget in minutes, compiling and evaluating included; alone, it replaces the steps."),
     ] = None
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
@@ -192,7 +195,10 @@ class Race(Verb):
     """
 
     run_dir: Annotated[Path, arg(name="run", help="Run directory.")] = Path("runs/race")
-    minutes: Annotated[float | None, arg(help="Budget in minutes of training; default: the preset's.")] = None
+    minutes: Annotated[
+        float | None,
+        arg(help="Budget in minutes, compiling and evaluating included; default: the preset's steps."),
+    ] = None
     json_: Json = False
 
     def run(self) -> int:

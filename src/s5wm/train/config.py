@@ -4,20 +4,24 @@ from dataclasses import dataclass, field, fields
 
 from s5wm.train.curriculum import CurriculumConfig
 
+UNLIMITED = 10**12
+"""Environment steps where a budget in minutes alone counts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Counts of one training; everything that happens on the host happens between two chunks.
 
-    A chunk is ``iterations_per_chunk`` times collect-and-learn in one call of the compiled program.  Training
-    ends after the first chunk that reaches ``env_steps`` or, if given, ``minutes``.
+    An iteration collects ``rollout_length`` steps of every environment and learns from them; a chunk is
+    ``iterations_per_chunk`` of them in one call of the compiled program.  The last chunk is cut, so that training ends
+    with the first iteration that reaches ``env_steps`` or, if given, ``minutes``.
     """
 
     num_envs: int = 64
     rollout_length: int = 16  # steps of each environment per iteration
     iterations_per_chunk: int = 16
     env_steps: int = 1_000_000  # in total
-    minutes: float | None = None  # of training, over all resumptions
+    minutes: float | None = None  # on the clock, over all resumptions, compiling and evaluating included
     eval_every: int = 100_000  # env steps
     eval_episodes: int = 32
     checkpoint_every: int = 200_000  # env steps
@@ -50,6 +54,11 @@ class TrainConfig:
         return 1.0 - (1.0 - self.decay_to) * (share - self.decay_from) / (1.0 - self.decay_from)
 
     @property
+    def iteration_steps(self) -> int:
+        """Environment steps per iteration."""
+        return self.num_envs * self.rollout_length
+
+    @property
     def chunk_steps(self) -> int:
-        """Environment steps per chunk."""
-        return self.num_envs * self.rollout_length * self.iterations_per_chunk
+        """Environment steps of a whole chunk."""
+        return self.iteration_steps * self.iterations_per_chunk

@@ -3,7 +3,6 @@
 One run, or the runs of several seeds side by side: all stand at the same step, and one program moves them.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from s5wm.elapsed import elapsed
 from s5wm.errors import ConfigError, DivergedError
+from s5wm.train.clock import Clock
+from s5wm.train.config import UNLIMITED, TrainConfig
 from s5wm.train.log import Row, Sink
 from s5wm.train.loop import compiled
 from s5wm.train.processes import from_leader, in_any
-from s5wm.train.run import Result, Trainer
+from s5wm.train.run import ChunkTime, Result, Trainer
 from s5wm.train.state import TrainState
 from s5wm.train.stop import StopRequest
 
-Chunk = Callable[[Sequence[TrainState[Any]]], Sequence[Result]]
-"""Moves the states of a crew."""
+Chunk = Callable[[Sequence[TrainState[Any]], int], Sequence[Result]]
+"""Moves the states of a crew by so many iterations."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,12 @@ def _in_step(trainers: Sequence[Trainer]) -> None:
     """What several that have settled at the same step must have alike, and what none of them may find later."""
     if len(trainers) == 1:
         return
-    minutes = max(trainer.host.minutes for trainer in trainers)  # a budget of minutes ends for all at once
+    hosts = [trainer.host for trainer in trainers]
+    minutes = max(host.minutes for host in hosts)
+    wall = max(host.wall_minutes for host in hosts)  # a budget of minutes ends for all at once
     for trainer in trainers:
         trainer.checkpoints.forget_after(trainer.host.env_steps)
-        trainer.host = replace(trainer.host, minutes=minutes)
+        trainer.host = replace(trainer.host, minutes=minutes, wall_minutes=wall)
 
 
 def _shared(trainers: Sequence[Trainer], say: Say) -> list[Path | None]:
@@ -121,23 +125,39 @@ def fit(crew: Crew, say: Say) -> bool:
 
 def _train(crew: Crew, say: Say, stop: StopRequest) -> None:
     first = crew[0].trainer
+    clock, pieces = Clock(first.host.wall_minutes), dict[str, float]()
+    if rounding := _rounding(first.config):
+        say(rounding)
     chunk = _compile(crew, say)
-    begun, share_then, pieces = time.monotonic(), first.share, dict[str, float]()
     while first.share < 1.0 and not in_any(stop.requested):
-        rows = _advance(crew, chunk, say)
+        rows = _advance(crew, chunk, clock, say)
         if rows is None:
             continue
         if len(crew) == 1 and not pieces:
             with first.placement.scope():
                 pieces = first.program.time_pieces(first.state)
-        eta = {"eta_minutes": _eta(time.monotonic() - begun, share_then, first.share)}
-        for member, row in zip(crew, rows, strict=True):
+        begun = time.monotonic()
+        judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in crew]
+        if any(judged):
+            clock.evaluated(time.monotonic() - begun)
+        eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
+        for member, row, evaluation in zip(crew, rows, judged, strict=True):
             shares = member.trainer.shares(pieces, row) if pieces else {}
-            judged = member.trainer.evaluate(member.sink, member.on_evaluation)
-            member.sink.row(row | shares | eta | judged)
+            member.sink.row(row | shares | eta | evaluation)
         if first.is_save_due:
             _each(crew, Trainer.settle_save)  # so that no two of them are ever more than one save apart
             _each(crew, Trainer.save)
+
+
+def _rounding(config: TrainConfig) -> str | None:
+    """What a person is to know of a budget that is not a whole number of iterations."""
+    steps = -(-config.env_steps // config.iteration_steps) * config.iteration_steps
+    if steps == config.env_steps or config.env_steps >= UNLIMITED:
+        return None
+    return (
+        f"trains {steps:,} environment steps for the {config.env_steps:,} of its budget: whole iterations of "
+        f"{config.iteration_steps:,}, {config.rollout_length} steps of {config.num_envs} environments each"
+    )
 
 
 def _each(crew: Crew, act: Callable[[Trainer, Sink], None]) -> None:
@@ -151,22 +171,26 @@ def _compile(crew: Crew, say: Say) -> Chunk:
     first = crew[0].trainer
     say("compiling the training program ...")
     begun = time.monotonic()
-    config, given = first.config, (first.program.env, first.program.agent)
-    shape = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
+    given, length = (first.program.env, first.program.agent), first.config.rollout_length
     states = [member.trainer.state for member in crew]
     with first.placement.scope(), elapsed(say, "compiling the training program"):
-        chunk = compiled(first.shardings).lower(*given, states, **shape).compile()
+        lowered = compiled(first.shardings).lower(*given, states, length=length, iterations=np.int32(1))
+        chunk = lowered.compile()
     say(f"compiled in {time.monotonic() - begun:.0f} s")
-    return lambda states: chunk(*given, states)
+    return lambda states, iterations: chunk(*given, states, iterations=np.int32(iterations))
 
 
-def _advance(crew: Crew, chunk: Chunk, say: Say) -> list[Row] | None:
+def _advance(crew: Crew, chunk: Chunk, clock: Clock, say: Say) -> list[Row] | None:
     """A chunk; None when its result was thrown away."""
+    first = crew[0].trainer
+    iterations = clock.next_chunk(first.config, first.host)
     states = [member.trainer.scheduled() for member in crew]
     begun = time.monotonic()
-    results = jax.block_until_ready(chunk(states))
-    seconds = from_leader(time.monotonic() - begun)  # a budget in minutes ends everywhere at once
-    taken = [member.trainer.take(result, seconds) for member, result in zip(crew, results, strict=True)]
+    results = jax.block_until_ready(chunk(states, iterations))
+    seconds = from_leader(time.monotonic() - begun)
+    clock.trained(iterations, seconds)
+    took = ChunkTime(iterations=iterations, seconds=seconds, wall_minutes=clock.minutes)
+    taken = [member.trainer.take(result, took) for member, result in zip(crew, results, strict=True)]
     rows = [row for row in taken if not isinstance(row, str)]
     if len(rows) == len(crew):
         return rows
@@ -197,8 +221,3 @@ def _check_hope(trainer: Trainer, story: str, *, others: bool) -> None:
         raise DivergedError(
             f"seed {trainer.seed}: {error}. Each of the other seeds can go on alone: s5wm resume RUN"
         ) from error
-
-
-def _eta(seconds: float, share_then: float, share_now: float) -> float:
-    done = share_now - share_then
-    return (1.0 - share_now) / done * seconds / 60 if done > 0 else math.nan

@@ -156,7 +156,7 @@ class Lines:
             return
         self._last = now
         parts = [f"{title} {form.format(row[key])}" for key, title, form in shown(row)]
-        self.say("  ".join([f"{row.get('minutes', 0.0):6.1f} min", *parts, f"ETA {eta_text(row)}"]))
+        self.say("  ".join([f"{row.get('wall_minutes', 0.0):6.1f} min", *parts, f"ETA {eta_text(row)}"]))
 
     def say(self, text: str) -> None:
         """The line."""
@@ -172,7 +172,7 @@ def shown(row: Mapping[str, int | float]) -> list[tuple[str, str, str]]:
 
 
 def eta_text(row: Mapping[str, int | float]) -> str:
-    """Time to the end of the budget, at the mean speed so far."""
+    """Time to the end of the budget, at the present speed."""
     minutes = row.get("eta_minutes", float("nan"))
     if not minutes >= 0:
         return "?"

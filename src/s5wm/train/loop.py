@@ -14,12 +14,15 @@ import jax.random as jr
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
 from s5wm.envs.base import AbstractEnv, bounded
 from s5wm.train.state import ActorState, EpisodeSums, Faults, TrainState
-from s5wm.types import Key, Metrics, Transition
+from s5wm.types import Key, Transition
 
 Learner = TypeVar("Learner")
+
+Sums = tuple[MetricSums, EpisodeSums]
+"""What is told of iterations."""
 
 
 def unroll(
@@ -72,13 +75,14 @@ def iterate_many(
     state: TrainState[Learner],
     *,
     length: int,
-    iterations: int,
-) -> tuple[TrainState[Learner], Metrics, EpisodeSums]:
-    """Run ``iterations`` of collect-and-learn; metrics are means over them, episode sums are sums."""
+    iterations: int | Int[Array, ""],
+) -> tuple[TrainState[Learner], MetricSums, EpisodeSums]:
+    """Run ``iterations`` of collect-and-learn, one program for any number of them; sums are over all of them."""
 
+    @jax.jit  # so that it is traced once, for its shapes and for itself
     def iterate(
         state: TrainState[Learner], index: Int[Array, ""]
-    ) -> tuple[TrainState[Learner], tuple[Metrics, EpisodeSums]]:
+    ) -> tuple[TrainState[Learner], tuple[MetricSums, EpisodeSums]]:
         k_act, k_learn, key = jr.split(state.key, 3)
         actor, rollout, sums = unroll(env, agent.policy(state.learner), state.actor, length=length, key=k_act)
         learner, metrics = agent.update(
@@ -86,17 +90,28 @@ def iterate_many(
         )
         following = TrainState(learner, actor, state.smoothing_weight, key, state.iteration + 1)
         before = index * length * actor.length.shape[0]
-        sums = replace(sums, faults=sums.faults.later(before))
-        return following, (metrics, sums)
+        return following, (metrics, replace(sums, faults=sums.faults.later(before)))
 
-    state, (metrics, sums) = jax.lax.scan(iterate, state, jnp.arange(iterations, dtype=jnp.int32))
-    return state, jax.tree.map(jnp.mean, metrics), sums.total()
+    def advance(index: Int[Array, ""], carry: tuple[TrainState[Learner], Sums]) -> tuple[Any, Sums]:
+        state, sums = carry
+        state, more = iterate(state, index)
+        stacked = jax.tree.map(lambda *each: jnp.stack(each), sums, more)
+        return state, (stacked[0].total(), stacked[1].total())
+
+    first = jnp.zeros((), jnp.int32)
+    shapes = jax.eval_shape(iterate, state, first)[1]
+    metrics, sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    begin: Sums = (metrics, replace(sums, faults=Faults.none()))
+    state, (metrics, sums) = jax.lax.fori_loop(
+        first, jnp.asarray(iterations, jnp.int32), advance, (state, begin)
+    )
+    return state, metrics, sums
 
 
 CLOCKS = ("learner.replay.head", "learner.replay.filled")
 """What seeds trained together have alike: with a count of rows for each, ``cond`` would run both sides for all."""
 
-Results = list[tuple[TrainState[Learner], Metrics, EpisodeSums]]
+Results = list[tuple[TrainState[Learner], MetricSums, EpisodeSums]]
 
 
 def iterate_all(
@@ -105,7 +120,7 @@ def iterate_all(
     states: Sequence[TrainState[Learner]],
     *,
     length: int,
-    iterations: int,
+    iterations: int | Int[Array, ""],
 ) -> Results[Learner]:
     """``iterate_many`` of one state, or of several seeds that stand at the same step, as one batch."""
     run = ft.partial(iterate_many, env, agent, length=length, iterations=iterations)
@@ -121,7 +136,7 @@ def iterate_all(
     )
     state, metrics, sums = jax.vmap(run, in_axes=(axes,), out_axes=(axes, 0, 0))(stacked)
 
-    def of(seed: int) -> tuple[TrainState[Learner], Metrics, EpisodeSums]:
+    def of(seed: int) -> tuple[TrainState[Learner], MetricSums, EpisodeSums]:
         own = jax.tree.map(lambda axis, x: x if axis is None else x[seed], axes, state, is_leaf=_is_none)
         return (own, *jax.tree.map(lambda x: x[seed], (metrics, sums)))
 
@@ -140,7 +155,7 @@ def compiled(shardings: Any = None) -> Any:
         places = [(shardings, whole, whole)]
     return jax.jit(
         iterate_all,
-        static_argnames=("length", "iterations"),
+        static_argnames="length",
         donate_argnames="states",
         out_shardings=places,
     )
@@ -149,5 +164,5 @@ def compiled(shardings: Any = None) -> Any:
 train_all = compiled()
 """``iterate_all`` on the default device."""
 
-train = jax.jit(iterate_many, static_argnames=("length", "iterations"), donate_argnames="state")
+train = jax.jit(iterate_many, static_argnames="length", donate_argnames="state")
 """``iterate_many`` on the default device."""

@@ -48,5 +48,5 @@ class Panel:
         cells += [(title, f"{self._latest[key]:.0%}") for key, title in _SHARES if key in self._latest]
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
             table.add_row(left[0], left[1], right[0], right[1])
-        minutes = self._latest.get("minutes", 0.0)
+        minutes = self._latest.get("wall_minutes", 0.0)
         return Box(table, title=self._title, subtitle=f"{minutes:.1f} min, ETA {eta_text(self._latest)}")

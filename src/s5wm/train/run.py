@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, MetricSums
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import CorruptError, DivergedError, WriteError
 from s5wm.train.best import Judgement, keep_best
@@ -26,10 +26,19 @@ from s5wm.train.log import Row, Sink
 from s5wm.train.placement import Placement, place
 from s5wm.train.processes import from_leader, gathered, leads
 from s5wm.train.state import EpisodeSums, TrainState, init_train
-from s5wm.types import Key, Metrics
+from s5wm.types import Key
 
-Result = tuple[TrainState[Any], Metrics, EpisodeSums]
+Result = tuple[TrainState[Any], MetricSums, EpisodeSums]
 """What a chunk of the training program gives back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkTime:
+    """How long a chunk was, and when it ended."""
+
+    iterations: int
+    seconds: float
+    wall_minutes: float  # of the whole training, see ``Clock``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +79,7 @@ class Trainer:
         self.seed = seed
         self.checkpoints = Checkpoints(directory.checkpoints, keep=config.keep)
         self.host = HostState()
+        self._moved = 0  # environment steps of the latest chunk
         self._state: TrainState[Any] | None = None
         self._config = directory.config.read_bytes()
         self.shardings = placement.shardings(abstract_state(program, config, seed))
@@ -98,14 +108,19 @@ class Trainer:
             return
         restored, host = restore(checkpoint, abstract_state(self.program, self.config, self.seed))
         self._state = place(restored, self.shardings)
-        self.host = HostState.from_json(host, weight=float(restored.smoothing_weight))
+        iterations = host["env_steps"] // self.config.iteration_steps
+        self.host = HostState.from_json(
+            host,
+            weight=float(restored.smoothing_weight),
+            updates=iterations * self.program.updates_per_iteration,
+        )
 
     @property
     def share(self) -> float:
         """Of the budget that is used, in [0, 1]."""
         used = self.host.env_steps / self.config.env_steps
         if self.config.minutes is not None:
-            used = max(used, self.host.minutes / self.config.minutes)
+            used = max(used, self.host.wall_minutes / self.config.minutes)
         return min(used, 1.0)
 
     @property
@@ -143,32 +158,34 @@ class Trainer:
         )
         return place(state, self.shardings)
 
-    def take(self, result: Result, seconds: float) -> Row | str:
-        """Go on to what a chunk of so many seconds gave: its row of metrics, or why it is not to be built on."""
-        weight, before = self.smoothing_weight, self.share
+    def take(self, result: Result, chunk: ChunkTime) -> Row | str:
+        """Go on to what a chunk gave: its row of metrics, or why it is not to be built on."""
+        weight, before, was = self.smoothing_weight, self.share, self.host
         self._state, metrics, sums = result
-        steps = self.config.chunk_steps
+        self._moved = chunk.iterations * self.config.iteration_steps
+        learned, updates = metrics.means, int(jax.device_get(metrics.count))
         self.host = replace(
-            self.host, env_steps=self.host.env_steps + steps, minutes=self.host.minutes + seconds / 60
+            was,
+            env_steps=was.env_steps + self._moved,
+            minutes=was.minutes + chunk.seconds / 60,
+            wall_minutes=chunk.wall_minutes,
+            updates=was.updates + updates,
         )
-        learned = {name: float(value) for name, value in jax.device_get(metrics).items()}
         guard: Guard = jax.device_get(self.state.learner.guard)
         if wrong := trouble(learned, guard, jax.device_get(sums.faults), self.config.num_envs):
             return f"at {self.host.env_steps:,} environment steps {wrong}"
         episodes = _episode_means(sums)
         laps = episodes.get("episode/laps")
         share, used = self.share, self.share - before
-        curriculum = after_chunk(
-            self.config.curriculum, self.host.curriculum, laps=laps, share=share, used=used
-        )
+        curriculum = after_chunk(self.config.curriculum, was.curriculum, laps=laps, share=share, used=used)
         self.host = replace(self.host, curriculum=curriculum)
-        updates = self.program.updates_per_iteration
         return {
             "env_steps": self.host.env_steps,
-            "updates": self.host.env_steps // steps * self.config.iterations_per_chunk * updates,
+            "updates": self.host.updates,
             "minutes": self.host.minutes,
-            "env_steps_per_s": steps / seconds,
-            "updates_per_s": self.config.iterations_per_chunk * updates / seconds,
+            "wall_minutes": self.host.wall_minutes,
+            "env_steps_per_s": self._moved / chunk.seconds,
+            "updates_per_s": updates / chunk.seconds,
             "smoothing_weight": weight,
             "health/skipped": int(guard.skipped),
             "health/rate": float(guard.rate * guard.schedule),
@@ -217,7 +234,7 @@ class Trainer:
 
     def shares(self, pieces: dict[str, float], row: Row) -> Row:
         """Shares of the wall time: pieces as measured alone, and what they leave is the actor-critic's."""
-        iteration = self.config.num_envs * self.config.rollout_length / row["env_steps_per_s"]
+        iteration = self.config.iteration_steps / row["env_steps_per_s"]
         shares = {f"time/{name}": min(seconds / iteration, 1.0) for name, seconds in pieces.items()}
         return shares | {"time/actor_critic": max(0.0, 1.0 - sum(shares.values()))}
 
@@ -271,7 +288,7 @@ class Trainer:
             self.checkpoints.save(self.host.env_steps, state, asdict(self.host), policy, config=self._config)
 
     def _is_due(self, every: int) -> bool:
-        return self.host.env_steps // every > (self.host.env_steps - self.config.chunk_steps) // every
+        return self.host.env_steps // every > (self.host.env_steps - self._moved) // every
 
 
 @contextmanager

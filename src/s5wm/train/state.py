@@ -51,6 +51,12 @@ class Faults(eqx.Module):
     action: Int[Array, "*b"]
 
     @classmethod
+    def none(cls) -> "Faults":
+        """All finite."""
+        never = jnp.full((), NEVER, jnp.int32)
+        return cls(never, never, never)
+
+    @classmethod
     def at(cls, timestep: TimeStep, action: Float[Array, "N A"], step: Int[Array, ""]) -> "Faults":
         """Those of one step of ``N`` environments."""
         reward = timestep.reward.nominal + timestep.reward.smoothing

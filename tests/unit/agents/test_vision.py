@@ -132,8 +132,9 @@ def test_a_world_model_learns_from_the_frames_of_its_replay(agent):
     before = init_train(ENV, agent, 2, 0)
     begun = jax.tree.map(np.asarray, before.learner.params.world_model.encoder)
     state, metrics, _ = train(ENV, agent, before, length=8, iterations=1)
-    assert all(np.isfinite(value) for value in metrics.values())
-    assert np.abs(metrics["loss/decoder"]) > 1.0  # with a learned spread a likelihood, of either sign
+    assert metrics.count == 2
+    assert all(np.isfinite(value) for value in metrics.means.values())
+    assert np.abs(metrics.means["loss/decoder"]) > 1.0  # with a learned spread a likelihood, of either sign
     assert state.learner.updates == 2
     frames = state.learner.replay.rows.timestep.obs
     assert frames.dtype == jnp.uint8 and set(np.unique(frames[:, :8])) == {68, 128, 188}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from s5wm.agents.ppo import PPOConfig
@@ -65,8 +66,10 @@ def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def cached(crew: host_loop.Crew, _: Any) -> host_loop.Chunk:
         program, config = crew[0].trainer.program, crew[0].trainer.config
         given = (program.env, program.agent)
-        shape = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
-        return lambda states: train_all(*given, states, **shape)
+        length = config.rollout_length
+        return lambda states, iterations: train_all(
+            *given, states, length=length, iterations=np.int32(iterations)
+        )
 
     monkeypatch.setattr(host_loop, "_compile", cached)
 

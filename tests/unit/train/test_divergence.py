@@ -95,7 +95,7 @@ def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_
 def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
     tiny: Experiment, run_path: Path, ears: Ears
 ) -> None:
-    longer = replace(tiny.train, iterations_per_chunk=26)  # of two gradient steps each
+    longer = replace(tiny.train, iterations_per_chunk=26, env_steps=26 * 32)  # of two gradient steps each
     huge = replace(tiny, train=longer)
     with RunDirectory(run_path) as directory:
         # Finite at the boundary, so that the loss is where it shows.

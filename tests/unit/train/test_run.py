@@ -28,7 +28,7 @@ from s5wm.train.stop import SIGNALS
 from ...tiny import DREAMERV3, S5WM
 from .conftest import Ears, alone, trained, with_steps
 
-TIMES = ("minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
+TIMES = ("minutes", "wall_minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
 
 
 pytestmark = pytest.mark.usefixtures("roughly_compiled", "one_compile_for_all")
@@ -53,7 +53,8 @@ def assert_resumes_exactly(experiment: Experiment, tmp_path: Path) -> None:
     parts = trained(experiment, tmp_path / "parts", part_ears)
     assert len(whole_ears.rows) == 4
     assert_bitwise(whole.state, parts.state)
-    assert replace(whole.host, minutes=0.0) == replace(parts.host, minutes=0.0)
+    untold = {"minutes": 0.0, "wall_minutes": 0.0}
+    assert replace(whole.host, **untold) == replace(parts.host, **untold)
     assert untimed(whole_ears) == untimed(part_ears)
 
 
@@ -114,6 +115,21 @@ def test_a_used_budget_trains_no_more(tiny: Experiment, run_path: Path, ears: Ea
     trained(tiny, run_path, ears)
     trained(tiny, run_path, ears)
     assert len(ears.rows) == 4
+
+
+def test_the_last_chunk_is_cut_to_the_budget_and_changes_nothing(tiny: Experiment, tmp_path: Path) -> None:
+    steady, whole, parts = without_curriculum(tiny), Ears(), Ears()
+    expected = trained(steady, tmp_path / "whole", whole)
+    assert not any("whole iterations" in text for text in whole.texts)
+    trained(with_steps(steady, 150), tmp_path / "parts", parts)
+    assert [row["env_steps"] for row in parts.rows] == [64, 128, 160]
+    assert [("eval/success" in row) for row in parts.rows] == [False, True, True]
+    assert [row["updates"] for row in parts.rows] == [4, 8, 10]
+    told = "trains 160 environment steps for the 150 of its budget: whole iterations of 32, 8 steps of 4 environments"
+    assert told in "\n".join(parts.texts)
+    again = trained(steady, tmp_path / "parts", parts)
+    assert [row["env_steps"] for row in parts.rows] == [64, 128, 160, 224, 256]
+    assert_bitwise(expected.state, again.state)
 
 
 def test_the_smoothing_weight_reaches_the_agent_and_survives(
@@ -240,7 +256,7 @@ def test_when_no_checkpoint_is_valid_nothing_starts_over_silently(
 
 
 def test_host_state_through_json() -> None:
-    state = HostState(env_steps=5, minutes=1.5, best=(1.0, -5.0, 2.0))
+    state = HostState(env_steps=5, minutes=1.5, wall_minutes=2.5, updates=3, best=(1.0, -5.0, 2.0))
     from dataclasses import asdict
 
-    assert HostState.from_json(asdict(state), weight=0.5) == state
+    assert HostState.from_json(asdict(state), weight=0.5, updates=7) == state

@@ -126,13 +126,14 @@ def test_a_budget_of_minutes_ends_for_all_at_once(
     steady: Experiment, tmp_path: Path, pair: list[Ears]
 ) -> None:
     first, second = trained(with_steps(steady, 128), tmp_path, pair)
-    second.host = replace(second.host, minutes=5.0)
+    second.host = replace(second.host, minutes=5.0, wall_minutes=6.0)
     second.save(pair[1])
     second.checkpoints.wait()
     with ExitStack() as stack:
         trainers = begun(stack, steady, tmp_path)
         load(trainers, pair[0].say)
     assert [trainer.host.minutes for trainer in trainers] == [5.0, 5.0]
+    assert [trainer.host.wall_minutes for trainer in trainers] == [6.0, 6.0]
     assert first.host.minutes < 5.0
 
 
