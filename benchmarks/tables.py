@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from s5wm.comparison import estimate
+from s5wm.estimates import estimate
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

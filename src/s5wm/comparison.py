@@ -1,35 +1,34 @@
-"""Agents beside each other: seeds of one agent together, inter-quartile means with bootstrap intervals.
+"""Agents beside each other: what the seeds of each came to within a common budget."""
 
-The statistics are those of Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice"): the mean of the
-middle half of the seeds, and the 95 % percentile interval of resampled seeds.  Below five seeds an interval would
-promise what it cannot hold: there the range of the seeds is given in its place.
-"""
-
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from s5wm.envs.racing.bounds import lap_bound
+from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError, CorruptError
+from s5wm.estimates import FEW, Estimate, estimate
 from s5wm.experiment import load_experiment
 from s5wm.presets import AGENTS
-from s5wm.train.directory import RunDirectory
+from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import read_json
 from s5wm.train.log import read_rows
 
 MASTERY = 0.9  # success that counts as learned
 LAST = 0.25  # share of a training that "at the end" means
-RESAMPLES = 2000
-FEW = 5  # seeds below which their range is given instead of an interval
 SIGNALS = ("eval/success", "eval/lap_time", "eval/return_nominal", "eval/gates")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Evaluations of one training, ``K`` of them; NaN where a signal has no value, as a lap time without laps."""
+    """Evaluations of one training, ``K`` of them; NaN where a signal has no value, as a lap time without laps.
+
+    ``bound`` is the time-optimal lap in s, None for a task without laps.
+    """
 
     task: str
     agent: str
@@ -37,6 +36,11 @@ class Curve:
     env_steps: Float[np.ndarray, " K"]
     minutes: Float[np.ndarray, " K"]
     signals: dict[str, Float[np.ndarray, " K"]]
+    bound: float | None = None
+
+    def has(self, signal: str) -> bool:
+        """Whether any evaluation has a value of it."""
+        return bool(np.any(np.isfinite(self.signals[signal])))
 
     @property
     def first_mastery(self) -> int | None:
@@ -48,23 +52,15 @@ class Curve:
         """The part within a budget."""
         kept = self.env_steps <= env_steps
         signals = {name: values[kept] for name, values in self.signals.items()}
-        return Curve(
-            task=self.task,
-            agent=self.agent,
-            seed=self.seed,
-            env_steps=self.env_steps[kept],
-            minutes=self.minutes[kept],
-            signals=signals,
-        )
+        return replace(self, env_steps=self.env_steps[kept], minutes=self.minutes[kept], signals=signals)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Inter-quartile mean and its 95 % interval, or the range of the seeds where they are few."""
-
-    value: float
-    low: float
-    high: float
+def runs_of(path: Path) -> list[Path]:
+    """The path itself; of a folder that holds runs and is none, as ``train --seeds`` makes it, the runs in it."""
+    if path.is_dir() and not (path / CONFIG).is_file():
+        found = sorted(each.parent for each in path.glob(f"*/{CONFIG}"))
+        return sorted(found, key=lambda run: (len(run.name), run.name)) or [path]
+    return [path]
 
 
 def load_curve(path: Path) -> Curve:
@@ -73,9 +69,10 @@ def load_curve(path: Path) -> Curve:
         return _recorded(path)
     run = RunDirectory(path)
     experiment = load_experiment(run.config, warn=lambda _: None)
-    name = experiment.name
+    name, task = experiment.name, experiment.task
     rows = [row for row in read_rows(run.metrics) if "eval/success" in row]
-    return _curve(path, name.task, f"{name.agent} {name.size}", experiment.seed, rows)
+    bound = lap_bound(task.track, task.quad) if isinstance(task, RacingConfig) else None
+    return replace(_curve(path, name.task, f"{name.agent} {name.size}", experiment.seed, rows), bound=bound)
 
 
 def _recorded(path: Path) -> Curve:
@@ -83,7 +80,8 @@ def _recorded(path: Path) -> Curve:
     try:
         name = stored["name"]
         agent = f"{name['agent']} {name['size']}"
-        return _curve(path, name["task"], agent, stored["training_seed"], stored["curve"])
+        curve = _curve(path, name["task"], agent, stored["training_seed"], stored["curve"])
+        return replace(curve, bound=stored.get("evaluation", {}).get("bound_s"))
     except (KeyError, TypeError) as error:
         raise CorruptError(f"{path} is not a recorded training: {error!r}") from error
 
@@ -126,30 +124,6 @@ def _rank(label: str) -> int:
     return listed.index(name) if name in listed else len(listed)
 
 
-def interquartile_mean(values: Float[np.ndarray, "*b K"]) -> Float[np.ndarray, "*b"]:
-    """Mean of the middle half along the last axis, the values at its borders counted in part."""
-    count = values.shape[-1]
-    edges = np.arange(count + 1) / count
-    inside = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
-    return np.asarray(np.sort(values, axis=-1) @ (inside / inside.sum()))
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Inter-quartile mean over seeds with its bootstrap interval, or their range below ``FEW`` of them."""
-    array = np.asarray(values, float)
-    if len(array) < FEW:
-        return Estimate(float(interquartile_mean(array)), float(array.min()), float(array.max()))
-    drawn = np.random.default_rng(0).integers(len(array), size=(RESAMPLES, len(array)))
-    low, high = np.percentile(interquartile_mean(array[drawn]), [2.5, 97.5])
-    return Estimate(float(interquartile_mean(array)), float(low), float(high))
-
-
-def on_grid(curve: Curve, signal: str, grid: Float[np.ndarray, " G"]) -> Float[np.ndarray, " G"]:
-    """The signal at these environment steps: each point holds the last evaluation before it, NaN before the first."""
-    index = np.searchsorted(curve.env_steps, grid, side="right") - 1
-    return np.where(index >= 0, curve.signals[signal][np.maximum(index, 0)], np.nan)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What the seeds of one agent came to within a common budget."""
@@ -158,7 +132,10 @@ class Summary:
     seeds: int
     best_success: Estimate
     end_success: Estimate  # mean over the last quarter of the budget
-    lap_time: Estimate | None  # of the most successful evaluation; None where some seed never flew laps
+    end_return: Estimate | None  # likewise
+    lap_time: (
+        Estimate | None
+    )  # of the best evaluation, over the seeds that flew laps there; None: no seed did
     mastered: int  # seeds that reached 90 %
     steps_to_mastery: Estimate | None  # of those
     minutes_to_mastery: Estimate | None
@@ -167,20 +144,26 @@ class Summary:
 def summarise(curves: Sequence[Curve], budget: float) -> Summary:
     """Of one agent's seeds."""
     cut = [curve.until(budget) for curve in curves]
-    best = [_best(curve) for curve in cut]
-    laps = [curve.signals["eval/lap_time"][index] for curve, index in zip(cut, best, strict=True)]
+    best = [(curve, _best(curve)) for curve in cut]
     first = [(curve, curve.first_mastery) for curve in cut]
     mastered = [(curve, index) for curve, index in first if index is not None]
     return Summary(
         agent=curves[0].agent,
         seeds=len(curves),
-        best_success=estimate([c.signals["eval/success"][i] for c, i in zip(cut, best, strict=True)]),
-        end_success=estimate([_at_end(curve, budget) for curve in cut]),
-        lap_time=None if np.any(np.isnan(laps)) else estimate([float(lap) for lap in laps]),
+        best_success=estimate([c.signals["eval/success"][i] for c, i in best], is_rate=True),
+        end_success=estimate([_at_end(curve, "eval/success", budget) for curve in cut], is_rate=True),
+        end_return=_known([_at_end(curve, "eval/return_nominal", budget) for curve in cut]),
+        lap_time=_known([float(c.signals["eval/lap_time"][i]) for c, i in best]),
         mastered=len(mastered),
-        steps_to_mastery=estimate([c.env_steps[i] for c, i in mastered]) if mastered else None,
-        minutes_to_mastery=estimate([c.minutes[i] for c, i in mastered]) if mastered else None,
+        steps_to_mastery=_known([float(c.env_steps[i]) for c, i in mastered]),
+        minutes_to_mastery=_known([float(c.minutes[i]) for c, i in mastered]),
     )
+
+
+def _known(values: Sequence[float]) -> Estimate | None:
+    """Over the seeds that have a value."""
+    known = [value for value in values if not np.isnan(value)]
+    return estimate(known) if known else None
 
 
 def _best(curve: Curve) -> int:
@@ -189,70 +172,114 @@ def _best(curve: Curve) -> int:
     return int(np.lexsort((np.nan_to_num(lap, nan=np.inf), -success))[0])
 
 
-def _at_end(curve: Curve, budget: float) -> float:
+def _at_end(curve: Curve, signal: str, budget: float) -> float:
     late = curve.env_steps >= (1.0 - LAST) * budget
-    success = curve.signals["eval/success"]
-    return float(success[late].mean()) if np.any(late) else float(success[-1])
+    values = curve.signals[signal]
+    return float(values[late].mean()) if np.any(late) else float(values[-1])
 
 
 def common_budget(curves: Sequence[Curve]) -> float:
-    """Environment steps that every run has reached."""
-    return min(float(curve.env_steps[-1]) for curve in curves)
+    """Environment steps at which the most runs can be compared: that they have reached, and been judged before.
+
+    Where all of them can, it is what the shortest has reached.
+    """
+    budgets = sorted({float(curve.env_steps[-1]) for curve in curves}, reverse=True)
+    return max(budgets, key=lambda budget: sum(_reaches(curve, budget) for curve in curves))
+
+
+def _reaches(curve: Curve, budget: float) -> bool:
+    return bool(curve.env_steps[0] <= budget <= curve.env_steps[-1])
 
 
 def markdown(task: str, summaries: Sequence[Summary], budget: float) -> str:
     """One line per agent; brackets are intervals over seeds, or the range of few."""
-    head = (
-        "agent",
-        "seeds",
-        "success of the best evaluation",
-        "success in the last quarter",
-        "lap of the best",
-        "seeds at 90 %",
-        "environment steps to 90 %, of those",
-        "minutes to 90 %, of those",
-    )
-    rows = [
-        (
-            f"`{own.agent}`",
-            str(own.seeds),
-            _shown(own.best_success, "{:.0%}"),
-            _shown(own.end_success, "{:.0%}"),
-            _shown(own.lap_time, "{:.2f} s"),
-            f"{own.mastered} of {own.seeds}",
-            _shown(own.steps_to_mastery, "{:.2f} M", 1e-6),
-            _shown(own.minutes_to_mastery, "{:.0f}"),
-        )
-        for own in summaries
-    ]
-    lines = [head, tuple("---" for _ in head), *rows]
+    has_laps = any(own.lap_time is not None for own in summaries)
+    head = ["agent", "seeds", "success of the best evaluation", "success in the last quarter"]
+    head += ["lap of the best"] if has_laps else ["return in the last quarter"]
+    head += ["seeds at 90 %", "environment steps to 90 %", "minutes to 90 %"]
+    rows: list[list[str]] = []
+    for own in summaries:
+        row = [f"`{own.agent}`", str(own.seeds), _percent(own.best_success), _percent(own.end_success)]
+        row += [_of_seeds(own, own.lap_time, "{:.2f} s") if has_laps else _shown(own.end_return, "{:.4g}")]
+        row += [f"{own.mastered} of {own.seeds}", _shown(own.steps_to_mastery, "", short_steps)]
+        rows.append([*row, _shown(own.minutes_to_mastery, "{:.3g}")])
+    lines = [head, ["---" for _ in head], *rows]
     table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
     few = any(own.seeds < FEW for own in summaries)
     brackets = (
         f"range of the seeds where they are fewer than {FEW}, else 95 % interval" if few else "95 % interval"
     )
-    return f"`{task}`, the first {budget / 1e6:.2f} M environment steps of each; in brackets: {brackets}\n\n{table}"
+    return (
+        f"`{task}`, the first {short_steps(budget)} environment steps of each; success: mean over the seeds, other "
+        f"figures: inter-quartile mean of those that have one; in brackets: {brackets}\n\n{table}"
+    )
 
 
-def _shown(estimate: Estimate | None, form: str, scale: float = 1.0) -> str:
+def short_steps(steps: float) -> str:
+    """Environment steps in three digits."""
+    for unit, name in ((1e6, " M"), (1e3, " k")):
+        if steps >= unit:
+            return f"{steps / unit:.3g}{name}"
+    return f"{steps:.0f}"
+
+
+def _percent(estimate: Estimate) -> str:
+    return _shown(estimate, "{:.0%}")
+
+
+def _of_seeds(own: Summary, estimate: Estimate | None, form: str) -> str:
+    """With the number of seeds where some have no such figure."""
+    text = _shown(estimate, form)
+    return (
+        text
+        if estimate is None or estimate.seeds == own.seeds
+        else f"{text}, {estimate.seeds} of {own.seeds} seeds"
+    )
+
+
+def _shown(estimate: Estimate | None, form: str, text: Callable[[float], str] | None = None) -> str:
     if estimate is None:
-        return ""
-    value, low, high = (form.format(scale * x) for x in (estimate.value, estimate.low, estimate.high))
+        return "none"
+    shown = text or form.format
+    value, low, high = (shown(x) for x in (estimate.value, estimate.low, estimate.high))
     return value if low == high else f"{value} [{low}, {high}]"
 
 
-def compare(paths: Sequence[Path]) -> tuple[list[Curve], list[Summary], float]:
-    """Curves, one summary per agent, and the budget that they share."""
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Curves of all runs, and what those came to that have a budget in common."""
+
+    curves: list[Curve]
+    summaries: list[Summary]
+    budget: float  # environment steps
+    left_out: list[str]  # a sentence for each run that is not in the summaries
+
+
+def compare(paths: Sequence[Path]) -> Comparison:
+    """The runs at these paths; raises ``ConfigError`` for several tasks, and for a seed that comes twice."""
     curves = [load_curve(path) for path in paths]
+    grouped(curves)
     budget = common_budget(curves)
-    for path, curve in zip(paths, curves, strict=True):
-        if curve.env_steps[0] > budget:
-            raise ConfigError(
-                f"{path} was first evaluated after {curve.env_steps[0]:,.0f} environment steps, beyond the "
-                f"{budget:,.0f} that all of these runs have reached; train the shorter ones further"
-            )
-    summaries = [summarise(group, budget) for group in grouped(curves).values()]
-    return curves, summaries, budget
+    left_out = [_why_not(path, curve, budget) for path, curve in zip(paths, curves, strict=True)]
+    compared = [curve for curve in curves if _reaches(curve, budget)]
+    summaries = [summarise(group, budget) for group in grouped(compared).values()]
+    return Comparison(
+        curves=curves, summaries=summaries, budget=budget, left_out=[why for why in left_out if why]
+    )
+
+
+def _why_not(path: Path, curve: Curve, budget: float) -> str | None:
+    """Why a run cannot be compared at this budget; None: it can be."""
+    first, last = (f"{steps:,.0f}" for steps in (curve.env_steps[0], curve.env_steps[-1]))
+    if curve.env_steps[0] > budget:
+        why = f"it was first evaluated after {first} environment steps, beyond the {budget:,.0f} that are compared"
+    elif curve.env_steps[-1] < budget:
+        why = (
+            f"it was evaluated up to {last} environment steps, fewer than the {budget:,.0f} that are compared"
+        )
+    else:
+        return None
+    return f"{path} is in the picture, but not in the table: {why}"
 
 
 def as_json(summaries: Sequence[Summary]) -> Any:

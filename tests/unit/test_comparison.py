@@ -11,25 +11,28 @@ from s5wm.comparison import (
     Curve,
     common_budget,
     compare,
-    estimate,
     grouped,
-    interquartile_mean,
     load_curve,
     markdown,
-    on_grid,
+    short_steps,
     summarise,
 )
 from s5wm.errors import ConfigError, CorruptError
+from s5wm.estimates import estimate, interquartile_mean
+from s5wm.experiment import Experiment, PresetName, save_experiment
+from s5wm.plots.comparison import best_so_far, draw_comparison, on_grid, smoothed
+from s5wm.plots.records import read_records
+from s5wm.plots.style import house_style
 
 
-def curve(success, *, agent="a cpu", seed=0, task="hover", lap=None, pace=1.0):
+def curve(success, *, agent="a cpu", seed=0, task="hover", lap=None, gates=True, pace=1.0):
     steps = 1e6 * np.arange(1, len(success) + 1)
     lap = np.full(len(success), np.nan) if lap is None else np.asarray(lap, float)
     signals = {
         "eval/success": np.asarray(success, float),
         "eval/lap_time": lap,
         "eval/return_nominal": np.asarray(success, float),
-        "eval/gates": np.asarray(success, float),
+        "eval/gates": np.asarray(success, float) if gates else np.full(len(success), np.nan),
     }
     return Curve(
         task=task, agent=agent, seed=seed, env_steps=steps, minutes=pace * steps / 1e6, signals=signals
@@ -59,9 +62,26 @@ def test_an_estimate_contains_its_value_and_equal_seeds_leave_no_doubt():
     assert alike.low == pytest.approx(0.7) == alike.high
 
 
-def test_a_grid_holds_the_last_evaluation():
-    held = on_grid(curve([0.1, 0.5]), "eval/success", np.array([0.5e6, 1e6, 1.9e6, 2e6, 9e6]))
-    np.testing.assert_array_equal(held, [np.nan, 0.1, 0.1, 0.5, 0.5])
+def test_rates_are_means_and_returns_of_the_middle_half():
+    assert estimate([0.0, 1.0, 0.0], is_rate=True).value == pytest.approx(1 / 3)
+    assert estimate([1.0, 1.0, 0.0], is_rate=True).value == pytest.approx(2 / 3)
+    assert estimate([0.0, 1.0, 0.0]).value == pytest.approx(1 / 6)
+    many = estimate([0.0] * 3 + [1.0] * 5, is_rate=True)
+    assert many.low < many.value == 5 / 8 < many.high
+    with pytest.raises(ValueError, match="at least one seed"):
+        estimate([])
+
+
+def test_what_is_drawn_of_evaluations():
+    x, values = 1e6 * np.arange(1, 5), np.array([4.0, np.nan, 6.0, 5.0])
+    held = on_grid(x, values, np.array([0.5e6, 1e6, 3.9e6, 9e6]))
+    np.testing.assert_array_equal(held, [np.nan, 4.0, 6.0, 5.0])
+    np.testing.assert_array_equal(
+        best_so_far(np.array([np.nan, 6.0, 7.0, np.nan, 5.0])), [np.nan, 6, 6, 6, 5]
+    )
+    many = np.arange(1.0, 101.0)
+    np.testing.assert_allclose(smoothed(many, 3.0 * many), 3.0 * many)  # does not lag
+    np.testing.assert_array_equal(smoothed(x, values), values)  # evaluations far apart stay as they are
 
 
 def test_a_summary_counts_within_the_common_budget():
@@ -78,13 +98,53 @@ def test_a_summary_counts_within_the_common_budget():
     assert summary.end_success.value == pytest.approx((0.5 + 1.0) / 2)  # evaluations at 3 M and 4 M
     assert summary.steps_to_mastery.value == pytest.approx(2.5e6)
     assert summary.minutes_to_mastery.value == pytest.approx(4.0)
+    assert summary.end_return.value == pytest.approx((0.5 + 1.0) / 2)
     assert "| `a cpu` | 2 | 100% |" in markdown("hover", [summary], budget)
 
 
-def test_what_was_never_reached_is_left_empty():
+def test_what_was_never_reached_is_said_and_no_task_has_anothers_columns():
     summary = summarise([curve([0.0, 0.0])], 2e6)
     assert (summary.mastered, summary.lap_time, summary.steps_to_mastery) == (0, None, None)
-    assert "|  | 0 of 1 |  |  |" in markdown("hover", [summary], 2e6)
+    table = markdown("hover", [summary], 2e6)
+    assert "| 0 | 0 of 1 | none | none |" in table
+    assert "lap" not in table
+
+
+def test_seeds_of_which_one_never_flew_a_lap():
+    flown = [curve([1.0], lap=[lap], seed=seed) for seed, lap in enumerate((5.0, 6.0))]
+    summary = summarise([*flown, curve([0.0], seed=2)], 1e6)
+    assert summary.best_success.value == pytest.approx(2 / 3)
+    assert "| 67% [0%, 100%] | 67% [0%, 100%] | 5.50 s [5.00 s, 6.00 s], 2 of 3 seeds | 2 of 3 |" in markdown(
+        "race", [summary], 1e6
+    )
+
+
+@pytest.mark.parametrize(("steps", "text"), [(640.0, "640"), (163_840.0, "164 k"), (12e6, "12 M")])
+def test_steps_are_told_in_a_unit_that_fits(steps, text):
+    assert short_steps(steps) == text
+
+
+def titles(groups):
+    with house_style():
+        return [axes.get_title("left") for axes in draw_comparison("x", groups).axes]
+
+
+def test_panels_are_those_of_the_task_and_a_single_evaluation_is_marked():
+    hover = {"a cpu": [curve([0.5], gates=False), curve([0.7], gates=False, seed=1)]}
+    assert titles(hover) == ["return", "success"]
+    for axes in draw_comparison("x", hover).axes:
+        assert all(line.get_marker() == "o" for line in axes.get_lines() if len(line.get_xdata()))
+        figures = [axes.xaxis.get_major_formatter()(x, None) for x in axes.get_xticks()]
+        assert not any("m" in figure for figure in figures), figures
+    race = {"a cpu": [curve([0, 1], lap=[np.nan, 6.0])]}
+    assert titles(race) == ["return", "success", "gates per flight", "best lap so far, s"]
+
+
+def test_curves_over_minutes_are_each_seeds_own():
+    slow = curve([0.2, 0.6], pace=10.0, gates=False)
+    axes = draw_comparison("x", {"a cpu": [slow]}, over="minutes").axes[0]
+    assert axes.get_lines()[0].get_xdata().tolist() == [10.0, 20.0]
+    assert axes.get_xlabel() == "minutes"
 
 
 def test_what_does_not_belong_together_is_refused():
@@ -120,13 +180,47 @@ def test_the_verb_compares_recorded_trainings(tmp_path, capsys):
         assert (tmp_path / "picture").with_suffix(suffix).stat().st_size > 10_000
 
 
-def test_a_run_that_was_judged_too_late_is_refused(tmp_path):
+def test_runs_without_a_common_budget_are_compared_where_they_have_one(tmp_path, capsys):
     early = recorded(tmp_path / "early.json", "s5wm", 0)
     early.write_text(early.read_text().replace("000000.0", "000.0"))
-    with pytest.raises(
-        ConfigError, match="was first evaluated after 1,000,000 environment steps, beyond the 4,000"
-    ):
-        compare([early, recorded(tmp_path / "late.json", "ppo", 0)])
+    late = [recorded(tmp_path / f"late{seed}.json", "ppo", seed) for seed in (0, 1)]
+    found = compare([early, *late])
+    assert found.budget == 4e6
+    assert [(summary.agent, summary.seeds) for summary in found.summaries] == [("ppo cpu", 2)]
+    assert len(found.curves) == 3
+    (said,) = found.left_out
+    assert said.startswith(
+        f"{early} is in the picture, but not in the table: it was evaluated up to 4,000 env"
+    )
+    with pytest.raises(SystemExit) as exit_:
+        main(
+            ["compare", str(early), *map(str, late), "--out", str(tmp_path / "picture"), "--over", "minutes"]
+        )
+    assert exit_.value.code == 0
+    captured = capsys.readouterr()
+    assert said in captured.err and "the first 4 M environment steps" in captured.out
+
+
+def test_the_folder_of_seeds_trained_together_and_rows_of_a_course_that_was_rolled_back(tmp_path, capsys):
+    for seed in (0, 10, 2):
+        run = tmp_path / "runs" / f"seed-{seed}"
+        run.mkdir(parents=True)
+        name = PresetName(task="hover", agent="ppo", size="cpu")
+        save_experiment(run / "config.json", Experiment(name=name, seed=seed))
+        rows = [
+            {"env_steps": steps, "minutes": steps / 100, "eval/success": 0.5, "eval/return_nominal": value}
+            for steps, value in ((100, 1.0), (200, 9.0), (200, 2.0), (300, 3.0))
+        ]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn = read_records(tmp_path / "runs" / "seed-0").series("env_steps", "eval/return_nominal")
+    compared = load_curve(tmp_path / "runs" / "seed-0")
+    for x, values in (drawn, (compared.env_steps, compared.signals["eval/return_nominal"])):
+        assert (x.tolist(), values.tolist()) == ([100, 200, 300], [1.0, 2.0, 3.0])
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "picture"), "--json"])
+    assert exit_.value.code == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [agent["seeds"] for agent in said["agents"]] == [3]
 
 
 def test_files_that_are_no_trainings_are_refused(tmp_path):

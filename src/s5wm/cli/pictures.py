@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -154,8 +154,14 @@ class Compare(Verb):
 
     runs: Annotated[
         Positional[tuple[Path, ...]],
-        arg(metavar="RUN", help="Run directories, or files of results/learning, of one task."),
+        arg(
+            metavar="RUN",
+            help="Run directories, folders of seeds trained together, or files of results/learning, of one task.",
+        ),
     ]
+    over: Annotated[Literal["steps", "minutes"], arg(help="Draw over environment steps or minutes.")] = (
+        "steps"
+    )
     out: Annotated[Path, arg(help="Pictures go to this path with .png and .svg.")] = Path("runs/comparison")
     json_: Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")] = False
 
@@ -163,19 +169,22 @@ class Compare(Verb):
         """Compare."""
         if not self.runs:
             raise ConfigError("no runs were given to compare; name at least one")
-        from s5wm.comparison import as_json, compare, grouped, markdown
+        from s5wm.comparison import as_json, compare, grouped, markdown, runs_of
         from s5wm.plots.comparison import draw_comparison
         from s5wm.plots.style import house_style, save_figure
 
-        paths = [path if path.is_file() else find(path) for path in self.runs]
-        curves, summaries, budget = compare(paths)
-        task = curves[0].task
+        named = [run for path in self.runs for run in runs_of(path)]
+        found = compare([path if path.is_file() else find(path) for path in named])
+        task, groups = found.curves[0].task, grouped(found.curves)
+        for line in found.left_out:
+            say(line)
         if self.json_:
-            print_json({"task": task, "budget": budget, "agents": as_json(summaries)})
+            agents = {"agents": as_json(found.summaries), "left_out": found.left_out}
+            print_json({"task": task, "budget": found.budget, **agents})
         else:
-            print(markdown(task, summaries, budget), end="")
+            print(markdown(task, found.summaries, found.budget), end="")
         with house_style():
-            for picture in save_figure(draw_comparison(task, grouped(curves)), self.out):
+            for picture in save_figure(draw_comparison(task, groups, over=self.over), self.out):
                 say(f"drawn: {picture}")
         return DONE
 

@@ -1,74 +1,179 @@
-"""Agents beside each other: inter-quartile means over seeds with their intervals, every seed thin behind them."""
+"""Agents beside each other: means over seeds with their spread, every seed thin behind them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from s5wm.comparison import Curve, estimate, on_grid
-from s5wm.plots.style import CYCLE, heading, new_figure
+from s5wm.comparison import Curve, short_steps
+from s5wm.estimates import FEW, Estimate, estimate
+from s5wm.plots.style import CYCLE, bound_line, heading, new_figure
 
-POINTS = 60
-PANELS = (("eval/success", "success"), ("eval/gates", "gates per flight"), ("eval/lap_time", "lap time, s"))
+Over = Literal["steps", "minutes"]
+
+POINTS = 240
+WINDOW = 0.08
+"""Share of a training that one point of a smoothed curve is the mean of."""
+
+SPARSE = 4
+"""Evaluations below which each is marked."""
 
 
-def draw_comparison(task: str, groups: Mapping[str, Sequence[Curve]]) -> Figure:
-    """Success, gates and lap time; over environment steps above, over minutes below."""
-    figure = new_figure(11.0, 6.2)
-    grid = figure.add_gridspec(2, 3, left=0.06, right=0.985, top=0.82, bottom=0.08, hspace=0.42, wspace=0.2)
-    for column, (signal, title) in enumerate(PANELS):
-        for row, abscissa in enumerate(("env_steps", "minutes")):
-            axes = figure.add_subplot(grid[row, column])
-            for index, group in enumerate(groups.values()):
-                _draw_group(axes, group, signal, abscissa, CYCLE[index % len(CYCLE)])
-            _finish(axes, signal, title if row == 0 else "", abscissa)
-    heading(
-        figure,
-        f"{task}: evaluations",
-        "bold: inter-quartile mean over seeds   ·   band: range, from five seeds on a 95 % interval   ·   thin: each",
-    )
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What is drawn of one signal."""
+
+    signal: str
+    title: str
+    is_rate: bool = False
+    is_best_so_far: bool = False  # the lowest value until then; else a running mean
+
+
+PANELS = (
+    Panel(signal="eval/return_nominal", title="return"),
+    Panel(signal="eval/success", title="success", is_rate=True),
+    Panel(signal="eval/gates", title="gates per flight"),
+    Panel(signal="eval/lap_time", title="best lap so far, s", is_best_so_far=True),
+)
+
+
+def draw_comparison(task: str, groups: Mapping[str, Sequence[Curve]], *, over: Over = "steps") -> Figure:
+    """Return, success, and for a race gates and laps, over environment steps or over minutes."""
+    curves = [curve for group in groups.values() for curve in group]
+    panels = [panel for panel in PANELS if any(curve.has(panel.signal) for curve in curves)]
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    above = 0.75 + 0.2 * max(len(groups) - 1, 1)  # inches, for the heading
+    height = above + 2.9 * rows
+    figure = new_figure(11.0, height)
+    grid = figure.add_gridspec(
+        rows, columns, left=0.055, right=0.985, top=1.0 - above / height, bottom=0.5 / height, wspace=0.14, hspace=0.36,
+    )  # fmt: skip
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(grid[place // columns, place % columns])
+        for index, group in enumerate(groups.values()):
+            _draw_group(axes, group, panel, over, CYCLE[index % len(CYCLE)])
+        _finish(axes, curves, panel, over)
+    heading(figure, f"{task}: evaluations", _caption(groups), top=1.0 - 0.25 / height)
     for index, (name, group) in enumerate(groups.items()):
         figure.text(
-            0.985, 0.965 - 0.04 * index, f"● {name}, {len(group)} seed{'s' * (len(group) > 1)}",
+            0.985, 1.0 - (0.25 + 0.2 * index) / height, f"● {name}, {len(group)} seed{'s' * (len(group) > 1)}",
             color=CYCLE[index % len(CYCLE)], ha="right", va="center",
         )  # fmt: skip
     return figure
 
 
-def _draw_group(axes: Axes, group: Sequence[Curve], signal: str, abscissa: str, colour: str) -> None:
-    for curve in group:
-        x = curve.env_steps if abscissa == "env_steps" else curve.minutes
+def _caption(groups: Mapping[str, Sequence[Curve]]) -> str:
+    most = max(len(group) for group in groups.values())
+    parts = ["running means"]
+    if most > 1:
+        parts += ["bold: mean over seeds, inter-quartile but for success", "thin: each seed"]
+    if most >= FEW:
+        parts.append(f"band: 95 % interval, from {FEW} seeds on")
+    return "   ·   ".join(parts)
+
+
+def abscissa_of(curve: Curve, over: Over) -> Float[np.ndarray, " K"]:
+    """Environment steps or minutes of its evaluations."""
+    return curve.env_steps if over == "steps" else curve.minutes
+
+
+def smoothed(x: Float[np.ndarray, " K"], values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """Mean over a window centred on each place, narrower at both ends, so that it does not lag; NaN stays NaN."""
+    reach = np.minimum(0.5 * WINDOW * x[-1], np.minimum(x - x[0], x[-1] - x))
+    near = np.abs(x[:, None] - x[None]) <= reach[:, None] * (1.0 + 1e-9)
+    near &= np.isfinite(values)[None]
+    means = near @ np.nan_to_num(values) / np.maximum(near.sum(1), 1)
+    return np.where(np.isfinite(values), means, np.nan)
+
+
+def best_so_far(values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """The lowest value until then; NaN before the first."""
+    return np.fmin.accumulate(values)
+
+
+def on_grid(
+    x: Float[np.ndarray, " K"], values: Float[np.ndarray, " K"], grid: Float[np.ndarray, " G"]
+) -> Float[np.ndarray, " G"]:
+    """Values held from one evaluation to the next; NaN before the first."""
+    index = np.searchsorted(x, grid, side="right") - 1
+    return np.where(index >= 0, values[np.maximum(index, 0)], np.nan)
+
+
+def _draw_group(axes: Axes, group: Sequence[Curve], panel: Panel, over: Over, colour: str) -> None:
+    style = "steps-post" if panel.is_best_so_far else "default"
+    drawn = [
+        (abscissa_of(curve, over), _shown(curve, panel, over)) for curve in group if curve.has(panel.signal)
+    ]
+    is_alone = len(group) == 1
+    for x, values in drawn:
+        marker = "o" if np.isfinite(values).sum() < SPARSE else None
+        width, alpha = (2.0, 1.0) if is_alone else (0.7, 0.35)
         axes.plot(
-            x,
-            curve.signals[signal],
-            color=colour,
-            linewidth=0.7 if len(group) > 1 else 1.6,
-            alpha=0.35 if len(group) > 1 else 0.9,
-        )
-    if len(group) < 2:
+            x, values, color=colour, linewidth=width, alpha=alpha, drawstyle=style, marker=marker,
+            markersize=5.0, markeredgecolor="white",
+        )  # fmt: skip
+    if is_alone or not drawn:
         return
-    # Seeds of an agent take the same time for a step up to noise: minutes are those of the mean pace.
-    grid = np.linspace(max(c.env_steps[0] for c in group), min(c.env_steps[-1] for c in group), POINTS)
-    pace = np.mean([curve.minutes[-1] / curve.env_steps[-1] for curve in group])
-    values = np.stack([on_grid(curve, signal, grid) for curve in group])
-    # NaN where some seed has no value: the line has a gap there.
-    bands = [estimate(column.tolist()) for column in values.T]
-    x = grid * (1.0 if abscissa == "env_steps" else pace)
-    axes.fill_between(
-        x, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.15, linewidth=0
+    # As far as all seeds of the agent go.
+    ends = [abscissa_of(curve, over) for curve in group]
+    begin, end = max(x[0] for x in ends), min(x[-1] for x in ends)
+    grid = np.linspace(begin, max(begin, end), POINTS)
+    columns = np.stack([_resampled(x, values, grid, panel) for x, values in drawn]).T
+    bands = [_estimate(column, panel) for column in columns]
+    if len(group) >= FEW:  # the seeds themselves show the range of few
+        axes.fill_between(
+            grid, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.13, linewidth=0
+        )
+    marker = "o" if end <= begin else None
+    axes.plot(grid, [b.value for b in bands], color=colour, linewidth=2.2, marker=marker)
+
+
+def _shown(curve: Curve, panel: Panel, over: Over) -> Float[np.ndarray, " K"]:
+    values = curve.signals[panel.signal]
+    return best_so_far(values) if panel.is_best_so_far else smoothed(abscissa_of(curve, over), values)
+
+
+def _resampled(
+    x: Float[np.ndarray, " K"], values: Float[np.ndarray, " K"], grid: Float[np.ndarray, " G"], panel: Panel
+) -> Float[np.ndarray, " G"]:
+    return on_grid(x, values, grid) if panel.is_best_so_far else np.interp(grid, x, values)
+
+
+def _estimate(column: Float[np.ndarray, " S"], panel: Panel) -> Estimate:
+    """Over the seeds that have a value; NaN where none has."""
+    known = column[np.isfinite(column)]
+    return (
+        estimate(known.tolist(), is_rate=panel.is_rate) if len(known) else Estimate(np.nan, np.nan, np.nan, 0)
     )
-    axes.plot(x, [b.value for b in bands], color=colour, linewidth=2.0)
 
 
-def _finish(axes: Axes, signal: str, title: str, abscissa: str) -> None:
-    axes.set_title(title)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlim(left=0)
-    if abscissa == "env_steps":
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel("environment steps" if abscissa == "env_steps" else "minutes")
-    if signal == "eval/success":
+def _finish(axes: Axes, curves: Sequence[Curve], panel: Panel, over: Over) -> None:
+    axes.set_title(panel.title)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=over == "steps"))
+    axes.set_xlim(0, 1.03 * max(float(abscissa_of(curve, over)[-1]) for curve in curves))
+    axes.set_xlabel("environment steps" if over == "steps" else "minutes")
+    if over == "steps":
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: short_steps(steps)))
+    if panel.is_rate:
         axes.set_ylim(-0.04, 1.06)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    if panel.is_best_so_far:
+        _fit_laps(axes, curves, panel)
+
+
+def _fit_laps(axes: Axes, curves: Sequence[Curve], panel: Panel) -> None:
+    """Room for what was reached: the first laps of a training may take twice as long and would flatten the rest."""
+    reached = [best_so_far(curve.signals[panel.signal])[-1] for curve in curves if curve.has(panel.signal)]
+    bounds = {curve.bound for curve in curves} - {None}
+    if len(bounds) == 1 and (bound := bounds.pop()) is not None:
+        bound_line(axes, bound)
+        reached.append(bound)
+    low, high = min(reached), max(reached)
+    room = max(high - low, 0.1 * low)
+    axes.set_ylim(low - 0.08 * room, high + 0.6 * room)

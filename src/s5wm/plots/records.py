@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from s5wm.train.log import read_rows
+
 Series = tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]
 """Abscissae and values."""
 
@@ -37,11 +39,7 @@ class RunRecords:
 
 def read_records(run_dir: Path) -> RunRecords | None:
     """The metrics of a run, None if there are none (yet)."""
-    file = run_dir / "metrics.jsonl"
-    if not file.is_file():
-        return None
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = tuple(row for row in map(_numbers, lines) if row)
+    rows = tuple(_numbers(row) for row in read_rows(run_dir / "metrics.jsonl"))
     return RunRecords(name=run_dir.resolve().name, rows=rows) if rows else None
 
 
@@ -91,12 +89,6 @@ def steps_text(env_steps: int) -> str:
     return f"{env_steps / 1e6:.4g} M steps" if env_steps >= 1e5 else f"{env_steps:,} steps"
 
 
-def _numbers(line: str) -> dict[str, float]:
-    """The numbers of one line; empty for a line that a crash or a run in progress has torn."""
-    try:
-        row: Any = json.loads(line)
-    except ValueError:
-        return {}
-    if not isinstance(row, dict):
-        return {}
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
+    """What of a row can be drawn."""
     return {k: float(v) for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}

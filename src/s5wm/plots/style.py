@@ -102,3 +102,21 @@ def heading(figure: Figure, title: str, caption: str, *, top: float = 0.965) -> 
     line = 0.27 / figure.get_figheight()
     figure.text(0.03, top, title, fontsize=14, fontweight="bold", color=INK, va="center")
     figure.text(0.03, top - line, caption, fontsize=9.5, color=MUTED, va="center")
+
+
+def bound_line(axes: Axes, bound: float) -> None:
+    """The time-optimal lap, in s, across a panel of lap times."""
+    axes.axhline(bound, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"time-optimal {bound:.2f} s", (0.01, bound), xycoords=("axes fraction", "data"), xytext=(0, 3),
+        textcoords="offset points", color=MUTED, fontsize=8,
+    )  # fmt: skip
+
+
+def plain_number(value: float, digits: int = 2) -> str:
+    """A number in so many digits for a person: 0.0147 is 0.015, 1234 is 1,234; an exponent only for what is tiny."""
+    if abs(value) >= 10.0 ** (digits - 1):
+        return f"{value:,.0f}"
+    if 0.0 < abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
