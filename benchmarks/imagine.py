@@ -3,15 +3,20 @@
 Writes ``results/foresight/TASK.json`` and the picture of the docs:
 
     python benchmarks/imagine.py runs/split-s runs/split-s-dreamerv3 [--horizon 50] [--episodes 20]
+
+Without runs it draws again what was measured.
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from s5wm.diagnose.beside import imagine_beside
 from s5wm.plots.foresight import draw_foresight
 from s5wm.plots.style import house_style, save_figure
+
+FOLDER = Path("results/foresight")
 
 
 def main() -> None:
@@ -19,19 +24,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("--horizon", type=int, default=50)
     parser.add_argument("--episodes", type=int, default=20)
     options = parser.parse_args()
+    if not options.runs:
+        for file in sorted(FOLDER.glob("*.json")):
+            draw(json.loads(file.read_text()))
+        return
     result = imagine_beside(options.runs, options.horizon, options.episodes, say=print)
-    name = result["task"].replace("/", "-")
-    file = Path("results/foresight") / f"{name}.json"
+    file = FOLDER / f"{name_of(result)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written: {file}")
+    draw(result)
+
+
+def name_of(result: dict[str, Any]) -> str:
+    """Of its files."""
+    return result["task"].replace("/", "-")
+
+
+def draw(result: dict[str, Any]) -> None:
+    """The picture of the docs."""
     with house_style():
-        drawn = save_figure(draw_foresight(result), Path(f"docs/images/foresight-{name}"))
+        drawn = save_figure(draw_foresight(result), Path(f"docs/images/foresight-{name_of(result)}"))
     drawn[1].unlink()  # the pages show the PNG
-    print(f"written: {file}, {drawn[0]}")
+    print(f"written: {drawn[0]}")
 
 
 if __name__ == "__main__":

@@ -7,20 +7,23 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from s5wm.plots.records import RunRecords, Series
-from s5wm.plots.style import CYCLE, MUTED, heading, new_figure
+from s5wm.plots.style import CYCLE, INK, bound_line, heading, new_figure, plain_number
+from s5wm.train.signals import by_group, words_for
 
 WINDOW = 0.08
 """Share of a curve that one point of its bold line is the mean of."""
 
 COLUMNS = 4
+_ABOVE, _TITLE, _ROW = 0.85, 0.25, 1.5  # inches: heading of a picture, heading of a group, a row of panels
 _NOT_A_SIGNAL = ("eval/", "time/", "train/", "episode/")
 _COUNTERS = (
     "env_steps",
     "updates",
     "minutes",
+    "wall_minutes",
     "eta_minutes",
     "iteration",
     "env_steps_per_s",
@@ -73,7 +76,7 @@ def draw_curves(runs: Sequence[RunRecords], *, bound: float | None = None) -> Fi
             axes = figure.add_subplot(grid[row, column])
             _draw_quantity(axes, runs, quantity, x)
             if quantity.title.startswith("lap time") and bound is not None:
-                _draw_bound(axes, bound)
+                bound_line(axes, bound)
             if column == 0:
                 axes.set_title(quantity.title)
             if row == len(shown) - 1:
@@ -89,32 +92,55 @@ def draw_curves(runs: Sequence[RunRecords], *, bound: float | None = None) -> Fi
 
 
 def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
-    """Losses first, then the other signals of learning, one small panel each; None if nothing was logged."""
+    """The signals of learning by group, one small panel each; None if nothing was logged.
+
+    What never changed is told in words instead.
+    """
     names = list(dict.fromkeys(name for run in runs for name in run.names if _is_signal(name)))
-    names.sort(key=lambda name: not name.startswith("loss/"))
     if not names:
         return None
-    rows = -(-len(names) // COLUMNS)
-    height = 1.4 + 1.55 * rows
-    figure = new_figure(11.0, height)
-    grid = figure.add_gridspec(
-        rows,
-        COLUMNS,
-        left=0.05,
-        right=0.985,
-        top=1 - 1.0 / height,
-        bottom=0.45 / height,
-        hspace=0.5,
-        wspace=0.24,
-    )
-    for index, name in enumerate(names):
-        axes = figure.add_subplot(grid[index // COLUMNS, index % COLUMNS])
-        _draw_signal(axes, runs, name)
-        if index + COLUMNS >= len(names):
-            axes.set_xlabel("environment steps", fontsize=8)
-    heading(figure, "Losses and signals", "thin: as logged   ·   bold: running mean", top=1 - 0.22 / height)
+    constant = {name: value for name in names if (value := _constant(runs, name)) is not None}
+    groups = by_group(name for name in names if name not in constant)
+    rows = sum(-(-len(group) // COLUMNS) for group in groups.values())
+    heights = [_ABOVE, *(part for group in groups.values() for part in _heights(len(group))), 0.3]
+    figure = new_figure(11.0, sum(heights))
+    top = sum(heights) - heights[0]
+    for title, group in groups.items():
+        top = _draw_signal_group(figure, runs, title, group, top)
+    lines = ["thin: as logged   ·   bold: running mean"]
+    if constant:
+        lines.append(
+            "constant: " + ", ".join(f"{words_for(n)} {plain_number(v, 3)}" for n, v in constant.items())
+        )
+    above = 1 - 0.22 / figure.get_figheight()
+    heading(figure, "Losses and signals", "\n".join(lines) if rows else lines[-1], top=above)
     _draw_names(figure, runs)
     return figure
+
+
+def _constant(runs: Sequence[RunRecords], name: str) -> float | None:
+    values = np.concatenate([run.series("env_steps", name)[1] for run in runs])
+    return float(values[0]) if len(values) > 1 and np.all(values == values[0]) else None
+
+
+def _heights(count: int) -> list[float]:
+    """Inches of a group's heading and of its rows."""
+    return [_TITLE, *[_ROW] * -(-count // COLUMNS)]
+
+
+def _draw_signal_group(
+    figure: Figure, runs: Sequence[RunRecords], title: str, names: Sequence[str], top: float
+) -> float:
+    """Panels of one group below ``top`` inches from the bottom; where the next one begins."""
+    width, height = figure.get_size_inches()
+    figure.text(0.03, (top - 0.12) / height, title, fontsize=11, fontweight="bold", color=INK, va="center")
+    top -= _TITLE
+    across = (width - 0.7) / COLUMNS
+    for index, name in enumerate(names):
+        left, below = 0.55 + across * (index % COLUMNS), top - _ROW * (index // COLUMNS + 1)
+        box = (left / width, (below + 0.32) / height, (across - 0.5) / width, (_ROW - 0.65) / height)
+        _draw_signal(figure.add_axes(box), runs, name)
+    return top - _ROW * -(-len(names) // COLUMNS)
 
 
 def running_mean(values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
@@ -168,7 +194,8 @@ def _draw_signal(axes: Axes, runs: Sequence[RunRecords], name: str) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.set_title(name.removeprefix("loss/").replace("_", " "), fontsize=8.5)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value, 2)))
+    axes.set_title(words_for(name), fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     _format_abscissa(axes, runs, "env_steps")
 
@@ -179,14 +206,6 @@ def _format_abscissa(axes: Axes, runs: Sequence[RunRecords], x: str) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     furthest = max((row[x] for run in runs for row in run.rows if x in row), default=1.0)
     axes.set_xlim(0, 1.09 * max(furthest, 1e-6))
-
-
-def _draw_bound(axes: Axes, bound: float) -> None:
-    axes.axhline(bound, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"time-optimal {bound:.2f} s", (0.01, bound), xycoords=("axes fraction", "data"), xytext=(0, 3),
-        textcoords="offset points", color=MUTED, fontsize=8,
-    )  # fmt: skip
 
 
 def _draw_names(figure: Figure, runs: Sequence[RunRecords]) -> None:

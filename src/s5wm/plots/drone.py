@@ -38,7 +38,7 @@ class Body:
 
 def drone_scale(extent: Extent) -> float:
     """Size of a drawn drone over its real size: on a large track it would be a dot."""
-    return float(np.clip(np.linalg.norm(extent.hi - extent.lo) / 11.0, 1.3, 3.0))
+    return float(np.clip(np.linalg.norm(extent.hi - extent.lo) / 11.0, 1.0, 3.0))
 
 
 def body_at(pose: Pose, scale: float) -> Body:

@@ -1,7 +1,7 @@
 """The flight picture: the track in perspective, from above and from the side, the line coloured by speed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,16 @@ from s5wm.flights import Course, Flight
 from s5wm.plots.camera import Camera, clearest_azimuth, from_above, from_the_side, in_perspective
 from s5wm.plots.drone import Pose, draw_drone, drone_scale
 from s5wm.plots.motion import Motion, best_lap, motion_at, smooth
-from s5wm.plots.scene import Extent, Scene, draw_gates, draw_ground, draw_start, extent_of, fit_limits
+from s5wm.plots.scene import (
+    Extent,
+    Scene,
+    draw_gates,
+    draw_ground,
+    draw_start,
+    extent_of,
+    fit_limits,
+    grid_step,
+)
 from s5wm.plots.style import (
     MISSED,
     MUTED,
@@ -27,7 +36,15 @@ from s5wm.plots.style import (
 )
 
 GHOST_INTERVAL = 0.4
-"""s between two drones drawn on the line."""
+"""s between two drones drawn on the line; less on a short flight, which has ``GHOSTS`` of them."""
+
+GHOSTS = 4
+
+START = 12.0
+"""The sign of the start takes at most so little of the size of a view."""
+
+ZOOM = 0.2
+"""Flights that span less than this share of the track fill the large view, and the track stands beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +57,10 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Picture:
-    """What all three views share."""
+    """What a view shows."""
 
     course: Course | None
+    colours: Sequence[str]  # of its gates
     flight: Flight
     motion: Motion
     others: Sequence[Motion]
@@ -55,6 +73,7 @@ def draw_flight(flights: Sequence[Flight], course: Course | None, caption: Capti
     motions = [smooth(flight) for flight in flights]
     picture = _Picture(
         course=course,
+        colours=[] if course is None else gate_colours(flights[0], len(course.gate_pos)),
         flight=flights[0],
         motion=motions[0],
         others=motions[1:],
@@ -65,9 +84,16 @@ def draw_flight(flights: Sequence[Flight], course: Course | None, caption: Capti
     main = figure.add_axes((0.01, 0.07, 0.61, 0.80))
     plan = figure.add_axes((0.645, 0.34, 0.345, 0.53))
     side = figure.add_axes((0.645, 0.07, 0.345, 0.22))
-    extent = picture.extent
     azimuth = -65.0 if course is None else clearest_azimuth(course.gate_yaw)
-    _draw_view(main, in_perspective(extent.lo, extent.hi, azimuth=azimuth), picture, ghosts=True)
+    large = _zoomed(picture)
+    _draw_view(main, in_perspective(large.extent.lo, large.extent.hi, azimuth=azimuth), large, ghosts=True)
+    if large is not picture:
+        main.set_title(
+            f"where it flew, on a grid of {grid_step(large.extent):g} m; the whole track is on the right",
+            fontsize=9,
+            color=MUTED,
+            fontweight="normal",
+        )
     _draw_view(plan, from_above(), picture, ghosts=False)
     _draw_view(side, from_the_side(), picture, ghosts=False)
     plan.set_title("from above", fontsize=9, color=MUTED, fontweight="normal", pad=2)
@@ -80,6 +106,33 @@ def draw_flight(flights: Sequence[Flight], course: Course | None, caption: Capti
         describe(flights[0], caption.facts, count=len(flights), has_gates=course is not None),
     )
     return figure
+
+
+def _zoomed(picture: _Picture) -> _Picture:
+    """The part of the track where a short flight went, with the gates that reach into it."""
+    course = picture.course
+    if course is None:
+        return picture
+    paths = [motion.pos_w for motion in (picture.motion, *picture.others)]
+    together = np.concatenate(paths)
+    flown = float(np.linalg.norm(together.max(axis=0) - together.min(axis=0)))
+    if flown >= ZOOM * np.linalg.norm(picture.extent.hi - picture.extent.lo):
+        return picture
+    near = extent_of(None, paths, margin=max(0.5 * flown, 0.5))
+    reach = course.half_opening + course.rim
+    inside = np.all((course.gate_pos + reach > near.lo) & (course.gate_pos - reach < near.hi), axis=-1)
+    kept = np.flatnonzero(inside)
+    return replace(
+        picture,
+        course=replace(
+            course,
+            gate_pos=course.gate_pos[kept],
+            gate_yaw=course.gate_yaw[kept],
+            physical=course.physical[kept],
+        ),
+        colours=[picture.colours[int(gate)] for gate in kept],
+        extent=near,
+    )
 
 
 def gate_colours(flight: Flight, count: int) -> list[str]:
@@ -113,8 +166,9 @@ def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -
     motion = picture.motion
     draw_ground(scene, picture.extent)
     if picture.course is not None:
-        draw_gates(scene, picture.course, gate_colours(picture.flight, len(picture.course.gate_pos)))
-        draw_start(scene, picture.course)
+        draw_gates(scene, picture.course, picture.colours)
+        size = float(np.linalg.norm(picture.extent.hi - picture.extent.lo)) / START
+        draw_start(scene, picture.course, min(size, 1.0))
     if ghosts:
         scene.line(motion.pos_w * [1.0, 1.0, 0.0] + [0.0, 0.0, picture.extent.lo[2]], TRACE, 1.4)
     for other in picture.others:
@@ -138,7 +192,8 @@ def _draw_marks(scene: Scene, flight: Flight, size: float) -> None:
 def _draw_ghosts(scene: Scene, flight: Flight, extent: Extent) -> None:
     """Drones along the fastest lap, or along the whole flight if there is none."""
     begin, end = best_lap(flight) or (float(flight.time[0]), float(flight.time[-1]))
-    motion = motion_at(flight, np.arange(begin, end, GHOST_INTERVAL))
+    interval = min(GHOST_INTERVAL, max((end - begin) / GHOSTS, 1e-3))
+    motion = motion_at(flight, np.arange(begin, end, interval))
     for pos_w, quat in zip(motion.pos_w, motion.quat, strict=True):
         draw_drone(scene.axes, scene.camera, Pose(pos_w=pos_w, quat=quat), drone_scale(extent))
 
@@ -153,7 +208,7 @@ def _draw_colour_bar(figure: Figure, scale: Normalize) -> None:
 def _draw_legend(figure: Figure, picture: _Picture) -> None:
     if picture.course is None:
         return
-    shades = gate_colours(picture.flight, len(picture.course.gate_pos))
+    shades = picture.colours
     entries = (("gate passed", PASSED), ("gate missed", MISSED), ("gate not reached", UNREACHED))
     x = 0.27
     for words, colour in (entry for entry in entries if entry[1] in shades):

@@ -8,14 +8,27 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from s5wm.fans import ErrorBand, Fans
 from s5wm.flights import Course
 from s5wm.plots.camera import Camera, from_above, from_the_side
 from s5wm.plots.records import policy_of
-from s5wm.plots.scene import Scene, draw_gates, draw_ground, extent_of, fit_limits, plain_colours
-from s5wm.plots.style import IMAGINED, INK, MUTED, coloured_line, heading, new_figure
+from s5wm.plots.scene import (
+    MARGIN,
+    Extent,
+    Scene,
+    draw_gates,
+    draw_ground,
+    extent_of,
+    fit_limits,
+    plain_colours,
+)
+from s5wm.plots.style import IMAGINED, INK, MUTED, coloured_line, heading, new_figure, plain_number
+
+DECADES = 4
+"""Of an error axis, at most."""
 
 MOST_MOMENTS = 6
 """Fans drawn; of more, some spread evenly."""
@@ -26,9 +39,11 @@ def draw_imagination(fans: Fans, course: Course | None, title: str) -> Figure:
     figure = new_figure(13.0, 7.0)
     moments = spread(len(fans.real_pos))
     plan = figure.add_axes((0.01, 0.33, 0.50, 0.53))
-    side = figure.add_axes((0.01, 0.04, 0.50, 0.22))
-    _draw_fans(plan, from_above(), fans, moments, course)
-    _draw_fans(side, from_the_side(), fans, moments, course)
+    side = figure.add_axes((0.01, 0.04, 0.50, 0.25))
+    real, extent = fans.real_pos[moments], _room(fans, moments, course)
+    futures = within(fans.imagined_pos[moments], extent)
+    for axes, camera in ((plan, from_above()), (side, from_the_side())):
+        _draw_fans(axes, camera, (real, futures), extent, course)
     _draw_errors(figure, fans)
     steps = fans.real_pos.shape[1] - 1
     whose = policy_of(fans.about)
@@ -36,6 +51,7 @@ def draw_imagination(fans: Fans, course: Course | None, title: str) -> Figure:
         *([f"world model and flights of the {whose}"] if whose else []),
         f"{fans.imagined_pos.shape[1]} futures imagined from each of {len(moments)} moments along the real actions",
         f"{steps} steps, {steps * fans.dt:.2f} s ahead",
+        *_cut(fans.imagined_pos[moments], futures),
     )
     heading(figure, title, "   ·   ".join(facts))
     handles = [
@@ -53,20 +69,41 @@ def spread(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, MOST_MOMENTS).round().astype(int)).tolist()
 
 
-def _draw_fans(axes: Axes, camera: Camera, fans: Fans, moments: Sequence[int], course: Course | None) -> None:
+def _room(fans: Fans, moments: Sequence[int], course: Course | None) -> Extent:
+    """The track, what was flown, and some room around it: futures of a poor model go anywhere."""
+    flown = fans.real_pos[moments].reshape(-1, 3)
+    flown = flown[np.isfinite(flown).all(axis=-1)]
+    extent = extent_of(course, [flown])
+    return Extent(lo=extent.lo, hi=extent.hi + [0.0, 0.0, MARGIN])
+
+
+def within(futures: Float[np.ndarray, "E S H1 3"], extent: Extent) -> Float[np.ndarray, "E S H1 3"]:
+    """Futures up to where each leaves the room between two corners, NaN from there on."""
+    inside = np.all((futures >= extent.lo) & (futures <= extent.hi), axis=-1)
+    inside = np.logical_and.accumulate(inside | ~np.isfinite(futures).all(axis=-1), axis=-1)
+    return np.where(inside[..., None], futures, np.nan)
+
+
+def _cut(futures: Float[np.ndarray, "E S H1 3"], kept: Float[np.ndarray, "E S H1 3"]) -> list[str]:
+    """The share of futures that are not drawn to their end."""
+    left = (np.isfinite(futures) & ~np.isfinite(kept)).any(axis=(-1, -2)).mean()
+    return [f"{left:.0%} of them leave the view"] if left > 0 else []
+
+
+def _draw_fans(
+    axes: Axes,
+    camera: Camera,
+    paths: tuple[Float[np.ndarray, "E H1 3"], Float[np.ndarray, "E S H1 3"]],
+    extent: Extent,
+    course: Course | None,
+) -> None:
     scene = Scene(axes=axes, camera=camera)
-    real, imagined = fans.real_pos[moments], fans.imagined_pos[moments]
-    everywhere = np.concatenate(
-        [real.reshape(-1, 3), np.nanpercentile(imagined.reshape(-1, 3), [2, 98], axis=0)]
-    )
-    everywhere = everywhere[np.isfinite(everywhere).all(axis=-1)]
-    extent = extent_of(course, [everywhere])
     draw_ground(scene, extent)
     if course is not None:
         draw_gates(scene, course, plain_colours(course))
     scene.finish()
-    _draw_futures(scene, real, imagined)
-    fit_limits(scene, extent, course, [everywhere])
+    _draw_futures(scene, *paths)
+    fit_limits(scene, extent, course, [np.stack([extent.lo, extent.hi])])
 
 
 def _draw_futures(
@@ -98,7 +135,7 @@ def _draw_errors(figure: Figure, fans: Fans) -> None:
 def draw_band(  # noqa: PLR0913 - one curve of a panel
     axes: Axes, group: str, band: ErrorBand, dt: float, colour: str, *, shade: float, place: int = 0
 ) -> None:
-    """Median and band of one group against the horizon, the median's last value above it.
+    """Median and band of one group against the horizon on a logarithmic axis, the median's last value in the corner.
 
     Of several curves in a panel, each takes another ``place``, so that their values do not cover each other.
     """
@@ -107,13 +144,30 @@ def draw_band(  # noqa: PLR0913 - one curve of a panel
     axes.plot(ahead, band.median, color=colour, linewidth=1.8)
     finite = np.flatnonzero(np.isfinite(band.median))
     if len(finite):
-        last = band.median[finite[-1]]
         axes.annotate(
-            f"{last:.2g} {band.unit}".strip(), (ahead[finite[-1]], last), xytext=(-3, 4 + 11 * place),
-            textcoords="offset points", ha="right", color=colour, fontsize=8.5, fontweight="bold",
+            f"{plain_number(float(band.median[finite[-1]]))} {band.unit}".strip(), (1.0, 0.0),
+            xycoords="axes fraction", xytext=(-4, 5 + 11 * place), textcoords="offset points", ha="right",
+            color=colour, fontsize=8.5, fontweight="bold", path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )  # fmt: skip
-    axes.set_title(f"{group}, {band.unit}" if band.unit else group)
+    name = group.replace("_", " ")
+    axes.set_title(f"{name}, {band.unit}" if band.unit else name)
     axes.set_xlim(0.0, ahead[-1])
-    axes.set_ylim(bottom=0.0)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_locator(MaxNLocator(5))
+    _logarithmic(axes, band)
+
+
+def _logarithmic(axes: Axes, band: ErrorBand) -> None:
+    """Room for the band and what is drawn already, ``DECADES`` at most; errors that are all zero stay on a line."""
+    values = np.concatenate([band.lo, band.median, band.hi])
+    values = values[np.isfinite(values) & (values > 0.0)]
+    if not len(values):
+        return
+    low, high = float(values.min()), float(values.max())
+    if axes.get_yscale() == "log":  # another curve was drawn before
+        low, high = min(low, axes.get_ylim()[0] * 1.3), max(high, axes.get_ylim()[1] / 1.3)
+    low = max(low, high / 10.0**DECADES)
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.3, high * 1.3)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30.0 * low else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value, 1)))
+    axes.yaxis.set_minor_locator(NullLocator())

@@ -17,7 +17,7 @@ from s5wm.plots.style import FAINT, GRID, GROUND, INK, MUTED, SPEED, UNREACHED, 
 MARGIN = 1.2
 """m of ground around everything that is drawn."""
 
-_GRID = 2.0  # m between the lines on the ground
+_GRIDS = (2.0, 0.5, 0.1)  # m between the lines on the ground, the first that gives a few
 _LEVELS = 40  # colours of a line
 _SOLID = 100.0  # z-order of the furthest solid; labels lie above all of them
 _LABEL = 1000.0
@@ -99,26 +99,35 @@ class Scene:
         return -np.sort(-self.camera.project(np.stack(self.bars))[1].mean(axis=1))
 
 
-def extent_of(course: Course | None, paths: Sequence[Float[np.ndarray, "_ 3"]]) -> Extent:
-    """Room for the gates and all paths; the ground is the lower side."""
+def extent_of(
+    course: Course | None, paths: Sequence[Float[np.ndarray, "_ 3"]], margin: float = MARGIN
+) -> Extent:
+    """Room for the gates and all paths, with a margin (m); the ground is the lower side."""
     points = [np.asarray(path, np.float64) for path in paths]
     if course is not None:
         points += [_outline(course, course.half_opening + course.rim).reshape(-1, 3), course.start_pos[None]]
     together = np.concatenate(points)
     ground = min(0.0, float(together[:, 2].min()))
-    lo = np.array([together[:, 0].min() - MARGIN, together[:, 1].min() - MARGIN, ground])
-    hi = np.array([together[:, 0].max() + MARGIN, together[:, 1].max() + MARGIN, together[:, 2].max() + 0.3])
+    lo = np.array([together[:, 0].min() - margin, together[:, 1].min() - margin, ground])
+    hi = np.array([together[:, 0].max() + margin, together[:, 1].max() + margin, together[:, 2].max() + 0.3])
     return Extent(lo=lo, hi=hi)
 
 
+def grid_step(extent: Extent) -> float:
+    """M between two lines on the ground."""
+    side = float(min(extent.hi[:2] - extent.lo[:2]))
+    return next((step for step in _GRIDS if side >= 2.0 * step), _GRIDS[-1])
+
+
 def draw_ground(scene: Scene, extent: Extent) -> None:
-    """The floor with a 2 m grid."""
+    """The floor with its grid."""
     (x0, y0, z), (x1, y1, _) = extent.lo, extent.hi
     floor = np.array([[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]])
     flat, _ = scene.camera.project(floor)
     scene.axes.add_collection(PolyCollection([flat], facecolors=GROUND, edgecolors="none", zorder=0))
-    xs = np.arange(np.ceil(x0 / _GRID), np.floor(x1 / _GRID) + 1) * _GRID
-    ys = np.arange(np.ceil(y0 / _GRID), np.floor(y1 / _GRID) + 1) * _GRID
+    step = grid_step(extent)
+    xs = np.arange(np.ceil(x0 / step), np.floor(x1 / step) + 1) * step
+    ys = np.arange(np.ceil(y0 / step), np.floor(y1 / step) + 1) * step
     lines = [[[x, y0, z], [x, y1, z]] for x in xs] + [[[x0, y, z], [x1, y, z]] for y in ys]
     flat, _ = scene.camera.project(np.array(lines))
     scene.axes.add_collection(LineCollection(list(flat), colors=GRID, linewidths=0.6, zorder=1))
@@ -157,16 +166,16 @@ def fit_limits(
     scene.axes.set_ylim(bottom, top)
 
 
-def draw_start(scene: Scene, course: Course) -> None:
-    """The start pose: a triangle pointing the way the drone looks."""
+def draw_start(scene: Scene, course: Course, size: float = 1.0) -> None:
+    """The start pose: a triangle of about so many metres pointing the way the drone looks."""
     ahead = np.array([np.cos(course.start_yaw), np.sin(course.start_yaw), 0.0])
     side = np.array([-ahead[1], ahead[0], 0.0])
-    tip, wing = course.start_pos + 0.55 * ahead, course.start_pos - 0.35 * ahead
-    flat, _ = scene.camera.project(np.stack([tip, wing + 0.4 * side, wing - 0.4 * side]))
+    tip, wing = course.start_pos + 0.55 * size * ahead, course.start_pos - 0.35 * size * ahead
+    flat, _ = scene.camera.project(np.stack([tip, wing + 0.4 * size * side, wing - 0.4 * size * side]))
     scene.axes.add_collection(
         PolyCollection([flat], facecolors=INK, edgecolors="white", linewidths=0.8, zorder=_LABEL - 1)
     )
-    scene.text(course.start_pos - 1.0 * ahead, "start", INK, 7.5)
+    scene.text(course.start_pos - 1.0 * size * ahead, "start", INK, 7.5)
 
 
 def plain_colours(course: Course) -> list[str]:

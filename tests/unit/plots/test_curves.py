@@ -1,12 +1,17 @@
 """Learning curves: what is read from a log, and what is drawn of it."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+import s5wm
 from s5wm.plots.curves import draw_curves, draw_signals, running_mean
 from s5wm.plots.records import RunRecords, facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import CYCLE, house_style
+from s5wm.train.signals import GROUPS
 
 
 def test_torn_last_line_and_nan_are_left_out(run_dir):
@@ -54,12 +59,42 @@ def test_each_run_has_its_colour(run_dir):
     assert found == list(CYCLE[:2])
 
 
-def test_signals_have_losses_first_and_log_axes_where_they_help(run_dir):
+def test_signals_have_names_and_groups_and_log_axes_where_they_help():
+    rows = tuple(
+        {
+            "env_steps": float(n),
+            "loss/dyn": np.exp(-n),
+            "loss/critic": -n,
+            "own/signal": n,
+            "health/skipped": 0.0,
+        }
+        for n in range(1, 11)
+    )
     with house_style():
-        figure = draw_signals([read_records(run_dir)])
-    assert [axes.get_title("left") for axes in figure.axes] == ["dyn", "flat", "latent/kl"]
+        figure = draw_signals([RunRecords(name="x", rows=rows)])
+    assert [axes.get_title("left") for axes in figure.axes] == [
+        "dynamics loss (KL)",
+        "critic loss, imagined",
+        "own/signal",
+    ]
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear"]
+    words = [text.get_text() for text in figure.texts]
+    assert {"World model", "Critic", "Other"} <= set(words) and "Actor" not in words
+    assert any("constant: skipped gradient steps 0" in text for text in words)
+    heights = {text.get_text(): text.get_position()[1] for text in figure.texts}
+    for axes, group in zip(figure.axes, ("World model", "Critic", "Other"), strict=True):
+        assert axes.get_position().y1 < heights[group]  # a group stands under its name
     assert draw_signals([RunRecords(name="x", rows=({"env_steps": 1.0},))]) is None
+
+
+def test_every_signal_of_ours_has_a_name():
+    named = {name for group in GROUPS.values() for name in group}
+    written = set(re.findall(r'"((?:loss|latent|actor|advantage|policy|return|value)/[a-z_]+)"', sources()))
+    assert len(written) > 15 and written <= named
+
+
+def sources() -> str:
+    return "".join(path.read_text() for path in (Path(s5wm.__file__).parent / "agents").glob("*.py"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50])

@@ -54,6 +54,19 @@ def test_plan_and_elevation_hold_the_flight(laps, course):
             assert lo < laps.pos_w[:, column].min() and laps.pos_w[:, column].max() < hi
 
 
+def test_a_crash_at_once_fills_the_large_view(laps, course):
+    names = ("time", "pos_w", "vel_w", "quat", "action", "target")
+    short = replace(laps, **{name: getattr(laps, name)[:8] for name in names}, lap_times=[], ending="GROUND")
+    with house_style():
+        figure = draw_flight([short], course, Caption(title="x"))
+        whole = draw_flight([laps], course, Caption(title="x"))
+    spans = [np.ptp(picture.axes[0].get_xlim()) for picture in (figure, whole)]
+    assert spans[0] < 0.5 * spans[1]
+    assert "the whole track is on the right" in figure.axes[0].get_title("left")
+    assert whole.axes[0].get_title("left") == ""
+    assert np.ptp(figure.axes[1].get_xlim()) > 0.8 * np.ptp(whole.axes[1].get_xlim())
+
+
 def test_flight_of_one_row_without_gates(crash):
     names = ("time", "pos_w", "vel_w", "quat", "action", "target")
     short = replace(crash, **{name: getattr(crash, name)[:1] for name in names})

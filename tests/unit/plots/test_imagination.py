@@ -6,10 +6,12 @@ import jaxtyping
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.text import Text
 
 from s5wm.fans import ErrorBand, Fans, load_fans, save_fans
-from s5wm.plots.imagination import MOST_MOMENTS, draw_imagination, spread
-from s5wm.plots.style import house_style
+from s5wm.plots.imagination import DECADES, MOST_MOMENTS, draw_imagination, spread, within
+from s5wm.plots.scene import Extent
+from s5wm.plots.style import house_style, plain_number
 
 
 def test_fans_survive_the_file(fans, tmp_path):
@@ -38,7 +40,64 @@ def test_picture_has_a_panel_per_group(fans, course):
     assert titles == ["position, m", "reward"]
     median = figure.axes[2].get_lines()[0]
     assert median.get_xdata()[[0, -1]] == pytest.approx([0.02, 0.4])
-    assert figure.axes[2].get_ylim()[0] == 0.0 and figure.axes[2].get_ylim()[1] >= 1.0
+    low, high = figure.axes[2].get_ylim()
+    assert figure.axes[2].get_yscale() == "log"
+    assert 0.0 < low < 0.005 and 1.0 < high < 2.0  # the band, from its lowest to its highest
+
+
+def short_run(fans: Fans) -> Fans:
+    """A model that knows nothing yet: futures go anywhere, and errors are large."""
+    away = np.linspace(0.0, 300.0, fans.real_pos.shape[1])[:, None] * np.array([1.0, -0.5, -0.2])
+    median = np.geomspace(1e-9, 151.0, 20)
+    band = ErrorBand(unit="deg", median=median, lo=0.0 * median, hi=9.0 * median)
+    return replace(fans, imagined_pos=fans.real_pos[:, None] + away[None, None], errors={"body_rates": band})
+
+
+def test_a_picture_after_a_short_run_is_readable(fans, course):
+    with house_style():
+        figure = draw_imagination(short_run(fans), course, "Imagination")
+        figure.canvas.draw()
+    plan, side, errors = figure.axes
+    assert errors.get_title("left") == "body rates, deg"
+    (figure_reached,) = errors.texts
+    assert figure_reached.get_text() == "151 deg"
+    assert figure_reached.xy == (1.0, 0.0)  # the corner below the line
+    low, high = errors.get_ylim()
+    assert high / low < 2 * 10**DECADES  # of eleven decades
+    words = [text.get_text() for text in figure.findobj(Text)]
+    assert not any("e+" in word for word in words)
+    assert any("100% of them leave the view" in word for word in words)
+    heights = (
+        course.gate_pos[:, 2].min() - course.half_opening,
+        course.gate_pos[:, 2].max() + course.half_opening,
+    )
+    for axes, across in ((plan, 0), (side, 0)):  # the track fills the view, however far futures go
+        assert axes.get_xlim()[1] - axes.get_xlim()[0] < 2.0 * np.ptp(course.gate_pos[:, across])
+    assert side.get_ylim()[0] <= heights[0] and side.get_ylim()[1] >= heights[1]
+
+
+def test_futures_end_where_they_leave_the_room():
+    extent = Extent(lo=np.zeros(3), hi=np.ones(3))
+    future = np.array([[0.5, 0.5, 0.5], [0.9, 0.5, 0.5], [1.1, 0.5, 0.5], [0.5, 0.5, 0.5]])
+    kept = within(future[None, None], extent)[0, 0]
+    np.testing.assert_array_equal(kept[:2], future[:2])
+    assert np.isnan(kept[2:]).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (151.3, "151"),
+        (1234.5, "1,234"),
+        (12.0, "12"),
+        (4.72, "4.7"),
+        (0.0147, "0.015"),
+        (0.0, "0"),
+        (6e-6, "6.0e-06"),
+    ],
+)
+def test_numbers_are_plain(value, text):
+    assert plain_number(value) == text
 
 
 def test_picture_without_course_or_groups(fans):

@@ -5,9 +5,9 @@ import pytest
 
 from s5wm.errors import WriteError
 from s5wm.train.log import JsonLines, Lines, eta_text, read_rows
-from s5wm.train.panel import Panel
+from s5wm.train.panel import WIDTH, Panel, sparkline
 
-ROW = {"env_steps": 64, "minutes": 0.5, "loss/policy": 0.25, "eval/success": 0.5, "eval/lap_time": 5.0}
+ROW = {"env_steps": 64, "wall_minutes": 0.5, "loss/policy": 0.25, "eval/success": 0.5, "eval/lap_time": 5.0}
 
 
 def test_rows_come_back_and_what_json_cannot_hold_is_null(tmp_path: Path) -> None:
@@ -73,8 +73,35 @@ def test_the_panel_keeps_what_was_said_last(capsys: pytest.CaptureFixture[str]) 
     panel.row({"env_steps": 1_000_000})
     panel.close()
     err = capsys.readouterr().err
-    for text in ("runs/x", "1,000,000", "policy", "0.25", "collection", "25%", "ETA 3 min"):
+    for text in ("runs/x", "1,000,000", "policy loss", "0.25", "collection", "25%", "ETA 3 min"):
         assert text in err, text
+
+
+def test_the_panel_tells_the_course_of_the_return_and_the_best_so_far(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    panel = Panel("runs/x")
+    for step, value in enumerate((1.0, 9.0, 5.0)):
+        panel.row({"env_steps": step, "episode/return_nominal": value, "loss/dyn": 0.5, "loss/own": 1.0})
+    panel.row({"env_steps": 9, "eval/success": 0.9, "eval/lap_time": 5.5})
+    panel.row({"env_steps": 10, "eval/success": 0.2, "eval/lap_time": 5.0})
+    panel.close()
+    err = capsys.readouterr().err
+    for text in (
+        "dynamics loss (KL)",
+        "loss/own",
+        "▁█▅",
+        "1.0 to 5.0, at most 9.0",
+        "success 90%, lap 5.00 s",
+    ):
+        assert text in err, text
+
+
+def test_a_sparkline_is_as_wide_as_it_may_be() -> None:
+    assert sparkline([]) == ""
+    assert sparkline([3.0, 3.0]) == "▁▁"
+    rising = sparkline([float(n) for n in range(1000)])
+    assert len(rising) == WIDTH and rising == "".join(sorted(rising)) and rising[-1] == "█"
 
 
 @pytest.mark.parametrize(("minutes", "text"), [(float("nan"), "?"), (5.4, "5 min"), (150.0, "2.5 h")])
