@@ -53,7 +53,7 @@ TINY = {
 }
 INTERVAL = 512
 
-TIMES = ("minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
+TIMES = ("minutes", "wall_minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
 
 
 def command(*arguments: str) -> list[str]:

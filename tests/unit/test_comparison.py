@@ -140,6 +140,19 @@ def test_panels_are_those_of_the_task_and_a_single_evaluation_is_marked():
     assert titles(race) == ["return", "success", "gates per flight", "best lap so far, s"]
 
 
+def test_the_mean_lap_begins_where_every_seed_that_flies_one_has_flown_one():
+    seeds = [
+        curve([1, 1, 1], lap=[5.0, 5.0, 4.0]),
+        curve([0, 1, 1], lap=[np.nan, 9.0, 6.0], seed=1),
+        curve([0, 0, 0], seed=2),
+    ]
+    mean = draw_comparison("x", {"a cpu": seeds}).axes[3].get_lines()[2]
+    x, values = mean.get_xdata(), mean.get_ydata()
+    assert np.isnan(values[x < 2e6]).all()
+    assert values[-1] == 5.0 and values[x >= 2e6][0] == 7.0
+    assert np.all(np.diff(values[x >= 2e6]) <= 0.0)
+
+
 def test_curves_over_minutes_are_each_seeds_own():
     slow = curve([0.2, 0.6], pace=10.0, gates=False)
     axes = draw_comparison("x", {"a cpu": [slow]}, over="minutes").axes[0]

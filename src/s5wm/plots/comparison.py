@@ -146,11 +146,10 @@ def _resampled(
 
 
 def _estimate(column: Float[np.ndarray, " S"], panel: Panel) -> Estimate:
-    """Over the seeds that have a value; NaN where none has."""
-    known = column[np.isfinite(column)]
-    return (
-        estimate(known.tolist(), is_rate=panel.is_rate) if len(known) else Estimate(np.nan, np.nan, np.nan, 0)
-    )
+    """Over seeds, NaN before all have a value: a line that another seed joins would jump though none became worse."""
+    if not np.isfinite(column).all():
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    return estimate(column.tolist(), is_rate=panel.is_rate)
 
 
 def _finish(axes: Axes, curves: Sequence[Curve], panel: Panel, over: Over) -> None:
