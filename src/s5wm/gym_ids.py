@@ -43,7 +43,10 @@ def register(registration: Any) -> None:
 
 
 def make_single(task: str, config: Any = None, **how: Any) -> Any:
-    """Entry point of ``gymnasium.make``: one copy of a task, or of ``config`` in its place."""
+    """Entry point of ``gymnasium.make``: one copy of a task, or of ``config`` in its place.
+
+    The races are those that are trained on; ``config=RacingConfig(...).evaluation()`` has the rules of a test.
+    """
     from s5wm.envs import gymnasium
     from s5wm.presets import task_config
 

@@ -1,4 +1,4 @@
-"""Gymnasium adapter of one copy (optional dependency), and the ids of our tasks.
+"""Gymnasium adapter of one copy (optional dependency); ``s5wm.gym_ids`` has the ids of our tasks.
 
 Copy ``i`` of ``GymVectorEnv.reset(seed=s)`` lives through exactly what ``GymEnv.reset(seed=s + i)`` does.  A reset with
 a seed makes a fresh copy; a reset without one starts the next episode of the living copy.
@@ -7,17 +7,18 @@ a seed makes a fresh copy; a reset without one starts the next episode of the li
 is none), ``lap_time_last``, ``top_speed``, ``seconds``, ``crash``, ``from_start``, and ``ending``, first ``FLYING``.
 """
 
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
+import jax
 import numpy as np
-from gymnasium.envs import registration
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from s5wm import gym_ids
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.fleet import Fleet, Row, copy_of, info_of
+from s5wm.envs.forks import check_fork
 from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.gymnasium.vector import GymVectorEnv
 from s5wm.envs.screen import RENDER_MODES, Screen, check_render_mode, render_modes
@@ -38,20 +39,33 @@ class EnvConfig(Protocol):
 
 
 class GymEnv(gym.Env[Values, Values]):
-    """One copy of an environment; reward is ``nominal + smoothing``."""
+    """One copy of an environment; reward is ``nominal + smoothing``.
+
+    An environment given by its configuration is built at the first reset, so that a process that only made it may still
+    be forked: ``AsyncVectorEnv`` makes one to ask for its spaces.  Raises ``RuntimeError`` where JAX would hang.
+    """
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 50}
 
-    def __init__(self, env: AbstractEnv[Any], render_mode: str | None = None) -> None:
-        modes = render_modes(env)
+    def __init__(self, env: AbstractEnv[Any] | EnvConfig, render_mode: str | None = None) -> None:
+        shown = _described(env)
+        modes = render_modes(shown)
         check_render_mode(render_mode, modes)
         self.render_mode = render_mode
-        self.metadata = {"render_modes": modes, "render_fps": round(1.0 / env.spec.ctrl_dt)}
-        self._env = env
+        self.metadata = {"render_modes": modes, "render_fps": round(1.0 / shown.spec.ctrl_dt)}
+        self._given = env
         self._screen: Screen | None = None
-        self._fleet = Fleet(env, 1)
-        self.observation_space = observation_space(env.spec)
-        self.action_space = action_space(env.spec)
+        self.observation_space = observation_space(shown.spec)
+        self.action_space = action_space(shown.spec)
+
+    @cached_property
+    def _env(self) -> AbstractEnv[Any]:
+        check_fork()
+        return self._given.build() if isinstance(self._given, EnvConfig) else self._given
+
+    @cached_property
+    def _fleet(self) -> Fleet:
+        return Fleet(self._env, 1)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Values, Info]:
         """A fresh copy from ``seed``, or the next episode of this one; no options exist."""
@@ -99,17 +113,20 @@ class GymEnv(gym.Env[Values, Values]):
         return row
 
 
-def register() -> None:
-    """Makes the tasks known to ``gymnasium.make`` and ``gymnasium.make_vec``; twice does no harm.
-
-    They are the races as trained on; pass ``config=RacingConfig(...).evaluation()`` for the rules of a test.
-    """
-    gym_ids.register(registration)
+def _described(env: AbstractEnv[Any] | EnvConfig) -> AbstractEnv[Any]:
+    """The environment, or one with shapes in place of its arrays, for which no device wakes."""
+    if not isinstance(env, EnvConfig):
+        return env
+    try:
+        return jax.eval_shape(env.build)
+    except jax.errors.TracerArrayConversionError:
+        check_fork()  # it asks for numbers while it is built, as a scene for a camera does
+        return env.build()
 
 
 def make_single(config: EnvConfig, render_mode: str | None = None) -> GymEnv:
-    """Entry point of ``gymnasium.make``; pass ``config=`` to change the task."""
-    return GymEnv(config.build(), render_mode)
+    """One copy of the environment that a configuration describes."""
+    return GymEnv(config, render_mode)
 
 
 def make_vector(
@@ -119,5 +136,5 @@ def make_vector(
     autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     render_mode: str | None = None,
 ) -> GymVectorEnv:
-    """Entry point of ``gymnasium.make_vec``; pass ``config=`` to change the task."""
+    """Copies of the environment that a configuration describes."""
     return GymVectorEnv(config.build(), num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode)
