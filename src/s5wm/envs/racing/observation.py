@@ -75,38 +75,45 @@ def observe_a(track: Track, view: View) -> Float[Array, " 24"]:
     )
 
 
-def observe_c(track: Track, view: View) -> Float[Array, " 26"]:
-    """Layout C, in the axes of the target: ``(p-g)/10, v/15, R e_x, R e_y, w/10, (g'-g)/10, n', near, low, phase``.
+def observe_c(track: Track, view: View) -> Float[Array, " 27"]:
+    """Layout C, in body axes: ``v/15, e_z, w/10, (g-p)/10, n, (g'-p)/10, n', near, tanh(z/2), cos, sin of 2 pi k/G``.
 
-    The axes are the target's ``n``, its left and up; ``g'`` and ``n'`` (horizontal part) are centre and passing
-    direction of the gate after it.  ``near = tanh(x/1 m, y/c, z/c)`` magnifies the place ``p-g``, where ``c`` is the
-    clearance: whatever the opening, the rim begins at ``tanh(1)``.  ``low = tanh(height/2 m)``, and ``phase`` is cosine
-    and sine of ``2 pi k/G`` of the target's number.  A quadrotor flies alike in every direction and gates are alike:
-    here what is learned at one gate holds at all, and between two passes the axes rest.
+    ``e_z`` is the direction of up, ``g`` and ``n`` centre and passing direction of the target, ``g'`` and ``n'`` of the
+    gate after it, ``z`` the height, ``k`` the target's number of ``G``.  ``near = tanh(x/1 m, y/c, z/c)`` magnifies
+    the drone's place in the frame of the target, where ``c`` is the clearance: whatever the opening, the rim begins at
+    ``tanh(1)``.  A quadrotor flies alike in every direction and gates are alike: here one gate teaches all, and a
+    switch of target moves the second gate's numbers to the first's place.
     """
     quad, target = view.quad, view.target
-    after, yaw = track.following(target), track.gate_yaw[target]
-    axes_w = jnp.stack([track.normal[target], track.left[target], jnp.array([0.0, 0.0, 1.0])])
-    place = axes_w @ (quad.pos_w - track.gate_pos[target])
-    rotation = axes_w @ to_matrix(quad.quat)
-    turn, phase = track.gate_yaw[after] - yaw, 2.0 * jnp.pi * target / track.num_gates
-    scale = jnp.stack([jnp.asarray(NEAR), view.clearance, view.clearance])
+    after = track.following(target)
+    to_gate_w, normal = track.gate_pos[target] - quad.pos_w, track.normal[target]
+    seen_w = jnp.stack(
+        [
+            quad.vel_w / VELOCITY_SCALE,
+            jnp.array([0.0, 0.0, 1.0]),
+            to_gate_w / POSITION_SCALE,
+            normal,
+            (track.gate_pos[after] - quad.pos_w) / POSITION_SCALE,
+            track.normal[after],
+        ]
+    )
+    velocity, up, *gates = seen_w @ to_matrix(quad.quat)  # rows R^T x
+    along, aside = -jnp.sum(to_gate_w * normal), -jnp.sum(to_gate_w * track.left[target])
+    near = jnp.stack([along / NEAR, aside / view.clearance, -to_gate_w[2] / view.clearance])
+    phase = 2.0 * jnp.pi * target / track.num_gates
     return jnp.concatenate(
         [
-            place / POSITION_SCALE,
-            axes_w @ quad.vel_w / VELOCITY_SCALE,
-            rotation[:, 0],
-            rotation[:, 1],
+            velocity,
+            up,
             quad.omega_b / RATE_SCALE,
-            axes_w @ (track.gate_pos[after] - track.gate_pos[target]) / POSITION_SCALE,
-            jnp.stack([jnp.cos(turn), jnp.sin(turn)]),
-            jnp.tanh(place / scale),
+            *gates,
+            jnp.tanh(near),
             jnp.stack([jnp.tanh(quad.pos_w[2] / LOW), jnp.cos(phase), jnp.sin(phase)]),
         ]
     )
 
 
-OBS_SIZES: dict[Layout, int] = {"A": OBS_SIZE, "B": OBS_SIZE, "C": 26}
+OBS_SIZES: dict[Layout, int] = {"A": OBS_SIZE, "B": OBS_SIZE, "C": 27}
 _LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " O"]]] = {
     "A": observe_a,
     "B": observe_b,

@@ -56,19 +56,19 @@ def test_after_the_last_gate_comes_the_first():
 
 
 def test_layout_c():
-    """The target, at (9, 6.45, 1.05), faces world x: its axes are the world's; the one after it faces -130 degrees."""
-    phase, turn = 2 * np.pi / 7, np.radians(-130.0)
+    """The nose points along world y: forward is y, left is -x."""
+    phase = 2 * np.pi / 7
     np.testing.assert_allclose(
         observe_c(TRACK, view(1)),
         [
-            *(-0.8, -0.445, 0.195),  # p - g, over 10
-            *(0.2, -0.4, 0.1),  # v / 15
-            *(0.0, 1.0, 0.0),  # the nose points along the gate's left
-            *(-1.0, 0.0, 0.0),  # the drone's left is against the direction of passing
+            *(-0.4, -0.2, 0.1),  # v / 15 = (3, -6, 1.5) / 15
+            *(0.0, 0.0, 1.0),  # up
             *(0.1, 0.2, -0.3),  # w / 10
-            *(-0.015, -1.025, 0.0),  # from one gate to the next, over 10
-            *(np.cos(turn), np.sin(turn)),
-            *np.tanh([-8.0, -4.45 / 0.5, 1.95 / 0.5]),  # the place over 1 m and the clearance
+            *(0.445, -0.8, -0.195),  # (9, 6.45, 1.05) - p, over 10
+            *(0.0, -1.0, 0.0),  # the gate faces world x
+            *(-0.58, -0.785, -0.195),  # (8.85, -3.80, 1.05) - p, over 10
+            *(np.sin(np.radians(-130)), -np.cos(np.radians(-130)), 0.0),  # the one after faces -130 degrees
+            *np.tanh([-8.0, -4.45 / 0.5, 1.95 / 0.5]),  # in the frame of the gate, over 1 m and the clearance
             *(np.tanh(1.5), np.cos(phase), np.sin(phase)),
         ],
         atol=1e-6,
@@ -76,7 +76,7 @@ def test_layout_c():
 
 
 def test_layout_c_sees_no_difference_between_headings():
-    """A world turned about the vertical, drone and gates, looks the same."""
+    """A world turned about the vertical looks the same from the body; the number of the gate apart, so do its gates."""
     obs = np.asarray(observe("C", TRACK, view(2)))
     turn = quaternion.exp(jnp.array([0.0, 0.0, 0.7]))
     matrix = quaternion.to_matrix(turn)
