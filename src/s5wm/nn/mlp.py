@@ -84,6 +84,7 @@ class MLP(eqx.Module):
     norms: tuple[RMSNorm, ...]
     out: Linear
     skip: Linear | None
+    products: "Products | None"
 
     def __init__(
         self,
@@ -93,9 +94,14 @@ class MLP(eqx.Module):
         key: Key,
         out_scale: float = 1.0,
         skip: bool = False,
+        products: bool = False,
     ) -> None:
         """``sizes`` = (inputs, width of every hidden layer...)."""
         k_skip, k_out, *k_hidden = jr.split(key, len(sizes) + 1)
+        k_products = jr.fold_in(key, 1)
+        self.products = Products(sizes[0], sizes[1] // 2, key=k_products) if products else None
+        if products:
+            sizes = (sizes[0] + sizes[1] // 2, *sizes[1:])
         pairs = zip(sizes[:-1], sizes[1:], k_hidden, strict=True)
         self.hidden = tuple(Linear(i, o, key=k) for i, o, k in pairs)
         self.norms = tuple(RMSNorm(o) for o in sizes[1:])
@@ -104,8 +110,24 @@ class MLP(eqx.Module):
 
     def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
         """Apply to the last axis."""
+        if self.products is not None:
+            x = jnp.concatenate([x, self.products(x)], axis=-1)
         y = self.out(_through(self.hidden, self.norms, x))
         return y if self.skip is None else y + self.skip(x)
+
+
+class Products(eqx.Module):
+    """``(A x) * (B x)``: rigid bodies move by products, such as rates times vectors."""
+
+    linear: Linear
+
+    def __init__(self, inputs: int, outputs: int, *, key: Key) -> None:
+        self.linear = Linear(inputs, 2 * outputs, key=key)
+
+    def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
+        """Apply to the last axis."""
+        left, right = jnp.split(self.linear(x), 2, axis=-1)
+        return left * right
 
 
 class Identity(eqx.Module):
