@@ -32,7 +32,7 @@ def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
         added |= {name: np.full(expected[name].shape, -1, expected[name].dtype) for name in suspects}  # none
     if schema < 4:
         # Until the next pass, of this episode, the margin is that of no pass at all.
-        margins = (name for name in expected if name.endswith("env_state.margin"))
+        margins = (name for name in expected if name == "actor.env_state.inner.margin")
         added |= {name: np.full(expected[name].shape, HALF_OPENING, np.float32) for name in margins}
     return added
 
