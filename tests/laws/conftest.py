@@ -47,7 +47,12 @@ GAUSSIAN = replace(
     prior_sees_inputs=True,
     symlog_inputs=False,
 )
-OBSERVED = replace(GAUSSIAN, latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)), target="observation")
+OBSERVED = replace(
+    GAUSSIAN,
+    latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)),
+    target="observation",
+    prior_products=True,
+)
 BELIEVED = replace(
     GAUSSIAN,
     latent=BelievedConfig(states=OBSERVED.latent, filter=replace(CORE, width=4)),

@@ -77,7 +77,8 @@ def _through(hidden: tuple[Linear, ...], norms: tuple[RMSNorm, ...], x: Array) -
 class MLP(eqx.Module):
     """``layers`` times Linear-RMSNorm-SiLU, then a Linear; ``out_scale`` 0 makes a head that starts at zero.
 
-    ``skip`` adds a linear map from the input straight to the output.
+    ``skip`` adds a linear map from the input straight to the output.  With ``products`` both read ``[x, products(x)]``,
+    half as many products as the first hidden layer is wide.
     """
 
     hidden: tuple[Linear, ...]
@@ -98,10 +99,11 @@ class MLP(eqx.Module):
     ) -> None:
         """``sizes`` = (inputs, width of every hidden layer...)."""
         k_skip, k_out, *k_hidden = jr.split(key, len(sizes) + 1)
-        k_products = jr.fold_in(key, 1)
-        self.products = Products(sizes[0], sizes[1] // 2, key=k_products) if products else None
+        self.products = None
         if products:
-            sizes = (sizes[0] + sizes[1] // 2, *sizes[1:])
+            count = sizes[1] // 2
+            self.products = Products(sizes[0], count, key=jr.fold_in(key, 1))
+            sizes = (sizes[0] + count, *sizes[1:])
         pairs = zip(sizes[:-1], sizes[1:], k_hidden, strict=True)
         self.hidden = tuple(Linear(i, o, key=k) for i, o, k in pairs)
         self.norms = tuple(RMSNorm(o) for o in sizes[1:])
@@ -117,7 +119,7 @@ class MLP(eqx.Module):
 
 
 class Products(eqx.Module):
-    """``(A x) * (B x)``: rigid bodies move by products, such as rates times vectors."""
+    """``(A x + a) * (B x + b)``: rigid bodies move by products, such as rates times vectors."""
 
     linear: Linear
 

@@ -118,10 +118,14 @@ def _sequence(
         inputs=Linear(previous, config.core.inputs, key=k_in),
         norm=RMSNorm(config.core.inputs),
         core=config.core.build(config.core.inputs, key=k_core),
-        prior_head=MLP(hidden, space.params_size - switches, key=k_prior, skip=skip, products=config.products),
+        prior_head=MLP(
+            hidden, space.params_size - switches, key=k_prior, skip=skip, products=config.prior_products
+        ),
         # A network of its own: beside the sharp likelihood of a continuous latent, the gradient that
         # decides between components is lost in shared layers.
-        switch_head=MLP(hidden, switches, key=k_switch, skip=skip, products=config.products) if switches else None,
+        switch_head=MLP(hidden, switches, key=k_switch, skip=skip, products=config.prior_products)
+        if switches
+        else None,
         space=space,
         prior_sees_inputs=config.prior_sees_inputs,
     )

@@ -75,8 +75,8 @@ class WorldModelConfig:
     cont_layers: int = 1
     # Of the decoder's error in each entry, so that each counts by what it can be known to.
     learned_spread: bool = False
-    products: bool = False
     linear_skips: bool = False  # linear paths around encoder, posterior, prior and decoder
+    prior_products: bool = False  # the prior heads also read products of their inputs: rates turn vectors
     prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
     symlog_inputs: bool = True
     bins: BinsConfig = field(default_factory=BinsConfig)
