@@ -17,6 +17,9 @@ from jaxtyping import Array, Float
 from s5wm.ops.distributions import Normal, NormalMixture, OneHot
 from s5wm.types import Key
 
+LARGEST_CHANGE = 8.0
+"""Of an observed latent in a step, in units of the typical change of its component."""
+
 Q = TypeVar("Q", bound=eqx.Module)
 P = TypeVar("P", bound=eqx.Module)
 
@@ -183,11 +186,16 @@ class ObservedSpace(AbstractLatentSpace[Normal, NormalMixture]):
         return Normal(params, jnp.full_like(params, self.std))
 
     def prior(self, params: Float[Array, "*b Q"], previous: Float[Array, "*b Z"]) -> NormalMixture:
-        """``sum_k pi_k N(z_{t-1} + c_k m_k, (std + c_k softplus(s_k))^2)`` with the sizes of change ``c_k``."""
+        """``sum_k pi_k N(z_{t-1} + c_k m_k, (std + c_k softplus(s_k))^2)`` with the sizes of change ``c_k``.
+
+        ``m_k`` is clipped to ``LARGEST_CHANGE`` on both sides, so that no rollout of an untrained model leaves the
+        range of float32.
+        """
         count = len(self.changes)
         logits, moments = params[..., :count], params[..., count:]
         moments = moments.reshape(*params.shape[:-1], count, 2 * self.width)
         loc, raw = jnp.split(moments, 2, axis=-1)
+        loc = jnp.clip(loc, -LARGEST_CHANGE, LARGEST_CHANGE)
         change = jnp.broadcast_to(jnp.asarray(self.changes)[:, None], loc.shape)
         origin = jnp.broadcast_to(previous[..., None, :], loc.shape)
         return NormalMixture(logits, origin + change * loc, self.std + change * jax.nn.softplus(raw))
