@@ -403,3 +403,20 @@ def test_no_spread_of_images():
     config = replace(SPREAD, target="observation", image=PatchConfig(patch=4, depth=2, multipliers=(1,)))
     with pytest.raises(ValueError, match="learned_spread is true, but the decoder tells an image"):
         config.check(IMAGES)
+
+
+def test_gradients_through_many_imagined_steps_stay_finite(lab):
+    """Of a model whose prior moves wildly; without a bound the chain of 200 steps overflows to NaN."""
+    wild = jax.tree.map(lambda x: 30.0 * x, lab.model.dynamics.sequence)
+    dynamics = eqx.tree_at(lambda d: d.sequence, lab.model.dynamics, wild)
+    start = jax.tree.map(lambda x: x[5], lab.observe().belief)
+    noises = dynamics.space.noise(jr.key(3), (200,))
+
+    @jax.jit
+    def gradient(draws):
+        def total(draws):
+            return imagine(dynamics, start, lambda f, d: f[:2] + d, draws, noise=noises).feature.sum()
+
+        return jax.grad(total)(draws)
+
+    assert np.all(np.isfinite(gradient(jnp.zeros((201, 2)))))

@@ -24,11 +24,6 @@ from s5wm.worldmodel.dynamics import Belief, Imagined, imagine
 from s5wm.worldmodel.model import WorldModel
 
 
-GRADIENT_LIMIT = 100.0
-"""Largest gradient of a rollout's returns in one component of an action: through many steps of a model that is still
-poor it grows without bound, and one rollout would decide an update."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticConfig:
     """How behaviour is learned from imagination."""
@@ -108,8 +103,9 @@ def imagine_rollouts(
     if config.gradient == "reinforce":
         return rolled(unmoved)[1]
     gradient, rollouts = jax.grad(rolled, has_aux=True)(unmoved)
-    bounded = jnp.clip(gradient[:, :-1], -GRADIENT_LIMIT, GRADIENT_LIMIT)
-    return eqx.tree_at(lambda r: r.action_gradient, rollouts, bounded, is_leaf=lambda leaf: leaf is None)
+    return eqx.tree_at(
+        lambda r: r.action_gradient, rollouts, gradient[:, :-1], is_leaf=lambda leaf: leaf is None
+    )
 
 
 def _judged(

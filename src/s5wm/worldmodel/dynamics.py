@@ -97,6 +97,30 @@ class Imagined(eqx.Module):
 
 
 Draw = TypeVar("Draw")
+Tree = TypeVar("Tree")
+
+GRADIENT_LIMIT = 1e4
+"""Largest gradient of an objective in one number of a belief that ``imagine`` passes on to the step before."""
+
+
+@jax.custom_vjp
+def bounded_gradient(tree: Tree) -> Tree:
+    """The same tree; gradients in it are clipped to ``GRADIENT_LIMIT`` on both sides.
+
+    Through many steps of a model that is still poor a gradient grows beyond float32, and infinity times zero is NaN.
+    """
+    return tree
+
+
+def _bounded_forward(tree: Tree) -> tuple[Tree, None]:
+    return tree, None
+
+
+def _bounded_backward(_: None, gradient: Tree) -> tuple[Tree]:
+    return (jax.tree.map(lambda g: jnp.clip(g, -GRADIENT_LIMIT, GRADIENT_LIMIT), gradient),)
+
+
+bounded_gradient.defvjp(_bounded_forward, _bounded_backward)
 
 
 def imagine(
@@ -117,6 +141,7 @@ def imagine(
         current: Belief[Memory], inputs: tuple[Array, Draw]
     ) -> tuple[Belief[Memory], tuple[Array, Array]]:
         noise, draw = inputs
+        current = bounded_gradient(current)
         action = act(current.latent.feature, draw)
         return dynamics.predict(current, action, noise=noise), (current.latent.feature, action)
 

@@ -188,7 +188,7 @@ class ObservedSpace(AbstractLatentSpace[Normal, NormalMixture]):
     def prior(self, params: Float[Array, "*b Q"], previous: Float[Array, "*b Z"]) -> NormalMixture:
         """``sum_k pi_k N(z_{t-1} + c_k m_k, (std + c_k softplus(s_k))^2)`` with the sizes of change ``c_k``.
 
-        ``m_k`` is clipped to ``LARGEST_CHANGE`` on both sides, so that no rollout of an untrained model leaves the
+        ``m_k`` is clipped to ``LARGEST_CHANGE`` on both sides and ``s_k`` from above, so that no rollout of an untrained model leaves the
         range of float32.
         """
         count = len(self.changes)
@@ -196,6 +196,7 @@ class ObservedSpace(AbstractLatentSpace[Normal, NormalMixture]):
         moments = moments.reshape(*params.shape[:-1], count, 2 * self.width)
         loc, raw = jnp.split(moments, 2, axis=-1)
         loc = jnp.clip(loc, -LARGEST_CHANGE, LARGEST_CHANGE)
+        raw = jnp.minimum(raw, LARGEST_CHANGE)
         change = jnp.broadcast_to(jnp.asarray(self.changes)[:, None], loc.shape)
         origin = jnp.broadcast_to(previous[..., None, :], loc.shape)
         return NormalMixture(logits, origin + change * loc, self.std + change * jax.nn.softplus(raw))
