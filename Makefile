@@ -24,7 +24,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Options: EXTRA=cuda (CUDA GPU), PYTHON=python3.12, VENV=.venv"
 
-setup: ## create or update .venv (about a minute the first time, nothing to do later)
+setup: ## create or update .venv (minutes the first time, nothing to do later)
 	@VENV="$(VENV)" EXTRA="$(EXTRA)" PYTHON="$(PYTHON)" tools/setup.sh
 
 race: setup ## train S5WM on the Split-S, evaluate it, draw the flight

@@ -18,7 +18,15 @@ from s5wm.estimates import estimate
 ROOT = Path(__file__).parents[1]
 PAGES = {
     ROOT / "README.md": ["summary"],
-    ROOT / "docs/results.md": ["headline", "learning", "updates", "official", "arithmetic", "speed"],
+    ROOT / "docs/results.md": [
+        "headline",
+        "learning",
+        "updates",
+        "official",
+        "arithmetic",
+        "starts",
+        "speed",
+    ],
     ROOT / "docs/vision.md": ["vision"],
     ROOT / "docs/reliability.md": ["reliability"],
 }
@@ -197,6 +205,26 @@ def speed() -> str:
     ]
     note = f"\n{timed['device']}, {timed['cpus']} core(s), commit {timed['commit']}.\n"
     return _table(("task", "copies", "steps/s"), rows) + note
+
+
+def starts() -> str:
+    """Seconds of the processor before anything happens."""
+    timed = json.loads((ROOT / "results/startup/cpu.json").read_text())
+    caches = ("none", "off", "empty", "filled")
+    found = {(r["command"], r["cache"]): r["cpu_s"] for r in timed["results"]}
+    rows = []
+    for command in dict.fromkeys(r["command"] for r in timed["results"]):
+        known = [found.get((command, cache)) for cache in caches]
+        light, off, empty, full = ["" if value is None else f"{value:.2f}" for value in known]
+        rows.append(
+            (f"`{command}`".replace(", one iteration`", "`, one iteration"), light or off, empty, full)
+        )
+    samples = [len(r["samples"]) for r in timed["results"]]
+    note = (
+        f"\nSeconds of CPU, medians of {max(samples)} (what compiles: {min(samples)}). {timed['device']}, "
+        f"{timed['cpus']} core(s), commit {timed['commit']}; installed: {', '.join(timed['installed'])}.\n"
+    )
+    return _table(("command", "without a cache", "first start", "second start"), rows) + note
 
 
 def updates() -> str:
@@ -386,6 +414,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "arithmetic": arithmetic,
     "official": official,
     "speed": speed,
+    "starts": starts,
     "vision": vision,
     "reliability": reliability,
 }
