@@ -55,13 +55,23 @@ def read_json(file: Path) -> dict[str, Any]:
 def title_of(run_dir: Path) -> str:
     """Task and agent of a run, or of an evaluation, where its files name them, else the name of its directory."""
     config = read_json(run_dir / "config.json")
+    experiment = config.get("experiment")
     if not config:
-        evaluated = read_json(run_dir / "eval.json").get("config")
-        name = evaluated.get("name") if isinstance(evaluated, dict) else None
+        experiment = read_json(run_dir / "eval.json").get("config")
+        name = experiment.get("name") if isinstance(experiment, dict) else None
         config = name if isinstance(name, dict) else {}
-    words = [config.get(name) for name in ("task", "agent", "size")]
+    words = [config.get("task"), _own_track(experiment), config.get("agent"), config.get("size")]
     known = [word for word in words if isinstance(word, str) and word]
     return " · ".join(known) if known else run_dir.resolve().name
+
+
+def _own_track(experiment: Any) -> str | None:
+    """Name of a track that came from a file."""
+    task = experiment.get("task") if isinstance(experiment, dict) else None
+    track = task.get("track") if isinstance(task, dict) else None
+    if not isinstance(track, dict) or track.get("type") != "FileTrackConfig":
+        return None
+    return str(track.get("name"))
 
 
 def facts_of(result: Mapping[str, Any]) -> str:

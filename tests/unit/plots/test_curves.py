@@ -1,5 +1,6 @@
 """Learning curves: what is read from a log, and what is drawn of it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -122,3 +123,10 @@ def test_words_about_a_run(tmp_path):
     assert policy_of({"policy": "best", "env_steps": 1_250_000}) == "best policy, 1.25 M steps"
     assert policy_of({"policy": "latest", "env_steps": 640}) == "latest policy, 640 steps"
     assert policy_of({}) == ""
+
+
+def test_the_title_names_a_track_from_a_file(tmp_path):
+    experiment = {"task": {"track": {"type": "FileTrackConfig", "name": "backyard"}}}
+    config = {"task": "race/split-s", "agent": "ppo", "size": "cpu", "experiment": experiment}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert title_of(tmp_path) == "race/split-s · backyard · ppo · cpu"
