@@ -123,17 +123,20 @@ def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") ->
     return load_agent(run.path if isinstance(run, Run) else run, which=which, say=to_stderr)
 
 
-def make(task: str, *, evaluation: bool = False) -> "s5wm.envs.base.AbstractEnv[Any]":
+def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base.AbstractEnv[Any]":
     """A task as a stream of episodes in pure JAX: ``reset(key)`` and ``step(state, action, key)`` of one copy.
 
-    A race begins anywhere on its track, as it is trained on; with ``evaluation`` from its start pose, as it is judged.
+    Named by the task, or by a run or a shipped policy: then it is the task that this was trained on, whose
+    observations its policy reads.  A race begins anywhere on its track, as it is trained on; with ``evaluation``
+    from its start pose, as it is judged.
     """
     from s5wm.envs.wrappers import AutoReset
     from s5wm.evaluation import rules_of_a_test
-    from s5wm.presets import task_config
+    from s5wm.presets import TASKS, task_config
     from s5wm.switches import check_settings
 
     check_settings(only="jax_enable_x64")
-    config = task_config(task)
+    named = str(task) in TASKS or not (str(task).startswith("pretrained/") or isinstance(task, Run | Path))
+    config = task_config(str(task)) if named else load(task).experiment.task
     env: Any = (rules_of_a_test(config) if evaluation else config).build()
     return AutoReset(env)

@@ -237,6 +237,12 @@ def test_make_is_a_stream_of_episodes_in_pure_jax() -> None:
     assert timestep.obs.shape == env.spec.obs_shape
 
 
+def test_make_knows_the_task_of_a_policy() -> None:
+    """A policy reads the observations of the task that it was trained on."""
+    env, agent = s5wm.make("pretrained/split-s", evaluation=True), s5wm.load("pretrained/split-s")
+    assert env.spec.obs_shape == agent.experiment.build_env().spec.obs_shape
+
+
 @pytest.mark.slow
 def test_seeds_are_runs_of_their_own_and_go_on_from_python(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

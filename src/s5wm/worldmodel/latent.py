@@ -188,8 +188,8 @@ class ObservedSpace(AbstractLatentSpace[Normal, NormalMixture]):
     def prior(self, params: Float[Array, "*b Q"], previous: Float[Array, "*b Z"]) -> NormalMixture:
         """``sum_k pi_k N(z_{t-1} + c_k m_k, (std + c_k softplus(s_k))^2)`` with the sizes of change ``c_k``.
 
-        ``m_k`` is clipped to ``LARGEST_CHANGE`` on both sides and ``s_k`` from above, so that no rollout of an untrained model leaves the
-        range of float32.
+        ``m_k`` is clipped to ``LARGEST_CHANGE`` on both sides and ``s_k`` from above, so that no rollout of an
+        untrained model leaves the range of float32.
         """
         count = len(self.changes)
         logits, moments = params[..., :count], params[..., count:]
