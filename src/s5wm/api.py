@@ -136,7 +136,7 @@ def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base
     from s5wm.switches import check_settings
 
     check_settings(only="jax_enable_x64")
-    named = str(task) in TASKS or not (str(task).startswith("pretrained/") or isinstance(task, Run | Path))
-    config = task_config(str(task)) if named else load(task).experiment.task
+    is_policy = isinstance(task, Run | Path) or task.startswith("pretrained/") or Path(task).is_dir()
+    config = load(task).experiment.task if is_policy and task not in TASKS else task_config(str(task))
     env: Any = (rules_of_a_test(config) if evaluation else config).build()
     return AutoReset(env)
