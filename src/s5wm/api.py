@@ -73,19 +73,23 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     env_steps: int | None = None,
     minutes: float | None = None,
     devices: int = 1,
+    start_from: Run | str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> Run:
     """Train an agent, evaluate it, and give the run; on an existing ``run`` it goes on where that stopped.
 
-    ``overrides`` are ``"path.to.field=value"`` strings on ``s5wm.experiment.Experiment``.
+    ``start_from`` names a run or a shipped policy of the same architecture whose parameters a new run begins with;
+    optimiser, replay and schedules are fresh.  ``overrides`` are ``"path.to.field=value"`` strings on
+    ``s5wm.experiment.Experiment``.
     """
     from s5wm.policies import evaluate_run
-    from s5wm.running import run_experiment
+    from s5wm.running import How, run_experiment
     from s5wm.train.processes import leads
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
-    if run_experiment(experiment, path, devices=devices) and leads():
+    how = How(devices=devices, source=_named(start_from))
+    if run_experiment(experiment, path, how) and leads():
         evaluate_run(path)
     return Run(path)
 
@@ -100,19 +104,24 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
     run: str | Path | None = None,
     env_steps: int | None = None,
     minutes: float | None = None,
+    start_from: Run | str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> list[Run]:
     """``train`` for the seeds ``seed`` to ``seed + count - 1`` in one program; a run for each, in ``run``."""
     from s5wm.policies import evaluate_run
-    from s5wm.running import run_seeds
+    from s5wm.running import How, run_seeds
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
-    finished, paths = run_seeds(experiment, path, count=count)
+    finished, paths = run_seeds(experiment, path, count=count, how=How(source=_named(start_from)))
     if finished:
         for each in paths:
             evaluate_run(each)
     return [Run(each) for each in paths]
+
+
+def _named(run: Run | str | Path | None) -> str | None:
+    return None if run is None else str(run.path if isinstance(run, Run) else run)
 
 
 def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") -> "s5wm.acting.TrainedAgent":

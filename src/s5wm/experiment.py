@@ -2,6 +2,7 @@
 
 import functools as ft
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,11 +133,15 @@ def check_storable(experiment: Experiment) -> None:
         raise ConfigError(f"the configuration comes back changed from its file ({found}): {remedy}")
 
 
-def save_experiment(path: Path, experiment: Experiment) -> None:
-    """Write ``config.json``; raises ``ConfigError`` where it could not be read again."""
+def save_experiment(path: Path, experiment: Experiment, *, start: Mapping[str, Any] | None = None) -> None:
+    """Write ``config.json``; raises ``ConfigError`` where it could not be read again.
+
+    ``start`` says whose parameters the training begins with (``train --from``).
+    """
     check_storable(experiment)
     named = {"task": experiment.name.task, "agent": experiment.name.agent, "size": experiment.name.size}
-    write_json(path, {"schema": SCHEMA, **named, "experiment": encode(experiment)})
+    begins = {} if start is None else {"from": start}
+    write_json(path, {"schema": SCHEMA, **named, **begins, "experiment": encode(experiment)})
 
 
 def load_experiment(path: Path, *, warn: Warn) -> Experiment:

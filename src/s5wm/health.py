@@ -72,6 +72,8 @@ def inspect_run(folder: Path) -> list[Part]:
     directory = RunDirectory(folder)
     checkpoints = Checkpoints(directory.checkpoints, keep=1)
     parts = [("config.json", _state(lambda: load_experiment(folder / CONFIG, warn=lambda _: None)))]
+    if directory.start.exists():
+        parts.append(("start", _state(lambda: verify_manifest(directory.start))))
     for env_steps in checkpoints.steps():
         parts.append((f"checkpoint {env_steps}", _state(lambda n=env_steps: checkpoints.verify(n))))
     if directory.best.exists():

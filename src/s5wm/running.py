@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from s5wm.codec import Warn, differences, encode
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiment import Experiment, check_storable, load_experiment, save_experiment
 from s5wm.provenance import provenance, versions
+from s5wm.start import find_start, recorded_start, settle_start
 from s5wm.train.checkpoint import about
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import write_json
@@ -24,6 +25,7 @@ from s5wm.train.panel import Panel
 from s5wm.train.placement import Placement
 from s5wm.train.processes import from_leader, leads, part
 from s5wm.train.run import Trainer, abstract_state
+from s5wm.train.start import Start
 
 ORIGIN = "origin.json"
 """Machine, cores, versions and commit with which a run last began or went on."""
@@ -58,22 +60,32 @@ def terminal(title: str) -> Sink:
     return Panel(title) if sys.stderr.isatty() and find_spec("rich") else Lines()
 
 
-def run_experiment(
-    experiment: Experiment, path: Path, *, devices: int = 1, on_evaluation: Hook | None = None
-) -> bool:
-    """Train in ``path``, from nothing or from where it stopped; False if stopped on request before the end.
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How a training goes, beside what is trained."""
 
-    Over ``devices`` devices, which may be another number than before.
-    """
+    devices: int = 1  # may be another number than before
+    source: str | None = None  # run or shipped policy whose parameters a new run begins with
+    on_evaluation: Hook | None = None  # given the run's directory
+
+
+def run_experiment(experiment: Experiment, path: Path, how: How = How()) -> bool:
+    """Train in ``path``, from nothing or from where it stopped; False if stopped on request before the end."""
     if not leads():
         return _follow(path)
-    return _run({path: experiment}, devices, on_evaluation)
+    return _run({path: experiment}, how)
 
 
 MOST_SEEDS = 1000
 
 
-def run_seeds(experiment: Experiment, path: Path, *, count: int) -> tuple[bool, list[Path]]:
+def run_seeds(
+    experiment: Experiment,
+    path: Path,
+    *,
+    count: int,
+    how: How = How(),
+) -> tuple[bool, list[Path]]:
     """Train ``count`` seeds from the experiment's on in one program; each is a run of its own, ``path/seed-N``.
 
     Gives whether all are finished, and the runs' directories.  Raises ``ConfigError`` where there are too few or too
@@ -91,22 +103,26 @@ def run_seeds(experiment: Experiment, path: Path, *, count: int) -> tuple[bool, 
     if RunDirectory(path).exists():
         raise ConfigError(f"{path} is the run of a single seed; name another directory for {count} seeds")
     runs = {path / f"seed-{seed}": replace(experiment, seed=seed) for seed in range(first, last + 1)}
-    return _run(runs, 1, None), list(runs)
+    return _run(runs, how), list(runs)
 
 
-def _run(runs: Mapping[Path, Experiment], devices: int, on_evaluation: Hook | None) -> bool:
+def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
     """Experiments that differ in nothing but their seeds."""
     for path in runs:
         RunDirectory(path).check()
     experiment = next(iter(runs.values()))
     check_storable(experiment)
-    placement = Placement.over(devices, num_envs=experiment.train.num_envs)
+    is_new = not any(RunDirectory(path).exists() for path in runs)
+    start = find_start(how.source, experiment, to_stderr) if how.source is not None and is_new else None
+    placement = Placement.over(how.devices, num_envs=experiment.train.num_envs)
     program = experiment.build()
     shapes = abstract_state(program, experiment.train, experiment.seed)
     check_memory(shapes, placement.shardings(shapes), seeds=len(runs))
     replay = replay_line(shapes, placement.shardings(shapes), seeds=len(runs))
     with ExitStack() as stack:
         directories = {path: stack.enter_context(RunDirectory(path)) for path in runs}
+        for directory in directories.values():
+            settle_start(directory, how.source, start)
         _settle_configs([(directories[path], one) for path, one in runs.items()])
         from_leader(0.0)  # from here on the others may read
         trainers = {
@@ -117,13 +133,15 @@ def _run(runs: Mapping[Path, Experiment], devices: int, on_evaluation: Hook | No
         stack.callback(screen.close)
         if replay is not None:
             screen.say(replay)
+        if start is not None:
+            screen.say(_what_begins(start))
         load(
             list(trainers.values()),
             screen.say,
             lambda newest: _check_drift(newest, runs[newest.parents[1]], screen.say),
         )
         crew = [
-            _member(path, trainer, screen, on_evaluation, len(runs)) for path, trainer in trainers.items()
+            _member(path, trainer, screen, how.on_evaluation, len(runs)) for path, trainer in trainers.items()
         ]
         finished = fit(crew, screen.say)
         with ExitStack() as ends:
@@ -131,6 +149,13 @@ def _run(runs: Mapping[Path, Experiment], devices: int, on_evaluation: Hook | No
                 ends.callback(member.sink.close)
     part()
     return finished
+
+
+def _what_begins(start: Start) -> str:
+    about = start.about
+    trained = "" if about["env_steps"] is None else f", trained for {about['env_steps']:,} environment steps"
+    fresh = f"; fresh: {', '.join(about['fresh'])}" if about["fresh"] else ""
+    return f"begins with the parameters of {about['run']} ({about['policy']} policy{trained}){fresh}"
 
 
 def _member(path: Path, trainer: Trainer, screen: Sink, on_evaluation: Hook | None, of: int) -> Member:
@@ -183,8 +208,10 @@ def _settle_configs(runs: Sequence[tuple[RunDirectory, Experiment]]) -> None:
             )
     origin = {"cpus": len(os.sched_getaffinity(0)), "seeds_together": len(runs), **provenance()}
     for directory, experiment in runs:
-        save_experiment(directory.config, experiment)
-        write_json(directory.path / ORIGIN, origin)
+        start = recorded_start(directory)
+        save_experiment(directory.config, experiment, start=start)
+        begins = {} if start is None else {"from": start}
+        write_json(directory.path / ORIGIN, origin | begins)
 
 
 def _check_drift(checkpoint: Path, experiment: Experiment, say: Warn) -> None:

@@ -146,6 +146,28 @@ def test_processes_that_train_as_one_wake_no_device_before_they_join(
     assert woken == ["check_devices", "turn_on"]
 
 
+def test_a_new_run_begins_with_the_parameters_of_another(run: Path, tmp_path: Path, capsys) -> None:
+    command = [
+        "train",
+        "toy/double-integrator",
+        "--agent",
+        "ppo",
+        "--run",
+        str(tmp_path / "new"),
+        *options(TINY),
+    ]
+    assert call(*command, "--env-steps", "64", "--from", str(run)) == 0
+    assert f"begins with the parameters of {run} (latest policy, trained for 192" in capsys.readouterr().err
+    assert json.loads((tmp_path / "new" / "origin.json").read_text())["from"]["run"] == str(run)
+    assert [row["env_steps"] for row in s5wm.Run(tmp_path / "new").metrics] == [64]
+    assert call(*command, "--env-steps", "128", "--from", str(run)) == 0  # the same command goes on
+    assert call(*command, "--env-steps", "128", "--from", str(tmp_path)) == 2
+    assert "name another directory" in capsys.readouterr().err
+    assert call(*command[:5], str(tmp_path / "other"), "--from", str(run)) == 2
+    assert "agent.units: 4 against 128" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_run_in_use_is_refused(run: Path, capsys) -> None:
     with RunDirectory(run):
         assert call("resume", str(run)) == 73

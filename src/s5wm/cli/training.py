@@ -14,7 +14,7 @@ from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
 from s5wm.experiment import Experiment, load_experiment
 from s5wm.policies import evaluate_run, kept_in, ship
-from s5wm.running import run_experiment, run_seeds
+from s5wm.running import How, run_experiment, run_seeds
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.processes import join, leads
 
@@ -86,6 +86,15 @@ class Train(Verb):
         float | None,
         arg(help="Budget in minutes, compiling and evaluating included; alone, it replaces the steps."),
     ] = None
+    from_: Annotated[
+        str | None,
+        arg(
+            name="from",
+            metavar="RUN",
+            help="Begin a new run with the parameters of this one (newest checkpoint) or of pretrained/NAME, of the "
+            "same agent and size.  Optimiser, replay and schedules are fresh.",
+        ),
+    ] = None
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Change any field, e.g. agent.world_model.units=64; may be repeated."),
@@ -107,10 +116,11 @@ class Train(Verb):
         path = self.run_dir or fresh_path(self.task, self.agent, self.size, self.seed)
         if self.seeds is not None:
             return self._run_seeds(experiment, path, self.seeds)
-        return _finish(path, run_experiment(experiment, path, devices=self.hardware.devices), self.json_)
+        how = How(devices=self.hardware.devices, source=self.from_)
+        return _finish(path, run_experiment(experiment, path, how), self.json_)
 
     def _run_seeds(self, experiment: Experiment, path: Path, count: int) -> int:
-        finished, paths = run_seeds(experiment, path, count=count)
+        finished, paths = run_seeds(experiment, path, count=count, how=How(source=self.from_))
         if not finished:
             say(f"stopped; the same command with --run {path} goes on")
             return STOPPED
@@ -138,7 +148,7 @@ class Resume(Verb):
         """Train and evaluate."""
         find(self.run_dir)  # a name that is wrong waits for nobody
         self.hardware.join(self.run_dir)
-        return _finish(self.run_dir, _resume(self.run_dir, devices=self.hardware.devices), self.json_)
+        return _finish(self.run_dir, _resume(self.run_dir, How(devices=self.hardware.devices)), self.json_)
 
 
 @dataclass(frozen=True)
@@ -204,12 +214,12 @@ class Race(Verb):
     def run(self) -> int:
         """Train or go on, evaluate, draw."""
         if RunDirectory(self.run_dir).exists():
-            finished = _resume(self.run_dir, on_evaluation=sketch)
+            finished = _resume(self.run_dir, How(on_evaluation=sketch))
         else:
             experiment = configure(
                 "race/split-s", "s5wm", "cpu", seed=0, budget=(None, self.minutes), overrides=()
             )
-            finished = run_experiment(experiment, self.run_dir, on_evaluation=sketch)
+            finished = run_experiment(experiment, self.run_dir, How(on_evaluation=sketch))
         if not finished:
             say(f"stopped; the same command goes on ({self.run_dir})")
             return STOPPED
@@ -259,9 +269,9 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
     table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])
 
 
-def _resume(path: Path, **how: Any) -> bool:
+def _resume(path: Path, how: How) -> bool:
     folder = find(path)
-    return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, **how)
+    return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, how)
 
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:

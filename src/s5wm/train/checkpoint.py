@@ -179,6 +179,14 @@ class Checkpoints:
 def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
     """State and host data of a verified checkpoint; ``template`` is a tree of ``ShapeDtypeStruct``."""
     expected = named_leaves(template)
+    arrays = restore_named(checkpoint, template)
+    leaves = [_typed(arrays[name], leaf) for name, leaf in expected.items()]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves), read_json(checkpoint / "host.json")
+
+
+def restore_named(checkpoint: Path, template: Any, prefix: str = "") -> Arrays:
+    """Arrays of a verified checkpoint whose names begin with ``prefix``; those in blocks are read where they do."""
+    expected = named_leaves(template)
     schema: Any = about(checkpoint).get("schema")
     added = added_since(schema, expected)
     stored = {name_now(schema, n): shape for n, shape in _table(checkpoint / "tree.json").items()}
@@ -190,11 +198,11 @@ def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
             f"{checkpoint} belongs to another configuration or version: {len(wrong)} arrays differ, first {name}: "
             f"{stored.get(name)} stored, {described.get(name)} expected"
         )
-    arrays = _restore_arrays(checkpoint, {name: _data_shape(expected[name]) for name in stored}, schema)
+    shapes = {name: _data_shape(expected[name]) for name in stored}
+    arrays = _restore_arrays(checkpoint, shapes, schema, prefix)
     # Copies, because no two arrays of a state may share a buffer (donation).
-    arrays |= {name: np.array(added[name]) for name in expected if name not in arrays}
-    leaves = [_typed(arrays[name], leaf) for name, leaf in expected.items()]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves), read_json(checkpoint / "host.json")
+    arrays |= {name: np.array(added[name]) for name in expected if name in added and name not in stored}
+    return {name: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def about(checkpoint: Path) -> dict[str, Any]:
@@ -203,18 +211,19 @@ def about(checkpoint: Path) -> dict[str, Any]:
     return _table(path) if path.is_file() else {"schema": 1, "versions": {}}  # schema 1 did not tell
 
 
-def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int) -> Arrays:
+def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int, prefix: str) -> Arrays:
     packs, index = Packs(checkpoint.parent / PACKS), _index(checkpoint)
     if odd := sorted(set(index) - set(shapes)):
         raise CorruptError(f"{checkpoint / 'blocks.json'} names {odd[0]}, which tree.json does not")
-    large = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in index}
+    wanted = [name for name in index if name.startswith(prefix)]
+    large = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in wanted}
     if schema < 3:
         # One by one, by position in tree.json: Orbax would make folders of the dots in a name.
-        names = {f"{i:05d}": name for i, name in enumerate(shapes) if name not in large}
+        names = {f"{i:05d}": name for i, name in enumerate(shapes) if name not in index}
         target = {key: np.zeros(shapes[name].shape, shapes[name].dtype) for key, name in names.items()}
         restored = restore_arrays(checkpoint / "state", target)
         return large | {name: restored[key] for key, name in names.items()}
-    small = {name: shape for name, shape in shapes.items() if name not in large}
+    small = {name: shape for name, shape in shapes.items() if name not in index}
     target = _end_to_end({name: np.zeros(x.shape, x.dtype) for name, x in small.items()})
     return large | _apart(restore_arrays(checkpoint / "state", target), small)
 

@@ -2,12 +2,16 @@
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import IO
 
 from s5wm.errors import RunDirectoryError
 
 CONFIG = "config.json"
+
+_BEFORE = ("lock", "start", "start.partial")
+"""What a training that was killed while it began may have left before its configuration."""
 
 
 class RunDirectory:
@@ -50,6 +54,15 @@ class RunDirectory:
         """Recorded episodes of the latest evaluation."""
         return self.path / "flights.npz"
 
+    @property
+    def start(self) -> Path:
+        """Parameters that another training left and this one begins with, where it does (``train.start``)."""
+        return self.path / "start"
+
+    def forget_start(self) -> None:
+        """Remove what a training left that was killed before its configuration was written."""
+        shutil.rmtree(self.start, ignore_errors=True)
+
     def exists(self) -> bool:
         """Whether a run has begun here."""
         return self.config.is_file()
@@ -62,7 +75,11 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path} is a single policy, which holds only what acting needs; name another directory"
             )
-        if self.path.is_dir() and not self.exists() and any(p.name != "lock" for p in self.path.iterdir()):
+        if (
+            self.path.is_dir()
+            and not self.exists()
+            and any(p.name not in _BEFORE for p in self.path.iterdir())
+        ):
             raise RunDirectoryError(
                 f"{self.path} is not empty and not a run (it has no {CONFIG}); name another directory"
             )

@@ -25,6 +25,7 @@ from s5wm.train.host import HostState
 from s5wm.train.log import Row, Sink
 from s5wm.train.placement import Placement, place
 from s5wm.train.processes import from_leader, gathered, leads
+from s5wm.train.start import begin_with, read_start
 from s5wm.train.state import EpisodeSums, TrainState, init_train
 from s5wm.types import Key
 
@@ -103,7 +104,9 @@ class Trainer:
         """Stand where this checkpoint was saved; None: at the beginning."""
         if checkpoint is None:
             env, agent = self.program.env, self.program.agent
-            self._state = init_train(env, agent, self.config.num_envs, self.seed, shardings=self.shardings)
+            state = init_train(env, agent, self.config.num_envs, self.seed, shardings=self.shardings)
+            start = read_start(self.directory.start)
+            self._state = state if start is None else place(begin_with(state, start), self.shardings)
             self.host = HostState()
             return
         restored, host = restore(checkpoint, abstract_state(self.program, self.config, self.seed))
