@@ -56,13 +56,19 @@ def _act(
     return (jax.vmap(act) if is_first.ndim else act)(state.carry, obs, is_first)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedAgent:
     """Acts with the mode of a policy; observations are those of the task it was trained on."""
 
     experiment: Experiment
     policy: AbstractPolicy[Any, Any]
     source: Path
+
+    def __repr__(self) -> str:
+        name, spec, steps = self.experiment.name, self.spec, trained_steps(self.source)
+        trained = "" if steps is None else f", {steps:,} environment steps"
+        what = " ".join(part for part in (name.agent, name.size, name.task) if part) or "no preset"
+        return f"TrainedAgent({what}; {self.source}{trained}; obs {spec.obs_shape}, action ({spec.action_size},))"
 
     @cached_property
     def spec(self) -> EnvSpec:

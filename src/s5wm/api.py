@@ -74,12 +74,14 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     minutes: float | None = None,
     devices: int = 1,
     start_from: Run | str | Path | None = None,
+    trackers: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> Run:
     """Train an agent, evaluate it, and give the run; on an existing ``run`` it goes on where that stopped.
 
     ``start_from`` names a run or a shipped policy of the same architecture whose parameters a new run begins with;
-    optimiser, replay and schedules are fresh.  ``overrides`` are ``"path.to.field=value"`` strings on
+    optimiser, replay and schedules are fresh.  ``trackers`` of "wandb" and "trackio" are told every row of metrics.
+    ``overrides`` are ``"path.to.field=value"`` strings on
     ``s5wm.experiment.Experiment``.
     """
     from s5wm.policies import evaluate_run
@@ -88,7 +90,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
-    how = How(devices=devices, source=_named(start_from))
+    how = How(devices=devices, source=_named(start_from), trackers=tuple(trackers))
     if run_experiment(experiment, path, how) and leads():
         evaluate_run(path)
     return Run(path)

@@ -15,6 +15,7 @@ from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiment import Experiment, check_storable, load_experiment, save_experiment
 from s5wm.provenance import provenance, versions
 from s5wm.start import find_start, recorded_start, settle_start
+from s5wm.trackers import check_trackers, open_trackers
 from s5wm.train.checkpoint import about
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.files import write_json
@@ -66,6 +67,7 @@ class How:
 
     devices: int = 1  # may be another number than before
     source: str | None = None  # run or shipped policy whose parameters a new run begins with
+    trackers: tuple[str, ...] = ()  # besides metrics.jsonl and TensorBoard; a run keeps those that it had
     on_evaluation: Hook | None = None  # given the run's directory
 
 
@@ -108,6 +110,7 @@ def run_seeds(
 
 def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
     """Experiments that differ in nothing but their seeds."""
+    check_trackers(how.trackers)
     for path in runs:
         RunDirectory(path).check()
     experiment = next(iter(runs.values()))
@@ -140,9 +143,7 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
             screen.say,
             lambda newest: _check_drift(newest, runs[newest.parents[1]], screen.say),
         )
-        crew = [
-            _member(path, trainer, screen, how.on_evaluation, len(runs)) for path, trainer in trainers.items()
-        ]
+        crew = [_member(runs[path], trainer, screen, how, len(runs)) for path, trainer in trainers.items()]
         finished = fit(crew, screen.say)
         with ExitStack() as ends:
             for member in crew:
@@ -158,10 +159,13 @@ def _what_begins(start: Start) -> str:
     return f"begins with the parameters of {about['run']} ({about['policy']} policy{trained}){fresh}"
 
 
-def _member(path: Path, trainer: Trainer, screen: Sink, on_evaluation: Hook | None, of: int) -> Member:
-    files = _files(trainer.directory, trainer.host.env_steps)
+def _member(experiment: Experiment, trainer: Trainer, screen: Sink, how: How, of: int) -> Member:
+    directory, on_evaluation = trainer.directory, how.on_evaluation
+    files = _files(directory, trainer.host.env_steps)
     told = screen if of == 1 else Lines(prefix=f"seed {trainer.seed}: ")
-    return Member(trainer, Sinks([*files, told]), lambda: on_evaluation(path) if on_evaluation else None)
+    trackers = open_trackers(how.trackers, directory, experiment, told.say)
+    sinks = Sinks([*files, *trackers, told])
+    return Member(trainer, sinks, lambda: on_evaluation(directory.path) if on_evaluation else None)
 
 
 def _follow(path: Path) -> bool:

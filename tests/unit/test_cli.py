@@ -96,6 +96,18 @@ def test_an_agent_acts_as_it_was_evaluated(run: Path) -> None:
         agent.act(np.zeros((3, 2)), state)
 
 
+def test_an_agent_is_short_in_print(run: Path) -> None:
+    agent = s5wm.load(run)
+    assert repr(agent) == (
+        f"TrainedAgent(ppo cpu toy/double-integrator; {run / 'best'}, {agent_steps(run):,} environment steps; "
+        "obs (2,), action (1,))"
+    )
+
+
+def agent_steps(run: Path) -> int:
+    return json.loads((run / "best" / "eval.json").read_text())["env_steps"]
+
+
 def test_another_configuration_is_refused_on_an_existing_run(run: Path, capsys) -> None:
     common = ["train", "toy/double-integrator", "--agent", "ppo", "--run", str(run), "--env-steps", "192"]
     assert call(*common, *options([*TINY, "agent.units=5"])) == 2
@@ -110,6 +122,8 @@ def test_a_larger_budget_goes_on_where_the_run_stopped(run: Path, tmp_path: Path
     assert call(*common, *options(TINY), "--json") == 0
     out = capsys.readouterr()
     assert "going on at 192" in out.err
+    assert f"drawn: {copy / 'plots' / 'curves.png'}" in out.err  # a task without a drone has no flight
+    assert {p.name for p in (copy / "plots").iterdir()} == {"curves.png", "curves.svg"}
     assert json.loads(out.out)["run"] == str(copy)
     assert [row["env_steps"] for row in s5wm.Run(copy).metrics] == [64, 128, 192, 256]
 

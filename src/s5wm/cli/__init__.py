@@ -50,13 +50,19 @@ VERBS: dict[str, Entry] = {
     "list": Entry("inspect", "List", "Tasks, agents, sizes and shipped policies.", computes=None),
     "train": Entry("training", "Train", "Train an agent; on an existing --run, go on where it stopped."),
     "resume": Entry("training", "Resume", "Go on with a run exactly where it stopped."),
+    "sweep": Entry(
+        "sweep",
+        "Sweep",
+        "Train over a grid of overrides and seeds in local processes, or print the job array of a SLURM cluster.",
+        computes=False,
+    ),
     "eval": Entry(
         "training",
         "Evaluate",
         "Fly the evaluation protocol: start pose, mean action, success is three laps in a row.",
     ),
     "race": Entry(
-        "training",
+        "race",
         "Race",
         "Train S5WM on the Split-S, evaluate it and draw its flight: what `make race` does.",
     ),

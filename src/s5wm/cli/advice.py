@@ -62,7 +62,8 @@ def _what_came_out(race: Trained) -> str:
     figures = race.figures
     match race.outcome:
         case "no gate":
-            return f"The drone does not race yet: {figures['gates_mean']:.1f} gates a flight, mostly ending in {_end(race)}."
+            gates = f"{figures['gates_mean']:.1f} gates a flight"
+            return f"The drone does not race yet: {gates}; most flights end in {_end(race)}."
         case "no lap":
             return f"The drone passes {figures['gates_mean']:.1f} gates a flight, no lap yet; most end in {_end(race)}."
         case "some laps":

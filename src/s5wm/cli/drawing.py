@@ -1,11 +1,16 @@
 """Drawing as several verbs do it: what was drawn is told, and what was not is no success."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s5wm.acting import find
 from s5wm.cli.common import DONE, say
 from s5wm.errors import CorruptError, WriteError
 from s5wm.train.directory import CONFIG
+
+if TYPE_CHECKING:
+    from s5wm.plots.run import Pictures
 
 NOTHING_DRAWN = 1
 
@@ -54,12 +59,24 @@ def draw_flights(folder: Path) -> None:
         say(f"no picture: {error}")
 
 
+def draw_training(folder: Path) -> None:
+    """The learning curves of a training that is finished, the flights of its evaluation, and where they are."""
+    from s5wm.plots import draw_progress
+
+    _draw_beside(folder, draw_progress)
+
+
 def draw_futures(folder: Path) -> None:
     """What ``s5wm imagine`` has measured, and where the pictures are; or why there are none."""
     from s5wm.plots import draw_imagined
 
+    _draw_beside(folder, draw_imagined)
+
+
+def _draw_beside(folder: Path, draw_what: "Callable[[Path], Pictures]") -> None:
+    """Pictures that accompany what the verb is for, and never decide how it ends."""
     try:
-        drawn = draw_imagined(folder)
+        drawn = draw_what(folder)
     except OSError as error:
         say(f"no picture: {error}")
         return

@@ -7,20 +7,32 @@ from typing import Annotated, Any, Literal
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from s5wm.acting import find, pretrained_folder
-from s5wm.api import configure, fresh_path
+from s5wm.api import fresh_path
 from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
-from s5wm.cli.drawing import draw, draw_flights, sketch
+from s5wm.cli.drawing import draw_flights, draw_training
+from s5wm.configfile import Wish, resolve
 from s5wm.errors import ConfigError
 from s5wm.evaluation import headline
 from s5wm.experiment import Experiment, load_experiment
 from s5wm.policies import evaluate_run, kept_in, ship
 from s5wm.running import How, run_experiment, run_seeds
-from s5wm.train.directory import CONFIG, RunDirectory
+from s5wm.train.directory import CONFIG
 from s5wm.train.processes import join, leads
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
 Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated best, or the latest one saved.")]
+
+
+Log = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(
+        name="log",
+        metavar="TRACKER",
+        help="Log to wandb or trackio too (installed with s5wm[wandb], s5wm[trackio]); may be repeated.  A resumed run "
+        "goes on with those that it had.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,23 @@ class Train(Verb):
     Example: s5wm train race/split-s --agent s5wm --size cpu --run runs/first
     """
 
-    task: Annotated[Positional[str], arg(metavar="TASK", help="See s5wm list.")]
-    agent: Annotated[str, arg(help="See s5wm list.")] = "s5wm"
-    size: Annotated[str, arg(help="See s5wm list.")] = "cpu"
+    task: Annotated[
+        Positional[str | None], arg(metavar="TASK", help="See s5wm list; left out where --config names it.")
+    ] = None
+    agent: Annotated[str | None, arg(help="See s5wm list; default: s5wm.")] = None
+    size: Annotated[str | None, arg(help="See s5wm list; default: cpu.")] = None
+    config: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE",
+            help="The config.json of a run, or JSON or YAML with task, agent, size, seed, env_steps, minutes and "
+            "changed fields under override.  What the command line says counts more.",
+        ),
+    ] = None
     run_dir: Annotated[Path | None, arg(name="run", help="Run directory; default: a new one in runs/.")] = (
         None
     )
-    seed: Annotated[int, arg(help="Of everything random.")] = 0
+    seed: Annotated[int | None, arg(help="Of everything random; default: 0.")] = None
     seeds: Annotated[
         int | None,
         arg(
@@ -99,6 +121,7 @@ class Train(Verb):
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Change any field, e.g. agent.world_model.units=64; may be repeated."),
     ] = ()
+    log: Log = ()
     json_: Json = False
     hardware: OmitArgPrefixes[Hardware] = Hardware()
 
@@ -109,22 +132,33 @@ class Train(Verb):
                 f"--seeds {self.seeds} trains on one device and in one process: leave out --devices and --coordinator"
             )
         self.hardware.join(self.run_dir)
-        budget = (self.env_steps, self.minutes)
-        experiment = configure(
-            self.task, self.agent, self.size, seed=self.seed, budget=budget, overrides=self.override
+        wish = Wish(
+            task=self.task,
+            agent=self.agent,
+            size=self.size,
+            seed=self.seed,
+            env_steps=self.env_steps,
+            minutes=self.minutes,
+            override=self.override,
         )
-        path = self.run_dir or fresh_path(self.task, self.agent, self.size, self.seed)
+        experiment = resolve(wish, self.config, say)
+        name = experiment.name
+        path = self.run_dir or fresh_path(name.task, name.agent, name.size, experiment.seed)
         if self.seeds is not None:
             return self._run_seeds(experiment, path, self.seeds)
-        how = How(devices=self.hardware.devices, source=self.from_)
+        how = How(devices=self.hardware.devices, source=self.from_, trackers=self.log)
         return _finish(path, run_experiment(experiment, path, how), self.json_)
 
     def _run_seeds(self, experiment: Experiment, path: Path, count: int) -> int:
-        finished, paths = run_seeds(experiment, path, count=count, how=How(source=self.from_))
+        finished, paths = run_seeds(
+            experiment, path, count=count, how=How(source=self.from_, trackers=self.log)
+        )
         if not finished:
             say(f"stopped; the same command with --run {path} goes on")
             return STOPPED
         figures = [evaluate_run(each) | {"run": str(each)} for each in paths]
+        for each in paths:
+            draw_training(each)
         if self.json_:
             print_json({"runs": figures})
         else:
@@ -141,6 +175,7 @@ class Resume(Verb):
     """
 
     run_dir: Annotated[Positional[Path], arg(metavar="RUN", help="A run directory.")]
+    log: Log = ()
     json_: Json = False
     hardware: OmitArgPrefixes[Hardware] = Hardware()
 
@@ -148,7 +183,11 @@ class Resume(Verb):
         """Train and evaluate."""
         find(self.run_dir)  # a name that is wrong waits for nobody
         self.hardware.join(self.run_dir)
-        return _finish(self.run_dir, _resume(self.run_dir, How(devices=self.hardware.devices)), self.json_)
+        return _finish(
+            self.run_dir,
+            _resume(self.run_dir, How(devices=self.hardware.devices, trackers=self.log)),
+            self.json_,
+        )
 
 
 @dataclass(frozen=True)
@@ -193,44 +232,6 @@ class Evaluate(Verb):
             say("its figures, flights and picture are not kept: name a folder for them with --out DIR")
         else:
             draw_flights(folder)
-        return DONE
-
-
-@dataclass(frozen=True)
-class Race(Verb):
-    """Train S5WM on the Split-S, evaluate it and draw its flight: what `make race` does.
-
-    Interrupted, the same command goes on where it stopped.
-    Example: s5wm race --run runs/race
-    """
-
-    run_dir: Annotated[Path, arg(name="run", help="Run directory.")] = Path("runs/race")
-    minutes: Annotated[
-        float | None,
-        arg(help="Budget in minutes, compiling and evaluating included; default: the preset's steps."),
-    ] = None
-    json_: Json = False
-
-    def run(self) -> int:
-        """Train or go on, evaluate, draw."""
-        if RunDirectory(self.run_dir).exists():
-            finished = _resume(self.run_dir, How(on_evaluation=sketch))
-        else:
-            experiment = configure(
-                "race/split-s", "s5wm", "cpu", seed=0, budget=(None, self.minutes), overrides=()
-            )
-            finished = run_experiment(experiment, self.run_dir, How(on_evaluation=sketch))
-        if not finished:
-            say(f"stopped; the same command goes on ({self.run_dir})")
-            return STOPPED
-        from s5wm.diagnose.run import imagine_run
-
-        figures = evaluate_run(self.run_dir)
-        say("comparing imagination with real flights ...")
-        imagine_run(self.run_dir, say=say)
-        draw(self.run_dir)
-        report(figures, self.json_)
-        _what_next(self.run_dir)
         return DONE
 
 
@@ -282,12 +283,5 @@ def _finish(path: Path, finished: bool, as_json: bool) -> int:
         return STOPPED
 
     report(evaluate_run(path) | {"run": str(path)}, as_json)
+    draw_training(path)
     return DONE
-
-
-def _what_next(path: Path) -> None:
-    say(f"\nPictures: {path / 'plots'}\nWhat next:")
-    say(f"  s5wm eval {path} --episodes 100 --json      the figures again, for machines")
-    say(f"  s5wm imagine {path}                         how well the model foresees its flights")
-    say("  s5wm train race/figure-8-state               another track")
-    say("  s5wm train race/split-s --agent ppo          the model-free baseline")

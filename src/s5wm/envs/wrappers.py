@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.base import AbstractEnv, AbstractWrapper, EnvSpec, picture_of
+from s5wm.envs.readable import ReadableMetrics
 from s5wm.types import EpisodeMetrics, Key, TimeStep
 
 State = TypeVar("State")
@@ -66,7 +67,7 @@ class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
 
     def episode_metrics(self, state: AutoResetState[State]) -> EpisodeMetrics:
         """Those of the episode that the last time step belongs to; complete when it is the final one."""
-        return self.env.episode_metrics(state.inner)
+        return ReadableMetrics(self.env.episode_metrics(state.inner))
 
     def inner(self, state: AutoResetState[State]) -> State:
         """State of the wrapped environment."""

@@ -59,6 +59,11 @@ def draw_evaluation(folder: Path) -> Pictures:
     )
 
 
+def draw_progress(run_dir: Path) -> Pictures:
+    """Draws what a training that has ended is asked for first: its learning curves, and the flight where one flew."""
+    return _drawn(run_dir, (_learning, _flight))
+
+
 def draw_imagined(folder: Path) -> Pictures:
     """Draws what ``s5wm imagine`` left in a folder, into its ``plots/``."""
     return _drawn(folder, (*([_imagination] if (folder / FANS).is_file() else []), _dreams))
@@ -134,6 +139,14 @@ def _whose(run_dir: Path) -> str:
 def _animation(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
     return animate_lap(_flown(file)[0], load_course(file), title_of(run_dir), run_dir / "plots" / "lap")
+
+
+def _learning(run_dir: Path) -> list[Path]:
+    """The curves without the many panels of losses, which take longest to draw."""
+    records = read_records(run_dir)
+    if records is None:
+        raise Absent(f"no readable line in {run_dir / 'metrics.jsonl'} (yet)")
+    return save_figure(draw_curves([records], bound=_bound(run_dir)), run_dir / "plots" / "curves")
 
 
 def _curves(run_dir: Path) -> list[Path]:

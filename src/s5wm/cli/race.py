@@ -1,0 +1,73 @@
+"""The verb behind `make race`: training, evaluation, imagination and pictures in one go, with advice at the end."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from s5wm.api import configure
+from s5wm.cli.advice import Trained, advice
+from s5wm.cli.common import DONE, STOPPED, Verb, say
+from s5wm.cli.drawing import draw, sketch
+from s5wm.cli.training import Json, report
+from s5wm.experiment import Experiment, load_experiment
+from s5wm.policies import evaluate_run
+from s5wm.running import How, run_experiment
+from s5wm.train.directory import CONFIG, RunDirectory
+from s5wm.train.log import read_rows
+
+
+@dataclass(frozen=True)
+class Race(Verb):
+    """Train S5WM on the Split-S, evaluate it and draw its flight: what `make race` does.
+
+    Interrupted, the same command goes on where it stopped.
+    Example: s5wm race --run runs/race
+    """
+
+    run_dir: Annotated[Path, arg(name="run", help="Run directory.")] = Path("runs/race")
+    minutes: Annotated[
+        float | None,
+        arg(help="Budget in minutes, compiling and evaluating included; default: the preset's steps."),
+    ] = None
+    json_: Json = False
+
+    def run(self) -> int:
+        """Train or go on, evaluate, draw."""
+        if not run_experiment(
+            race_experiment(self.run_dir, self.minutes), self.run_dir, How(on_evaluation=sketch)
+        ):
+            say(f"stopped; the same command goes on ({self.run_dir})")
+            return STOPPED
+        from s5wm.diagnose.run import imagine_run
+
+        figures = evaluate_run(self.run_dir)
+        say("comparing imagination with real flights ...")
+        imagine_run(self.run_dir, say=say)
+        draw(self.run_dir)
+        report(figures, self.json_)
+        say("\n".join(["", f"Pictures: {self.run_dir / 'plots'}", *advice(_trained(self.run_dir, figures))]))
+        return DONE
+
+
+def race_experiment(path: Path, minutes: float | None) -> Experiment:
+    """The race of `make race`; one that has been begun in ``path`` goes on to this budget, and never to less steps."""
+    fresh = configure("race/split-s", "s5wm", "cpu", seed=0, budget=(None, minutes), overrides=())
+    if not RunDirectory(path).exists():
+        return fresh
+    begun, wanted = load_experiment(path / CONFIG, warn=say), fresh.train
+    steps = begun.train.env_steps if begun.train.minutes is None else 0
+    train = replace(begun.train, env_steps=max(steps, wanted.env_steps), minutes=wanted.minutes)
+    return replace(begun, train=train)
+
+
+def _trained(path: Path, figures: dict[str, Any]) -> Trained:
+    rows = read_rows(RunDirectory(path).metrics)
+    preset_steps = configure("race/split-s", "s5wm", "cpu", seed=0, budget=(None, None), overrides=())
+    return Trained(
+        path=path,
+        figures=figures,
+        env_steps=rows[-1]["env_steps"] if rows else 0,
+        preset_steps=preset_steps.train.env_steps,
+    )

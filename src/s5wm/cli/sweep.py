@@ -1,0 +1,108 @@
+"""The verb that trains over a grid."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
+from s5wm.cli.training import Json
+from s5wm.configfile import Wish, resolve
+from s5wm.errors import ConfigError
+from s5wm.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
+
+
+@dataclass(frozen=True)
+class Sweep(Verb):
+    """Train over a grid of overrides and seeds in local processes, or print the job array of a SLURM cluster.
+
+    Every combination is a run of its own below --out.  Interrupted, the same command goes on: finished trainings are
+    left out, the others go on where they stopped.  Exit code 0 where all finished, else that of the first that did not.
+    Example: s5wm sweep race/split-s --grid agent.optimiser.learning_rate=1e-3,3e-3 --seeds 3 --jobs 2 --out runs/rates
+    """
+
+    task: Annotated[Positional[str | None], arg(metavar="TASK", help="See s5wm list.")] = None
+    agent: Annotated[str | None, arg(help="See s5wm list; default: s5wm.")] = None
+    size: Annotated[str | None, arg(help="See s5wm list; default: cpu.")] = None
+    config: Annotated[Path | None, arg(metavar="FILE", help="As of s5wm train.")] = None
+    grid: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="PATH=V1,V2,...", help="Values of one field; may be repeated for the product of several."
+        ),
+    ] = ()
+    seed: Annotated[int, arg(help="The first seed.")] = 0
+    seeds: Annotated[int, arg(help="So many seeds of each combination.")] = 1
+    env_steps: Annotated[Whole | None, arg(help="Budget of each in environment steps.")] = None
+    minutes: Annotated[float | None, arg(help="Budget of each in minutes of training.")] = None
+    override: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="PATH=VALUE", help="Changed alike in all; may be repeated."),
+    ] = ()
+    jobs: Annotated[int, arg(help="Processes at once, each on its share of the cores.")] = 1
+    out: Annotated[Path, arg(help="Directory of the runs.")] = Path("runs/sweep")
+    slurm: Annotated[bool, arg(help="Print a script for sbatch instead of training.")] = False
+    hours: Annotated[int, arg(help="Time limit of each job, with --slurm.")] = 24
+    json_: Json = False
+
+    def run(self) -> int:
+        """Train all, or print the script."""
+        jobs = self._jobs()
+        if self.slurm:
+            print(slurm_script(jobs, self.out, at_once=self.jobs, hours=self.hours), end="")
+            return DONE
+        codes = run_jobs(jobs, self.out, at_once=self.jobs, say=say)
+        rows = results_of(jobs, codes)
+        if self.json_:
+            print_json({"runs": rows})
+        else:
+            table([(row["name"], _shown(row)) for row in rows])
+        failed = [code for code in codes.values() if code not in (DONE, STOPPED)]
+        if failed:
+            return failed[0] if failed[0] > 0 else 1  # a process that a signal ended has a negative one
+        return DONE if len(codes) == len(jobs) and STOPPED not in codes.values() else STOPPED
+
+    def _jobs(self) -> list[Job]:
+        """Checked one by one before any begins: a wrong value ends the sweep and no training."""
+        for name in ("seeds", "jobs", "hours"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        cells = grid(self.grid, range(self.seed, self.seed + self.seeds))
+        for chosen, seed in cells:
+            changes = (*self.override, *chosen)
+            resolve(self._wish(changes, seed), self.config, say)
+        return jobs_of(self.out, self._common(), cells)
+
+    def _wish(self, changes: tuple[str, ...], seed: int) -> Wish:
+        return Wish(
+            task=self.task,
+            agent=self.agent,
+            size=self.size,
+            seed=seed,
+            env_steps=self.env_steps,
+            minutes=self.minutes,
+            override=changes,
+        )
+
+    def _common(self) -> list[str]:
+        """Options that all trainings share."""
+        words = [] if self.task is None else [self.task]
+        options = {
+            "agent": self.agent,
+            "size": self.size,
+            "config": self.config,
+            "env-steps": self.env_steps,
+            "minutes": self.minutes,
+        }
+        words += [
+            word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))
+        ]
+        return words + [word for change in self.override for word in ("--override", change)]
+
+
+def _shown(row: dict[str, object]) -> str:
+    code, success, lap = row["code"], row["success_rate"], row["lap_time_mean"]
+    state = {DONE: "", STOPPED: "stopped  ", None: "not begun  "}.get(code, f"exit code {code}  ")  # type: ignore[call-overload]
+    figures = "" if not isinstance(success, float) else f"success {success:.0%}"
+    return state + figures + (f"  lap {lap:.2f} s" if isinstance(lap, float) else "")
