@@ -66,9 +66,12 @@ def read_wish(data: Mapping[str, Any]) -> Wish:
         if name not in known:
             hint = "; fields of the experiment belong under override"
             raise ConfigError(f"unknown field {name}{hint}" + suggest(str(name), known))
-    values = {name: _whole(value) if name in ("seed", "env_steps") else value for name, value in data.items()}
+    values: dict[str, Any] = {
+        name: _whole(value) if name in ("seed", "env_steps") else value for name, value in data.items()
+    }
     _check_types(values)
-    return Wish(**{**values, "override": tuple(flattened(data.get("override") or {}))})
+    values["override"] = tuple(flattened(data.get("override") or {}))
+    return Wish(**values)
 
 
 def flattened(changes: Any, path: str = "") -> list[str]:

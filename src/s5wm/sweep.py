@@ -183,9 +183,8 @@ def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, say: Say) -> dict[
         while pool.running or (waiting and not stop.requested):
             for place in pool.free if not stop.requested else []:
                 if waiting:
-                    job = waiting.pop(0)
-                    pool.begin(place, job)
-                    say(f"{job.name}: begun, {len(waiting)} wait")
+                    pool.begin(place, waiting[0])
+                    say(f"{waiting.pop(0).name}: begun, {len(waiting)} wait")
             if stop.requested:
                 pool.stop()
             for job, code in pool.ended():

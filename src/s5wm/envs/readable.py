@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from s5wm.types import OptionalMetric
 
@@ -31,15 +32,21 @@ class ReadableMetrics(dict[str, Any]):
 
 def _number(value: Any) -> str:
     if isinstance(value, OptionalMetric):
-        if isinstance(value.exists, jax.core.Tracer):
+        if isinstance(value.exists, Tracer):
             return repr(value)
-        parts = np.asarray(value.value).astype(object)
-        return _number(np.where(np.asarray(value.exists), parts, None))
-    if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic):
+        return _listed(_with_none(np.asarray(value.value).tolist(), np.asarray(value.exists).tolist()))
+    if isinstance(value, Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic):
         return repr(value)
-    listed = np.asarray(value).tolist()
-    return _short(listed) if np.ndim(value) == 0 else "[" + ", ".join(map(_short, listed)) + "]"
+    return _listed(np.asarray(value).tolist())
 
 
-def _short(value: Any) -> str:
+def _with_none(values: Any, exist: Any) -> Any:
+    if isinstance(values, list):
+        return [_with_none(value, exists) for value, exists in zip(values, exist, strict=True)]
+    return values if exist else None
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_listed, value)) + "]"
     return f"{value:.6g}" if isinstance(value, float) else repr(value)
