@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from s5wm.acting import is_run
 from s5wm.envs.racing.bounds import lap_bound
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError, CorruptError
@@ -67,6 +68,11 @@ def load_curve(path: Path) -> Curve:
     """From a run directory, or from a file of results that ``benchmarks/learning.py`` wrote."""
     if path.is_file():
         return _recorded(path)
+    if not is_run(path):
+        raise ConfigError(
+            f"{path} is a single policy, without the evaluations of its training that are compared here; name the run "
+            "that it came from or its file in results/learning, or judge the policy itself with s5wm eval"
+        )
     run = RunDirectory(path)
     experiment = load_experiment(run.config, warn=lambda _: None)
     name, task = experiment.name, experiment.task

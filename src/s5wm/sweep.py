@@ -164,8 +164,8 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         """Whatever ends the sweep, no training is left behind without one."""
         self.stop()
-        for _, process in self.running.values():
-            process.wait()
+        for running in self.running.values():
+            running[1].wait()
 
 
 def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, say: Say) -> dict[str, int]:

@@ -241,3 +241,10 @@ def test_files_that_are_no_trainings_are_refused(tmp_path):
     path.write_text("{}")
     with pytest.raises(CorruptError, match="is not a recorded training"):
         load_curve(path)
+
+
+def test_a_shipped_policy_has_no_training_to_compare_and_says_where_it_is(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "pretrained/split-s"])
+    assert caught.value.code == 2
+    assert "without the evaluations of its training" in capsys.readouterr().err
