@@ -22,7 +22,7 @@ class Clock:
         self._before = minutes
         self._begun = time.monotonic()
         self._chunks: deque[tuple[int, float]] = deque(maxlen=RECENT)  # iterations and seconds
-        self._evaluation = math.inf  # seconds; the first one compiles, so the quickest counts
+        self._evaluations: list[float] = []  # seconds; the first one compiles
 
     @property
     def minutes(self) -> float:
@@ -35,7 +35,7 @@ class Clock:
 
     def evaluated(self, seconds: float) -> None:
         """An evaluation took so long."""
-        self._evaluation = min(self._evaluation, seconds)
+        self._evaluations.append(seconds)
 
     @property
     def pace(self) -> float | None:
@@ -55,10 +55,8 @@ class Clock:
         if self.pace is None:
             return math.nan
         steps = max(config.env_steps - host.env_steps, 0)
-        evaluations = math.ceil(steps / config.eval_every) if math.isfinite(self._evaluation) else 0
-        seconds = steps / config.iteration_steps * self.pace + (
-            evaluations * self._evaluation if evaluations else 0
-        )
+        evaluations = math.ceil(steps / config.eval_every) * min(self._evaluations[1:], default=0.0)
+        seconds = steps / config.iteration_steps * self.pace + evaluations
         if config.minutes is None:
             return seconds / 60
         return min(seconds / 60, max(config.minutes - host.wall_minutes, 0.0))

@@ -67,7 +67,8 @@ def test_the_time_left_is_that_of_the_steps_and_evaluations_left_at_the_present_
     clock.trained(16, 1600.0)  # before learning begins, a machine may do anything
     for _ in range(10):
         clock.trained(10, 20.0)
-    clock.evaluated(90.0)  # compiled
+    clock.evaluated(90.0)  # compiled, which none of those to come does
+    assert clock.eta_minutes(CONFIG, HostState(env_steps=1600)) == pytest.approx(50 * 2.0 / 60)
     clock.evaluated(6.0)
     half = HostState(env_steps=1600)  # 50 iterations and 3 evaluations are left
     assert clock.eta_minutes(CONFIG, half) == pytest.approx((50 * 2.0 + 3 * 6.0) / 60)
