@@ -172,7 +172,7 @@ TINY = [
     *("task.steps=10", "agent.units=4", "agent.layers=1", "agent.epochs=1", "agent.minibatches=2"),
 ]
 
-CLOCK = ("minutes", "env_steps_per_s", "updates_per_s", "eta_minutes", "time/")
+CLOCK = ("minutes", "wall_minutes", "env_steps_per_s", "updates_per_s", "eta_minutes", "time/")
 
 
 @pytest.mark.slow
