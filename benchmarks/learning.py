@@ -1,4 +1,4 @@
-"""Records what trainings came to: the evaluation of the best policy and the learning curve.
+"""Records what trainings came to: evaluations of the best and of the latest policy, and the learning curve.
 
 Writes ``results/learning/TASK-AGENT-SIZE-SEED.json`` for each run:
 
@@ -7,6 +7,7 @@ Writes ``results/learning/TASK-AGENT-SIZE-SEED.json`` for each run:
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ CURVE = (
     "eval/lap_time",
     "eval/gates",
     "eval/return_nominal",
+    "eval/margin",
+    "eval/sampled_success",
     "episode/gates",
     "episode/laps",
     "episode/crash",
@@ -35,6 +38,9 @@ def record(run: Path, note: str) -> dict[str, Any]:
     training = read_json(run / ORIGIN)
     figures = evaluate_run(run)
     config = figures.pop("config")
+    with tempfile.TemporaryDirectory() as folder:  # the run's own files stay those of its best policy
+        latest = evaluate_run(run, which="latest", out=Path(folder) / "latest")
+    latest.pop("config")
     rows = read_rows(run / "metrics.jsonl")
     judged = [{name: row.get(name) for name in CURVE} for row in rows if "eval/success" in row]
     good = [row["eval/success"] >= MASTERY for row in judged]
@@ -48,6 +54,7 @@ def record(run: Path, note: str) -> dict[str, Any]:
         "note": note,
         "finished": rows[-1]["env_steps"] >= config["train"]["env_steps"],
         "evaluation": figures,
+        "evaluation_latest": latest,
         "first_90_percent": mastered and {k: mastered[k] for k in ("env_steps", "minutes", "updates")},
         "share_90_percent_afterwards": sum(later) / len(later) if later else None,
         "trained": {k: rows[-1][k] for k in ("env_steps", "minutes", "updates")},
