@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from s5wm.envs.quadrotor.state import hover_state
-from s5wm.envs.racing.episode import RacingState, advance
+from s5wm.envs.racing.episode import Flown, RacingState, advance
 from s5wm.envs.racing.gates import Gap, cross_gates
 from s5wm.envs.racing.laps import NO_TIME, last_lap
 from s5wm.envs.racing.task import RacingConfig
@@ -53,7 +53,7 @@ def fly_along(env, path):
     def step(state: RacingState, pos_w):
         quad = hover_state(env.params, pos_w, jnp.asarray(0.0))
         event = cross_gates(env.track, state.target, state.quad.pos_w, pos_w, gap)
-        state = advance(env.track, state, quad, action, event)
+        state = advance(env.track, state, Flown(action=action, quad=quad, event=event), gap)
         return state, (event, state.clock)
 
     @jax.jit
