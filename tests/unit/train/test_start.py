@@ -102,7 +102,11 @@ def test_a_shipped_policy_gives_what_acting_needs(
 ) -> None:
     learner, before = begun(tmp_path / "run", shipped), stored(source)
     assert same(learner, before, "params.actor", "params.world_model.encoder", "params.world_model.dynamics")
-    assert same(learner, fresh, *HEADS, "slow_critic")
+    # Fresh ones are drawn by a program of another run: the same numbers, to the last digit of float32.
+    drawn = [name for name in learner if name.startswith((*HEADS, "slow_critic"))]
+    assert drawn
+    for name in drawn:
+        np.testing.assert_allclose(learner[name], fresh[name], atol=5e-7)
     about = recorded_start(RunDirectory(tmp_path / "run"))
     assert (about["policy"], about["env_steps"]) == ("shipped", 192)
     assert set(HEADS) <= set(about["fresh"]) and "params.actor" not in about["fresh"]
