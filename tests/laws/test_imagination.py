@@ -26,9 +26,7 @@ from s5wm.worldmodel.dynamics import imagine
 
 HORIZON = 4
 CONFIGS = {
-    mode: ActorCriticConfig(
-        imagination_horizon=HORIZON, gradient=mode, entropy=0.0, lambda_=0.8, replay_lambda=0.8
-    )
+    mode: ActorCriticConfig(imagination_horizon=HORIZON, gradient=mode, entropy=0.0, lambda_=0.8)
     for mode in ("reinforce", "dynamics")
 }
 UNIT = ReturnScale(jnp.float32(0.0), jnp.float32(0.0))

@@ -37,7 +37,6 @@ class ActorCriticConfig:
     slow_weight: float = 1.0  # pull of the critic towards it
     critic_weight: float = 1.0
     replay_critic_weight: float = 0.3
-    replay_lambda: float = 0.95  # of returns on replayed rewards; less leans less on what older policies did
 
     def __post_init__(self) -> None:
         if self.imagination_horizon < 1:
@@ -180,7 +179,7 @@ def replay_critic_loss(
     """
     hold = jax.lax.stop_gradient
     cont = nets.model.discount * (1.0 - timestep.is_terminal.astype(jnp.float32))
-    lambdas = config.replay_lambda * (1.0 - timestep.is_last.astype(jnp.float32))
+    lambdas = config.lambda_ * (1.0 - timestep.is_last.astype(jnp.float32))
     reward = timestep.reward.total(smoothing_weight)
     target = hold(
         jax.vmap(lambda r, c, v, lam: lambda_return(r, c, v, v[-1], lam))(reward, cont, bootstrap, lambdas)

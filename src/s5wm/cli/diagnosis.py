@@ -72,7 +72,7 @@ class Verify(Verb):
 class CheckEnv(Verb):
     """Check an environment: spaces, types, resets, ends of episodes, determinism, numbers that are not finite.
 
-    Also told: for each agent, whether it can be trained on it, and why not.
+    Also reports, for each agent, whether it can be trained on it, and why not.
 
     SPEC is a task of s5wm list, or module:name for a class or function of your own that makes an s5wm or a
     Gymnasium environment, or gymnasium:ID.  Code named here runs, in a process of its own; nothing else ever does.

@@ -1,4 +1,4 @@
-"""Drawing as several verbs do it: what was drawn is told, and what was not is no success."""
+"""Drawing, shared by several verbs: report the files that were drawn; drawing nothing is no success."""
 
 from collections.abc import Callable
 from pathlib import Path
