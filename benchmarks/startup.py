@@ -29,6 +29,7 @@ LIGHT: dict[str, list[str]] = {
     "s5wm --help": ["-m", "s5wm", "--help"],
     "s5wm --version": ["-m", "s5wm", "--version"],
     "s5wm list": ["-m", "s5wm", "list"],
+    "s5wm train --help": ["-m", "s5wm", "train", "--help"],
 }
 EXTRAS = ("gymnasium", "matplotlib", "rich", "tyro", "tensorboardX")
 

@@ -33,6 +33,7 @@ NARROWEST = 40
 class Entry:
     """Where a verb is defined, and what it does in one line.
 
+    Its module holds options alone and imports what it runs when it runs it: help waits for no JAX.
     ``computes`` tells whether it runs compiled programs of ours; None where not even JAX is loaded.
     """
 
@@ -164,13 +165,6 @@ def _run(given: list[str]) -> int:
 
 def _verb(name: str, options: list[str]) -> int:
     entry = VERBS[name]
-    if entry.computes:
-        # XLA's alarms of slow compilations, and what it thinks of programs out of a cache, are for its developers.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if entry.computes is not None:
-        # Pictures go to files.  The backend of a notebook that starts us need not be installed here.
-        os.environ["MPLBACKEND"] = "agg"
-        check_imports()
     import tyro
 
     _widen()
@@ -180,6 +174,13 @@ def _verb(name: str, options: list[str]) -> int:
         args=options,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes),
     )
+    if entry.computes:
+        # XLA's alarms of slow compilations, and what it thinks of programs out of a cache, are for its developers.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if entry.computes is not None:
+        # Pictures go to files.  The backend of a notebook that starts us need not be installed here.
+        os.environ["MPLBACKEND"] = "agg"
+        check_imports()
     if entry.computes:
         check_settings()
         hardware = getattr(verb, "hardware", None)

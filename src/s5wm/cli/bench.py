@@ -4,19 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import jax
-import jax.random as jr
 from tyro.conf import Positional, arg
 
 from s5wm.api import make
-from s5wm.bench.env import time_env
-from s5wm.bench.inference import time_policy
-from s5wm.bench.lattice import dreamer_configs, policy_configs
-from s5wm.bench.loop import time_training
-from s5wm.bench.update import PARTS, side_by_side
 from s5wm.cli.common import DONE, Verb, print_json
 from s5wm.errors import ConfigError
-from s5wm.presets import preset
 from s5wm.provenance import provenance
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
@@ -67,10 +59,17 @@ class Bench(Verb):
             raise ConfigError("--agents names none; give at least one")
 
     def _env(self) -> tuple[dict[str, Any], Sequence[str]]:
+        from s5wm.bench.env import time_env
+
         figures = time_env(self.task, self.num_envs, self.steps, self.repeats)
         return figures, [f"{figures['env_steps_per_s']:,.0f} environment steps/s with {self.num_envs} copies"]
 
     def _update(self) -> tuple[dict[str, Any], Sequence[str]]:
+        import jax.random as jr
+
+        from s5wm.bench.lattice import dreamer_configs
+        from s5wm.bench.update import PARTS, side_by_side
+
         spec = make(self.task).spec
         configs = dreamer_configs(self.agents, self.size, spec, batch=self.batch, length=self.length)
         timed = side_by_side(configs, spec, seconds=self.seconds, key=jr.key(0))
@@ -85,6 +84,9 @@ class Bench(Verb):
         return figures, lines
 
     def _inference(self) -> tuple[dict[str, Any], Sequence[str]]:
+        from s5wm.bench.inference import time_policy
+        from s5wm.bench.lattice import policy_configs
+
         spec = make(self.task).spec
         configs = policy_configs(self.agents, self.size, spec)
         agents = {name: time_policy(config, spec, steps=self.steps) for name, config in configs.items()}
@@ -95,6 +97,11 @@ class Bench(Verb):
         return {"task": self.task, "size": self.size, "agents": agents}, lines
 
     def _loop(self) -> tuple[dict[str, Any], Sequence[str]]:
+        import jax
+
+        from s5wm.bench.loop import time_training
+        from s5wm.presets import preset
+
         agents: dict[str, dict[str, Any]] = {}
         for name in self.agents:
             experiment = preset(self.task, name, self.size)

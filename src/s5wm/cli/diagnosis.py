@@ -6,7 +6,6 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from s5wm.acting import find
 from s5wm.cli.common import DONE, Verb, print_json, table
 from s5wm.errors import ConfigError
 
@@ -56,6 +55,7 @@ class Verify(Verb):
 
     def run(self) -> int:
         """Read everything."""
+        from s5wm.acting import find
         from s5wm.health import inspect_run
 
         folder = find(self.run_dir)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s5wm.acting import find
 from s5wm.cli.common import DONE, say
 from s5wm.errors import CorruptError, WriteError
 from s5wm.train.directory import CONFIG
@@ -19,6 +18,8 @@ _EVALUATED = ("flights.npz", "eval.json", "plots/imagination.npz")
 
 def drawable(path: Path) -> Path:
     """Folder of a run, of a shipped policy, or of what ``eval --out`` or ``imagine --out`` left."""
+    from s5wm.acting import find
+
     if not (path / CONFIG).is_file() and any((path / name).is_file() for name in _EVALUATED):
         return path
     return find(path)

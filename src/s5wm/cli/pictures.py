@@ -8,13 +8,11 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from s5wm.acting import find, is_run
 from s5wm.cli.common import DONE, Verb, print_json, say, table
 from s5wm.cli.drawing import draw, draw_futures, drawable
 from s5wm.datafile import SUFFIXES
 from s5wm.elapsed import elapsed
 from s5wm.errors import ConfigError
-from s5wm.evaluation import headline
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,9 @@ class Plot(Verb):
         return DONE
 
     def _draw(self, folder: Path) -> int:
+        from s5wm.acting import is_run
+        from s5wm.evaluation import headline
+
         if is_run(folder):
             return draw(folder)
         from s5wm.policies import evaluate_run
@@ -110,6 +111,7 @@ class Imagine(Verb):
         return self._one() if len(self.runs) == 1 else self._several()
 
     def _one(self) -> int:
+        from s5wm.acting import find
         from s5wm.diagnose.run import imagine_run
 
         run = self.runs[0]
@@ -169,6 +171,7 @@ class Compare(Verb):
         """Compare."""
         if not self.runs:
             raise ConfigError("no runs were given to compare; name at least one")
+        from s5wm.acting import find
         from s5wm.comparison import as_json, compare, grouped, markdown, runs_of
         from s5wm.plots.comparison import draw_comparison
         from s5wm.plots.style import house_style, save_figure

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
@@ -11,11 +11,11 @@ from s5wm.cli.advice import Trained, advice
 from s5wm.cli.common import DONE, STOPPED, Verb, say
 from s5wm.cli.drawing import draw, sketch
 from s5wm.cli.training import Json, report
-from s5wm.experiment import Experiment, load_experiment
-from s5wm.policies import evaluate_run
-from s5wm.running import How, run_experiment
 from s5wm.train.directory import CONFIG, RunDirectory
 from s5wm.train.log import read_rows
+
+if TYPE_CHECKING:
+    from s5wm.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,15 @@ class Race(Verb):
 
     def run(self) -> int:
         """Train or go on, evaluate, draw."""
+        from s5wm.running import How, run_experiment
+
         if not run_experiment(
             race_experiment(self.run_dir, self.minutes), self.run_dir, How(on_evaluation=sketch)
         ):
             say(f"stopped; the same command goes on ({self.run_dir})")
             return STOPPED
         from s5wm.diagnose.run import imagine_run
+        from s5wm.policies import evaluate_run
 
         figures = evaluate_run(self.run_dir)
         say("comparing imagination with real flights ...")
@@ -51,8 +54,10 @@ class Race(Verb):
         return DONE
 
 
-def race_experiment(path: Path, minutes: float | None) -> Experiment:
+def race_experiment(path: Path, minutes: float | None) -> "Experiment":
     """The race of `make race`; one that has been begun in ``path`` goes on to this budget, and never to less steps."""
+    from s5wm.experiment import load_experiment
+
     fresh = configure("race/split-s", "s5wm", "cpu", seed=0, budget=(None, minutes), overrides=())
     if not RunDirectory(path).exists():
         return fresh

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
 from s5wm.cli.training import Json
-from s5wm.configfile import Wish, resolve
 from s5wm.errors import ConfigError
 from s5wm.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
+
+if TYPE_CHECKING:
+    from s5wm.configfile import Wish
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Sweep(Verb):
 
     def _jobs(self) -> list[Job]:
         """Checked one by one before any begins: a wrong value ends the sweep and no training."""
+        from s5wm.configfile import resolve
+
         for name in ("seeds", "jobs", "hours"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
@@ -74,7 +78,9 @@ class Sweep(Verb):
             resolve(self._wish(changes, seed), self.config, say)
         return jobs_of(self.out, self._common(), cells)
 
-    def _wish(self, changes: tuple[str, ...], seed: int) -> Wish:
+    def _wish(self, changes: tuple[str, ...], seed: int) -> "Wish":
+        from s5wm.configfile import Wish
+
         return Wish(
             task=self.task,
             agent=self.agent,

@@ -2,22 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from s5wm.acting import find, pretrained_folder
 from s5wm.api import fresh_path
 from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
 from s5wm.cli.drawing import draw_flights, draw_training
-from s5wm.configfile import Wish, resolve
 from s5wm.errors import ConfigError
-from s5wm.evaluation import headline
-from s5wm.experiment import Experiment, load_experiment
-from s5wm.policies import evaluate_run, kept_in, ship
-from s5wm.running import How, run_experiment, run_seeds
+from s5wm.names import pretrained_folder
 from s5wm.train.directory import CONFIG
-from s5wm.train.processes import join, leads
+
+if TYPE_CHECKING:
+    from s5wm.experiment import Experiment
+    from s5wm.running import How
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
@@ -60,6 +58,8 @@ class Hardware:
 
     def join(self, path: Path | None) -> None:
         """Become one of several processes where that is asked for; before anything wakes the devices."""
+        from s5wm.train.processes import join
+
         if self.coordinator is not None:
             if path is None:
                 raise ConfigError("--coordinator needs --run: all processes train in the same directory")
@@ -127,6 +127,9 @@ class Train(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
+        from s5wm.configfile import Wish, resolve
+        from s5wm.running import How, run_experiment
+
         if self.seeds is not None and self.hardware != Hardware():
             raise ConfigError(
                 f"--seeds {self.seeds} trains on one device and in one process: leave out --devices and --coordinator"
@@ -149,7 +152,11 @@ class Train(Verb):
         how = How(devices=self.hardware.devices, source=self.from_, trackers=self.log)
         return _finish(path, run_experiment(experiment, path, how), self.json_)
 
-    def _run_seeds(self, experiment: Experiment, path: Path, count: int) -> int:
+    def _run_seeds(self, experiment: "Experiment", path: Path, count: int) -> int:
+        from s5wm.evaluation import headline
+        from s5wm.policies import evaluate_run
+        from s5wm.running import How, run_seeds
+
         finished, paths = run_seeds(
             experiment, path, count=count, how=How(source=self.from_, trackers=self.log)
         )
@@ -181,6 +188,9 @@ class Resume(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
+        from s5wm.acting import find
+        from s5wm.running import How
+
         find(self.run_dir)  # a name that is wrong waits for nobody
         self.hardware.join(self.run_dir)
         return _finish(
@@ -218,6 +228,8 @@ class Evaluate(Verb):
 
     def run(self) -> int:
         """Evaluate."""
+        from s5wm.policies import evaluate_run, kept_in
+
         figures = evaluate_run(
             self.policy_run,
             episodes=self.episodes,
@@ -251,6 +263,8 @@ class Ship(Verb):
 
     def run(self) -> int:
         """Write it."""
+        from s5wm.policies import ship
+
         folder = (self.to or pretrained_folder()) / self.name
         report(ship(self.policy_run, folder, which=self.policy), self.json_)
         size = sum(p.stat().st_size for p in folder.iterdir())
@@ -263,6 +277,7 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(figures)
         return
+    from s5wm.evaluation import headline
 
     print(headline(figures))
     hidden = ("config", "task", "versions")
@@ -270,12 +285,19 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
     table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])
 
 
-def _resume(path: Path, how: How) -> bool:
+def _resume(path: Path, how: "How") -> bool:
+    from s5wm.acting import find
+    from s5wm.experiment import load_experiment
+    from s5wm.running import run_experiment
+
     folder = find(path)
     return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, how)
 
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:
+    from s5wm.policies import evaluate_run
+    from s5wm.train.processes import leads
+
     if not leads():
         return DONE if finished else STOPPED
     if not finished:
