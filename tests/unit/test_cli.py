@@ -15,6 +15,7 @@ from s5wm.acting import load_agent
 from s5wm.cli import VERBS, main
 from s5wm.cli.pictures import _by_horizon
 from s5wm.errors import CorruptError
+from s5wm.train import fit as host_loop
 from s5wm.train.directory import RunDirectory
 
 TINY = [
@@ -38,7 +39,9 @@ def call(*arguments: str) -> int:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "tiny"
-    s5wm.train("toy/double-integrator", agent="ppo", run=path, env_steps=192, overrides=TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host_loop, "PIECES_AFTER", 0)  # as in a long training
+        s5wm.train("toy/double-integrator", agent="ppo", run=path, env_steps=192, overrides=TINY)
     return path
 
 

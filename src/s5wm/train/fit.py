@@ -24,6 +24,10 @@ from s5wm.train.run import ChunkTime, Result, Trainer
 from s5wm.train.state import TrainState
 from s5wm.train.stop import StopRequest
 
+PIECES_AFTER = 20
+"""Timing the pieces compiles them anew, at most as long as the training program took.  Training lasts so many times as
+long before it is done: it costs a few per cent, and short trainings go without."""
+
 Chunk = Callable[[Sequence[TrainState[Any]], int], Sequence[Result]]
 """Moves the states of a crew by so many iterations."""
 
@@ -128,12 +132,14 @@ def _train(crew: Crew, say: Say, stop: StopRequest) -> None:
     clock, pieces = Clock(first.host.wall_minutes), dict[str, float]()
     if rounding := _rounding(first.config):
         say(rounding)
+    begun = time.monotonic()
     chunk = _compile(crew, say)
+    enough = PIECES_AFTER * from_leader(time.monotonic() - begun)
     while first.share < 1.0 and not in_any(stop.requested):
         rows = _advance(crew, chunk, clock, say)
         if rows is None:
             continue
-        if len(crew) == 1 and not pieces:
+        if len(crew) == 1 and not pieces and clock.trained_seconds > enough:
             with first.placement.scope():
                 pieces = first.program.time_pieces(first.state)
         begun = time.monotonic()

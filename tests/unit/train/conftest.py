@@ -75,6 +75,12 @@ def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pieces are timed after the first chunk, as otherwise in a long training."""
+    monkeypatch.setattr(host_loop, "PIECES_AFTER", 0)
+
+
+@pytest.fixture
 def run_path(tmp_path: Path) -> Path:
     return tmp_path / "a run, with ünicode"
 
