@@ -14,9 +14,9 @@ from s5wm.agents.replay import Entry, to_chunk
 from s5wm.diagnose.events import LEADS, Events, gate_passes, measure_events
 from s5wm.diagnose.forecast import Forecast, Reach, describe, flat, forecast_from
 from s5wm.diagnose.groups import Groups, groups_of
-from s5wm.diagnose.statistics import Agreement, Band, masked_mean
+from s5wm.diagnose.statistics import Agreement, Band, Values, masked_mean, with_gaps
 from s5wm.diagnose.values import Calibration, calibrate
-from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep, Transition
+from s5wm.types import EnvSpec, Key, Scalar, TimeStep, Transition
 from s5wm.worldmodel.dynamics import Posterior
 from s5wm.worldmodel.model import WorldModel
 
@@ -40,8 +40,8 @@ class GroupErrors(eqx.Module):
         cls, groups: Groups, predicted: Float[Array, "K *b Y"], real: Float[Array, "K *b Y"], valid: Array
     ) -> "GroupErrors":
         """Bands over the first axis of the rows that are ``valid``."""
-        errors = [jnp.where(valid, group.error(predicted, real), jnp.nan) for group in groups]
-        return cls(groups, Band.of(jnp.stack(errors, axis=1)))
+        errors = jnp.stack([group.error(predicted, real) for group in groups], axis=1)
+        return cls(groups, Band.of(errors, jnp.broadcast_to(valid[:, None], errors.shape)))
 
 
 class RewardFidelity(eqx.Module):
@@ -55,10 +55,10 @@ class RewardFidelity(eqx.Module):
 class LatentHealth(eqx.Module):
     """Means over all rows, nats."""
 
-    kl: Scalar
-    kl_at_passes: Scalar
-    posterior_entropy: Scalar
-    prior_entropy: Scalar
+    kl: Float[Values, ""]
+    kl_at_passes: Float[Values, ""]
+    posterior_entropy: Float[Values, ""]
+    prior_entropy: Float[Values, ""]
 
 
 class Diagnosis(eqx.Module):
@@ -71,9 +71,9 @@ class Diagnosis(eqx.Module):
     value: Calibration
     latent: LatentHealth
 
-    def metrics(self) -> Metrics:
-        """The figures to watch while training; NaN where the flights had no such event."""
-        events, found = self.events, {}
+    def metrics(self) -> dict[str, float]:
+        """Single figures; NaN where the flights had no such event."""
+        events, found = self.events, dict[str, Any]()
         for index, lead in enumerate(events.passes.lead):
             for name, window in (("pass", events.passes), ("crash", events.crashes)):
                 found[f"{name}/reward_real_{lead}"] = window.reward_real[index]
@@ -96,10 +96,9 @@ class Diagnosis(eqx.Module):
         found["latent/kl"], found["latent/kl_at_passes"] = self.latent.kl, self.latent.kl_at_passes
         found["latent/posterior_entropy"] = self.latent.posterior_entropy
         found["latent/prior_entropy"] = self.latent.prior_entropy
-        return found
+        return {name: float(value) for name, value in found.items()}
 
 
-@ft.partial(jax.jit, static_argnames=("horizon", "groups"))
 def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to look at them
     agent: Dreamer,
     learner: DreamerLearner,
@@ -112,10 +111,24 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
 ) -> Diagnosis:
     """Measure on flights ``[B, T+1]`` as ``train.loop.unroll`` returns them with the agent's own policy.
 
-    Row 0 is only context.  Windows may hold any number of episodes; no prediction crosses the start of
-    one.  Horizons beyond ``T - 1`` have no samples and are NaN.  ``groups`` says what the decoder's vector
+    The arrays are NumPy's.  Row 0 is only context.  Windows may hold any number of episodes; no prediction crosses
+    the start of one.  Horizons beyond ``T - 1`` have no samples and are NaN.  ``groups`` says what the decoder's vector
     means; the default knows the race in layout B and ``hover``.
     """
+    weight = jnp.asarray(smoothing_weight, jnp.float32)
+    return with_gaps(_report(agent, learner, rows, horizon, key, weight, groups))
+
+
+@ft.partial(jax.jit, static_argnames=("horizon", "groups"))
+def _report(  # noqa: PLR0913 - as above
+    agent: Dreamer,
+    learner: DreamerLearner,
+    rows: Transition[Entry[Any]],
+    horizon: int,
+    key: Key,
+    smoothing_weight: Scalar,
+    groups: Groups | None,
+) -> Diagnosis:
     k_noise, k_events, k_open = jr.split(key, 3)
     model, chunk = learner.params.world_model, to_chunk(rows)
     step = chunk.timestep
@@ -139,7 +152,7 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
         value=calibrate(
             learner.params.critic(out.belief.latent.feature).mean(),
             step,
-            smoothing_weight=jnp.asarray(smoothing_weight),
+            smoothing_weight=smoothing_weight,
             discount=model.discount,
         ),
         latent=latent_health(
@@ -150,7 +163,6 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
     )
 
 
-@ft.partial(jax.jit, static_argnames=("horizon", "groups"))
 def open_loop_errors(
     model: WorldModel[Any],
     rows: Transition[Entry[Any]],
@@ -161,6 +173,18 @@ def open_loop_errors(
     groups: Groups | None = None,
 ) -> GroupErrors:
     """``report(...).open_loop`` alone: it needs encoder, dynamics and decoder, and none of the other heads."""
+    return with_gaps(_open_loop_errors(model, rows, horizon, key, spec, groups))
+
+
+@ft.partial(jax.jit, static_argnames=("horizon", "groups"))
+def _open_loop_errors(
+    model: WorldModel[Any],
+    rows: Transition[Entry[Any]],
+    horizon: int,
+    key: Key,
+    spec: EnvSpec,
+    groups: Groups | None,
+) -> GroupErrors:
     k_noise, _, k_open = jr.split(key, 3)
     chunk = to_chunk(rows)
     step = chunk.timestep
@@ -187,11 +211,10 @@ def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardF
     """Nominal rewards of forecasts ``[B, S, H]``."""
     real = flat(timestep.reward.nominal[:, reach.row])
     predicted, valid = flat(said.reward), flat(reach.valid)
-    error = jnp.where(valid, jnp.abs(predicted - real), jnp.nan)
     return RewardFidelity(
         step=Agreement.of(predicted, real, valid),
         total=Agreement.of(jnp.cumsum(predicted, axis=1), jnp.cumsum(real, axis=1), valid),
-        error=Band.of(error),
+        error=Band.of(jnp.abs(predicted - real), valid),
     )
 
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.diagnose.forecast import Forecast, Reach, flat
 from s5wm.diagnose.groups import Groups
-from s5wm.diagnose.statistics import auc_of_columns, masked_mean
+from s5wm.diagnose.statistics import Values, auc_of_columns, masked_mean
 from s5wm.envs.racing.observation import TARGET_FROM
 from s5wm.types import TimeStep
 
@@ -18,11 +18,11 @@ class Window(eqx.Module):
     """Means over the rows at which one kind of event happened; every array has one entry per lead."""
 
     lead: tuple[int, ...] = eqx.field(static=True)
-    count: Int[Array, " C"]
-    reward_real: Float[Array, " C"]
-    reward_predicted: Float[Array, " C"]
-    terminal_predicted: Float[Array, " C"]  # mean P(terminal)
-    gate_error: Float[Array, " C"]  # m, of the vector to the target; NaN without one
+    count: Int[Values, " C"]
+    reward_real: Float[Values, " C"]
+    reward_predicted: Float[Values, " C"]
+    terminal_predicted: Float[Values, " C"]  # mean P(terminal)
+    gate_error: Float[Values, " C"]  # m, of the vector to the target; unknown without one
 
 
 class Events(eqx.Module):
@@ -31,7 +31,7 @@ class Events(eqx.Module):
     passes: Window  # gates passed, none outside the race
     crashes: Window  # is_terminal
     others: Window
-    terminal_auc: Float[Array, " C"]  # of P(terminal) over all rows
+    terminal_auc: Float[Values, " C"]  # of P(terminal) over all rows
 
 
 def gate_passes(timestep: TimeStep, groups: Groups) -> Bool[Array, "B T"]:
@@ -55,7 +55,7 @@ def measure_events(
     """From posterior forecasts ``[B, T]`` and open-loop ones ``[B, T-1, H]`` of every row."""
     leads = tuple(lead for lead in LEADS if lead <= reach.row.shape[1])
     gate = [group for group in groups if group.name == "gate"]
-    misses = gate[0].error if gate else lambda left, right: jnp.full(left.shape[:-1], jnp.nan)
+    misses = gate[0].error if gate else lambda left, right: jnp.zeros(left.shape[:-1])
     columns = {
         "reward": _columns(filtered.reward, ahead.reward, leads),
         "terminal": _columns(filtered.terminal, ahead.terminal, leads),
@@ -75,7 +75,7 @@ def measure_events(
             reward_real=masked_mean(real, rows),
             reward_predicted=masked_mean(columns["reward"], rows),
             terminal_predicted=masked_mean(columns["terminal"], rows),
-            gate_error=masked_mean(columns["miss"], rows),
+            gate_error=masked_mean(columns["miss"], rows & bool(gate)),
         )
 
     return Events(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.agents.replay import Entry, to_chunk
 from s5wm.diagnose.diagnosis import GroupErrors, raw_state
@@ -45,10 +45,10 @@ def futures(
     horizon: int,
     samples: int,
     key: Key,
-) -> tuple[Float[Array, "E H1 Y"], Float[Array, "E S H1 Y"]]:
+) -> tuple[Float[Array, "E H1 Y"], Float[Array, "E S H1 Y"], Bool[Array, "E H1"]]:
     """Real states and imagined ones; place 0 is the moment itself, there the imagined one is the decoded belief.
 
-    NaN from where the episode, or the window, had ended.
+    Both mean nothing from where the episode, or the window, had ended; the last array says where they do.
     """
     k_noise, k_open = jr.split(key)
     chosen = jax.tree.map(lambda x: x[moments[:, 0]], rows)
@@ -63,14 +63,14 @@ def futures(
     episode = jnp.cumsum(chunk.timestep.is_first, axis=1)
     row = jnp.minimum(place, length - 1)
     valid = (place < length) & (episode[each[:, None], row] == episode[each, moments[:, 1]][:, None])
-    real = jnp.where(valid[..., None], raw_state(model, chunk.timestep)[each[:, None], row], jnp.nan)
+    real = raw_state(model, chunk.timestep)[each[:, None], row]
 
     actions = chunk.action[each[:, None], row[:, :-1]]
     repeated = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), (belief, actions))
     said = forecast(model, *repeated, key=k_open).state
     begun = describe(model, repeated[0].latent.feature).state[:, None]
     imagined = jnp.concatenate([begun, said], axis=1).reshape(count, samples, horizon + 1, -1)
-    return real, jnp.where(valid[:, None, :, None], imagined, jnp.nan)
+    return real, imagined, valid
 
 
 def make_fans(
@@ -88,12 +88,14 @@ def make_fans(
     moments = choose_moments(reach)
     if not position or not len(moments):
         return None
-    real, imagined = futures(model, rows, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
+    real, imagined, valid = jax.device_get(
+        futures(model, rows, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
+    )
     place = slice(position[0].start, position[0].stop)
     return Fans(
         dt=dt,
-        real_pos=position[0].scale * np.asarray(real)[..., place],
-        imagined_pos=position[0].scale * np.asarray(imagined)[..., place],
+        real_pos=np.where(valid[..., None], position[0].scale * real[..., place], np.nan),
+        imagined_pos=np.where(valid[:, None, :, None], position[0].scale * imagined[..., place], np.nan),
         errors=error_bands(open_loop),
     )
 

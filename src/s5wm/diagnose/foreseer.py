@@ -16,8 +16,9 @@ from s5wm.agents.dreamer_policy import DreamerPolicy
 from s5wm.agents.replay import Entry
 from s5wm.codec import Warn
 from s5wm.diagnose.diagnosis import Diagnosis, GroupErrors, open_loop_errors, report
-from s5wm.diagnose.groups import RACING_A, Groups
+from s5wm.diagnose.groups import RACING, RACING_A, RACING_C, Groups
 from s5wm.envs.base import AbstractEnv
+from s5wm.envs.racing.observation import Layout
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.evaluation import longest_episode, rules_of_a_test
@@ -137,12 +138,14 @@ def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
     return experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
 
 
+OBSERVED: dict[Layout, Groups] = {"A": RACING_A, "B": RACING, "C": RACING_C}
+
+
 def _groups(experiment: Experiment) -> Groups | None:
     task, agent = experiment.task, experiment.agent
     if not isinstance(task, RacingConfig) or not isinstance(agent, DreamerConfig):
         return None
-    other = task.observation == "A" and agent.world_model.target == "observation"
-    return RACING_A if other else None
+    return OBSERVED[task.observation] if agent.world_model.target == "observation" else RACING
 
 
 def _restore(experiment: Experiment, folder: Path, say: Warn) -> tuple[TrainState[Any], dict[str, Any], Path]:

@@ -80,6 +80,15 @@ RACING_A = (
 )
 """Racing in layout A; its attitude is by rows and has no error here."""
 
+RACING_C = (
+    Group(name="velocity", start=0, stop=3, scale=VELOCITY_SCALE, unit="m/s"),  # in body axes, as all of it
+    Group(name="up", start=3, stop=6),
+    Group(name="body_rates", start=6, stop=9, scale=RATE_SCALE, unit="rad/s"),
+    Group(name="gate", start=9, stop=12, scale=POSITION_SCALE, unit="m"),  # of the target, relative
+    Group(name="next_gate", start=15, stop=18, scale=POSITION_SCALE, unit="m"),  # relative to the drone
+)
+"""Racing in layout C; its attitude is the direction of up, and its position that of the target."""
+
 HOVER = flight_groups(3.0, 5.0, 10.0)
 """``hover``, observation and privileged vector."""
 

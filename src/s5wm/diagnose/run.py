@@ -83,8 +83,7 @@ def imagine_run(
     else:
         open_loop, bands, measured = measure(own, rows, horizon, k_report)
         if out is not None:
-            with jax.debug_nans(False):  # as is a place after the end of a flight
-                fans = make_fans(own.model, rows, open_loop, dt=env.spec.ctrl_dt, key=k_fans)
+            fans = make_fans(own.model, rows, open_loop, dt=env.spec.ctrl_dt, key=k_fans)
             fans = None if fans is None else replace(fans, errors=bands, about=own.about)
     if out is not None and strips:
         save_dreams(out / DREAM, strips)
@@ -110,13 +109,6 @@ def measure(
     own: Foreseer, rows: Transition[Any], horizon: int, key: Key
 ) -> tuple[GroupErrors, dict[str, ErrorBand], dict[str, Any]]:
     """All that the model has heads for: errors of the state, their curves with the reward's, figures."""
-    with jax.debug_nans(False):  # a figure without a sample is NaN
-        return _measure(own, rows, horizon, key)
-
-
-def _measure(
-    own: Foreseer, rows: Transition[Any], horizon: int, key: Key
-) -> tuple[GroupErrors, dict[str, ErrorBand], dict[str, Any]]:
     if own.state is None:
         open_loop = own.errors(rows, horizon, key)
         bands = error_bands(open_loop)
@@ -162,7 +154,7 @@ def figures(found: Diagnosis) -> dict[str, Any]:
             for name, found in agreements.items()
         },
         "samples": [int(count) for count in np.asarray(reward.step.count)],
-        "metrics": {name: float(value) for name, value in jax.device_get(found.metrics()).items()},
+        "metrics": found.metrics(),
     }
 
 

@@ -25,7 +25,8 @@ def flights() -> Flights:
 
 def measure(flights: Flights) -> Diagnosis:
     agent, learner, rows = flights
-    return report(agent, learner, rows, HORIZON, jr.key(0))
+    with jax.debug_nans(True), jax.debug_infs(True):  # what is not known is no NaN of compiled code
+        return report(agent, learner, rows, HORIZON, jr.key(0))
 
 
 def test_an_oracle_makes_no_error(flights: Flights) -> None:
@@ -91,7 +92,7 @@ def test_rows_out_of_step_show(flights: Flights) -> None:
 
 def test_the_log_is_flat_and_complete(flights: Flights) -> None:
     metrics = measure(flights).metrics()
-    assert all(value.shape == () for value in metrics.values())
+    assert all(isinstance(value, float) for value in metrics.values())
     assert {
         "crash/terminal_1",
         "error/state_0",
@@ -100,4 +101,4 @@ def test_the_log_is_flat_and_complete(flights: Flights) -> None:
         "value/all_r2",
     } <= metrics.keys()
     assert "error/state_20" not in metrics
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(measure(flights)))
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(measure(flights)))

@@ -2,17 +2,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from s5wm.diagnose.foreseer import OBSERVED
 from s5wm.diagnose.groups import HOVER, RACING, Group, groups_of
 from s5wm.envs.hover import HoverConfig
 from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.state import QuadState
-from s5wm.envs.racing.observation import View, observe_b
+from s5wm.envs.racing.observation import Layout, View, observe
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import SplitSConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 
 
-def flying(pos: list[float], vel: list[float], turn: list[float], omega: list[float]) -> jnp.ndarray:
+def flying(
+    pos: list[float], vel: list[float], turn: list[float], omega: list[float], layout: Layout = "B"
+) -> jnp.ndarray:
     quad = QuadState(
         pos_w=jnp.asarray(pos),
         vel_w=jnp.asarray(vel),
@@ -20,7 +23,8 @@ def flying(pos: list[float], vel: list[float], turn: list[float], omega: list[fl
         omega_b=jnp.asarray(omega),
         rotor_speed=jnp.zeros(4),
     )
-    return observe_b(
+    return observe(
+        layout,
         SplitSConfig().build(),
         View(quad=quad, target=jnp.asarray(2), action=jnp.zeros(4), clearance=jnp.array(0.6)),
     )
@@ -45,6 +49,27 @@ def test_an_angle_survives_decoding_that_is_no_rotation(angle: float) -> None:
     real = columns([0.0, 0.0, 0.0])
     stretched = columns([angle, 0.0, 0.0]) * jnp.asarray([1.0] * 6 + [1.7] * 3 + [0.6] * 3)
     assert group.error(stretched, real) == pytest.approx(np.rad2deg(angle), rel=2e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("layout", ["B", "C"])
+def test_groups_of_a_layout_are_where_it_writes_them(layout: Layout) -> None:
+    """A flight moved by a step changes those numbers alone, by that step in the group's unit."""
+    groups = {group.name: group for group in OBSERVED[layout]}
+
+    def seen(pos: list[float], vel: list[float], omega: list[float]) -> jnp.ndarray:
+        return flying(pos, vel, [0.0, 0.0, 0.0], omega, layout)
+
+    still = seen([0.0, 0.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+    faster = seen([0.0, 0.0, 2.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.0])
+    turning = seen([0.0, 0.0, 2.0], [1.0, 0.0, 0.0], [0.0, -7.0, 0.0])
+    aside = seen([0.0, 3.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+    for moved, name, step in ((faster, "velocity", 2.0), (turning, "body_rates", 7.0)):
+        errors = {each: float(group.error(moved, still)) for each, group in groups.items()}
+        assert errors == pytest.approx(dict.fromkeys(groups, 0.0) | {name: step}, abs=1e-3)
+    assert float(groups["gate"].error(aside, still)) == pytest.approx(3.0, rel=1e-5)
+    assert float(groups["velocity"].error(aside, still)) == 0.0
+    relative = layout == "B"  # its second gate is told from the first, that of layout C from the drone
+    assert float(groups["next_gate"].error(aside, still)) == pytest.approx(0.0 if relative else 3.0, abs=1e-5)
 
 
 def test_groups_are_chosen_by_the_environment() -> None:
