@@ -94,6 +94,11 @@ VERBS: dict[str, Entry] = {
         "Ship",
         "Evaluate a run's policy and write it as a small artefact of arrays and JSON.",
     ),
+    "export": Entry(
+        "deploying",
+        "Export",
+        "Write a policy as ONNX and C99 with a README of its inputs, frames and rates.",
+    ),
     "doctor": Entry(
         "diagnosis",
         "Doctor",

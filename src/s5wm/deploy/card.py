@@ -1,0 +1,144 @@
+"""What a runtime must know of an exported policy besides its weights: ``card.json``.  No JAX.
+
+SI units; world frame with z up, body frame FLU (x forward, y left, z up); quaternions w first, body to world.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from s5wm.codec import decode, encode
+from s5wm.errors import ConfigError
+from s5wm.train.files import read_json, write_json
+
+CARD = "card.json"
+
+VERSION = 1
+"""Of the format."""
+
+Vec3 = tuple[float, float, float]
+Layout = Literal["A", "B", "C", "hover", "image", "other"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Consecutive numbers of an observation: a quantity divided by ``scale``."""
+
+    name: str
+    size: int
+    unit: str
+    scale: float
+    frame: Literal["world", "body", "gate", "camera", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationCard:
+    """What the policy reads."""
+
+    layout: Layout
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "uint8"]
+    entries: tuple[Entry, ...]  # empty where the task does not tell
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySlot:
+    """A part of the memory vector; ``prev_action`` is the action last chosen, which a runtime may correct."""
+
+    name: str
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VehicleCard:
+    """The quadrotor that the policy was trained on (``envs.quadrotor.params.QuadParams``)."""
+
+    mass: float  # kg
+    inertia: Vec3  # kg m^2
+    rotor_pos: tuple[tuple[float, float], ...]  # m, FR, BL, BR, FL
+    spin: tuple[float, ...]
+    thrust_coeff: float  # N / (rad/s)^2
+    torque_coeff: float  # m
+    thrust_max: float  # N per rotor
+    rotor_speed_min: float  # rad/s
+    rotor_speed_max: float
+    motor_tau: float  # s
+    rotor_inertia: float  # kg m^2
+    drag: Vec3  # N / (m/s), body axes
+    lift: float  # N / (m/s)^2
+    rate_max: Vec3  # rad/s at a command of 1
+    rate_gain: Vec3  # 1/s, of the rate controller that it was trained with
+    rate_damping: Vec3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackCard:
+    """The gates, in the order of passing (``envs.racing.track.Track``)."""
+
+    name: str
+    gate_pos: tuple[Vec3, ...]  # m
+    gate_yaw: tuple[float, ...]  # rad
+    physical: tuple[int, ...]
+    has_lower_rim: tuple[bool, ...]
+    half_opening: float  # m
+    rim: float
+    box_lo: Vec3
+    box_hi: Vec3
+    start_pos: Vec3
+    start_yaw: float
+    drone_radius: float
+    action_delay: float  # s, of the simulator that it was trained in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the policy comes from."""
+
+    run: str
+    task: str
+    agent: str
+    commit: str | None
+    env_steps: int | None
+    date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlightCard:
+    """All of it.  Actions lie in ``[-1, 1]``: collective thrust from 0 to ``4 thrust_max``, then three body rates."""
+
+    version: int
+    origin: Origin
+    control_period: float  # s
+    observation: ObservationCard
+    actions: int
+    action_slew: tuple[
+        float, ...
+    ]  # largest change of each action in a step that an honest flight has, with a margin
+    memory: tuple[MemorySlot, ...]
+    vehicle: VehicleCard | None  # None: the task flies no quadrotor
+    track: TrackCard | None
+
+    @property
+    def memory_size(self) -> int:
+        """Numbers to remember."""
+        return sum(slot.size for slot in self.memory)
+
+    def save(self, folder: Path) -> None:
+        """Write ``card.json``."""
+        write_json(folder / CARD, encode(self))
+
+    @staticmethod
+    def load(folder: Path) -> "FlightCard":
+        """Read ``card.json``; raises ``ConfigError`` where the folder is no export, or of another version."""
+        if not (folder / CARD).is_file():
+            raise ConfigError(
+                f"{folder} is no exported policy (no {CARD}): make one with s5wm export RUN {folder}"
+            )
+        data = read_json(folder / CARD)
+        version = data.get("version") if isinstance(data, dict) else None
+        if version != VERSION:
+            raise ConfigError(
+                f"{folder / CARD} has format {version}, this s5wm reads {VERSION}: export the policy again"
+            )
+        return decode(FlightCard, data, warn=lambda _: None)

@@ -1,0 +1,140 @@
+"""The flight card of a trained policy, and a flight of it in its own task to compare exported files with."""
+
+import datetime
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from s5wm.acting import TrainedAgent, trained_steps
+from s5wm.deploy.card import (
+    VERSION,
+    FlightCard,
+    Layout,
+    MemorySlot,
+    ObservationCard,
+    Origin,
+    TrackCard,
+    VehicleCard,
+)
+from s5wm.deploy.golden import Golden
+from s5wm.deploy.graph import Graph
+from s5wm.deploy.runtime.observation import ENTRIES
+from s5wm.envs.base import AbstractEnv, bounded, innermost
+from s5wm.envs.hover import HoverEnv
+from s5wm.envs.quadrotor.params import QuadParams
+from s5wm.envs.racing.task import RacingEnv
+from s5wm.evaluation import rules_of_a_test
+from s5wm.provenance import commit
+from s5wm.types import EnvSpec
+
+SLEW_MARGIN = 1.25
+"""By how much an action may change more than it ever did in the recorded flights."""
+
+FULL_RANGE = 2.0
+"""Of an action."""
+
+
+def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) -> FlightCard:
+    """The card of an agent whose network is ``graph``."""
+    env, name = innermost(agent.experiment.build_env()), agent.experiment.name
+    origin = Origin(
+        run=str(run),
+        task=name.task,
+        agent=name.agent,
+        commit=commit(),
+        env_steps=trained_steps(agent.source),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    params = env.params if isinstance(env, RacingEnv | HoverEnv) else None
+    return FlightCard(
+        version=VERSION,
+        origin=origin,
+        control_period=agent.spec.ctrl_dt,
+        observation=_observation(env, agent.spec),
+        actions=agent.spec.action_size,
+        action_slew=_slew(golden),
+        memory=tuple(MemorySlot(name=s.name, start=s.start, size=s.size) for s in graph.slots),
+        vehicle=None if params is None else _vehicle(params),
+        track=_track(env) if isinstance(env, RacingEnv) else None,
+    )
+
+
+def _observation(env: AbstractEnv[Any], spec: EnvSpec) -> ObservationCard:
+    layout: Layout = "image" if spec.has_images else "other"
+    if isinstance(env, RacingEnv) and not spec.has_images:
+        layout = env.config.observation
+    elif isinstance(env, HoverEnv):
+        layout = "hover"
+    dtype = "uint8" if spec.has_images else "float32"
+    return ObservationCard(layout=layout, shape=spec.obs_shape, dtype=dtype, entries=ENTRIES.get(layout, ()))
+
+
+def _slew(golden: Golden) -> tuple[float, ...]:
+    """The largest change of each action from one step to the next, with a margin."""
+    change = np.abs(np.diff(golden.action, axis=0))[~golden.is_first[1:]]
+    largest = change.max(axis=0) if len(change) else np.full(golden.action.shape[1], FULL_RANGE)
+    return tuple(float(min(FULL_RANGE, SLEW_MARGIN * value)) for value in largest)
+
+
+def _numbers(array: Any) -> Any:
+    """An array as nested tuples of Python numbers."""
+    return _as_tuple(np.asarray(array).tolist())
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(each) for each in value) if isinstance(value, list) else value
+
+
+def _vehicle(params: QuadParams) -> VehicleCard:
+    names = VehicleCard.__dataclass_fields__
+    return VehicleCard(**{name: _numbers(getattr(params, name)) for name in names})
+
+
+def _track(env: RacingEnv) -> TrackCard:
+    own = {"name": env.config.track.name, "drone_radius": env.config.drone_radius}
+    own["action_delay"] = env.config.action_delay
+    names = [name for name in TrackCard.__dataclass_fields__ if name not in own]
+    return TrackCard(**own, **{name: _numbers(getattr(env.track, name)) for name in names})
+
+
+def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
+    """Consecutive steps of the policy's mode in its task, by the rules of a test."""
+    env = replace(agent.experiment, task=rules_of_a_test(agent.experiment.task)).build_env()
+    policy = agent.policy
+
+    def advance(carry: Any, key: Any) -> tuple[Any, Any]:
+        state, timestep, memory = carry
+        after, action, _ = policy(memory, timestep.obs, timestep.is_first, key=None)
+        action = bounded(action)
+        row = (timestep.obs, timestep.is_first, action)
+        state, following = env.step(state, action, key)
+        return (state, following, after), row
+
+    @jax.jit
+    def fly(key: Any) -> Any:
+        k_reset, k_steps = jr.split(key)
+        state, timestep = env.reset(k_reset)
+        start = (state, timestep, policy.initial())
+        return jax.lax.scan(advance, start, jr.split(k_steps, steps))[1]
+
+    obs, is_first, action = jax.device_get(fly(jr.key(seed)))
+    return Golden(obs, is_first, action)
+
+
+def act_along(agent: TrainedAgent, obs: Any, is_first: Any) -> Any:
+    """Actions of the JAX policy along given observations ``[T, ...]``, its memory going on between them."""
+
+    @jax.jit
+    def fold(obs: Any, is_first: Any) -> Any:
+        def advance(memory: Any, row: Any) -> tuple[Any, Any]:
+            after, action, _ = agent.policy(memory, row[0], row[1], key=None)
+            return after, bounded(action)
+
+        return jax.lax.scan(advance, agent.policy.initial(), (obs, is_first))[1]
+
+    return np.asarray(fold(jnp.asarray(obs), jnp.asarray(is_first)))

@@ -1,0 +1,85 @@
+"""Whether an exported policy does what the trained one does."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from s5wm.deploy.golden import Golden
+from s5wm.deploy.graph import Graph
+from s5wm.deploy.reference import evaluate
+from s5wm.deploy.runtime.engines import Engine
+
+FLOWN_TOLERANCE = 1e-5
+"""Of an action, on observations of the policy's own flights, with the memory going on."""
+
+RANDOM_TOLERANCE = 1e-4
+"""The same on random observations, far from all that was trained: there float32 itself is that uncertain."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Largest absolute differences of an action."""
+
+    flown: float
+    random: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether both are within their tolerance."""
+        return self.flown <= FLOWN_TOLERANCE and self.random <= RANDOM_TOLERANCE
+
+
+def random_observations(golden: Golden, steps: int, *, seed: int = 0) -> Shaped[np.ndarray, "T ..."]:
+    """Observations around those flown, three times as far spread; some zero, denormal, or at ten times the largest.
+
+    Images are random pixels.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (steps, *golden.obs.shape[1:])
+    if golden.obs.dtype == np.uint8:
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    mean, std, largest = golden.obs.mean(0), golden.obs.std(0), np.abs(golden.obs).max(0)
+    obs = mean + 3.0 * std * rng.normal(size=shape)
+    obs[::10] *= 1e-40
+    obs[5::20] = 10.0 * largest * np.sign(obs[5::20])
+    obs[:: max(1, steps // 5)] = 0.0
+    return obs.astype(np.float32)
+
+
+def engine_actions(
+    engine: Engine, obs: Shaped[np.ndarray, "T ..."], is_first: Bool[np.ndarray, " T"]
+) -> Float[np.ndarray, "T A"]:
+    """Actions of an engine along observations."""
+    actions: list[Float[np.ndarray, " A"]] = []
+    for each, begins in zip(obs, is_first, strict=True):
+        if begins:
+            engine.reset()
+        actions.append(engine.step(each))
+    return np.array(actions)
+
+
+class ReferenceEngine:
+    """The graph itself, in NumPy."""
+
+    def __init__(self, graph: Graph, dtype: type[np.floating] = np.float32) -> None:
+        self._graph = graph
+        self.memory = np.zeros(graph.memory.shape, dtype)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.memory = np.zeros_like(self.memory)
+
+    def step(self, obs: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, " A"]:
+        """Every operation."""
+        action, self.memory = evaluate(self._graph, obs, self.memory)
+        return action
+
+
+def compare(engine: Engine, golden: Golden, random: Golden) -> Errors:
+    """Errors of an engine against what the trained policy did on both."""
+    flown, other = (
+        float(np.abs(engine_actions(engine, each.obs, each.is_first) - each.action).max())
+        for each in (golden, random)
+    )
+    return Errors(flown, other)

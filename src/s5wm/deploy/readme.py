@@ -1,0 +1,79 @@
+"""The README of an export: inputs, outputs, frames, rates, and how to run it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from s5wm.deploy.card import FlightCard
+from s5wm.deploy.graph import Graph
+from s5wm.deploy.parity import Errors
+
+
+def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, selftest_steps: int) -> str:
+    """Markdown."""
+    template = (Path(__file__).parent / "README.md.in").read_text(encoding="utf-8")
+    origin = card.origin
+    values = {
+        "run": origin.run,
+        "task": origin.task or "a task of its own",
+        "agent": origin.agent or "an agent of its own",
+        "commit": origin.commit or "unknown",
+        "steps": "an unknown number of" if origin.env_steps is None else f"{origin.env_steps:,}",
+        "period_ms": f"{1e3 * card.control_period:g}",
+        "rate": f"{1.0 / card.control_period:g}",
+        "obs_shape": " x ".join(map(str, card.observation.shape)),
+        "obs_dtype": card.observation.dtype,
+        "observation": _observation(card),
+        "actions": str(card.actions),
+        "action": _action(card),
+        "memory": _memory(card),
+        "memory_size": str(card.memory_size),
+        "parameters": f"{graph.parameters:,}",
+        "selftest_steps": str(selftest_steps),
+        "errors": "\n".join(f"| {name} | {e.flown:.1e} | {e.random:.1e} |" for name, e in errors.items()),
+    }
+    for name, value in values.items():
+        template = template.replace(f"@{name}@", value)
+    return template
+
+
+def _observation(card: FlightCard) -> str:
+    shown = card.observation
+    if shown.layout == "image":
+        return "One image per step: rows from the top, then columns from the left, then red, green and blue, 0 to 255."
+    if not shown.entries:
+        return "The numbers are those of the task's own observation."
+    lines = ["| numbers | quantity | divided by | frame |", "|---|---|---|---|"]
+    start = 0
+    for entry in shown.entries:
+        unit = "" if entry.unit == "1" else f" {entry.unit}"
+        lines.append(
+            f"| {start} to {start + entry.size - 1} | {entry.name} | {entry.scale:g}{unit} | {entry.frame} |"
+        )
+        start += entry.size
+    return "\n".join(lines)
+
+
+def _action(card: FlightCard) -> str:
+    vehicle = card.vehicle
+    if vehicle is None:
+        return "The numbers are those of the task's own action."
+    p, q, r = vehicle.rate_max
+    full = 4.0 * vehicle.thrust_max
+    return "\n".join(
+        [
+            "| number | meaning | -1 | 1 |",
+            "|---|---|---|---|",
+            f"| 0 | collective thrust, all rotors | 0 N | {full:.4g} N ({full / vehicle.mass:.4g} m/s^2) |",
+            f"| 1 | roll rate, body x forward | {-p:g} rad/s | {p:g} rad/s |",
+            f"| 2 | pitch rate, body y left (positive: nose down) | {-q:g} rad/s | {q:g} rad/s |",
+            f"| 3 | yaw rate, body z up (positive: nose left) | {-r:g} rad/s | {r:g} rad/s |",
+        ]
+    )
+
+
+def _memory(card: FlightCard) -> str:
+    if not card.memory:
+        return "This policy has no memory: `h_in` and `h_out` do not exist."
+    lines = ["| numbers | part |", "|---|---|"]
+    lines += [f"| {s.start} to {s.start + s.size - 1} | {s.name} |" for s in card.memory]
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""The fixed-rate loop on a monotonic clock."""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from s5wm.deploy.runtime.pilot import Decision, Mode, Pilot
+from s5wm.deploy.runtime.state import VehicleState
+
+SPIN = 3e-4
+"""s before the beginning of a period at which waiting no longer sleeps: a sleep ends late by up to about that."""
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A vehicle, real or not."""
+
+    def read(self) -> VehicleState | None:
+        """The newest estimate."""
+        ...
+
+    def send(self, action: Float[np.ndarray, " A"] | None) -> None:
+        """A command in ``[-1, 1]``; None in a period in which nothing is sent."""
+        ...
+
+    def between(self, until: float) -> None:
+        """Time until the next period, to do what is not urgent."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the flight has ended."""
+        ...
+
+
+class Clock:
+    """The system's monotonic clock, which no change of the date moves."""
+
+    def now(self) -> float:
+        """S."""
+        return time.monotonic()
+
+    def wait_until(self, moment: float) -> None:
+        """Sleep, then watch the clock for the last bit."""
+        while (left := moment - time.monotonic()) > 0.0:
+            if left > SPIN:
+                time.sleep(left - SPIN)
+
+
+class SimulatedClock(Clock):
+    """A clock that only waiting moves: flights are the same every time, and as fast as the machine goes."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        """S."""
+        return self._now
+
+    def wait_until(self, moment: float) -> None:
+        """At once."""
+        self._now = max(self._now, moment)
+
+
+@dataclass(frozen=True)
+class Period:
+    """What happened in one period."""
+
+    time: float  # s since the start, when it began by plan
+    wake: float  # s that it really began later
+    latency: float  # s from its beginning by plan to the command
+    mode: Mode
+    problem: str | None
+    action: Float[np.ndarray, " A"] | None  # as sent
+    state: VehicleState | None
+    target: int
+    skipped: int  # whole periods that went by before this one
+
+
+@dataclass(eq=False)
+class Loop:
+    """Calls the pilot once a period; a period that was slept through is counted and never made up for."""
+
+    pilot: Pilot
+    target: Target
+    clock: Clock
+    period: float  # s
+    on_period: Callable[[Period], None] = field(default=lambda _: None)
+
+    def run(self, seconds: float) -> None:
+        """Until the time is over or the flight has ended; garbage is not collected meanwhile."""
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            self._run(seconds)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _run(self, seconds: float) -> None:
+        start = begin = self.clock.now()
+        while begin - start < seconds and not self.target.is_over:
+            self.clock.wait_until(begin)
+            skipped = max(0, int((self.clock.now() - begin) / self.period))
+            begin += skipped * self.period
+            self.on_period(self._once(begin, start, skipped))
+            begin += self.period
+            self.target.between(begin)
+
+    def _once(self, begin: float, start: float, skipped: int) -> Period:
+        wake, state = self.clock.now() - begin, self.target.read()
+        decision = self.pilot.decide(state, self.clock.now())
+        if self.clock.now() - begin > self.pilot.limits.deadline and decision.mode is Mode.POLICY:
+            decision = self.pilot.missed(state, self.clock.now())
+        self._command(decision)
+        return Period(
+            time=begin - start,
+            wake=wake,
+            latency=self.clock.now() - begin,
+            mode=decision.mode,
+            problem=decision.problem,
+            action=decision.action,
+            state=state,
+            target=self.pilot.target,
+            skipped=skipped,
+        )
+
+    def _command(self, decision: Decision) -> None:
+        self.target.send(decision.action)
+        self.pilot.flown(decision)

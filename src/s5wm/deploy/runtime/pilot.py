@@ -1,0 +1,132 @@
+"""Who decides what is commanded: the policy, the last command, a level hover, or nobody.
+
+    policy   a good estimate, an action in time
+    hold     a bad estimate or a missed deadline: the last command again
+    hover    ``Limits.hold`` bad periods in a row, for good: only ``reset`` gives the policy back its place
+    silent   no attitude for ``Limits.silence`` s: nothing is sent, and the flight controller's failsafe takes over
+
+Arming is not here, nor is cutting the motors: both belong to the flight controller.
+"""
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from s5wm.deploy.card import FlightCard, Layout
+from s5wm.deploy.runtime.engines import Engine
+from s5wm.deploy.runtime.gates import Gates
+from s5wm.deploy.runtime.guard import InputCheck, Limits, OutputLimit, attitude_problem
+from s5wm.deploy.runtime.hover import hover_action, level_hover
+from s5wm.deploy.runtime.observation import observe
+from s5wm.deploy.runtime.state import VehicleState
+from s5wm.errors import ConfigError, ObservationError
+
+Action = Float[np.ndarray, " A"]
+
+
+class Mode(enum.StrEnum):
+    """Who commands."""
+
+    POLICY = "policy"
+    HOLD = "hold"
+    HOVER = "hover"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Of one period; ``action`` is None where nothing is to be sent, ``problem`` says why it is not the policy's."""
+
+    mode: Mode
+    action: Action | None
+    problem: str | None
+
+
+class Pilot:
+    """Flies one vehicle through the gates of its card; raises ``ConfigError`` where that has none."""
+
+    def __init__(self, card: FlightCard, engine: Engine, limits: Limits) -> None:
+        if card.vehicle is None or card.track is None:
+            raise ConfigError(
+                f"the policy of {card.origin.run} flies no race; s5wm fly needs a quadrotor, a track and a state layout"
+            )
+        self.gates = Gates(card.track)
+        self.limits = limits
+        self.target = 0
+        self.passed = 0
+        self._vehicle = card.vehicle
+        self._layout: Layout = card.observation.layout
+        self._engine, self._limit = engine, OutputLimit(card)
+        self._check = InputCheck(card, limits)
+        self._slot = next((slot for slot in card.memory if slot.name == "prev_action"), None)
+        self._bad = 0
+        self._mode = Mode.POLICY
+        self._blind_since: float | None = None
+        self.last = hover_action(self._vehicle)
+
+    def decide(self, state: VehicleState | None, now: float) -> Decision:
+        """What to command at ``now``, given the newest estimate."""
+        self._watch_attitude(state, now)
+        if self._mode in (Mode.HOVER, Mode.SILENT):
+            return self._fall_back(state, now, None)
+        before = self._check.last
+        problem = self._check.problem(state, now)
+        if problem is None:
+            assert state is not None, "an estimate that is missing is a problem"
+            self._follow(before, state)
+            try:
+                action = self._engine.step(observe(self._layout, self.gates, state, self.target))
+            except ObservationError:
+                problem = "overflow"
+            else:
+                return Decision(Mode.POLICY, self._limit(action, self.last), None)
+        return self._bad_period(state, now, problem)
+
+    def missed(self, state: VehicleState | None, now: float) -> Decision:
+        """What to command instead of a decision that came too late."""
+        if self._mode in (Mode.HOVER, Mode.SILENT):
+            return self._fall_back(state, now, "deadline")
+        return self._bad_period(state, now, "deadline")
+
+    def flown(self, decision: Decision) -> None:
+        """Take note of what is commanded; the policy's memory is told where that is not what it chose."""
+        if decision.mode is Mode.POLICY:
+            self._bad = 0
+        if decision.action is not None:
+            self.last = decision.action
+            if self._slot is not None:
+                start = self._slot.start
+                self._engine.memory[start : start + self._slot.size] = decision.action
+
+    def _follow(self, before: VehicleState | None, state: VehicleState) -> None:
+        """The next gate, by the way since the last good estimate."""
+        if before is None:
+            return
+        if self.gates.cross(self.target, before.pos_w, state.pos_w).passed:
+            self.target = self.gates.following(self.target)
+            self.passed += 1
+
+    def _bad_period(self, state: VehicleState | None, now: float, problem: str) -> Decision:
+        self._bad += 1
+        if self._bad < self.limits.hold:
+            return Decision(Mode.HOLD, self.last, problem)
+        self._mode = Mode.HOVER
+        return self._fall_back(state, now, problem)
+
+    def _watch_attitude(self, state: VehicleState | None, now: float) -> None:
+        if state is not None and attitude_problem(state, now, self.limits) is None:
+            self._blind_since = None
+        elif self._blind_since is None:
+            self._blind_since = now
+
+    def _fall_back(self, state: VehicleState | None, now: float, problem: str | None) -> Decision:
+        if self._blind_since is None:
+            self._mode = Mode.HOVER
+            assert state is not None, "an attitude comes with an estimate"
+            return Decision(Mode.HOVER, level_hover(self._vehicle, state), problem)
+        if now - self._blind_since >= self.limits.silence:
+            self._mode = Mode.SILENT
+            return Decision(Mode.SILENT, None, problem or "blind")
+        return Decision(Mode.HOVER, self.last, problem or "blind")

@@ -1,0 +1,148 @@
+"""An export holds all that a drone's software needs, and nothing that is not what the policy does."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import s5wm
+from s5wm.deploy import export as exporting
+from s5wm.deploy.c_calls import literal
+from s5wm.deploy.card import FlightCard
+from s5wm.deploy.golden import Golden
+from s5wm.deploy.parity import FLOWN_TOLERANCE, engine_actions
+from s5wm.deploy.runtime.engines import C_FLAGS, CEngine, OnnxEngine, find_compiler
+from s5wm.errors import ConfigError, RunDirectoryError
+from s5wm.train.files import verify_manifest
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_form_does_what_the_policy_does(exported):
+    assert set(exported.errors) == {"reference", "onnx"} | ({"c"} if find_compiler() else set())
+    assert all(each.flown < FLOWN_TOLERANCE and each.random < 1e-5 for each in exported.errors.values())
+    golden = Golden.load(exported.folder / "golden.npz")
+    assert golden.obs.shape == (1000, 24)
+    action = engine_actions(OnnxEngine(exported.folder / "policy.onnx"), golden.obs, golden.is_first)
+    np.testing.assert_allclose(action, golden.action, atol=FLOWN_TOLERANCE)
+
+
+def test_only_what_acting_needs_is_in_it(exported):
+    with np.load(s5wm.load("pretrained/split-s").source / "policy.npz") as stored:
+        everything = sum(stored[name].size for name in stored.files)
+    assert exported.parameters < 0.4 * everything
+    assert exported.parameters == 37574
+
+
+def test_the_card_tells_what_the_task_is(exported):
+    verify_manifest(exported.folder)
+    card = FlightCard.load(exported.folder)
+    assert card == exported.card
+    assert card.control_period == pytest.approx(0.02)
+    assert (card.observation.layout, card.observation.shape) == ("B", (24,))
+    assert sum(entry.size for entry in card.observation.entries) == 24
+    assert [(slot.name, slot.size) for slot in card.memory] == [
+        ("core", 64),
+        ("latent", 24),
+        ("prev_action", 4),
+    ]
+    assert card.vehicle is not None
+    assert card.track is not None
+    assert card.vehicle.mass == pytest.approx(0.752)
+    assert card.vehicle.rate_max == (10.0, 10.0, 4.0)
+    assert len(card.track.gate_pos) == 7
+    assert card.track.gate_pos[1] == pytest.approx((9.0, 6.45, 1.05))
+    assert all(0.0 < slew <= 2.0 for slew in card.action_slew)
+
+
+def test_the_onnx_file_describes_itself(exported):
+    import onnx
+
+    model = onnx.load(exported.folder / "policy.onnx")
+    metadata = {each.key: json.loads(each.value) for each in model.metadata_props}
+    assert metadata["control_period"] == pytest.approx(0.02)
+    assert metadata["origin"]["run"] == "pretrained/split-s"
+    assert [each.name for each in model.graph.input] == ["obs", "h_in"]
+    assert [each.name for each in model.graph.output] == ["actions", "h_out"]
+
+
+def test_the_readme_leaves_no_gap(exported):
+    text = (exported.folder / "README.md").read_text()
+    assert "@" not in text
+    assert "| 15 to 17 | next gate minus position | 10 m | world |" in text
+    assert "| 2 | pitch rate, body y left (positive: nose down) | -10 rad/s | 10 rad/s |" in text
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc"])
+def test_it_compiles_without_a_warning(exported, compiler, tmp_path):
+    import shutil
+
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}")
+    target = ["-mcpu=cortex-m7", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"] if "arm" in compiler else []
+    more = ["-Wpedantic", "-Wdouble-promotion", "-Wshadow", "-c", "-o", str(tmp_path / "policy.o")]
+    command = [compiler, *C_FLAGS, *target, *more, str(exported.folder / "policy.c")]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stderr == ""
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+def test_c_calls_nothing_but_three_functions(exported, tmp_path):
+    library = tmp_path / "policy.o"
+    command = [
+        find_compiler(),
+        *C_FLAGS,
+        "-fno-builtin",
+        "-c",
+        "-o",
+        str(library),
+        str(exported.folder / "policy.c"),
+    ]
+    subprocess.run(command, check=True)
+    listed = subprocess.run(
+        ["nm", "-u", str(library)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    called = {name for name in listed if name not in ("U", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail")}
+    assert called <= {"expf", "tanhf", "sqrtf", "fabsf", "memcpy", "memset"}
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+def test_the_selftest_finds_a_wrong_weight(exported, tmp_path):
+    assert CEngine(exported.folder).selftest() < 1e-5
+    code = (exported.folder / "policy.c").read_text()
+    begin = code.index("{", code.index("_weight[")) + 1
+    (tmp_path / "policy.c").write_text(code[:begin] + "1.0f +" + code[begin:])
+    (tmp_path / "policy.h").write_text((exported.folder / "policy.h").read_text())
+    assert CEngine(tmp_path).selftest() > 1e-3
+
+
+def test_an_export_is_replaced_and_other_folders_are_not(exported, tmp_path):
+    exporting._check_folder(exported.folder)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunDirectoryError, match="is not empty and no earlier export"):
+        exporting.export("pretrained/split-s", tmp_path, which="best", say=lambda _: None)
+    with pytest.raises(ConfigError, match="is no exported policy"):
+        FlightCard.load(tmp_path)
+    replace(exported.card, version=99).save(tmp_path)
+    with pytest.raises(ConfigError, match="has format 99, this s5wm reads 1"):
+        FlightCard.load(tmp_path)
+
+
+def test_numbers_in_c_are_the_numbers_that_were():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=1000).astype(np.float32) * np.float32(10.0) ** rng.integers(-30, 30, 1000)
+    values = np.concatenate([values, [0.0, -0.0, 1.0, -3.0, 1e20, 2.0**24]]).astype(np.float32)
+    for value in values:
+        text = literal(value)
+        assert text.endswith("f")
+        assert "." in text or "e" in text
+        assert np.float32(text[:-1]) == value
+
+
+def test_a_runtime_needs_no_jax():
+    modules = "s5wm.deploy.runtime.engines, s5wm.deploy.runtime.loop, s5wm.deploy.card"
+    code = f"import sys, {modules}; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
