@@ -1,10 +1,12 @@
 """What a start costs before anything is computed: help, lists and ``import s5wm`` wait for no JAX and no Gymnasium."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from s5wm.elapsed import elapsed
 from s5wm.presets import TASKS, presets, shows_images
 from s5wm.sizes import AGENTS, VISION_AGENTS
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = [["--help"], ["--version"], ["list"], ["list", "--json"], *([verb, "--help"] for verb in VERBS)]
 
 HEAVY = ("jax", "equinox", "gymnasium", "matplotlib", "numpy")
@@ -59,6 +62,18 @@ def test_the_overview_says_of_a_verb_what_it_says_itself(verb: str) -> None:
     said = VERBS[verb].load().__doc__
     assert said is not None
     assert said.split("\n")[0] == VERBS[verb].summary
+
+
+def test_recorded_starts_are_as_quick_as_we_say() -> None:
+    """Of ``benchmarks/startup.py``, in seconds of the processor."""
+    recorded = json.loads((ROOT / "results" / "startup" / "cpu.json").read_text())["results"]
+    taken = {(row["command"], row["cache"]): row["cpu_s"] for row in recorded}
+    assert taken["import s5wm", "none"] < 0.15
+    assert all(seconds < 0.5 for (_, cache), seconds in taken.items() if cache == "none")
+    firsts = {command: seconds for (command, cache), seconds in taken.items() if cache == "empty"}
+    assert [command.split()[1] for command in firsts] == ["eval", "train", "imagine"]
+    for command, first in firsts.items():
+        assert taken[command, "filled"] <= 0.35 * first
 
 
 def test_the_version_is_that_of_the_package() -> None:
