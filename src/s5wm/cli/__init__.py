@@ -99,6 +99,12 @@ VERBS: dict[str, Entry] = {
         "Export",
         "Write a policy as ONNX and C99 with a README of its inputs, frames and rates.",
     ),
+    "fly": Entry(
+        "deploying",
+        "Fly",
+        "Fly an exported policy at its fixed rate, without JAX.",
+        computes=None,
+    ),
     "doctor": Entry(
         "diagnosis",
         "Doctor",

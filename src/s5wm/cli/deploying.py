@@ -1,13 +1,16 @@
 """Verbs that bring a policy to a drone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from s5wm.cli.common import DONE, Verb, print_json, say, table
 from s5wm.cli.training import Json, Policy, RunName
+
+CRASHED = 1
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,60 @@ class Export(Verb):
             ]
         )
         return DONE
+
+
+@dataclass(frozen=True)
+class Fly(Verb):
+    """Fly an exported policy at its fixed rate, without JAX.
+
+    Estimates are checked, commands limited; a bad estimate or a missed deadline holds the last command, five in a row
+    hand over to a level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash.
+    Example: s5wm fly exported --target sim --seconds 20
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="DIR", help="What s5wm export wrote.")]
+    target: Annotated[Literal["sim"], arg(help="sim: the simulated drone of this program.")] = "sim"
+    seconds: Annotated[float, arg(help="How long.")] = 20.0
+    engine: Annotated[
+        Literal["onnx", "c"],
+        arg(help="ONNX Runtime, or the C file, which a compiler of this machine builds."),
+    ] = "onnx"
+    fast: Annotated[
+        bool, arg(help="On a simulated clock: as fast as the machine goes, every time the same.")
+    ] = False
+    dry_run: Annotated[bool, arg(help="Compute and record commands, and send none.")] = False
+    priority: Annotated[
+        int, arg(help="Fixed priority of the process, 1 to 99 (SCHED_FIFO); 0: as every other process.")
+    ] = 0
+    out: Annotated[
+        Path | None, arg(help="Folder of the records, for s5wm plot; default: runs/flights/DIR.")
+    ] = None
+    json_: Json = False
+
+    def run(self) -> int:
+        """Fly."""
+        from s5wm.deploy.runtime.fly import FlightPlan, fly_simulated
+
+        plan = FlightPlan(
+            seconds=self.seconds,
+            engine=self.engine,
+            fast=self.fast,
+            dry_run=self.dry_run,
+            priority=self.priority,
+        )
+        out = self.out or Path("runs") / "flights" / self.folder.name
+        figures = fly_simulated(self.folder, plan, out, say=say)
+        if self.json_:
+            print_json(figures)
+        else:
+            table([(name, _shown(value)) for name, value in figures.items()])
+        say(f"records: {out}; draw them with s5wm plot {out}")
+        return DONE if figures["ending"] == "TIME_LIMIT" else CRASHED
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "  ".join(f"{name} {_shown(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, list):
+        return "  ".join(_shown(each) for each in value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -59,8 +59,8 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
         actions=agent.spec.action_size,
         action_slew=_slew(golden),
         memory=tuple(MemorySlot(name=s.name, start=s.start, size=s.size) for s in graph.slots),
-        vehicle=None if params is None else _vehicle(params),
-        track=_track(env) if isinstance(env, RacingEnv) else None,
+        vehicle=None if params is None else vehicle_card(params),
+        track=track_card(env) if isinstance(env, RacingEnv) else None,
     )
 
 
@@ -90,12 +90,14 @@ def _as_tuple(value: Any) -> Any:
     return tuple(_as_tuple(each) for each in value) if isinstance(value, list) else value
 
 
-def _vehicle(params: QuadParams) -> VehicleCard:
+def vehicle_card(params: QuadParams) -> VehicleCard:
+    """The quadrotor of an environment."""
     names = VehicleCard.__dataclass_fields__
     return VehicleCard(**{name: _numbers(getattr(params, name)) for name in names})
 
 
-def _track(env: RacingEnv) -> TrackCard:
+def track_card(env: RacingEnv) -> TrackCard:
+    """The track of a race."""
     own = {"name": env.config.track.name, "drone_radius": env.config.drone_radius}
     own["action_delay"] = env.config.action_delay
     names = [name for name in TrackCard.__dataclass_fields__ if name not in own]

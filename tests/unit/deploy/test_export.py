@@ -1,9 +1,11 @@
 """An export holds all that a drone's software needs, and nothing that is not what the policy does."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,8 +80,6 @@ def test_the_readme_leaves_no_gap(exported):
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc"])
 def test_it_compiles_without_a_warning(exported, compiler, tmp_path):
-    import shutil
-
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler}")
     target = ["-mcpu=cortex-m7", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"] if "arm" in compiler else []
@@ -146,3 +146,19 @@ def test_a_runtime_needs_no_jax():
     code = f"import sys, {modules}; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_selftest_passes_on_a_cortex_m(exported, tmp_path):
+    if not all(map(shutil.which, ("arm-none-eabi-gcc", "qemu-system-arm"))):
+        pytest.skip("needs arm-none-eabi-gcc and qemu-system-arm")
+    bare, image = Path(__file__).parents[2] / "data" / "cortex-m", tmp_path / "policy.elf"
+    core = ["-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"]
+    link = ["--specs=nosys.specs", "-nostartfiles", f"-T{bare / 'memory.ld'}", f"-I{exported.folder}"]
+    sources = [str(bare / "main.c"), str(exported.folder / "policy.c")]
+    build = ["arm-none-eabi-gcc", "-std=c99", "-O2", *core, *link, *sources, "-lm", "-o", str(image)]
+    subprocess.run(build, check=True, capture_output=True)
+    run = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-semihosting", "-kernel", str(image)]
+    done = subprocess.run(
+        run, capture_output=True, text=True, check=True, timeout=120, stdin=subprocess.DEVNULL
+    )
+    assert int(done.stdout) * 1e-9 < 1e-5

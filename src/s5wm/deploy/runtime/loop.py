@@ -103,14 +103,15 @@ class Loop:
                 gc.enable()
 
     def _run(self, seconds: float) -> None:
-        start = begin = self.clock.now()
-        while begin - start < seconds and not self.target.is_over:
+        start, number, count = self.clock.now(), 0, round(seconds / self.period)
+        while number < count and not self.target.is_over:
+            begin = start + number * self.period
             self.clock.wait_until(begin)
             skipped = max(0, int((self.clock.now() - begin) / self.period))
-            begin += skipped * self.period
-            self.on_period(self._once(begin, start, skipped))
-            begin += self.period
-            self.target.between(begin)
+            number += skipped
+            self.on_period(self._once(start + number * self.period, start, skipped))
+            number += 1
+            self.target.between(start + number * self.period)
 
     def _once(self, begin: float, start: float, skipped: int) -> Period:
         wake, state = self.clock.now() - begin, self.target.read()

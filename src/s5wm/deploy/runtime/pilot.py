@@ -20,6 +20,7 @@ from s5wm.deploy.runtime.gates import Gates
 from s5wm.deploy.runtime.guard import InputCheck, Limits, OutputLimit, attitude_problem
 from s5wm.deploy.runtime.hover import hover_action, level_hover
 from s5wm.deploy.runtime.observation import observe
+from s5wm.deploy.runtime.plant import Quadrotor
 from s5wm.deploy.runtime.state import VehicleState
 from s5wm.errors import ConfigError, ObservationError
 
@@ -65,6 +66,15 @@ class Pilot:
         self._mode = Mode.POLICY
         self._blind_since: float | None = None
         self.last = hover_action(self._vehicle)
+
+    def warm_up(self) -> None:
+        """Do once what a period does, so that the first one is as quick as the others; nothing is remembered."""
+        track = self.gates.card
+        state = Quadrotor(self._vehicle).at_rest(track.start_pos, track.start_yaw).seen(0.0)
+        level_hover(self._vehicle, state)
+        self.gates.cross(0, state.pos_w, state.pos_w)
+        self._engine.step(observe(self._layout, self.gates, state, 0))
+        self._engine.reset()
 
     def decide(self, state: VehicleState | None, now: float) -> Decision:
         """What to command at ``now``, given the newest estimate."""

@@ -1,0 +1,77 @@
+"""``s5wm fly``: an exported policy at a fixed rate, on a simulated or a real vehicle."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from s5wm.deploy.card import FlightCard
+from s5wm.deploy.runtime.engines import CEngine, Engine, OnnxEngine
+from s5wm.deploy.runtime.guard import Limits
+from s5wm.deploy.runtime.logbook import Logbook, Outcome
+from s5wm.deploy.runtime.loop import Clock, Loop, SimulatedClock
+from s5wm.deploy.runtime.pilot import Pilot
+from s5wm.deploy.runtime.simulation import FLYING, Simulation
+from s5wm.errors import ConfigError
+from s5wm.train.files import verify_manifest
+
+EngineName = Literal["onnx", "c"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlightPlan:
+    """How long and how."""
+
+    seconds: float = 20.0
+    engine: EngineName = "onnx"
+    fast: bool = False  # on a simulated clock
+    dry_run: bool = False  # commands are computed and recorded, and go nowhere
+    priority: int = 0  # of the process among those with a fixed one (SCHED_FIFO); 0: as usual
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.seconds <= 86400.0:
+            raise ConfigError(f"--seconds is {self.seconds}; it must lie in (0, 86400]")
+        if not 0 <= self.priority <= 99:
+            raise ConfigError(f"--priority is {self.priority}; it must lie in [0, 99]")
+
+
+def load_engine(folder: Path, name: EngineName) -> Engine:
+    """The policy of an export."""
+    return OnnxEngine(folder / "policy.onnx") if name == "onnx" else CEngine(folder)
+
+
+def open_export(folder: Path) -> FlightCard:
+    """The card of an export that is whole; raises ``ConfigError`` or ``CorruptError``."""
+    card = FlightCard.load(folder)
+    verify_manifest(folder)
+    return card
+
+
+def fly_simulated(folder: Path, plan: FlightPlan, out: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """A flight in the simulator of the runtime; files go to ``out``, the summary is returned."""
+    card, limits = open_export(folder), Limits()
+    pilot = Pilot(card, load_engine(folder, plan.engine), limits)
+    assert card.vehicle is not None and card.track is not None, "the pilot has asked for both"
+    set_priority(plan.priority)
+    clock = SimulatedClock() if plan.fast else Clock()
+    target = Simulation(card.vehicle, card.track, clock, obeys=not plan.dry_run)
+    logbook = Logbook(card, limits.deadline)
+    say(f"flying {plan.seconds:g} s {'on a simulated clock' if plan.fast else 'in real time'} ...")
+    pilot.warm_up()
+    Loop(pilot, target, clock, card.control_period, logbook.add).run(plan.seconds)
+    ending = "TIME_LIMIT" if target.ending == FLYING else target.ending
+    return logbook.save(out, Outcome(ending, target.passed, target.lap_times))
+
+
+def set_priority(priority: int) -> None:
+    """A fixed priority for this process; raises ``ConfigError`` where the system does not allow it."""
+    if priority == 0:
+        return
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError as error:
+        raise ConfigError(
+            f"--priority {priority} is not allowed here ({error.strerror}): run as root, give the user an rtprio "
+            "limit, or leave it out"
+        ) from error
