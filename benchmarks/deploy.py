@@ -130,12 +130,12 @@ def runtime(folder: Path, card: FlightCard, *, rate: float, seconds: float, prio
     target = Simulation(card.vehicle, card.track, clock, obeys=False)
     logbook = Logbook(card, limits.deadline)
     scheduler = (os.SCHED_FIFO, os.sched_param(priority)) if priority else (os.SCHED_OTHER, os.sched_param(0))
-    os.sched_setscheduler(0, *scheduler)
-    try:
-        with busy_core():
+    with busy_core():  # before the priority is set, which it would inherit
+        os.sched_setscheduler(0, *scheduler)
+        try:
             Loop(pilot, target, clock, 1.0 / rate, logbook.add).run(seconds)
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        finally:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     figures = logbook.summary(Outcome("", 0, ()))
     kept = ("periods", "periods_skipped", "deadline_ms", "deadline_misses", "latency_ms", "wake_ms", "modes")
     return {"rate_hz": rate, "seconds": seconds, "priority": priority} | {
@@ -167,7 +167,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             figures["flight"] = {each: flight[each] for each in ("gates", "lap_times", "ending")}
             figures["runtime"] = [
                 runtime(folder, card, rate=arguments.rate, seconds=arguments.seconds, priority=priority)
-                for priority in {0, arguments.priority}
+                for priority in sorted({0, arguments.priority})
             ]
     print(json.dumps(figures), flush=True)
     return figures

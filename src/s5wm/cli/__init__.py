@@ -90,7 +90,7 @@ VERBS: dict[str, Entry] = {
         "Time the environment, gradient updates, single policy steps, or the training loop.",
     ),
     "ship": Entry(
-        "training",
+        "deploying",
         "Ship",
         "Evaluate a run's policy and write it as a small artefact of arrays and JSON.",
     ),

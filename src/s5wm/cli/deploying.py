@@ -8,9 +8,36 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from s5wm.cli.common import DONE, Verb, print_json, say, table
-from s5wm.cli.training import Json, Policy, RunName
+from s5wm.cli.training import Json, Policy, RunName, report
+from s5wm.errors import ConfigError
+from s5wm.names import pretrained_folder
 
 CRASHED = 1
+
+
+@dataclass(frozen=True)
+class Ship(Verb):
+    """Evaluate a run's policy and write it as a small artefact of arrays and JSON.
+
+    Without --to it goes into the installed package, where `pretrained/NAME` finds it.
+    Example: s5wm ship runs/race split-s
+    """
+
+    policy_run: RunName
+    name: Annotated[Positional[str], arg(metavar="NAME", help="Name of the shipped policy.")]
+    to: Annotated[Path | None, arg(help="Write to this folder instead, as TO/NAME.")] = None
+    policy: Policy = "best"
+    json_: Json = False
+
+    def run(self) -> int:
+        """Write it."""
+        from s5wm.policies import ship
+
+        folder = (self.to or pretrained_folder()) / self.name
+        report(ship(self.policy_run, folder, which=self.policy), self.json_)
+        size = sum(p.stat().st_size for p in folder.iterdir())
+        say(f"written to {folder} ({size / 1e6:.2f} MB)")
+        return DONE
 
 
 @dataclass(frozen=True)
@@ -59,13 +86,17 @@ class Export(Verb):
 class Fly(Verb):
     """Fly an exported policy at its fixed rate, without JAX.
 
-    Estimates are checked, commands limited; a bad estimate or a missed deadline holds the last command, five in a row
-    hand over to a level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash.
+    On a simulated drone (sim), or on a vehicle over MAVLink, where nothing is sent without --live and nothing is ever
+    armed.  Estimates are checked, commands limited; a bad estimate or a missed deadline holds the last command, five in
+    a row hand over to a level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash.
     Example: s5wm fly exported --target sim --seconds 20
     """
 
     folder: Annotated[Positional[Path], arg(metavar="DIR", help="What s5wm export wrote.")]
-    target: Annotated[Literal["sim"], arg(help="sim: the simulated drone of this program.")] = "sim"
+    target: Annotated[
+        Literal["sim", "mavlink"],
+        arg(help="sim: the simulated drone of this program; mavlink: ODOMETRY in, SET_ATTITUDE_TARGET out."),
+    ] = "sim"
     seconds: Annotated[float, arg(help="How long.")] = 20.0
     engine: Annotated[
         Literal["onnx", "c"],
@@ -74,7 +105,14 @@ class Fly(Verb):
     fast: Annotated[
         bool, arg(help="On a simulated clock: as fast as the machine goes, every time the same.")
     ] = False
-    dry_run: Annotated[bool, arg(help="Compute and record commands, and send none.")] = False
+    dry_run: Annotated[
+        bool, arg(help="Compute and record commands, and send none; over MAVLink always, but for --live.")
+    ] = False
+    live: Annotated[bool, arg(help="Over MAVLink: send commands to the vehicle.")] = False
+    address: Annotated[str, arg(metavar="HOST:PORT", help="Over MAVLink: where odometry comes to, UDP.")] = (
+        "127.0.0.1:14540"
+    )
+    hover_throttle: Annotated[float, arg(help="Over MAVLink: the throttle that carries the weight.")] = 0.5
     priority: Annotated[
         int, arg(help="Fixed priority of the process, 1 to 99 (SCHED_FIFO); 0: as every other process.")
     ] = 0
@@ -85,23 +123,33 @@ class Fly(Verb):
 
     def run(self) -> int:
         """Fly."""
-        from s5wm.deploy.runtime.fly import FlightPlan, fly_simulated
-
-        plan = FlightPlan(
-            seconds=self.seconds,
-            engine=self.engine,
-            fast=self.fast,
-            dry_run=self.dry_run,
-            priority=self.priority,
-        )
         out = self.out or Path("runs") / "flights" / self.folder.name
-        figures = fly_simulated(self.folder, plan, out, say=say)
+        figures = self._flown(out)
         if self.json_:
             print_json(figures)
         else:
             table([(name, _shown(value)) for name, value in figures.items()])
         say(f"records: {out}; draw them with s5wm plot {out}")
         return DONE if figures["ending"] == "TIME_LIMIT" else CRASHED
+
+    def _flown(self, out: Path) -> dict[str, Any]:
+        from s5wm.deploy.runtime.fly import FlightPlan, MavlinkLink, fly_mavlink, fly_simulated
+
+        if self.live and (self.dry_run or self.target == "sim"):
+            raise ConfigError(
+                "--live sends commands over MAVLink: it goes with neither --dry-run nor --target sim"
+            )
+        plan = FlightPlan(
+            seconds=self.seconds,
+            engine=self.engine,
+            fast=self.fast,
+            dry_run=self.dry_run or (self.target == "mavlink" and not self.live),
+            priority=self.priority,
+        )
+        if self.target == "sim":
+            return fly_simulated(self.folder, plan, out, say=say)
+        link = MavlinkLink(address=self.address, hover_throttle=self.hover_throttle)
+        return fly_mavlink(self.folder, plan, link, out, say=say)
 
 
 def _shown(value: Any) -> str:

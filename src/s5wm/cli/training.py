@@ -10,7 +10,6 @@ from s5wm.api import fresh_path
 from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
 from s5wm.cli.drawing import draw_flights, draw_training
 from s5wm.errors import ConfigError
-from s5wm.names import pretrained_folder
 from s5wm.train.directory import CONFIG
 
 if TYPE_CHECKING:
@@ -224,10 +223,35 @@ class Evaluate(Verb):
             "repeated.",
         ),
     ] = ()
+    perturb: Annotated[
+        str | None,
+        arg(
+            metavar="SUITE",
+            help="Instead, fly where something is not as it was in training (all, or one of start, mass, thrust, "
+            "inertia, drag, motor, battery, delay, wind, noise, gates, map), at several strengths; with --out "
+            "perturb.json and a heat map are kept.",
+        ),
+    ] = None
     json_: Json = False
 
     def run(self) -> int:
         """Evaluate."""
+        if self.perturb is not None:
+            if self.override:
+                raise ConfigError("--perturb flies the task as it was trained: leave out --override")
+            from s5wm.cli.robustness import report_perturbed
+            from s5wm.perturb import perturb_run
+
+            figures = perturb_run(
+                self.policy_run,
+                self.perturb,
+                episodes=self.episodes,
+                seed=self.seed,
+                which=self.policy,
+                say=say,
+            )
+            report_perturbed(figures, self.out, as_json=self.json_)
+            return DONE
         from s5wm.policies import evaluate_run, kept_in
 
         figures = evaluate_run(
@@ -244,31 +268,6 @@ class Evaluate(Verb):
             say("its figures, flights and picture are not kept: name a folder for them with --out DIR")
         else:
             draw_flights(folder)
-        return DONE
-
-
-@dataclass(frozen=True)
-class Ship(Verb):
-    """Evaluate a run's policy and write it as a small artefact of arrays and JSON.
-
-    Without --to it goes into the installed package, where `pretrained/NAME` finds it.
-    Example: s5wm ship runs/race split-s
-    """
-
-    policy_run: RunName
-    name: Annotated[Positional[str], arg(metavar="NAME", help="Name of the shipped policy.")]
-    to: Annotated[Path | None, arg(help="Write to this folder instead, as TO/NAME.")] = None
-    policy: Policy = "best"
-    json_: Json = False
-
-    def run(self) -> int:
-        """Write it."""
-        from s5wm.policies import ship
-
-        folder = (self.to or pretrained_folder()) / self.name
-        report(ship(self.policy_run, folder, which=self.policy), self.json_)
-        size = sum(p.stat().st_size for p in folder.iterdir())
-        say(f"written to {folder} ({size / 1e6:.2f} MB)")
         return DONE
 
 

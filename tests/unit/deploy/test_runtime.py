@@ -208,6 +208,8 @@ class Scripted:
     def between(self, until):
         self.simulation.between(until)
 
+    is_engaged = True
+
     @property
     def is_over(self):
         return self.simulation.is_over

@@ -11,6 +11,7 @@ from s5wm.deploy.runtime.engines import CEngine, Engine, OnnxEngine
 from s5wm.deploy.runtime.guard import Limits
 from s5wm.deploy.runtime.logbook import Logbook, Outcome
 from s5wm.deploy.runtime.loop import Clock, Loop, SimulatedClock
+from s5wm.deploy.runtime.mavlink import MavlinkTarget
 from s5wm.deploy.runtime.pilot import Pilot
 from s5wm.deploy.runtime.simulation import FLYING, Simulation
 from s5wm.errors import ConfigError
@@ -62,6 +63,47 @@ def fly_simulated(folder: Path, plan: FlightPlan, out: Path, *, say: Callable[[s
     Loop(pilot, target, clock, card.control_period, logbook.add).run(plan.seconds)
     ending = "TIME_LIMIT" if target.ending == FLYING else target.ending
     return logbook.save(out, Outcome(ending, target.passed, target.lap_times))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MavlinkLink:
+    """Where the vehicle is, and how its throttle is scaled."""
+
+    address: str = "127.0.0.1:14540"
+    hover_throttle: float = 0.5
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Raises ``ConfigError`` for what is no address."""
+        host, colon, port = self.address.rpartition(":")
+        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigError(f"--address is {self.address!r}; it must be HOST:PORT, e.g. 127.0.0.1:14540")
+        return host, int(port)
+
+
+def fly_mavlink(
+    folder: Path, plan: FlightPlan, link: MavlinkLink, out: Path, *, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """A flight of a vehicle behind MAVLink; a dry run unless the plan says otherwise."""
+    if plan.fast:
+        raise ConfigError("--fast is for the simulated drone; a vehicle has its own time")
+    card, limits, clock = open_export(folder), Limits(), Clock()
+    pilot = Pilot(card, load_engine(folder, plan.engine), limits)
+    assert card.vehicle is not None, "the pilot has asked for it"
+    target = MavlinkTarget(
+        card.vehicle, clock, link.host_and_port, hover_throttle=link.hover_throttle, sends=not plan.dry_run
+    )
+    logbook = Logbook(card, limits.deadline)
+    try:
+        pilot.warm_up()
+        set_priority(plan.priority)
+        say(
+            f"waiting for ODOMETRY at {link.address}, {'sending nothing' if plan.dry_run else 'SENDING COMMANDS'} ..."
+        )
+        Loop(pilot, target, clock, card.control_period, logbook.add).run(plan.seconds)
+    finally:
+        target.close()
+    return logbook.save(out, Outcome("TIME_LIMIT", pilot.passed, ())) | {"commands_sent": target.sent}
 
 
 def set_priority(priority: int) -> None:

@@ -33,6 +33,11 @@ class Target(Protocol):
         ...
 
     @property
+    def is_engaged(self) -> bool:
+        """Whether somebody has given us the vehicle."""
+        ...
+
+    @property
     def is_over(self) -> bool:
         """Whether the flight has ended."""
         ...
@@ -115,7 +120,8 @@ class Loop:
 
     def _once(self, begin: float, start: float, skipped: int) -> Period:
         wake, state = self.clock.now() - begin, self.target.read()
-        decision = self.pilot.decide(state, self.clock.now())
+        decide = self.pilot.decide if self.target.is_engaged else self.pilot.wait
+        decision = decide(state, self.clock.now())
         if self.clock.now() - begin > self.pilot.limits.deadline and decision.mode is Mode.POLICY:
             decision = self.pilot.missed(state, self.clock.now())
         self._command(decision)

@@ -1,5 +1,6 @@
 """Who decides what is commanded: the policy, the last command, a level hover, or nobody.
 
+    wait     nobody has given us the vehicle yet: a level hover, the policy at its beginning
     policy   a good estimate, an action in time
     hold     a bad estimate or a missed deadline: the last command again
     hover    ``Limits.hold`` bad periods in a row, for good: only ``reset`` gives the policy back its place
@@ -30,6 +31,7 @@ Action = Float[np.ndarray, " A"]
 class Mode(enum.StrEnum):
     """Who commands."""
 
+    WAIT = "wait"
     POLICY = "policy"
     HOLD = "hold"
     HOVER = "hover"
@@ -76,6 +78,15 @@ class Pilot:
         self._engine.step(observe(self._layout, self.gates, state, 0))
         self._engine.reset()
 
+    def wait(self, state: VehicleState | None, now: float) -> Decision:
+        """What to command while somebody else flies; the policy begins anew afterwards."""
+        self._engine.reset()
+        self._check.last = None
+        self._mode, self._bad, self._blind_since, self.target = Mode.POLICY, 0, None, 0
+        if state is None or attitude_problem(state, now, self.limits) is not None:
+            return Decision(Mode.WAIT, hover_action(self._vehicle), "missing" if state is None else "stale")
+        return Decision(Mode.WAIT, level_hover(self._vehicle, state), None)
+
     def decide(self, state: VehicleState | None, now: float) -> Decision:
         """What to command at ``now``, given the newest estimate."""
         self._watch_attitude(state, now)
@@ -106,7 +117,7 @@ class Pilot:
             self._bad = 0
         if decision.action is not None:
             self.last = decision.action
-            if self._slot is not None:
+            if self._slot is not None and decision.mode is not Mode.WAIT:
                 start = self._slot.start
                 self._engine.memory[start : start + self._slot.size] = decision.action
 

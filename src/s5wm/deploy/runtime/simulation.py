@@ -55,6 +55,11 @@ class Simulation:
         self._judge(before, began, seconds)
 
     @property
+    def is_engaged(self) -> bool:
+        """Always."""
+        return True
+
+    @property
     def is_over(self) -> bool:
         """Whether it has crashed."""
         return self.ending != FLYING

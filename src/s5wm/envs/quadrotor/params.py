@@ -35,6 +35,7 @@ class QuadParams(eqx.Module):
     rate_max: Float[Array, " 3"]  # rad/s, full-scale body-rate command
     rate_gain: Float[Array, " 3"]  # 1/s, K of the rate controller
     rate_damping: Float[Array, " 3"]  # K_d of the rate controller
+    wind_w: Float[Array, " 3"]  # m/s, velocity of the air, world axes
 
     @property
     def thrust_min(self) -> Float[Array, ""]:
@@ -153,6 +154,7 @@ class QuadConfig:
             rate_max=_array(own.rate_max),
             rate_gain=_array(own.rate_gain),
             rate_damping=_array(own.rate_damping),
+            wind_w=_array((0.0, 0.0, 0.0)),
         )
 
 

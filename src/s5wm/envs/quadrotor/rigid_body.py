@@ -23,8 +23,12 @@ def aero_force(params: QuadParams, vel_b: Vec3) -> Vec3:
 def acceleration(
     params: QuadParams, quat: Float[Array, " 4"], vel_w: Vec3, collective: Float[Array, ""]
 ) -> Vec3:
-    """``v' = g + R ([0, 0, sum f] + F_aero) / m``, m/s^2, world axes; ``collective`` is the sum of thrusts, N."""
-    force_b = aero_force(params, quaternion.rotate_inverse(quat, vel_w)).at[2].add(collective)
+    """``v' = g + R ([0, 0, sum f] + F_aero) / m``, m/s^2, world axes; ``collective`` is the sum of thrusts, N.
+
+    ``F_aero`` is that of the velocity relative to the air.
+    """
+    air_b = quaternion.rotate_inverse(quat, vel_w - params.wind_w)
+    force_b = aero_force(params, air_b).at[2].add(collective)
     accel_w = quaternion.rotate(quat, force_b / params.mass)
     return accel_w - jnp.array((0.0, 0.0, GRAVITY), accel_w.dtype)
 

@@ -1,0 +1,153 @@
+"""A vehicle behind MAVLink (PX4, ArduPilot): ODOMETRY in, SET_ATTITUDE_TARGET out, over UDP.
+
+    ours    world x north, y west, z up      body x forward, y left, z up (FLU)
+    theirs  world x north, y east, z down    body x forward, y right, z down (FRD)
+
+Half a turn about x takes one to the other, so y and z of every vector change sign, and those of the quaternion.
+Nothing here arms, disarms or changes a mode: a person does, and until then the policy only waits.
+"""
+
+import math
+import socket
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from s5wm.deploy.card import VehicleCard
+from s5wm.deploy.runtime.hover import GRAVITY
+from s5wm.deploy.runtime.loop import Clock
+from s5wm.deploy.runtime.state import VehicleState, to_matrix
+from s5wm.errors import ConfigError
+
+IGNORE_ATTITUDE = 0b10000000
+"""Type mask of SET_ATTITUDE_TARGET: rates and thrust count."""
+
+ARMED = 0b10000000
+"""In the base mode of a heartbeat."""
+
+PX4_OFFBOARD = 6
+"""Main mode in bits 16 to 23 of PX4's custom mode."""
+
+BODY_FRD = 12
+"""MAV_FRAME of velocities in body axes; others are taken as those of the world."""
+
+TURN = np.array([1.0, -1.0, -1.0])
+"""Half a turn about x, for vectors."""
+
+LARGEST = 2048
+"""Bytes of a datagram."""
+
+
+class MavlinkTarget:
+    """One vehicle; commands go to whoever sends its odometry, and nowhere before it has."""
+
+    def __init__(
+        self,
+        vehicle: VehicleCard,
+        clock: Clock,
+        address: tuple[str, int],
+        *,
+        hover_throttle: float,
+        sends: bool,
+    ) -> None:
+        """``hover_throttle`` is the thrust (0 to 1) that carries the weight; ``sends=False`` is a dry run."""
+        if not 0.05 <= hover_throttle <= 0.8:
+            raise ConfigError(f"--hover-throttle is {hover_throttle}; it must lie in [0.05, 0.8]")
+        self._protocol = _dialect()
+        self._link = self._protocol.MAVLink(None, srcSystem=255, srcComponent=191)  # an onboard computer
+        self._link.robust_parsing = True
+        self._vehicle, self._clock, self._sends = vehicle, clock, sends
+        self._thrust_per_newton = hover_throttle / (vehicle.mass * GRAVITY)
+        self._socket = _bound(address)
+        self._peer: Any = None
+        self._offset = math.inf  # s from the vehicle's clock to ours: the least that any message took
+        self._state: VehicleState | None = None
+        self.is_engaged = False
+        self.sent = 0
+
+    def read(self) -> VehicleState | None:
+        """The newest odometry; the same one again until another comes."""
+        while True:
+            try:
+                data, peer = self._socket.recvfrom(LARGEST)
+            except BlockingIOError:
+                return self._state
+            for message in self._link.parse_buffer(bytearray(data)) or ():
+                self._take(message, peer)
+
+    def send(self, action: Float[np.ndarray, " 4"] | None) -> None:
+        """Rates and thrust, unless this is a dry run or nobody is there."""
+        if action is None or self._peer is None or not self._sends:
+            return
+        message = self._protocol.MAVLink_set_attitude_target_message(*self.command(action))
+        self._socket.sendto(message.pack(self._link), self._peer)
+        self.sent += 1
+
+    def command(self, action: Float[np.ndarray, " 4"]) -> tuple[Any, ...]:
+        """Fields of SET_ATTITUDE_TARGET."""
+        rates = TURN * np.array(self._vehicle.rate_max) * action[1:]
+        newton = 2.0 * self._vehicle.thrust_max * (float(action[0]) + 1.0)
+        thrust = min(max(newton * self._thrust_per_newton, 0.0), 1.0)
+        milliseconds = int(1e3 * self._clock.now()) % 2**32
+        return (milliseconds, 1, 1, IGNORE_ATTITUDE, [1.0, 0.0, 0.0, 0.0], *map(float, rates), thrust)
+
+    def between(self, until: float) -> None:
+        """Nothing to do."""
+
+    @property
+    def is_over(self) -> bool:
+        """A vehicle goes on until somebody ends the program."""
+        return False
+
+    def close(self) -> None:
+        """Let go of the port."""
+        self._socket.close()
+
+    def _take(self, message: Any, peer: Any) -> None:
+        if message.get_type() == "HEARTBEAT":
+            mode = (int(message.custom_mode) >> 16) & 0xFF
+            self.is_engaged = bool(message.base_mode & ARMED) and mode == PX4_OFFBOARD
+        if message.get_type() == "ODOMETRY":
+            self._peer = peer
+            stamp = 1e-6 * float(message.time_usec)
+            self._offset = min(self._offset, self._clock.now() - stamp)
+            self._state = state_of(message, stamp + self._offset)
+
+
+def state_of(message: Any, time: float) -> VehicleState:
+    """An ODOMETRY message as an estimate; numbers that are not finite are passed on, to be refused by name."""
+    quat = np.array(message.q, float) * np.array([1.0, *TURN])
+    velocity = TURN * np.array([message.vx, message.vy, message.vz])
+    if message.child_frame_id == BODY_FRD:
+        velocity = to_matrix(quat) @ velocity
+    return VehicleState(
+        time=time,
+        pos_w=TURN * np.array([message.x, message.y, message.z]),
+        vel_w=velocity,
+        quat=quat,
+        omega_b=TURN * np.array([message.rollspeed, message.pitchspeed, message.yawspeed]),
+    )
+
+
+def _dialect() -> Any:
+    try:
+        from pymavlink.dialects.v20 import common
+    except ModuleNotFoundError as error:
+        raise ConfigError("MAVLink needs a package: pip install 's5wm[mavlink]'") from error
+    return common
+
+
+def _bound(address: tuple[str, int]) -> socket.socket:
+    """A UDP socket that never waits; raises ``ConfigError`` where the address cannot be had."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        udp.bind(address)
+    except OSError as error:
+        udp.close()
+        raise ConfigError(
+            f"--address {address[0]}:{address[1]} cannot be used: {error.strerror}; name another, or end the program "
+            "that has it"
+        ) from error
+    udp.setblocking(False)
+    return udp

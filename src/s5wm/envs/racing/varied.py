@@ -1,0 +1,238 @@
+"""A race whose quadrotor, air, gates, sensors and delays are not quite those that are written down.
+
+What is drawn at the beginning of an episode holds until its end.  Every range is an array, so that one compiled
+program flies all of them.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int
+
+from s5wm.envs.base import AbstractDroneEnv, DroneView
+from s5wm.envs.quadrotor import quaternion
+from s5wm.envs.quadrotor.params import QuadParams
+from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing.episode import RacingState
+from s5wm.envs.racing.observation import View, observe
+from s5wm.envs.racing.task import RacingEnv
+from s5wm.types import EnvSpec, EpisodeMetrics, Key, Scalar, TimeStep
+
+LONGEST_DELAY = 4
+"""Control periods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariationConfig:
+    """How far each quantity is from its nominal value at most; uniform, and 0 leaves it as it is."""
+
+    mass: float = 0.0  # share
+    inertia: float = 0.0  # share, each axis on its own
+    thrust: float = 0.0  # share of the thrust that a rotor speed gives
+    battery: float = 0.0  # share of the largest thrust that may be missing
+    drag: float = 0.0  # share, each axis on its own
+    motor: float = 0.0  # share of the motors' time constant
+    wind: float = 0.0  # m/s, horizontal, from any direction, steady
+    gates: float = 0.0  # m, each gate on each axis
+    map_error: float = 0.0  # m, the same of gates that the policy sees where they ought to be
+    position_noise: float = 0.0  # m, standard deviation of every step
+    velocity_noise: float = 0.0  # m/s
+    attitude_noise: float = 0.0  # rad
+    start_pos: float = 0.0  # m, besides the noise of the task
+    start_vel: float = 0.0  # m/s
+    start_tilt: float = 0.0  # rad
+    delay_min: float = 0.0  # control periods by which actions come late, whole ones, from this ...
+    delay_max: float = 0.0  # ... to this
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"VariationConfig.{field.name} is {value}; it must be at least 0")
+        for name in ("mass", "inertia", "thrust", "battery", "motor"):
+            if getattr(self, name) >= 1.0:
+                raise ValueError(
+                    f"VariationConfig.{name} is {getattr(self, name)}; a share must be less than 1"
+                )
+        if not self.delay_min <= self.delay_max <= LONGEST_DELAY:
+            raise ValueError(
+                f"VariationConfig has delay_min {self.delay_min} and delay_max {self.delay_max}; it needs "
+                f"min <= max <= {LONGEST_DELAY} periods"
+            )
+
+    def scaled(self, factor: float) -> "VariationConfig":
+        """All ranges times a factor; delays in whole periods."""
+        values = {field.name: factor * getattr(self, field.name) for field in fields(self)}
+        whole = {name: float(round(values[name])) for name in ("delay_min", "delay_max")}
+        return VariationConfig(**(values | whole))
+
+    def build(self) -> "VariationRanges":
+        """The ranges as arrays."""
+        return VariationRanges(
+            **{field.name: jnp.asarray(getattr(self, field.name)) for field in fields(self)}
+        )
+
+
+class VariationRanges(eqx.Module):
+    """``VariationConfig`` as arrays."""
+
+    mass: Scalar
+    inertia: Scalar
+    thrust: Scalar
+    battery: Scalar
+    drag: Scalar
+    motor: Scalar
+    wind: Scalar
+    gates: Scalar
+    map_error: Scalar
+    position_noise: Scalar
+    velocity_noise: Scalar
+    attitude_noise: Scalar
+    start_pos: Scalar
+    start_vel: Scalar
+    start_tilt: Scalar
+    delay_min: Scalar
+    delay_max: Scalar
+
+
+class Variation(eqx.Module):
+    """What holds in one episode."""
+
+    params: QuadParams  # the quadrotor and its air as they are
+    gate_shift: Float[Array, "G 3"]  # m, of where gates are seen
+    map_shift: Float[Array, "G 3"]  # m, between where they are seen and where they are
+    delay: Int[Array, ""]  # control periods
+
+
+class VariedState(eqx.Module):
+    """One copy of the race, what holds in its episode, and the last actions, the newest first."""
+
+    inner: RacingState
+    variation: Variation
+    actions: Float[Array, "K 4"]
+
+
+class VariedRace(AbstractDroneEnv[VariedState]):
+    """``RacingEnv`` with a variation drawn for every episode; a state layout is observed, with noise."""
+
+    race: RacingEnv
+    ranges: VariationRanges
+
+    def __check_init__(self) -> None:
+        if self.race.config.camera is not None:
+            raise ValueError(
+                "a varied race observes states; this one has a camera: choose a task without images"
+            )
+
+    @property
+    def spec(self) -> EnvSpec:
+        """That of the race."""
+        return self.race.spec
+
+    def reset(self, key: Key) -> tuple[VariedState, TimeStep]:
+        """First episode."""
+        k_draw, k_race, k_start = jr.split(key, 3)
+        variation = draw(self.race, self.ranges, k_draw)
+        return self._begun(variation, self.race_as_it_is(variation).reset(k_race), k_start)
+
+    def restart(self, state: VariedState, key: Key) -> tuple[VariedState, TimeStep]:
+        """Next episode, with a variation of its own."""
+        k_draw, k_race, k_start = jr.split(key, 3)
+        variation = draw(self.race, self.ranges, k_draw)
+        return self._begun(variation, self.race_as_it_is(variation).restart(state.inner, k_race), k_start)
+
+    def step(self, state: VariedState, action: Float[Array, " 4"], key: Key) -> tuple[VariedState, TimeStep]:
+        """One control period under the action of ``delay`` periods before."""
+        k_step, k_noise = jr.split(key)
+        actions = jnp.concatenate([action[None], state.actions[:-1]])
+        flown = actions[state.variation.delay]
+        inner, timestep = self.race_as_it_is(state.variation).step(state.inner, flown, k_step)
+        after = VariedState(inner, state.variation, actions)
+        return after, replace(timestep, obs=self._seen(after, k_noise))
+
+    def episode_metrics(self, state: VariedState) -> EpisodeMetrics:
+        """Those of the race."""
+        return self.race.episode_metrics(state.inner)
+
+    def drone(self, state: VariedState) -> DroneView:
+        """The drone."""
+        return self.race.drone(state.inner)
+
+    def race_as_it_is(self, variation: Variation) -> RacingEnv:
+        """The race with the quadrotor and the gates that are really there."""
+        shift = variation.gate_shift + variation.map_shift
+        track = replace(self.race.track, gate_pos=self.race.track.gate_pos + shift)
+        return replace(self.race, params=variation.params, track=track)
+
+    def _begun(
+        self, variation: Variation, begun: tuple[RacingState, TimeStep], key: Key
+    ) -> tuple[VariedState, TimeStep]:
+        inner, timestep = begun
+        k_start, k_noise = jr.split(key)
+        moved = _moved(inner.quad, self.ranges, k_start)
+        inside = jnp.clip(moved.pos_w, self.race.track.box_lo + 0.2, self.race.track.box_hi - 0.2)
+        quad = jax.tree.map(
+            lambda new, old: jnp.where(inner.from_start, new, old), replace(moved, pos_w=inside), inner.quad
+        )
+        inner = replace(inner, quad=quad)
+        state = VariedState(inner, variation, jnp.broadcast_to(inner.action, (LONGEST_DELAY + 1, 4)))
+        return state, replace(timestep, obs=self._seen(state, k_noise))
+
+    def _seen(self, state: VariedState, key: Key) -> Float[Array, " O"]:
+        """The observation of a noisy state, with the gates where the map has them."""
+        unit = jr.normal(key, (3, 3))
+        ranges, quad = self.ranges, state.inner.quad
+        tilt = quaternion.exp(ranges.attitude_noise * unit[2])
+        noisy = replace(
+            quad,
+            pos_w=quad.pos_w + ranges.position_noise * unit[0],
+            vel_w=quad.vel_w + ranges.velocity_noise * unit[1],
+            quat=quaternion.normalise(quaternion.multiply(quad.quat, tilt)),
+        )
+        track = self.race.track
+        shown = replace(track, gate_pos=track.gate_pos + state.variation.gate_shift)
+        clearance = track.half_opening - self.race.config.drone_radius
+        view = View(quad=noisy, target=state.inner.target, action=state.inner.action, clearance=clearance)
+        return observe(self.race.config.observation, shown, view)
+
+
+def draw(race: RacingEnv, ranges: VariationRanges, key: Key) -> Variation:
+    """One variation of a race."""
+    k_scalars, k_axes, k_wind, k_gates, k_delay = jr.split(key, 5)
+    mass, thrust, battery, motor = jr.uniform(k_scalars, (4,), minval=-1.0, maxval=1.0)
+    inertia, drag = jr.uniform(k_axes, (2, 3), minval=-1.0, maxval=1.0)
+    size, angle = jr.uniform(k_wind, (2,))
+    params, track = race.params, race.track
+    wind = ranges.wind * size * jnp.stack([jnp.cos(2 * jnp.pi * angle), jnp.sin(2 * jnp.pi * angle), 0.0])
+    full = 1.0 - ranges.battery * 0.5 * (battery + 1.0)
+    varied = replace(
+        params,
+        mass=params.mass * (1.0 + ranges.mass * mass),
+        inertia=params.inertia * (1.0 + ranges.inertia * inertia),
+        thrust_coeff=params.thrust_coeff * (1.0 + ranges.thrust * thrust),
+        thrust_max=params.thrust_max * (1.0 + ranges.thrust * thrust) * full,
+        drag=params.drag * (1.0 + ranges.drag * drag),
+        motor_tau=params.motor_tau * (1.0 + ranges.motor * motor),
+        wind_w=wind,
+    )
+    # Both passages of a gate that is flown twice go through one frame.
+    frames = jr.uniform(k_gates, (2, *track.gate_pos.shape), minval=-1.0, maxval=1.0)[:, track.physical]
+    periods = jr.randint(
+        k_delay, (), ranges.delay_min.astype(jnp.int32), ranges.delay_max.astype(jnp.int32) + 1
+    )
+    return Variation(varied, ranges.gates * frames[0], ranges.map_error * frames[1], periods)
+
+
+def _moved(quad: QuadState, ranges: VariationRanges, key: Key) -> QuadState:
+    unit = jr.uniform(key, (3, 3), minval=-1.0, maxval=1.0)
+    tilted = quaternion.multiply(quad.quat, quaternion.exp(ranges.start_tilt * unit[2]))
+    return replace(
+        quad,
+        pos_w=quad.pos_w + ranges.start_pos * unit[0],
+        vel_w=quad.vel_w + ranges.start_vel * unit[1],
+        quat=quaternion.normalise(tilted),
+    )

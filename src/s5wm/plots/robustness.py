@@ -1,0 +1,39 @@
+"""Success under perturbations as a heat map."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from s5wm.plots.style import heading, new_figure
+
+LEFT, RIGHT, TOP, BOTTOM = 0.14, 0.97, 0.82, 0.08
+
+
+def draw_robustness(result: dict[str, Any]) -> Figure:
+    """A row for each suite, a column for each strength; ``result`` is what ``perturb_run`` returns.
+
+    Cells say the share of flights with three laps in a row and, below, the mean flying lap.
+    """
+    names, strengths = list(result["suites"]), result["strengths"]
+    columns = [0.0, *strengths]
+    rows = [[result["nominal"], *result["suites"][name]] for name in names]
+    success = np.array([[cell["success_rate"] for cell in row] for row in rows])
+    figure = new_figure(6.4, 1.6 + 0.46 * len(names))
+    axes = figure.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM))
+    axes.imshow(success, vmin=0.0, vmax=1.0, cmap="RdYlGn", aspect="auto")
+    axes.set_xticks(range(len(columns)), ["as trained", *(f"{value:g} x" for value in strengths)])
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.grid(False)
+    for row, cells in enumerate(rows):
+        for column, cell in enumerate(cells):
+            axes.text(column, row, _text(cell), ha="center", va="center", fontsize=8, color="black")
+    facts = f"{result['episodes']} flights each   ·   success is three laps in a row   ·   lap in s"
+    heading(figure, f"{result['run']}: perturbations", facts)
+    return figure
+
+
+def _text(cell: dict[str, Any]) -> str:
+    lap = cell["lap_time_mean"]
+    return f"{cell['success_rate']:.0%}" + ("" if lap is None else f"   {lap:.2f}")

@@ -1,0 +1,113 @@
+"""A varied race: nothing varied is the race itself; what varies does what physics says."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from s5wm.envs.quadrotor import integrate
+from s5wm.envs.quadrotor.state import hover_state
+from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
+from s5wm.envs.racing.track import Figure8Config
+from s5wm.envs.racing.varied import VariationConfig, VariedRace, draw
+
+RACE = RacingConfig(track=Figure8Config()).evaluation().build()
+EVERYTHING = VariationConfig(
+    mass=0.1, inertia=0.2, thrust=0.1, battery=0.2, drag=0.5, motor=0.3, wind=3.0, gates=0.2, map_error=0.1
+)
+
+
+@jax.jit
+def flown(env, key, actions):
+    state, first = env.reset(key)
+
+    def step(state, action):
+        state, timestep = env.step(state, action, key)
+        return state, (timestep, state.inner.quad)
+
+    return first, jax.lax.scan(step, state, actions)[1]
+
+
+ACTIONS = jr.uniform(jr.key(5), (15, 4), minval=-0.3, maxval=0.3)
+
+
+def test_nothing_varied_is_the_race_itself():
+    env = VariedRace(RACE, VariationConfig().build())
+    first, (steps, quads) = flown(env, jr.key(0), ACTIONS)
+    _, key, _ = jr.split(jr.key(0), 3)
+    state, plain = jax.jit(RACE.reset)(key)
+    np.testing.assert_allclose(first.obs, plain.obs, atol=1e-6)
+    step = jax.jit(RACE.step)
+    for index, action in enumerate(ACTIONS):
+        state, plain = step(state, action, key)
+        np.testing.assert_allclose(steps.obs[index], plain.obs, atol=1e-5)
+        np.testing.assert_allclose(steps.reward.nominal[index], plain.reward.nominal, atol=1e-4)
+    np.testing.assert_allclose(quads.pos_w[-1], state.quad.pos_w, atol=1e-5)
+
+
+def test_a_delay_is_the_race_under_the_actions_of_before():
+    late = VariedRace(RACE, VariationConfig(delay_min=2.0, delay_max=2.0).build())
+    none = VariedRace(RACE, VariationConfig().build())
+    _, (_, delayed) = flown(late, jr.key(0), ACTIONS)
+    hover = jax.jit(none.reset)(jr.key(0))[0].inner.action
+    before = jnp.concatenate([jnp.stack([hover, hover]), ACTIONS[:-2]])
+    _, (_, shifted) = flown(none, jr.key(0), before)
+    np.testing.assert_allclose(delayed.pos_w, shifted.pos_w, atol=1e-5)
+
+
+def test_wind_is_flight_in_another_frame():
+    wind = jnp.array([3.0, -1.0, 0.5])
+    windy = replace(RACE.params, wind_w=wind)
+    fly = jax.jit(integrate.fly)
+    still = hover_state(RACE.params, jnp.array([0.0, 0.0, 2.0]), jnp.zeros(()))
+    blown, calm = still, replace(still, vel_w=-wind)
+    for action in ACTIONS:
+        blown = fly(windy, blown, integrate.held(action))
+        calm = fly(RACE.params, calm, integrate.held(action))
+    np.testing.assert_allclose(blown.vel_w, calm.vel_w + wind, atol=1e-4)
+    np.testing.assert_allclose(blown.pos_w, calm.pos_w + wind * len(ACTIONS) * integrate.CTRL_DT, atol=1e-4)
+
+
+def test_draws_stay_within_their_ranges():
+    drawn = jax.jit(jax.vmap(lambda key: draw(RACE, EVERYTHING.build(), key)))(jr.split(jr.key(0), 500))
+    mass = np.asarray(drawn.params.mass / RACE.params.mass)
+    assert 0.9 <= mass.min() < 0.91
+    assert 1.09 < mass.max() <= 1.1
+    full = np.asarray(drawn.params.thrust_max / RACE.params.thrust_max)
+    assert 0.9 * 0.8 <= full.min() < full.max() <= 1.1
+    drag = np.asarray(drawn.params.drag / RACE.params.drag[None])
+    assert 0.5 <= drag.min() < 0.52
+    assert np.abs(drag - drag[:, :1]).max() > 0.5  # each axis on its own
+    assert 2.8 < np.linalg.norm(drawn.params.wind_w, axis=1).max() <= 3.0
+    assert np.abs(drawn.params.wind_w[:, 2]).max() == 0.0
+    assert 0.19 < np.abs(drawn.gate_shift).max() <= 0.2
+    # The centre gate of the figure of eight is flown twice.
+    np.testing.assert_array_equal(drawn.gate_shift[:, 0], drawn.gate_shift[:, 4])
+    assert np.abs(drawn.gate_shift[:, 0] - drawn.gate_shift[:, 1]).max() > 0.2
+
+
+def test_a_gate_that_the_map_knows_is_seen_and_another_is_not():
+    names = ("gates", "map_error")
+    for name, is_seen in zip(names, (True, False), strict=True):
+        env = VariedRace(RACE, VariationConfig(**{name: 0.2}).build())
+        state, first = jax.jit(env.reset)(jr.key(3))
+        shift = state.variation.gate_shift + state.variation.map_shift
+        real = RACE.track.gate_pos[0] + shift[0] - state.inner.quad.pos_w
+        assert np.allclose(first.obs[15:18] * 10.0, real, atol=1e-4) is is_seen
+
+
+def test_ranges_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"VariationConfig\.mass is 1\.5; a share must be less than 1"):
+        VariationConfig(mass=1.5)
+    with pytest.raises(ValueError, match=r"VariationConfig\.wind is -1\.0; it must be at least 0"):
+        VariationConfig(wind=-1.0)
+    with pytest.raises(ValueError, match="min <= max <= 4 periods"):
+        VariationConfig(delay_min=3.0, delay_max=1.0)
+    assert VariationConfig(delay_min=2.0, delay_max=2.0, mass=0.1).scaled(0.5) == VariationConfig(
+        delay_min=1.0, delay_max=1.0, mass=0.05
+    )
+    with pytest.raises(ValueError, match="this one has a camera"):
+        VariedRace(figure_8_by_camera().build(), VariationConfig().build())

@@ -1,0 +1,42 @@
+"""Perturbation suites: what is refused, what is told, and that a wrong world shows."""
+
+import json
+
+import pytest
+
+from s5wm.cli import main
+from s5wm.errors import ConfigError
+from s5wm.perturb import STRENGTHS, SUITES, perturb_run
+
+
+def test_what_cannot_be_perturbed_is_refused():
+    with pytest.raises(ConfigError, match=r"--perturb 'gales' is no suite; did you mean"):
+        perturb_run("pretrained/split-s", "gales", episodes=1, seed=0, which="best", say=lambda _: None)
+    with pytest.raises(ConfigError, match="flies no race by states"):
+        perturb_run("pretrained/figure-8", "wind", episodes=1, seed=0, which="best", say=lambda _: None)
+    assert SUITES["delay"].scaled(0.5).delay_max == 1.0
+
+
+@pytest.mark.slow
+def test_a_delay_of_three_periods_ends_what_flew_well(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(
+            [
+                "eval",
+                "pretrained/split-s",
+                "--perturb",
+                "delay",
+                "--episodes",
+                "4",
+                "--out",
+                str(tmp_path),
+                "--json",
+            ]
+        )
+    assert end.value.code == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == json.loads((tmp_path / "perturb.json").read_text())
+    assert figures["nominal"]["success_rate"] == 1.0
+    assert len(figures["suites"]["delay"]) == len(STRENGTHS)
+    assert figures["suites"]["delay"][-1]["success_rate"] < 1.0
+    assert (tmp_path / "plots" / "robustness.png").is_file()
