@@ -298,3 +298,32 @@ def test_old_replay_changes_its_targets_with_the_weight(nets):
     assert replayed(nets, timestep, zero, 0 * HALF)[0] == 0.0
     # (0.72 * 1.72 + 1.72 + 1) / 3 times the weight, with 0.72 = discount * lambda
     assert replayed(nets, timestep, zero, HALF)[0] == pytest.approx(0.5 * (0.72 * 1.72 + 2.72) / 3, rel=1e-5)
+
+
+def test_gradient_limit_shortens_each_action_gradient_by_itself():
+    """Of one tanh mean: ``dL/dm = -mean(clipped g_i) tanh'(m)``; what lies below the limit stays."""
+    actor = ActorConfig(units=8, layers=1, std_min=0.2, std_bias=0.0).build(3, 2, key=jr.key(5))
+    feature, noise = jnp.ones((3, 3, 3)), jnp.zeros((3, 3, 2))
+    slopes = np.array([[[0.3, 0.4], [6.0, 8.0]], [[0.0, 0.0], [-300.0, 400.0]], [[0.5, 0.0], [0.0, -2.0]]])
+
+    def gradient(limit, scale):
+        config = replace(CONFIGS["dynamics"], gradient_limit=limit)
+
+        def loss(shift):
+            moved = eqx.tree_at(lambda a: a.network.out.bias, actor, replace_fn=lambda b: b.at[:2].add(shift))
+            action = jnp.zeros((3, 3, 2))
+            arrays = (jnp.zeros((3, 2)), jnp.zeros((3, 3)), jnp.ones((3, 2)))
+            rolled = Rollouts(feature, action, noise, *arrays, jnp.asarray(slopes, jnp.float32))
+            return actor_loss(config, moved, rolled, scale)[0]
+
+        return jax.grad(loss)(jnp.zeros(2))
+
+    mean = np.asarray(actor(feature[0, 0]).loc)
+    for scale in (UNIT, ReturnScale(jnp.float32(-3.0), jnp.float32(1.0))):
+        scaled = slopes / float(scale.value)
+        norm = np.linalg.norm(scaled, axis=-1, keepdims=True)
+        clipped = np.where(norm > 1.0, scaled / np.maximum(norm, 1e-9), scaled)
+        expected = -clipped.mean((0, 1)) * (1.0 - mean**2)
+        np.testing.assert_allclose(gradient(1.0, scale), expected, rtol=1e-4)
+        whole = -scaled.mean((0, 1)) * (1.0 - mean**2)
+        np.testing.assert_allclose(gradient(None, scale), whole, rtol=1e-4)

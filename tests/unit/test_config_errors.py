@@ -70,6 +70,7 @@ OVERRIDES = [
     ("agent.optimiser.learning_rate=-1", "must be positive"),
     ("agent.optimiser.learning_rate=NaN", "finite"),
     ("agent.actor_critic.imagination_horizon=0", "at least 1"),
+    ("agent.actor_critic.gradient_limit=0", "must be positive"),
     ("agent.actor_critic.gradient=magic", "Known: reinforce, dynamics"),
     ("agent.replay.length=5000", "does not fit into replay.capacity"),
     ("agent.replay.prefill=100000000", "learning would never start"),
