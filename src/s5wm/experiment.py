@@ -13,6 +13,7 @@ from s5wm.agents.ppo import PPOConfig
 from s5wm.codec import Warn, decode, differences, encode, unstorable
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.varied import VariedRace, ranges_of
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError, CorruptError
 from s5wm.evaluation import TaskConfig, evaluator
@@ -51,6 +52,10 @@ class Experiment:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; it must lie in [0, 2^32)")
+        if isinstance(self.task, RacingConfig) and self.task.variation and self.task.camera:
+            raise ValueError(
+                "task.variation varies races observed by states; this one has a camera: leave it out"
+            )
         if isinstance(self.agent, DreamerConfig):
             self._check_replay(self.agent)
         else:
@@ -81,6 +86,8 @@ class Experiment:
     def build_env(self) -> AbstractEnv[Any]:
         """The environment that is trained in."""
         env: Any = self.task.build()
+        if isinstance(self.task, RacingConfig) and self.task.variation is not None:
+            env = VariedRace(env, ranges_of(self.task.variation))
         return AutoReset(env)
 
     def build_agent(self, env: AbstractEnv[Any]) -> AbstractAgent[Any, Any, Any]:

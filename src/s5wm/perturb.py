@@ -14,7 +14,8 @@ from s5wm.acting import TrainedAgent, Which, load_agent
 from s5wm.codec import encode, suggest
 from s5wm.envs.racing.laps import Ending
 from s5wm.envs.racing.task import RacingConfig, RacingEnv
-from s5wm.envs.racing.varied import VariationConfig, VariedRace
+from s5wm.envs.racing.variation import VariationConfig
+from s5wm.envs.racing.varied import VariedRace, ranges_of
 from s5wm.errors import ConfigError
 from s5wm.evaluation import LAPS_FOR_SUCCESS, longest_episode, rules_of_a_test
 from s5wm.provenance import provenance
@@ -84,7 +85,9 @@ def _evaluator(
     )
 
     def evaluate(variation: VariationConfig) -> dict[str, Any]:
-        flights = jax.device_get(fly(VariedRace(race, variation.build()), agent.policy, plan, jr.key(seed)))
+        flights = jax.device_get(
+            fly(VariedRace(race, ranges_of(variation)), agent.policy, plan, jr.key(seed))
+        )
         return _figures(race, flights)
 
     return evaluate

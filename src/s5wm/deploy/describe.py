@@ -24,7 +24,7 @@ from s5wm.deploy.card import (
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
 from s5wm.deploy.runtime.observation import ENTRIES
-from s5wm.envs.base import AbstractEnv, bounded, innermost
+from s5wm.envs.base import AbstractEnv, bounded
 from s5wm.envs.hover import HoverEnv
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.racing.task import RacingEnv
@@ -41,7 +41,7 @@ FULL_RANGE = 2.0
 
 def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) -> FlightCard:
     """The card of an agent whose network is ``graph``."""
-    env, name = innermost(agent.experiment.build_env()), agent.experiment.name
+    env, name = agent.experiment.task.build(), agent.experiment.name
     origin = Origin(
         run=str(run),
         task=name.task,

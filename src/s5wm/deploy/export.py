@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from s5wm.deploy.parity import (
 )
 from s5wm.deploy.readme import readme
 from s5wm.deploy.runtime.engines import CEngine, Engine, OnnxEngine, find_compiler
-from s5wm.errors import RunDirectoryError, S5wmError
+from s5wm.errors import ConfigError, RunDirectoryError, S5wmError
 from s5wm.train.files import MANIFEST, write_bytes, write_manifest
 
 
@@ -65,6 +66,7 @@ def export(run: str | Path, folder: Path, *, which: Which, say: Warn) -> Exporte
     ``ParityError`` where a written file differs from the policy by more than the tolerances of ``parity``.
     """
     _check_folder(folder)
+    _check_packages()
     agent = load_agent(run, which=which, say=say)
     graph = lower(agent.policy, agent.spec)
     lengths = IMAGES if agent.spec.has_images else VECTORS
@@ -83,6 +85,11 @@ def export(run: str | Path, folder: Path, *, which: Which, say: Warn) -> Exporte
         write_manifest(Path(made))
         _move(Path(made), folder)
     return Exported(folder, card, graph.parameters, errors)
+
+
+def _check_packages() -> None:
+    if missing := [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]:
+        raise ConfigError(f"s5wm export needs {' and '.join(missing)}: pip install 's5wm[deploy]'")
 
 
 def _check_folder(folder: Path) -> None:

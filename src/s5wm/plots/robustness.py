@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from s5wm.plots.style import heading, new_figure
 
-LEFT, RIGHT, TOP, BOTTOM = 0.14, 0.97, 0.82, 0.08
+LEFT, RIGHT, BOTTOM = 0.14, 0.97, 0.07
+HEAD = 0.9  # inches above the axes
 
 
 def draw_robustness(result: dict[str, Any]) -> Figure:
@@ -19,9 +20,10 @@ def draw_robustness(result: dict[str, Any]) -> Figure:
     columns = [0.0, *strengths]
     rows = [[result["nominal"], *result["suites"][name]] for name in names]
     success = np.array([[cell["success_rate"] for cell in row] for row in rows])
-    figure = new_figure(6.4, 1.6 + 0.46 * len(names))
-    axes = figure.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM))
-    axes.imshow(success, vmin=0.0, vmax=1.0, cmap="RdYlGn", aspect="auto")
+    high = HEAD + 0.5 + 0.42 * len(names)
+    figure = new_figure(6.4, high)
+    axes = figure.add_axes((LEFT, BOTTOM, RIGHT - LEFT, 1.0 - HEAD / high - BOTTOM))
+    axes.imshow(success, vmin=0.0, vmax=1.0, cmap="RdYlGn", aspect="auto", alpha=0.75)
     axes.set_xticks(range(len(columns)), ["as trained", *(f"{value:g} x" for value in strengths)])
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)

@@ -1,6 +1,7 @@
 """A varied race: nothing varied is the race itself; what varies does what physics says."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,16 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from s5wm.api import configure
 from s5wm.envs.quadrotor import integrate
 from s5wm.envs.quadrotor.state import hover_state
 from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config
-from s5wm.envs.racing.varied import VariationConfig, VariedRace, draw
+from s5wm.envs.racing.variation import VariationConfig
+from s5wm.envs.racing.varied import VariedRace, draw, ranges_of
+from s5wm.errors import ConfigError
+from s5wm.evaluation import rules_of_a_test
+from s5wm.experiment import load_experiment, save_experiment
 
 RACE = RacingConfig(track=Figure8Config()).evaluation().build()
 EVERYTHING = VariationConfig(
@@ -35,7 +41,7 @@ ACTIONS = jr.uniform(jr.key(5), (15, 4), minval=-0.3, maxval=0.3)
 
 
 def test_nothing_varied_is_the_race_itself():
-    env = VariedRace(RACE, VariationConfig().build())
+    env = VariedRace(RACE, ranges_of(VariationConfig()))
     first, (steps, quads) = flown(env, jr.key(0), ACTIONS)
     _, key, _ = jr.split(jr.key(0), 3)
     state, plain = jax.jit(RACE.reset)(key)
@@ -49,8 +55,8 @@ def test_nothing_varied_is_the_race_itself():
 
 
 def test_a_delay_is_the_race_under_the_actions_of_before():
-    late = VariedRace(RACE, VariationConfig(delay_min=2.0, delay_max=2.0).build())
-    none = VariedRace(RACE, VariationConfig().build())
+    late = VariedRace(RACE, ranges_of(VariationConfig(delay_min=2.0, delay_max=2.0)))
+    none = VariedRace(RACE, ranges_of(VariationConfig()))
     _, (_, delayed) = flown(late, jr.key(0), ACTIONS)
     hover = jax.jit(none.reset)(jr.key(0))[0].inner.action
     before = jnp.concatenate([jnp.stack([hover, hover]), ACTIONS[:-2]])
@@ -72,7 +78,7 @@ def test_wind_is_flight_in_another_frame():
 
 
 def test_draws_stay_within_their_ranges():
-    drawn = jax.jit(jax.vmap(lambda key: draw(RACE, EVERYTHING.build(), key)))(jr.split(jr.key(0), 500))
+    drawn = jax.jit(jax.vmap(lambda key: draw(RACE, ranges_of(EVERYTHING), key)))(jr.split(jr.key(0), 500))
     mass = np.asarray(drawn.params.mass / RACE.params.mass)
     assert 0.9 <= mass.min() < 0.91
     assert 1.09 < mass.max() <= 1.1
@@ -92,7 +98,7 @@ def test_draws_stay_within_their_ranges():
 def test_a_gate_that_the_map_knows_is_seen_and_another_is_not():
     names = ("gates", "map_error")
     for name, is_seen in zip(names, (True, False), strict=True):
-        env = VariedRace(RACE, VariationConfig(**{name: 0.2}).build())
+        env = VariedRace(RACE, ranges_of(VariationConfig(**{name: 0.2})))
         state, first = jax.jit(env.reset)(jr.key(3))
         shift = state.variation.gate_shift + state.variation.map_shift
         real = RACE.track.gate_pos[0] + shift[0] - state.inner.quad.pos_w
@@ -110,4 +116,19 @@ def test_ranges_that_cannot_be_are_refused():
         delay_min=1.0, delay_max=1.0, mass=0.05
     )
     with pytest.raises(ValueError, match="this one has a camera"):
-        VariedRace(figure_8_by_camera().build(), VariationConfig().build())
+        VariedRace(figure_8_by_camera().build(), ranges_of(VariationConfig()))
+
+
+def test_an_experiment_trains_on_what_its_file_varies_and_is_judged_without_it(tmp_path):
+    file = Path(__file__).parents[3] / "examples" / "variations" / "transfer.json"
+    overrides = (f"task.variation=file:{file}", "train.num_envs=2")
+    experiment = configure("race/split-s", "ppo", "cpu", seed=0, budget=(None, None), overrides=overrides)
+    assert experiment.task.variation.delay_max == 2.0
+    env = experiment.build_env()
+    assert isinstance(env.env, VariedRace)
+    assert float(env.env.ranges.drag) == 0.5
+    save_experiment(tmp_path / "config.json", experiment)
+    assert load_experiment(tmp_path / "config.json", warn=print) == experiment
+    assert rules_of_a_test(experiment.task).variation is None
+    with pytest.raises(ConfigError, match="this one has a camera: leave it out"):
+        configure("race/figure-8", "s5wm-p", "cpu", seed=0, budget=(None, None), overrides=overrides[:1])

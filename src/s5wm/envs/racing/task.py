@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, DroneView, EnvSpec
 from s5wm.envs.quadrotor import bodyrate, integrate
-from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
+from s5wm.envs.quadrotor.params import LATER, QuadConfig, QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
 from s5wm.envs.racing import camera, laps
 from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
@@ -25,6 +25,7 @@ from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, e
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
 from s5wm.envs.racing.track import Figure8Config, FileTrackConfig, SplitSConfig, Track, TrackConfig
+from s5wm.envs.racing.variation import VariationConfig
 from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 
@@ -52,6 +53,9 @@ class RacingConfig:
     p_start_initial: float = 0.3  # share of episodes from the start pose
     p_start_final: float = 0.3
     curriculum_steps: int = 0  # 0: the final values from the first step on
+    variation: VariationConfig | None = field(
+        default=None, metadata=LATER
+    )  # drawn per episode (racing.varied)
 
     def __post_init__(self) -> None:
         for name in ("episode_seconds", "stall_seconds"):
@@ -110,7 +114,7 @@ class RacingConfig:
         return round(self.action_delay / integrate.CTRL_DT * integrate.SUBSTEPS)
 
     def evaluation(self) -> "RacingConfig":
-        """The race as it is judged: start pose only, gates as built, 20 s, 3 s without progress."""
+        """The race as it is judged: as written down, start pose only, gates as built, 20 s, 3 s without progress."""
         return replace(
             self,
             episode_seconds=20.0,
@@ -120,13 +124,13 @@ class RacingConfig:
             p_start_initial=1.0,
             p_start_final=1.0,
             curriculum_steps=0,
+            variation=None,
         )
 
     def build(self) -> "RacingEnv":
         """The environment."""
-        track, scene = self.track.build(), None
-        if self.camera is not None:
-            scene = build_scene(track, equal_colours=self.camera.equal_colours)
+        track, eye = self.track.build(), self.camera
+        scene = None if eye is None else build_scene(track, equal_colours=eye.equal_colours)
         return RacingEnv(params=self.quad.build(), track=track, config=self, scene=scene)
 
 
@@ -194,8 +198,7 @@ class RacingEnv(AbstractCameraEnv[RacingState], AbstractDroneEnv[RacingState]):
         stepped = advance(self.track, state, Flown(action=action, quad=quad, event=event), gap)
         ending = find_ending(self.track, stepped, event, is_sane, self.config.limits)
         # Nobody is to begin where a flight has crashed.
-        is_start = event.passed & ~laps.is_crash(ending)
-        buffer = remember(state.buffer, state.target, quad, is_start)
+        buffer = remember(state.buffer, state.target, quad, event.passed & ~laps.is_crash(ending))
         stepped = replace(stepped, ending=ending, buffer=buffer)
         if stepped.camera is not None:
             stepped = replace(stepped, camera=camera.follow(stepped.camera, quad, key))

@@ -4,8 +4,7 @@ What is drawn at the beginning of an episode holds until its end.  Every range i
 program flies all of them.
 """
 
-import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import equinox as eqx
 import jax
@@ -20,61 +19,8 @@ from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.episode import RacingState
 from s5wm.envs.racing.observation import View, observe
 from s5wm.envs.racing.task import RacingEnv
+from s5wm.envs.racing.variation import LONGEST_DELAY, VariationConfig
 from s5wm.types import EnvSpec, EpisodeMetrics, Key, Scalar, TimeStep
-
-LONGEST_DELAY = 4
-"""Control periods."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VariationConfig:
-    """How far each quantity is from its nominal value at most; uniform, and 0 leaves it as it is."""
-
-    mass: float = 0.0  # share
-    inertia: float = 0.0  # share, each axis on its own
-    thrust: float = 0.0  # share of the thrust that a rotor speed gives
-    battery: float = 0.0  # share of the largest thrust that may be missing
-    drag: float = 0.0  # share, each axis on its own
-    motor: float = 0.0  # share of the motors' time constant
-    wind: float = 0.0  # m/s, horizontal, from any direction, steady
-    gates: float = 0.0  # m, each gate on each axis
-    map_error: float = 0.0  # m, the same of gates that the policy sees where they ought to be
-    position_noise: float = 0.0  # m, standard deviation of every step
-    velocity_noise: float = 0.0  # m/s
-    attitude_noise: float = 0.0  # rad
-    start_pos: float = 0.0  # m, besides the noise of the task
-    start_vel: float = 0.0  # m/s
-    start_tilt: float = 0.0  # rad
-    delay_min: float = 0.0  # control periods by which actions come late, whole ones, from this ...
-    delay_max: float = 0.0  # ... to this
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0.0 <= value < math.inf:
-                raise ValueError(f"VariationConfig.{field.name} is {value}; it must be at least 0")
-        for name in ("mass", "inertia", "thrust", "battery", "motor"):
-            if getattr(self, name) >= 1.0:
-                raise ValueError(
-                    f"VariationConfig.{name} is {getattr(self, name)}; a share must be less than 1"
-                )
-        if not self.delay_min <= self.delay_max <= LONGEST_DELAY:
-            raise ValueError(
-                f"VariationConfig has delay_min {self.delay_min} and delay_max {self.delay_max}; it needs "
-                f"min <= max <= {LONGEST_DELAY} periods"
-            )
-
-    def scaled(self, factor: float) -> "VariationConfig":
-        """All ranges times a factor; delays in whole periods."""
-        values = {field.name: factor * getattr(self, field.name) for field in fields(self)}
-        whole = {name: float(round(values[name])) for name in ("delay_min", "delay_max")}
-        return VariationConfig(**(values | whole))
-
-    def build(self) -> "VariationRanges":
-        """The ranges as arrays."""
-        return VariationRanges(
-            **{field.name: jnp.asarray(getattr(self, field.name)) for field in fields(self)}
-        )
 
 
 class VariationRanges(eqx.Module):
@@ -97,6 +43,13 @@ class VariationRanges(eqx.Module):
     start_tilt: Scalar
     delay_min: Scalar
     delay_max: Scalar
+
+
+def ranges_of(config: VariationConfig) -> VariationRanges:
+    """The ranges of a configuration."""
+    return VariationRanges(
+        **{field.name: jnp.asarray(getattr(config, field.name)) for field in fields(config)}
+    )
 
 
 class Variation(eqx.Module):
