@@ -1,6 +1,8 @@
 """What holds for every test: JAX settings that turn silent conversions into errors, and shared fixtures."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +12,36 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # the processes that tests begin; a program is found by its text, its options and the versions that compiled it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Tests are about what a program does and not about its pace: compiled roughly, it is ready in half the time.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
 from hypothesis import HealthCheck, settings
+from jaxlib import xla_client
+
+ROUGHLY = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+
+def _compile_roughly() -> None:
+    """XLA reads its flags once and ends the process at one that it does not know, so another process tries them."""
+    given = os.environ.get("XLA_FLAGS")
+    flags = f"{given or ''} {ROUGHLY}"
+    reads = "from jaxlib import xla_client; xla_client.CompileOptions()"
+    tried = subprocess.run(
+        [sys.executable, "-c", reads], env=os.environ | {"XLA_FLAGS": flags}, check=False, capture_output=True
+    )
+    if tried.returncode:
+        return
+    os.environ["XLA_FLAGS"] = flags
+    xla_client.CompileOptions()  # reads them
+    if given is None:
+        del os.environ["XLA_FLAGS"]  # the processes that tests begin are as users begin them
+    else:
+        os.environ["XLA_FLAGS"] = given
+
+
+_compile_roughly()
 
 # A forgotten axis fails instead of broadcasting.  Strict dtype promotion would be welcome too, but optax multiplies
 # Python floats with integer counters, which it forbids.
@@ -30,10 +58,10 @@ settings.load_profile("s5wm")
 
 
 @pytest.fixture
-def roughly_compiled() -> Iterator[None]:
-    """For tests of what a program does and not of its numbers or pace: compiled in two thirds of the time."""
+def well_compiled() -> Iterator[None]:
+    """For tests of a program's pace, or of numbers that rough compilation moves."""
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 

@@ -30,7 +30,6 @@ SEEDS = (3, 7)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("roughly_compiled")
 @pytest.mark.parametrize(
     "agent", ["s5wm", *(pytest.param(name, marks=pytest.mark.faults) for name in ("dreamerv3", "ppo"))]
 )

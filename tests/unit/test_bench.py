@@ -21,8 +21,6 @@ from s5wm.types import EnvSpec
 
 from ..tiny import DREAMERV3, S5WM
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled")
-
 SPEC = EnvSpec((3,), np.dtype(np.float32), privileged_size=2, action_size=1, ctrl_dt=0.02)
 
 

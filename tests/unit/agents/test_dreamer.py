@@ -19,7 +19,6 @@ def built(config: DreamerConfig) -> Dreamer:
     return config.build(DoubleIntegratorConfig().build().spec, num_envs=8)
 
 
-@pytest.mark.usefixtures("roughly_compiled")
 def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
     agent = built(S5WM)
     learner = jax.jit(agent.init)(jr.key(0))
@@ -48,7 +47,6 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
     assert int(learner.guard.skipped) > 0
 
 
-@pytest.mark.usefixtures("roughly_compiled")
 @pytest.mark.parametrize("delay", [0, 2])
 def test_the_average_acts(delay: int) -> None:
     """The latest parameters, then the plain mean of the first ones since, then one that forgets at the rate given."""

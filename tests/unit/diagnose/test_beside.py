@@ -20,8 +20,6 @@ from s5wm.plots.foresight import bands_of, draw_foresight
 
 from .saved import HORIZON, SMALL, STEPS, save_run
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled")
-
 GRU = dataclasses.replace(
     SMALL,
     name=PresetName(task="hover", agent="dreamerv3", size="cpu"),

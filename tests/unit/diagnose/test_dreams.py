@@ -18,8 +18,6 @@ from s5wm.plots.dreams import FRAMES, draw_dreams
 
 from .oracle import CONFIG
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled")
-
 HORIZON = 5
 TASK = dataclasses.replace(
     figure_8_by_camera(), camera=CameraConfig(pixels=16, supersample=1), episode_seconds=0.4

@@ -22,8 +22,6 @@ from s5wm.worldmodel.latent import ObservedConfig
 
 from .saved import HORIZON, SMALL, STEPS, save_run
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled")
-
 SEEN = dataclasses.replace(  # its latent is the observation: the decoder has no parameters
     SMALL,
     name=PresetName(task="hover", agent="s5wm", size="cpu"),

@@ -25,7 +25,6 @@ from s5wm.types import Key
 from .conftest import Ears, trained
 
 CONFIG = TrainConfig(num_envs=4, rollout_length=8, iterations_per_chunk=16, env_steps=3200, eval_every=640)
-pytestmark = pytest.mark.usefixtures("roughly_compiled")
 
 
 class Time:

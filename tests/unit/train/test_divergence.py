@@ -25,8 +25,6 @@ from s5wm.types import Key, Metrics, Reward, TimeStep
 
 from .conftest import Ears
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled")
-
 
 class Poisonous(AbstractEnv[Any]):
     """Like the environment inside, but copies with a positive start are poisoned in their third step."""

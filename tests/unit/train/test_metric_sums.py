@@ -16,8 +16,6 @@ from s5wm.train.state import TrainState, init_train
 
 from ...tiny import S5WM
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled")
-
 
 def told(
     experiment: Experiment, state: TrainState[Any], iterations: int

@@ -31,7 +31,7 @@ from .conftest import Ears, alone, trained, with_steps
 TIMES = ("minutes", "wall_minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
 
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled", "one_compile_for_all")
+pytestmark = pytest.mark.usefixtures("one_compile_for_all")
 
 
 def assert_bitwise(left: Any, right: Any) -> None:

@@ -24,8 +24,6 @@ from s5wm.train.start import read_start
 
 from ..diagnose.saved import SMALL, save_run
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled")
-
 AVERAGED = dataclasses.replace(SMALL, agent=dataclasses.replace(SMALL.agent, acting_rate=0.1), seed=7)
 HEADS = ["params.critic", *(f"params.world_model.{head}" for head in ("cont", "decoder", "reward_nominal"))]
 

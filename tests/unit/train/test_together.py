@@ -31,7 +31,7 @@ from .conftest import Ears, with_steps
 SEEDS = (0, 5)
 
 
-pytestmark = pytest.mark.usefixtures("roughly_compiled", "one_compile_for_all")
+pytestmark = pytest.mark.usefixtures("one_compile_for_all")
 
 
 def begun(stack: ExitStack, experiment: Experiment, path: Path) -> list[Trainer]:

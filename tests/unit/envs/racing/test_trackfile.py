@@ -317,7 +317,6 @@ def test_a_quadrotor_that_cannot_fly_is_refused(fields, message):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("roughly_compiled")
 def test_a_training_on_an_own_track_is_judged_without_a_bound(tmp_path, capsys):
     tiny = [
         "train.num_envs=4",
