@@ -12,7 +12,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # the processes that tests begin; a program is found by its text, its options and the versions that compiled it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-# Tests are about what a program does and not about its pace: compiled roughly, it is ready in half the time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
@@ -20,28 +19,24 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxlib import xla_client
 
-ROUGHLY = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
-
-def _compile_roughly() -> None:
-    """XLA reads its flags once and ends the process at one that it does not know, so another process tries them."""
-    given = os.environ.get("XLA_FLAGS")
-    flags = f"{given or ''} {ROUGHLY}"
+def _known(flags: str) -> str:
+    """The flags, or none where this XLA does not know them: it would end the process, so another one tries."""
+    environ = os.environ | {"XLA_FLAGS": flags}
     reads = "from jaxlib import xla_client; xla_client.CompileOptions()"
-    tried = subprocess.run(
-        [sys.executable, "-c", reads], env=os.environ | {"XLA_FLAGS": flags}, check=False, capture_output=True
-    )
-    if tried.returncode:
-        return
-    os.environ["XLA_FLAGS"] = flags
-    xla_client.CompileOptions()  # reads them
-    if given is None:
-        del os.environ["XLA_FLAGS"]  # the processes that tests begin are as users begin them
-    else:
-        os.environ["XLA_FLAGS"] = given
+    tried = subprocess.run([sys.executable, "-c", reads], env=environ, check=False, capture_output=True)
+    return "" if tried.returncode else flags
 
 
-_compile_roughly()
+ROUGHLY = _known("--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+"""Flags of XLA for tests, which are about what a program does and not about its pace: it is compiled in half the time.
+
+The processes that tests begin are begun as users do, without them.
+"""
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {ROUGHLY}")
+    xla_client.CompileOptions()  # reads them, once
 
 # A forgotten axis fails instead of broadcasting.  Strict dtype promotion would be welcome too, but optax multiplies
 # Python floats with integer counters, which it forbids.

@@ -33,3 +33,11 @@ DREAMERV3 = replace(
         WORLD_MODEL, core=BlockGRUConfig(width=4, hidden=4, blocks=2), posterior=PosteriorInput.MEMORY
     ),
 )
+
+
+def learning(agent: DreamerConfig) -> DreamerConfig:
+    """Learns from the second iteration on, if four environments take eight steps in each.
+
+    Tests that train it so share one compiled program, through the cache of compiled programs.
+    """
+    return replace(agent, replay=replace(agent.replay, surprising=1, prefill=64))

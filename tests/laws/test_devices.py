@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import ROUGHLY
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def test_several_devices_train_as_one_does(agent: str, devices: int) -> None:
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{ROUGHLY} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
     done = subprocess.run(

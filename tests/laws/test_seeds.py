@@ -1,6 +1,5 @@
 """Seeds trained together == each alone: the same numbers, and none sees anything of another."""
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -16,14 +15,13 @@ from s5wm.train.config import TrainConfig
 from s5wm.train.loop import iterate_all, train, train_all
 from s5wm.train.state import TrainState, init_train
 
-from ..tiny import DREAMERV3, S5WM
+from ..tiny import DREAMERV3, S5WM, learning
 
-TRAIN = TrainConfig(num_envs=8, rollout_length=8, iterations_per_chunk=2)
-SHAPE = {"length": TRAIN.rollout_length, "iterations": TRAIN.iterations_per_chunk}
-BATCH = replace(S5WM.replay, batch=4, surprising=2)
+TRAIN = TrainConfig(num_envs=4, rollout_length=8, iterations_per_chunk=2)
+SHAPE = {"length": TRAIN.rollout_length, "iterations": np.int32(TRAIN.iterations_per_chunk)}
 AGENTS: dict[str, AgentConfig] = {
-    "s5wm": replace(S5WM, replay=BATCH),
-    "dreamerv3": replace(DREAMERV3, replay=BATCH),
+    "s5wm": learning(S5WM),
+    "dreamerv3": learning(DREAMERV3),
     "ppo": PPOConfig(units=8, layers=1, epochs=1, minibatches=2),
 }
 SEEDS = (3, 7)
@@ -46,7 +44,7 @@ def test_seeds_train_together_as_they_do_alone(agent: str) -> None:
     for _ in range(3):
         results = train_all(*given, together, **SHAPE)
         together = [result[0] for result in results]
-        own = [train(*given, state, **SHAPE) for state in alone]
+        own = [train_all(*given, [state], **SHAPE)[0] for state in alone]
         alone = [result[0] for result in own]
         metrics = [result[1:] for result in results], [result[1:] for result in own]
     for one, other in ((together, alone), metrics):

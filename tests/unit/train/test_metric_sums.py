@@ -14,7 +14,7 @@ from s5wm.experiment import Experiment
 from s5wm.train.loop import train_all
 from s5wm.train.state import TrainState, init_train
 
-from ...tiny import S5WM
+from ...tiny import S5WM, learning
 
 
 def told(
@@ -43,17 +43,17 @@ def test_sums_add_up_what_happened() -> None:
 
 def test_an_update_that_had_not_begun_or_was_skipped_is_in_no_mean(tiny: Experiment) -> None:
     # Of two iterations the first one only fills the replay.
-    agent = replace(S5WM, replay=replace(S5WM.replay, prefill=64))
+    agent = learning(S5WM)
     experiment = replace(tiny, agent=agent)
     waiting, nothing = told(experiment, begun(experiment), 1)
     assert (float(nothing.count), nothing.means) == (0.0, {})
-    learning, one = told(experiment, waiting, 1)
+    started, one = told(experiment, waiting, 1)
     _, both = told(experiment, begun(experiment), 2)
     assert float(one.count) == float(both.count) == agent.updates_per_rollout
     assert one.means["loss/critic"] != 0.0
     assert both.means == pytest.approx(one.means, rel=1e-5)
 
-    poisoned = eqx.tree_at(lambda s: s.learner.params.critic, learning, replace_fn=replace_with_nan)
+    poisoned = eqx.tree_at(lambda s: s.learner.params.critic, started, replace_fn=replace_with_nan)
     after, skipped = told(experiment, poisoned, 1)
     assert (float(skipped.count), skipped.means) == (0.0, {})
     assert int(after.learner.guard.skipped) == agent.updates_per_rollout
