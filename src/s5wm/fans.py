@@ -3,7 +3,7 @@
 Axes: ``E`` moments of held-out flights, ``S`` samples imagined from each along the real actions, ``H``
 horizon.  The file is a plain ``.npz``: ``dt``, ``real_pos``, ``imagined_pos`` and, for every state group in
 the order of ``groups``, ``error/GROUP/median``, ``.../lo``, ``.../hi`` with ``units`` beside ``groups``; ``about`` is
-a JSON object that says whose flights and world model they are.
+a JSON object that says whose flights and world model they are, and ``course/NAME`` the gates of a race.
 """
 
 import json
@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from s5wm.flights import Course, arrays_of, course_in
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,7 +43,10 @@ class Fans:
     real_pos: Float[np.ndarray, "E H1 3"]  # m, world axes; place 0 is the moment imagination began
     imagined_pos: Float[np.ndarray, "E S H1 3"]
     errors: Mapping[str, ErrorBand]  # by state group, in the order drawn
-    about: Mapping[str, Any] = field(default_factory=dict[str, Any])  # ``policy`` and its ``env_steps``
+    about: Mapping[str, Any] = field(
+        default_factory=dict[str, Any]
+    )  # ``policy``, ``env_steps``, names of the preset
+    course: Course | None = None  # of a race
 
     def __post_init__(self) -> None:
         real, imagined = np.shape(self.real_pos), np.shape(self.imagined_pos)
@@ -65,6 +70,8 @@ def save_fans(path: Path, fans: Fans) -> None:
     for group, band in fans.errors.items():
         for name in ("median", "lo", "hi"):
             arrays[f"error/{group}/{name}"] = np.asarray(getattr(band, name), np.float32)
+    if fans.course is not None:
+        arrays |= arrays_of(fans.course)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.npz")
     np.savez_compressed(unfinished, **arrays)  # pyright: ignore[reportArgumentType] -- a dict of arrays is fine
@@ -89,4 +96,5 @@ def load_fans(path: Path) -> Fans:
             imagined_pos=data["imagined_pos"],
             errors=errors,
             about=json.loads(str(data["about"])) if "about" in data else {},
+            course=course_in(data),
         )

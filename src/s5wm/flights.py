@@ -106,8 +106,7 @@ def save_flights(
         for field in fields(Flight):
             arrays[f"{index}/{field.name}"] = _plain(getattr(flight, field.name))
     if course is not None:
-        for field in fields(Course):
-            arrays[f"course/{field.name}"] = _plain(getattr(course, field.name))
+        arrays |= arrays_of(course)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.npz")
     np.savez_compressed(unfinished, **arrays)  # pyright: ignore[reportArgumentType] -- a dict of arrays is fine
@@ -132,9 +131,19 @@ def load_about(path: Path) -> dict[str, Any]:
 def load_course(path: Path) -> Course | None:
     """The course saved with the flights, None if there is none."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-        if "course/gate_pos" not in data:
-            return None
-        return _course({field.name: data[f"course/{field.name}"] for field in fields(Course)})
+        return course_in(data)
+
+
+def arrays_of(course: Course) -> dict[str, np.ndarray]:
+    """As a ``.npz`` keeps it, each array under ``course/NAME``."""
+    return {f"course/{field.name}": _plain(getattr(course, field.name)) for field in fields(Course)}
+
+
+def course_in(data: "np.lib.npyio.NpzFile") -> Course | None:
+    """The course that ``arrays_of`` gave to this file, None if there is none."""
+    if "course/gate_pos" not in data:
+        return None
+    return _course({field.name: data[f"course/{field.name}"] for field in fields(Course)})
 
 
 def _course(arrays: dict[str, np.ndarray]) -> Course:

@@ -1,7 +1,7 @@
 """``s5wm imagine``: how well the world model of a run foresees held-out flights of its own policy."""
 
 import functools as ft
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.racing.task import RacingEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.fans import ErrorBand, save_fans
+from s5wm.flights import Course, course_of
 from s5wm.provenance import provenance
 from s5wm.train.files import plain
 from s5wm.train.loop import unroll
@@ -84,7 +85,10 @@ def imagine_run(
         open_loop, bands, measured = measure(own, rows, horizon, k_report)
         if out is not None:
             fans = make_fans(own.model, rows, open_loop, dt=env.spec.ctrl_dt, key=k_fans)
-            fans = None if fans is None else replace(fans, errors=bands, about=own.about)
+            if fans is not None:
+                fans = replace(
+                    fans, errors=bands, about=own.about | asdict(own.experiment.name), course=_course(own)
+                )
     if out is not None and strips:
         save_dreams(out / DREAM, strips)
     if out is not None and fans is not None:
@@ -124,6 +128,12 @@ def dreams_of(own: Foreseer, rows: Transition[Any], horizon: int, key: Key) -> l
     if not isinstance(env, RacingEnv) or not env.spec.has_images:
         return []
     return make_dreams(own.model, env, rows, horizon=horizon, key=key)
+
+
+def _course(own: Foreseer) -> Course | None:
+    """The gates of a race."""
+    env = tested(own.experiment)
+    return course_of(env.track) if isinstance(env, RacingEnv) else None
 
 
 def sizes(rows: Transition[Any]) -> dict[str, int]:

@@ -52,14 +52,17 @@ def read_json(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def title_of(run_dir: Path) -> str:
-    """Task and agent of a run, or of an evaluation, where its files name them, else the name of its directory."""
+def title_of(run_dir: Path, about: Mapping[str, Any] | None = None) -> str:
+    """Task and agent of a run, or of an evaluation, where its files name them, else the name of its directory.
+
+    Of a folder without such files, ``about`` may hold ``task``, ``agent`` and ``size``.
+    """
     config = read_json(run_dir / "config.json")
     experiment = config.get("experiment")
     if not config:
         experiment = read_json(run_dir / "eval.json").get("config")
         name = experiment.get("name") if isinstance(experiment, dict) else None
-        config = name if isinstance(name, dict) else {}
+        config = name if isinstance(name, dict) else dict(about or {})
     words = [config.get("task"), _own_track(experiment), config.get("agent"), config.get("size")]
     known = [word for word in words if isinstance(word, str) and word]
     return " · ".join(known) if known else run_dir.resolve().name

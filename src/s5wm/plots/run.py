@@ -160,7 +160,9 @@ def _curves(run_dir: Path) -> list[Path]:
 
 def _imagination(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FANS, "imagined futures, which s5wm imagine records")
-    figure = draw_imagination(load_fans(file), _course_of(run_dir), f"Imagination · {title_of(run_dir)}")
+    fans = load_fans(file)
+    course = fans.course or _course_of(run_dir)  # files of before hold none
+    figure = draw_imagination(fans, course, f"Imagination · {title_of(run_dir, fans.about)}")
     return save_figure(figure, run_dir / "plots" / "imagination")
 
 

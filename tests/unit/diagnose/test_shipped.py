@@ -193,7 +193,8 @@ def test_a_shipped_model_foresees_the_state_as_its_run_does(
         np.testing.assert_allclose(band["median"], whole["error"][name]["median"], rtol=1e-5)
     assert (part["policy"], whole["policy"]) == ("shipped", "latest")
     assert names(tmp_path / "out" / "plots") == {"imagination.npz", "imagination.png", "imagination.svg"}
-    assert load_fans(tmp_path / "out" / "plots" / "imagination.npz").about["policy"] == "shipped"
+    about = load_fans(tmp_path / "out" / "plots" / "imagination.npz").about
+    assert (about["policy"], about["task"], about["agent"]) == ("shipped", "hover", "s5wm")
     assert names(shipped) == SHIPPED
 
 

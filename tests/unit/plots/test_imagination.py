@@ -10,6 +10,7 @@ from matplotlib.text import Text
 
 from s5wm.fans import ErrorBand, Fans, load_fans, save_fans
 from s5wm.plots.imagination import DECADES, MOST_MOMENTS, draw_imagination, spread, within
+from s5wm.plots.run import draw_imagined
 from s5wm.plots.scene import Extent
 from s5wm.plots.style import house_style, plain_number
 
@@ -22,6 +23,22 @@ def test_fans_survive_the_file(fans, tmp_path):
     assert found.errors["position"].unit == "m"
     np.testing.assert_allclose(found.errors["position"].hi, fans.errors["position"].hi, rtol=1e-6)
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["fans.npz"]
+    assert found.course is None
+
+
+def test_a_folder_of_fans_alone_has_the_gates_and_the_names_of_its_race(fans, course, tmp_path, monkeypatch):
+    """As ``imagine --out`` leaves it."""
+    names = {"task": "race/split-s", "agent": "s5wm", "size": "cpu"}
+    save_fans(tmp_path / "plots" / "imagination.npz", replace(fans, course=course, about=names))
+    drawn = []
+    monkeypatch.setattr("s5wm.plots.run.save_figure", lambda figure, _: drawn.append(figure) or [])
+    draw_imagined(tmp_path)
+    (figure,) = drawn
+    assert figure.texts[0].get_text() == "Imagination · race/split-s · s5wm · cpu"
+    shown = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert "1" in shown  # the number of a gate
+    found = load_fans(tmp_path / "plots" / "imagination.npz").course
+    np.testing.assert_allclose(found.gate_pos, course.gate_pos, rtol=1e-6)
 
 
 def test_shapes_that_do_not_fit_are_named(fans, monkeypatch):
