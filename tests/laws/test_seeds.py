@@ -18,7 +18,10 @@ from s5wm.train.state import TrainState, init_train
 from ..tiny import DREAMERV3, S5WM, learning
 
 TRAIN = TrainConfig(num_envs=4, rollout_length=8, iterations_per_chunk=2)
-SHAPE = {"length": TRAIN.rollout_length, "iterations": np.int32(TRAIN.iterations_per_chunk)}
+SHAPE = {"length": TRAIN.rollout_length, "iterations": TRAIN.iterations_per_chunk}
+GIVEN = SHAPE | {
+    "iterations": np.int32(TRAIN.iterations_per_chunk)
+}  # as a training gives them to its program
 AGENTS: dict[str, AgentConfig] = {
     "s5wm": learning(S5WM),
     "dreamerv3": learning(DREAMERV3),
@@ -42,9 +45,9 @@ def test_seeds_train_together_as_they_do_alone(agent: str) -> None:
     alone: Any = [begun(seed) for seed in SEEDS]
     metrics: Any = None
     for _ in range(3):
-        results = train_all(*given, together, **SHAPE)
+        results = train_all(*given, together, **GIVEN)
         together = [result[0] for result in results]
-        own = [train_all(*given, [state], **SHAPE)[0] for state in alone]
+        own = [train_all(*given, [state], **GIVEN)[0] for state in alone]
         alone = [result[0] for result in own]
         metrics = [result[1:] for result in results], [result[1:] for result in own]
     for one, other in ((together, alone), metrics):

@@ -14,7 +14,10 @@ from s5wm import compilecache
 from s5wm.compilecache import DIGEST, FOLDER, ProgramCache, machine, turn_on
 from s5wm.errors import ConfigError
 
+from ..conftest import ROUGHLY
+
 KEY = "jit_step-0123"
+ROUGH = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": ROUGHLY}
 
 
 @pytest.fixture
@@ -183,7 +186,7 @@ def test_a_training_out_of_the_cache_is_the_same_to_the_bit(tmp_path: Path) -> N
     def train(name: str, switch: str) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
         path = os.pathsep.join(p for p in sys.path if p)
-        environ = own | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "S5WM_CACHE": switch}
+        environ = own | ROUGH | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "S5WM_CACHE": switch}
         command = [sys.executable, "-m", "s5wm", "train", "toy/double-integrator", "--agent", "ppo"]
         options = [word for item in TINY for word in ("--override", item)]
         command += ["--run", str(tmp_path / name), "--env-steps", "128", *options]

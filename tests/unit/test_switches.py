@@ -16,6 +16,8 @@ from s5wm.cli import CLOSED_PIPE
 from s5wm.errors import ConfigError
 from s5wm.switches import device_problem
 
+from ..conftest import ROUGHLY
+
 TINY = [
     *("train.num_envs=4", "train.rollout_length=8", "train.iterations_per_chunk=2", "train.eval_episodes=2"),
     *("task.steps=10", "agent.units=4", "agent.layers=1", "agent.epochs=1", "agent.minibatches=2"),
@@ -120,6 +122,7 @@ TOGETHER = {
 @pytest.mark.parametrize("name", TOGETHER)
 def test_what_works_trains_and_evaluates(name: str, tmp_path: Path) -> None:
     environ = environment(**TOGETHER[name])
+    environ["XLA_FLAGS"] = f"{environ.get('XLA_FLAGS', '')} {ROUGHLY}"  # quicker
     command = ["train", "toy/double-integrator", "--agent", "ppo", "--env-steps", "128", *OVERRIDES]
     done = s5wm(*command, "--run", str(tmp_path / "run"), "--json", env=environ)
     assert done.returncode == 0, done.stderr
