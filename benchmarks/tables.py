@@ -29,6 +29,7 @@ PAGES = {
     ],
     ROOT / "docs/vision.md": ["vision"],
     ROOT / "docs/reliability.md": ["reliability"],
+    ROOT / "docs/deploy.md": ["deploy", "runtime", "robustness"],
 }
 CAMERA = "race/figure-8"
 TASKS = ("race/split-s", "race/figure-8-state", CAMERA)
@@ -313,6 +314,61 @@ def reliability() -> str:
     return _table(("test", "found"), rows) + note
 
 
+def deploy() -> str:
+    """Exported policies: accuracy, size, time."""
+    found = json.loads((ROOT / "results/deploy/cpu.json").read_text())
+    head = ("policy", "parameters", "error of ONNX / C", "C step p50 / p99", "code and weights, Cortex-M7")
+    rows: list[Row] = []
+    for r in found["results"]:
+        errors, step = r["errors"], r["c_step"]
+        rows.append(
+            (
+                f"`{r['policy']}`",
+                f"{r['parameters']:,}",
+                f"{errors['onnx']['flown']:.1e} / {errors['c']['flown']:.1e}",
+                f"{step['p50_us']:.0f} / {step['p99_us']:.0f} us",
+                f"{r['size_cortex_m7']['code_and_weights'] / 1e3:.0f} kB",
+            )
+        )
+    note = "\nErrors: largest difference of an action from JAX along a flight.  One core, shared with other work: "
+    return _table(head, rows) + f"{note}{found['device']}, commit {found['commit']}.\n"
+
+
+def runtime() -> str:
+    """The loop at a fixed rate beside a busy core."""
+    found = json.loads((ROOT / "results/deploy/cpu.json").read_text())
+    head = ("policy", "priority", "rate", "latency p50 / p99 / max", "later than 2 ms", "slept through")
+    rows: list[Row] = []
+    for r in found["results"]:
+        for own in r.get("runtime", []):
+            late = own["latency_ms"]
+            total = own["periods"] + own["periods_skipped"]
+            rows.append(
+                (
+                    f"`{r['policy']}`",
+                    f"fixed, {own['priority']}" if own["priority"] else "as any process",
+                    f"{own['rate_hz']:g} Hz, {own['seconds']:g} s",
+                    f"{late['p50']:.2f} / {late['p99']:.2f} / {late['max']:.1f} ms",
+                    f"{own['deadline_misses']} of {own['periods']}",
+                    f"{own['periods_skipped']} of {total}",
+                )
+            )
+    return _table(head, rows)
+
+
+def robustness() -> str:
+    """Success by suite and strength."""
+    found = json.loads((ROOT / "results/robustness/race-split-s-s5wm.json").read_text())
+    head = ("suite", "at full strength", *(f"{strength:g} x" for strength in found["strengths"]))
+    rows: list[Row] = []
+    for name, cells in found["suites"].items():
+        full = ", ".join(f"{key} {value:.3g}" for key, value in found["full_strength"][name].items())
+        rows.append((name, full, *(f"{cell['success_rate']:.0%}" for cell in cells)))
+    nominal = found["nominal"]["success_rate"]
+    note = f"\n`{found['run']}`, {found['episodes']} flights each; {nominal:.0%} as it was trained.\n"
+    return _table(head, rows) + note
+
+
 def _kills(r: dict[str, Any]) -> list[Row]:
     same = "the same" if r["same_metrics"] and r["same_policy"] else "NOT the same"
     return [
@@ -417,6 +473,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "starts": starts,
     "vision": vision,
     "reliability": reliability,
+    "deploy": deploy,
+    "runtime": runtime,
+    "robustness": robustness,
 }
 
 
