@@ -103,3 +103,17 @@ def test_a_wrong_field_is_found_as_on_the_command_line(file: Path) -> None:
     file.write_text("task: hover\noverride: {agent: {unit: 3}}\n")
     with pytest.raises(ConfigError, match=r"unknown field agent\.unit"):
         resolve(Wish(agent="ppo"), file, silent)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "examples" / "trainings").iterdir()), ids=lambda f: f.stem
+)
+def test_example_trainings_are_experiments(file: Path) -> None:
+    """Every field that they name exists, and what they ask for is what comes out."""
+    said: list[str] = []
+    found = resolve(Wish(), file, said.append)
+    assert said == []
+    asked = json.loads(file.read_text())
+    assert (found.name.task, found.train.env_steps) == (asked["task"], asked["env_steps"])
+    assert found != preset(asked["task"], asked["agent"])
+    assert found.train.num_envs == asked["override"]["train"]["num_envs"]
