@@ -42,8 +42,8 @@ def record(run: Path, note: str) -> dict[str, Any]:
         latest = evaluate_run(run, which="latest", out=Path(folder) / "latest")
     latest.pop("config")
     rows = read_rows(run / "metrics.jsonl")
-    judged = [{name: row.get(name) for name in CURVE} for row in rows if "eval/success" in row]
-    good = [row["eval/success"] >= MASTERY for row in judged]
+    judged = [{name: row.get(name) for name in CURVE} for row in rows if "eval/return_nominal" in row]
+    good = [(row["eval/success"] or 0.0) >= MASTERY for row in judged]
     first = good.index(True) if any(good) else None
     mastered = None if first is None else judged[first]
     later = [] if first is None else good[first + 1 :]

@@ -1,5 +1,6 @@
 """A trained policy outside of training: found by name, loaded without running anything, driven with NumPy."""
 
+import functools as ft
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Shaped
 from numpy.typing import NDArray
 
+from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractPolicy, is_finite
 from s5wm.codec import Warn, suggest
-from s5wm.envs.base import bounded
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.host import HostEnv
 from s5wm.errors import CorruptError, ObservationError, RunDirectoryError
 from s5wm.experiment import Experiment, load_experiment
 from s5wm.names import PREFIX
@@ -38,19 +41,24 @@ class ActingState(eqx.Module):
 
 
 class _Acted(eqx.Module):
-    action: Float[Array, "*n A"]
+    action: Shaped[Array, "..."]  # [*n, ...] in the form that the environment takes
     state: ActingState
     is_finite: Bool[Array, "*n"]  # action and memory are
 
 
-@jax.jit
+@ft.partial(jax.jit, static_argnames="spec")
 def _act(
-    policy: AbstractPolicy[Any, Any], state: ActingState, obs: Array, first: Bool[Array, "*n"]
+    policy: AbstractPolicy[Any, Any],
+    state: ActingState,
+    obs: Array,
+    first: Bool[Array, "*n"],
+    *,
+    spec: ActionSpec,
 ) -> _Acted:
     def act(carry: Any, obs: Array, first: Bool[Array, ""]) -> _Acted:
         carry, action, _ = policy(carry, obs, first, key=None)
         state = ActingState(carry, jnp.zeros((), bool))
-        return _Acted(bounded(action), state, is_finite((carry, action)))
+        return _Acted(spec.decode(action), state, is_finite((carry, action)))
 
     is_first = state.is_new | first
     return (jax.vmap(act) if is_first.ndim else act)(state.carry, obs, is_first)
@@ -71,9 +79,20 @@ class TrainedAgent:
         return f"TrainedAgent({what}; {self.source}{trained}; obs {spec.obs_shape}, action ({spec.action_size},))"
 
     @cached_property
+    def env(self) -> AbstractEnv[Any]:
+        """The task's environment, or what stands for one that lives outside the program."""
+        return self.experiment.build_env()
+
+    @property
     def spec(self) -> EnvSpec:
         """What the task shows and takes."""
-        return self.experiment.build_env().spec
+        return self.env.spec
+
+    def _read(self, obs: Any, count: tuple[int, ...]) -> Any:
+        """An observation of an environment of others in the form that agents read."""
+        if not isinstance(self.env, HostEnv):
+            return obs
+        return self.env.encode(obs, count[0] if count else None)
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -90,9 +109,11 @@ class TrainedAgent:
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), state)
 
     def act(
-        self, obs: NDArray[Any] | Array, state: ActingState, *, first: bool | NDArray[np.bool_] = False
-    ) -> tuple[NDArray[np.float32], ActingState]:
-        """Action in ``[-1, 1]``, ``[A]``, for one observation; ``first=True``: a new episode begins with it.
+        self, obs: Any, state: ActingState, *, first: bool | NDArray[np.bool_] = False
+    ) -> tuple[NDArray[Any], ActingState]:
+        """Action for one observation, in the form that the task takes (of a race ``[A]`` in ``[-1, 1]``).
+
+        ``first=True``: a new episode begins with this observation.
 
         With a state of ``init(N)``: ``[N, A]`` for ``N`` observations, and ``first`` may be ``[N]``.
 
@@ -102,13 +123,13 @@ class TrainedAgent:
         What to fly until then, the last action or a hover, is for the caller to decide.
         """
         count = state.is_new.shape
-        given = checked_observation(obs, self.spec, count)
+        given = checked_observation(self._read(obs, count), self.spec, count)
         first_rows = np.asarray(first)
         if first_rows.dtype != np.bool_ or first_rows.shape not in ((), count):
             raise ValueError(
                 f"first is {first!r}; it must be True or False" + (f" or {count[0]} of them" * len(count))
             )
-        acted = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first_rows))
+        acted = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first_rows), spec=self.spec.action)
         if not np.all(acted.is_finite):
             raise ObservationError(self._blame(given, np.asarray(acted.is_finite)))
         return np.asarray(acted.action), acted.state

@@ -1,6 +1,7 @@
 """What ``import s5wm`` offers: train, load, make."""
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Run:
         return read_json(path) if path.is_file() else None
 
 
-def configure(
+def configure(  # noqa: PLR0913 - keywords, the same as those of the command line
     task: str,
     agent: str,
     size: str,
@@ -44,6 +45,7 @@ def configure(
     seed: int,
     budget: tuple[int | None, float | None],
     overrides: Sequence[str],
+    env_args: Sequence[str] = (),
 ) -> "s5wm.experiment.Experiment":
     """The experiment of these names with budget (env steps, minutes) and ``path=value`` overrides applied."""
     from s5wm.codec import override
@@ -53,14 +55,18 @@ def configure(
     check_settings()
     env_steps, minutes = budget
     return override(
-        with_budget(preset(task, agent, size, seed=seed), env_steps=env_steps, minutes=minutes), overrides
+        with_budget(
+            preset(task, agent, size, seed=seed, env_args=env_args), env_steps=env_steps, minutes=minutes
+        ),
+        overrides,
     )
 
 
 def fresh_path(task: str, agent: str, size: str, seed: int) -> Path:
     """A directory for a run that names none."""
     now = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{task.replace('/', '-')}_{agent}_{size}_s{seed}_{now}"
+    name = re.sub(r"[^\w.-]+", "-", task)
+    return Path("runs") / f"{name}_{agent}_{size}_s{seed}_{now}"
 
 
 def train(  # noqa: PLR0913 - keywords, the same as those of the command line
@@ -141,13 +147,16 @@ def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base
     observations its policy reads.  A race begins anywhere on its track, as it is trained on; with ``evaluation``
     from its start pose, as it is judged.
     """
+    from s5wm.envs.host import HostEnv
     from s5wm.envs.wrappers import AutoReset
-    from s5wm.evaluation import rules_of_a_test
-    from s5wm.presets import TASKS, task_config
+    from s5wm.errors import ConfigError
     from s5wm.switches import check_settings
+    from s5wm.tasks import TASKS, task_config
 
     check_settings(only="jax_enable_x64")
     is_policy = isinstance(task, Run | Path) or task.startswith("pretrained/") or Path(task).is_dir()
     config = load(task).experiment.task if is_policy and task not in TASKS else task_config(str(task))
-    env: Any = (rules_of_a_test(config) if evaluation else config).build()
+    env: Any = (config.eval_config() if evaluation else config).build()
+    if isinstance(env, HostEnv):
+        raise ConfigError(f"{task} is stepped by the host, in Python: make it with gymnasium.make")
     return AutoReset(env)

@@ -9,8 +9,6 @@ import numpy as np
 from jaxtyping import Float
 
 from s5wm.acting import is_run
-from s5wm.envs.racing.bounds import lap_bound
-from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError, CorruptError
 from s5wm.estimates import FEW, Estimate, estimate
 from s5wm.experiment import load_experiment
@@ -76,8 +74,8 @@ def load_curve(path: Path) -> Curve:
     run = RunDirectory(path)
     experiment = load_experiment(run.config, warn=lambda _: None)
     name, task = experiment.name, experiment.task
-    rows = [row for row in read_rows(run.metrics) if "eval/success" in row]
-    bound = lap_bound(task.track, task.quad) if isinstance(task, RacingConfig) else None
+    rows = [row for row in read_rows(run.metrics) if "eval/return_nominal" in row]
+    bound = task.bounds.get("eval/lap_time")
     return replace(_curve(path, name.task, f"{name.agent} {name.size}", experiment.seed, rows), bound=bound)
 
 
@@ -136,8 +134,8 @@ class Summary:
 
     agent: str
     seeds: int
-    best_success: Estimate
-    end_success: Estimate  # mean over the last quarter of the budget
+    best_success: Estimate | None  # None: the task has no success
+    end_success: Estimate | None  # mean over the last quarter of the budget
     end_return: Estimate | None  # likewise
     lap_time: (
         Estimate | None
@@ -156,8 +154,8 @@ def summarise(curves: Sequence[Curve], budget: float) -> Summary:
     return Summary(
         agent=curves[0].agent,
         seeds=len(curves),
-        best_success=estimate([c.signals["eval/success"][i] for c, i in best], is_rate=True),
-        end_success=estimate([_at_end(curve, "eval/success", budget) for curve in cut], is_rate=True),
+        best_success=_known([float(c.signals["eval/success"][i]) for c, i in best], is_rate=True),
+        end_success=_known([_at_end(curve, "eval/success", budget) for curve in cut], is_rate=True),
         end_return=_known([_at_end(curve, "eval/return_nominal", budget) for curve in cut]),
         lap_time=_known([float(c.signals["eval/lap_time"][i]) for c, i in best]),
         mastered=len(mastered),
@@ -166,15 +164,17 @@ def summarise(curves: Sequence[Curve], budget: float) -> Summary:
     )
 
 
-def _known(values: Sequence[float]) -> Estimate | None:
+def _known(values: Sequence[float], *, is_rate: bool = False) -> Estimate | None:
     """Over the seeds that have a value."""
     known = [value for value in values if not np.isnan(value)]
-    return estimate(known) if known else None
+    return estimate(known, is_rate=is_rate) if known else None
 
 
 def _best(curve: Curve) -> int:
-    """Most successful, then quickest."""
+    """Most successful, then quickest; of a task without success that of most reward."""
     success, lap = curve.signals["eval/success"], curve.signals["eval/lap_time"]
+    if not curve.has("eval/success"):
+        return int(np.argmax(np.nan_to_num(curve.signals["eval/return_nominal"], nan=-np.inf)))
     return int(np.lexsort((np.nan_to_num(lap, nan=np.inf), -success))[0])
 
 
@@ -229,7 +229,7 @@ def short_steps(steps: float) -> str:
     return f"{steps:.0f}"
 
 
-def _percent(estimate: Estimate) -> str:
+def _percent(estimate: Estimate | None) -> str:
     return _shown(estimate, "{:.0%}")
 
 

@@ -43,6 +43,7 @@ class Wish:
     env_steps: int | None = None
     minutes: float | None = None
     override: Sequence[str] = ()  # PATH=VALUE
+    env_arg: Sequence[str] = ()  # NAME=VALUE
 
 
 def resolve(wish: Wish, file: Path | None, warn: Warn) -> Experiment:
@@ -71,6 +72,7 @@ def read_wish(data: Mapping[str, Any]) -> Wish:
     }
     _check_types(values)
     values["override"] = tuple(flattened(data.get("override") or {}))
+    values["env_arg"] = tuple(flattened(data.get("env_arg") or {}))
     return Wish(**values)
 
 
@@ -102,17 +104,29 @@ def _check_types(data: Mapping[str, Any]) -> None:
         **dict.fromkeys(("seed", "env_steps"), (int,)),
         "minutes": (int, float),
         "override": (dict, list),
+        "env_arg": (dict, list),
     }
     for name, value in data.items():
         if value is not None and (not isinstance(value, kinds[name]) or isinstance(value, bool)):
-            wanted = {"minutes": "a number", "override": "a mapping of fields, or a list of PATH=VALUE"}
+            wanted = {
+                "minutes": "a number",
+                "override": "a mapping of fields, or a list of PATH=VALUE",
+                "env_arg": "a mapping of arguments, or a list of NAME=VALUE",
+            }
             rule = wanted.get(name, "a name" if kinds[name] == (str,) else "a whole number")
             raise ConfigError(f"{name} is {value!r}; it must be {rule}")
 
 
 def _merged(file: Wish, wish: Wish) -> Wish:
     said = {f.name: getattr(wish, f.name) for f in fields(Wish) if getattr(wish, f.name) is not None}
-    return replace(file, **said | {"override": (*file.override, *wish.override)})
+    return replace(
+        file,
+        **said
+        | {
+            "override": (*file.override, *wish.override),
+            "env_arg": (*file.env_arg, *wish.env_arg),
+        },
+    )
 
 
 def _from_names(wish: Wish) -> Experiment:
@@ -125,6 +139,7 @@ def _from_names(wish: Wish) -> Experiment:
         seed=wish.seed or 0,
         budget=(wish.env_steps, wish.minutes),
         overrides=wish.override,
+        env_args=wish.env_arg,
     )
 
 

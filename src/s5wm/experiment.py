@@ -12,11 +12,12 @@ from s5wm.agents.dreamer import DreamerConfig
 from s5wm.agents.ppo import PPOConfig
 from s5wm.codec import Warn, decode, differences, encode, unstorable
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.racing.task import RacingConfig
-from s5wm.envs.racing.varied import VariedRace, ranges_of
+from s5wm.envs.host import HostEnv
+from s5wm.envs.hover import HoverConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError, CorruptError
-from s5wm.evaluation import TaskConfig, evaluator
+from s5wm.evaluation import evaluator
+from s5wm.tasks import TaskConfig
 from s5wm.timing import time_pieces
 from s5wm.train.config import TrainConfig
 from s5wm.train.files import read_json, write_json
@@ -44,7 +45,7 @@ class Experiment:
     """Everything that decides how a training goes."""
 
     name: PresetName = PresetName()
-    task: TaskConfig = field(default_factory=RacingConfig)
+    task: TaskConfig = field(default_factory=HoverConfig)
     agent: AgentConfig = field(default_factory=DreamerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
@@ -52,10 +53,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; it must lie in [0, 2^32)")
-        if isinstance(self.task, RacingConfig) and self.task.variation and self.task.camera:
-            raise ValueError(
-                "task.variation varies races observed by states; this one has a camera: leave it out"
-            )
+        if (refusal := self.task.refusal()) is not None:
+            raise ValueError(refusal)
         if isinstance(self.agent, DreamerConfig):
             self._check_replay(self.agent)
         else:
@@ -85,10 +84,8 @@ class Experiment:
 
     def build_env(self) -> AbstractEnv[Any]:
         """The environment that is trained in."""
-        env: Any = self.task.build()
-        if isinstance(self.task, RacingConfig) and self.task.variation is not None:
-            env = VariedRace(env, ranges_of(self.task.variation))
-        return AutoReset(env)
+        env: Any = self.task.training_env()
+        return env if isinstance(env, HostEnv) else AutoReset(env)
 
     def build_agent(self, env: AbstractEnv[Any]) -> AbstractAgent[Any, Any, Any]:
         """The agent for it; raises ``ConfigError`` where it cannot learn from what the task shows."""
@@ -106,7 +103,9 @@ class Experiment:
             agent=agent,
             updates_per_iteration=self._updates,
             evaluate=evaluator(self.task, self.train.eval_episodes),
-            time_pieces=ft.partial(time_pieces, env, agent, length=self.train.rollout_length),
+            time_pieces=_untimed
+            if isinstance(env, HostEnv)
+            else ft.partial(time_pieces, env, agent, length=self.train.rollout_length),
         )
 
     @property
@@ -117,6 +116,12 @@ class Experiment:
             if isinstance(agent, DreamerConfig)
             else agent.epochs * agent.minibatches
         )
+
+
+def _untimed(state: Any) -> dict[str, float]:
+    """Of what the host steps, the pieces are not programs that could be run alone."""
+    del state
+    return {}
 
 
 def check_storable(experiment: Experiment) -> None:

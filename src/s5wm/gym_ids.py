@@ -45,10 +45,10 @@ def register(registration: Any) -> None:
 def make_single(task: str, config: Any = None, **how: Any) -> Any:
     """Entry point of ``gymnasium.make``: one copy of a task, or of ``config`` in its place.
 
-    The races are those that are trained on; ``config=RacingConfig(...).evaluation()`` has the rules of a test.
+    The races are those that are trained on; ``config=RacingConfig(...).eval_config()`` has the rules of a test.
     """
     from s5wm.envs import gymnasium
-    from s5wm.presets import task_config
+    from s5wm.tasks import task_config
 
     return gymnasium.make_single(task_config(task) if config is None else config, **how)
 
@@ -56,7 +56,7 @@ def make_single(task: str, config: Any = None, **how: Any) -> Any:
 def make_vector(task: str, config: Any = None, **how: Any) -> Any:
     """Entry point of ``gymnasium.make_vec``: copies of a task, or of ``config`` in its place."""
     from s5wm.envs import gymnasium
-    from s5wm.presets import task_config
+    from s5wm.tasks import task_config
 
     return gymnasium.make_vector(task_config(task) if config is None else config, **how)
 

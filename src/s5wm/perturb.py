@@ -12,14 +12,15 @@ import numpy as np
 
 from s5wm.acting import TrainedAgent, Which, load_agent
 from s5wm.codec import encode, suggest
+from s5wm.envs.racing.evaluation import LAPS_FOR_SUCCESS
 from s5wm.envs.racing.laps import Ending
 from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.racing.varied import VariedRace, ranges_of
+from s5wm.envs.task import Episodes
 from s5wm.errors import ConfigError
-from s5wm.evaluation import LAPS_FOR_SUCCESS, longest_episode, rules_of_a_test
 from s5wm.provenance import provenance
-from s5wm.train.evaluate import FlightPlan, Flights, fly
+from s5wm.train.evaluate import EvalPlan, run_episodes
 
 SUITES: dict[str, VariationConfig] = {
     "start": VariationConfig(start_pos=0.5, start_vel=1.0, start_tilt=math.radians(20.0)),
@@ -52,7 +53,7 @@ def perturb_run(
     if suite not in (*SUITES, ALL):
         raise ConfigError(f"--perturb {suite!r} is no suite" + suggest(suite, [ALL, *SUITES]))
     agent = load_agent(run, which=which, say=say)
-    task = rules_of_a_test(agent.experiment.task)
+    task = agent.experiment.task.eval_config()
     if not isinstance(task, RacingConfig) or task.camera is not None:
         raise ConfigError(
             f"{run} flies no race by states; --perturb varies the quadrotor and the gates of such a one"
@@ -80,20 +81,20 @@ def _evaluator(
     agent: TrainedAgent, task: RacingConfig, episodes: int, seed: int
 ) -> Callable[[VariationConfig], dict[str, Any]]:
     race = task.build()
-    plan = FlightPlan(
-        episodes=episodes, max_steps=longest_episode(task), recorded=0, snapshot=lambda state: jnp.zeros(())
+    plan = EvalPlan(
+        episodes=episodes, max_steps=task.max_steps, recorded=0, snapshot=lambda state: jnp.zeros(())
     )
 
     def evaluate(variation: VariationConfig) -> dict[str, Any]:
         flights = jax.device_get(
-            fly(VariedRace(race, ranges_of(variation)), agent.policy, plan, jr.key(seed))
+            run_episodes(VariedRace(race, ranges_of(variation)), agent.policy, plan, jr.key(seed))
         )
         return _figures(race, flights)
 
     return evaluate
 
 
-def _figures(race: RacingEnv, flights: Flights) -> dict[str, Any]:
+def _figures(race: RacingEnv, flights: Episodes) -> dict[str, Any]:
     record = jax.vmap(race.flight_record)(jax.tree.map(jnp.asarray, flights.final.inner))
     laps = np.asarray(record.lap_times, np.float64)[np.asarray(record.has_flying_lap)]
     endings = np.asarray(record.ending)

@@ -12,8 +12,9 @@ import jax.random as jr
 from s5wm.acting import TrainedAgent, Which, find, is_run, load_agent, trained_steps
 from s5wm.codec import encode, override
 from s5wm.elapsed import elapsed
+from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.evaluation import TaskConfig, evaluator_as_given, rules_of_a_test
+from s5wm.evaluation import evaluator_as_given
 from s5wm.experiment import Experiment, save_experiment
 from s5wm.provenance import provenance
 from s5wm.running import to_stderr
@@ -55,6 +56,7 @@ def evaluate_run(
     env_steps = trained_steps(agent.source)
     changed = {"overrides": list(overrides), "task": encode(task)} if overrides else {}
     figures = judged.figures | {
+        "headline": judged.headline,
         "policy": agent.source.name,
         "env_steps": env_steps,
         "seed": seed,
@@ -87,17 +89,17 @@ def kind_of(agent: TrainedAgent) -> str:
     return "shipped" if (agent.source / CONFIG).is_file() else "best"
 
 
-def judged_task(experiment: Experiment, overrides: Sequence[str]) -> TaskConfig:
+def judged_task(experiment: Experiment, overrides: Sequence[str]) -> AbstractTask:
     """The task of an experiment as it is judged, with ``overrides`` applied to that."""
     if wrong := [each for each in overrides if not each.startswith("task.")]:
         raise ConfigError(
             f"--override {wrong[0]!r} is not of the task: an evaluation flies the policy as it was trained; give "
             "task.PATH=VALUE, or train with the other value"
         )
-    return override(replace(experiment, task=rules_of_a_test(experiment.task)), overrides).task
+    return override(replace(experiment, task=experiment.task.eval_config()), overrides).task
 
 
-def _check_fits(agent: TrainedAgent, task: TaskConfig, overrides: Sequence[str]) -> None:
+def _check_fits(agent: TrainedAgent, task: AbstractTask, overrides: Sequence[str]) -> None:
     """Raises where the policy would read or steer something else than it was trained for."""
     trained, spec = agent.spec, task.build().spec
     what = f"the policy does not fit the task with {', '.join(overrides)}"
@@ -107,7 +109,7 @@ def _check_fits(agent: TrainedAgent, task: TaskConfig, overrides: Sequence[str])
             raise ConfigError(
                 f"{what}: {name} is {now}, it was trained with {was}; leave that field as it is"
             )
-    before = rules_of_a_test(agent.experiment.task)
+    before = agent.experiment.task.eval_config()
     for name, was, now in (
         ("type", type(before).__name__, type(task).__name__),
         ("observation", getattr(before, "observation", None), getattr(task, "observation", None)),

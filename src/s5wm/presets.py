@@ -1,30 +1,20 @@
 """Named experiments: a task, an agent and a size by name, each a plain value."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from s5wm.agents.dreamer import DreamerConfig
-from s5wm.codec import suggest
-from s5wm.envs.hover import HoverConfig
-from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
-from s5wm.envs.racing.track import Figure8Config, SplitSConfig
-from s5wm.envs.toys import DoubleIntegratorConfig, MemoryCueConfig
+from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
-from s5wm.evaluation import TaskConfig
 from s5wm.experiment import Experiment, PresetName
 from s5wm.sizes import AGENTS as AGENTS
 from s5wm.sizes import agent_configs as agent_configs
 from s5wm.sizes import agents_for
+from s5wm.strangers import for_stranger
+from s5wm.tasks import TASKS as TASKS
+from s5wm.tasks import TaskConfig, is_known
+from s5wm.tasks import task_config as task_config
 from s5wm.train.config import UNLIMITED
-
-TASKS: dict[str, Callable[[], TaskConfig]] = {
-    "race/split-s": lambda: RacingConfig(track=SplitSConfig()),
-    "race/figure-8-state": lambda: RacingConfig(track=Figure8Config()),
-    "race/figure-8": figure_8_by_camera,
-    "hover": HoverConfig,
-    "toy/double-integrator": DoubleIntegratorConfig,
-    "toy/memory": MemoryCueConfig,
-}
 
 
 def gentle(race: RacingConfig) -> RacingConfig:
@@ -50,20 +40,18 @@ BUDGETS = {
 }
 
 
-def task_config(name: str) -> TaskConfig:
-    """A task by name."""
-    if name not in TASKS:
-        raise ConfigError(f"unknown task {name!r}" + suggest(name, list(TASKS)))
-    return TASKS[name]()
-
-
-def preset(task: str, agent: str = "s5wm", size: str = "cpu", *, seed: int = 0) -> Experiment:
-    """The experiment of these names."""
-    configuration = task_config(task)
-    learner, train = agent_configs(agent, size, images=shows_images(configuration))
+def preset(
+    task: str, agent: str = "s5wm", size: str = "cpu", *, seed: int = 0, env_args: Sequence[str] = ()
+) -> Experiment:
+    """The experiment of these names; the task may be any SPEC (``s5wm.tasks``), with ``NAME=VALUE`` arguments."""
+    configuration = task_config(task, env_args)
+    spec = configuration.build().spec
+    learner, train = agent_configs(agent, size, images=spec.has_images)
     name = PresetName(task=task, agent=agent, size=size)
     if isinstance(configuration, RacingConfig) and isinstance(learner, DreamerConfig) and size == "cpu":
         configuration = gentle(configuration)
+    if not is_known(configuration):
+        learner, train = for_stranger(learner, train, size, spec)
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))
     try:
         return Experiment(name=name, task=configuration, agent=learner, train=train, seed=seed)

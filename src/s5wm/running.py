@@ -11,6 +11,8 @@ from pathlib import Path
 import jax
 
 from s5wm.codec import Warn, differences, encode
+from s5wm.envs.host import HostEnv
+from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiment import Experiment, check_storable, load_experiment, save_experiment
 from s5wm.provenance import provenance, versions
@@ -25,7 +27,7 @@ from s5wm.train.memory import check_memory, replay_line
 from s5wm.train.panel import Panel
 from s5wm.train.placement import Placement
 from s5wm.train.processes import from_leader, leads, part
-from s5wm.train.run import Trainer, abstract_state
+from s5wm.train.run import Program, Trainer, abstract_state
 from s5wm.train.start import Start
 
 ORIGIN = "origin.json"
@@ -56,9 +58,11 @@ class Sinks:
             sink.close()
 
 
-def terminal(title: str) -> Sink:
-    """The live panel on a terminal, plain lines elsewhere."""
-    return Panel(title) if sys.stderr.isatty() and find_spec("rich") else Lines()
+def terminal(title: str, task: AbstractTask) -> Sink:
+    """The live panel on a terminal, plain lines elsewhere, in the words of the task."""
+    if sys.stderr.isatty() and find_spec("rich"):
+        return Panel(title, task.columns, task.figures)
+    return Lines(task.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,7 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
     start = find_start(how.source, experiment, to_stderr) if how.source is not None and is_new else None
     placement = Placement.over(how.devices, num_envs=experiment.train.num_envs)
     program = experiment.build()
+    _check_hosted(program, devices=how.devices, seeds=len(runs))
     shapes = abstract_state(program, experiment.train, experiment.seed)
     check_memory(shapes, placement.shardings(shapes), seeds=len(runs))
     replay = replay_line(shapes, placement.shardings(shapes), seeds=len(runs))
@@ -132,7 +137,7 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
             path: Trainer(program, one.train, directories[path], one.seed, placement)
             for path, one in runs.items()
         }
-        screen = terminal(str(next(iter(runs)))) if len(runs) == 1 else Lines()
+        screen = terminal(str(next(iter(runs))), experiment.task) if len(runs) == 1 else Lines()
         stack.callback(screen.close)
         if replay is not None:
             screen.say(replay)
@@ -152,6 +157,16 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
     return finished
 
 
+def _check_hosted(program: Program, *, devices: int, seeds: int) -> None:
+    """Raises ``ConfigError`` for what environments outside the program cannot do."""
+    if not isinstance(program.env, HostEnv) or (devices == 1 and seeds == 1 and jax.process_count() == 1):
+        return
+    raise ConfigError(
+        "this environment is stepped by the host, for one seed on one device: leave out --seeds, --devices and "
+        "--coordinator, and train other seeds one by one with --seed (s5wm sweep does)"
+    )
+
+
 def _what_begins(start: Start) -> str:
     about = start.about
     trained = "" if about["env_steps"] is None else f", trained for {about['env_steps']:,} environment steps"
@@ -162,7 +177,7 @@ def _what_begins(start: Start) -> str:
 def _member(experiment: Experiment, trainer: Trainer, screen: Sink, how: How, of: int) -> Member:
     directory, on_evaluation = trainer.directory, how.on_evaluation
     files = _files(directory, trainer.host.env_steps)
-    told = screen if of == 1 else Lines(prefix=f"seed {trainer.seed}: ")
+    told = screen if of == 1 else Lines(experiment.task.columns, prefix=f"seed {trainer.seed}: ")
     trackers = open_trackers(how.trackers, directory, experiment, told.say)
     sinks = Sinks([*files, *trackers, told])
     return Member(trainer, sinks, lambda: on_evaluation(directory.path) if on_evaluation else None)

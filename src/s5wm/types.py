@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
+from s5wm.actions import ActionSpec
+
 Key = PRNGKeyArray
 Scalar = Float[Array, ""]
 Metrics = dict[str, Scalar]
@@ -41,18 +43,18 @@ Carry = TypeVar("Carry")
 
 
 class Reward(eqx.Module):
-    """The two reward components, never mixed before a value target is built.
+    """The reward of the task, and beside it a second component where there is one.
 
     ``nominal`` is the task (progress, crashes); ``smoothing`` penalises rough actions and joins the
-    value target only once the curriculum lets it.
+    value target only once the curriculum lets it.  They are never mixed before a value target is built.
     """
 
     nominal: Float[Array, "*b"]
-    smoothing: Float[Array, "*b"]
+    smoothing: Float[Array, "*b"] | None = None
 
-    def total(self, smoothing_weight: Scalar) -> Float[Array, "*b"]:
+    def total(self, smoothing_weight: Scalar | float) -> Float[Array, "*b"]:
         """``r_nom + w * r_aug``, the reward of a value target."""
-        return self.nominal + smoothing_weight * self.smoothing
+        return self.nominal if self.smoothing is None else self.nominal + smoothing_weight * self.smoothing
 
 
 class TimeStep(eqx.Module):
@@ -60,32 +62,67 @@ class TimeStep(eqx.Module):
 
     obs: Shaped[Array, "..."]  # [*b, O] or [*b, 64, 64, 3]; the only thing a policy sees, besides is_first
     # Targets of decoders, input of critics, what believed dynamics learn from; never an argument of a policy.
-    privileged: Float[Array, "*b X"]
+    privileged: Float[Array, "*b X"] | None
     reward: Reward
     is_first: Bool[Array, "*b"]
     is_last: Bool[Array, "*b"]
     is_terminal: Bool[Array, "*b"]
+
+    @property
+    def state(self) -> Float[Array, "*b X"]:
+        """The privileged vector, for those who know that there is one."""
+        return existing(self.privileged)
+
+
+def existing(privileged: Float[Array, "*b X"] | None) -> Float[Array, "*b X"]:
+    """The privileged vector; raises ``ValueError`` where there is none."""
+    if privileged is None:
+        raise ValueError("this environment has no privileged vector (EnvSpec.privileged_size is 0)")
+    return privileged
+
+
+def first_step(obs: Shaped[Array, "..."], privileged: Float[Array, " X"] | None = None) -> TimeStep:
+    """The time step with which an episode of ONE environment with one reward begins."""
+    zero, no = jnp.zeros(()), jnp.zeros((), bool)
+    return TimeStep(obs, privileged, Reward(zero), ~no, no, no)
+
+
+def later_step(
+    obs: Shaped[Array, "..."],
+    reward: Float[Array, ""],
+    *,
+    is_last: Bool[Array, ""] | bool,
+    is_terminal: Bool[Array, ""] | bool,
+    privileged: Float[Array, " X"] | None = None,
+) -> TimeStep:
+    """A time step that an action led to, of ONE environment with one reward."""
+    no = jnp.zeros((), bool)
+    reward = jnp.asarray(reward, jnp.float32)
+    return TimeStep(obs, privileged, Reward(reward), no, jnp.asarray(is_last), jnp.asarray(is_terminal))
 
 
 class Transition(eqx.Module, Generic[Extras]):
     """A time step, the raw (unclipped) action chosen at it, and what the policy wants to remember of it."""
 
     timestep: TimeStep
-    action: Float[Array, "*b A"]
+    action: Float[Array, "*b A"]  # the agent's vector (s5wm.actions)
     extras: Extras
 
 
 class EnvSpec(eqx.Module):
-    """Shapes an agent needs to be built; all static."""
+    """What an agent needs to be built; all static."""
 
     obs_shape: tuple[int, ...] = eqx.field(static=True)
     obs_dtype: np.dtype = eqx.field(static=True)  # float32 vectors or uint8 images
-    privileged_size: int = eqx.field(static=True)
-    action_size: int = eqx.field(static=True)  # every component lives in [-1, 1]
+    action: ActionSpec = eqx.field(static=True)
     ctrl_dt: float = eqx.field(static=True)  # seconds between two actions
-    kind: str = eqx.field(
-        static=True, default=""
-    )  # "race" or "hover", whose vectors have units; else unknown
+    privileged_size: int = eqx.field(static=True, default=0)  # 0: time steps hold None
+    has_smoothing: bool = eqx.field(static=True, default=False)  # whether rewards have that component
+
+    @property
+    def action_size(self) -> int:
+        """Numbers ``A`` that an agent chooses (``s5wm.actions``)."""
+        return self.action.width
 
     @property
     def has_images(self) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from s5wm.actions import Box
 from s5wm.nn.conv import ConvConfig, PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
@@ -27,8 +28,12 @@ from s5wm.worldmodel.model import WorldModel
 
 from ..tiny import WORLD_MODEL
 
-SPEC = EnvSpec((5,), np.dtype(np.float32), privileged_size=3, action_size=2, ctrl_dt=0.02)
-IMAGES = EnvSpec((8, 8, 3), np.dtype(np.uint8), privileged_size=3, action_size=2, ctrl_dt=0.02)
+SPEC = EnvSpec(
+    (5,), np.dtype(np.float32), privileged_size=3, action=Box((2,)), ctrl_dt=0.02, has_smoothing=True
+)
+IMAGES = EnvSpec(
+    (8, 8, 3), np.dtype(np.uint8), privileged_size=3, action=Box((2,)), ctrl_dt=0.02, has_smoothing=True
+)
 STEPS = 8
 CORE = S5Config(width=8, state_size=8, block_size=4, layers=2, dt_min=0.1, dt_max=1.0)
 SMALL = replace(

@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from s5wm.actions import Box
 from s5wm.agents.heads import ActorConfig, CriticConfig
 from s5wm.agents.imagination import (
     ActorCriticConfig,
@@ -43,7 +44,7 @@ def nets(lab):
     k_actor, k_critic, k_value, k_slow = jr.split(jr.key(1), 4)
     features = lab.model.config.core.width + 4
     # Actions stay within [-1, 1]: beyond, squashing passes a gradient on purpose that finite differences lack.
-    actor = ActorConfig(units=8, layers=1, std_min=0.05, std_max=0.1).build(features, 2, key=k_actor)
+    actor = ActorConfig(units=8, layers=1, std_min=0.05, std_max=0.1).build(features, Box((2,)), key=k_actor)
     actor = eqx.tree_at(lambda a: a.network.out.weight, actor, replace_fn=lambda w: 20 * w)
     critic = CriticConfig(units=8, layers=1, bins=21, limit=3.0).build(features, key=k_critic)
 
@@ -181,7 +182,7 @@ def test_smoothing_counts_as_much_as_its_weight(nets, starts):
 def test_policy_gradient_of_a_bandit_is_the_analytic_one(mode):
     """``E[-(a - 1/2)^2] = -(mu - 1/2)^2 - sigma^2`` for one step of 40000 copies."""
     config = CONFIGS[mode]
-    actor = ActorConfig(units=8, layers=1, std_min=0.2, std_bias=0.0).build(3, 1, key=jr.key(5))
+    actor = ActorConfig(units=8, layers=1, std_min=0.2, std_bias=0.0).build(3, Box((1,)), key=jr.key(5))
     actor = eqx.tree_at(lambda a: a.network.out.bias, actor, jnp.array([0.3, -0.4]))
     feature = jnp.ones((40000, 2, 3))
 
@@ -209,7 +210,7 @@ def test_policy_gradient_of_a_bandit_is_the_analytic_one(mode):
 def test_advantages_are_scaled_weighted_and_joined_by_entropy():
     """The loss written out, for one rollout of one step."""
     config = replace(CONFIGS["dynamics"], entropy=0.1)
-    actor = ActorConfig(units=8, layers=1).build(3, 2, key=jr.key(5))
+    actor = ActorConfig(units=8, layers=1).build(3, Box((2,)), key=jr.key(5))
     feature, action = jnp.ones((1, 2, 3)), jnp.zeros((1, 2, 2))
     returns, value, weight = jnp.array([[5.0]]), jnp.array([[2.0, 0.0]]), jnp.array([[0.7]])
     rolled = Rollouts(feature, action, action, returns, value, weight, jnp.zeros((1, 1, 2)))

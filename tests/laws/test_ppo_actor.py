@@ -7,13 +7,18 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from s5wm.actions import Box
 from s5wm.agents.ppo_actor import ActorSizes, FrameStackConfig, S5MemoryConfig, build_actor
 from s5wm.nn.conv import PatchConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec
 
-VECTORS = EnvSpec((5,), np.dtype(np.float32), privileged_size=3, action_size=2, ctrl_dt=0.02)
-IMAGES = EnvSpec((8, 8, 3), np.dtype(np.uint8), privileged_size=3, action_size=2, ctrl_dt=0.02)
+VECTORS = EnvSpec(
+    (5,), np.dtype(np.float32), privileged_size=3, action=Box((2,)), ctrl_dt=0.02, has_smoothing=True
+)
+IMAGES = EnvSpec(
+    (8, 8, 3), np.dtype(np.uint8), privileged_size=3, action=Box((2,)), ctrl_dt=0.02, has_smoothing=True
+)
 S5_MEMORY = S5MemoryConfig(core=S5Config(width=8, state_size=8, block_size=4, layers=2, dt_max=1.0), rows=4)
 SIZES = ActorSizes(hidden=(8,), image=PatchConfig(patch=2, depth=2, multipliers=(1, 2)))
 ROWS = 7

@@ -18,7 +18,7 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.toys import MemoryCueConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.s5 import S5Config
-from s5wm.train.evaluate import FlightPlan, fly
+from s5wm.train.evaluate import EvalPlan, run_episodes
 from s5wm.train.loop import train
 from s5wm.train.state import init_train
 from s5wm.types import EnvSpec, TimeStep
@@ -91,8 +91,8 @@ def trained(env: AbstractEnv, *, seed: int, chunks: int = 56) -> tuple[Dreamer, 
 
 def mean_return(env: AbstractEnv, agent: Dreamer, learner: DreamerLearner) -> float:
     """Of greedy episodes; 1 is perfect, 0 is the best guess."""
-    plan = FlightPlan(episodes=64, max_steps=64, recorded=1, snapshot=lambda state: state.elapsed)
-    return float(fly(env, agent.policy(learner), plan, jr.key(1)).return_nominal.mean())
+    plan = EvalPlan(episodes=64, max_steps=64, recorded=1, snapshot=lambda state: state.elapsed)
+    return float(run_episodes(env, agent.policy(learner), plan, jr.key(1)).return_nominal.mean())
 
 
 @eqx.filter_jit

@@ -11,7 +11,7 @@ from s5wm.envs.racing.track import Track
 from s5wm.envs.wrappers import AutoReset
 from s5wm.presets import gentle
 from s5wm.sizes import s5wm_cpu
-from s5wm.train.evaluate import FlightPlan, fly
+from s5wm.train.evaluate import EvalPlan, run_episodes
 from s5wm.train.loop import train
 from s5wm.train.state import init_train
 
@@ -42,15 +42,15 @@ def race(config: RacingConfig) -> RacingEnv:
 def test_one_gate_ahead_is_passed():
     config = replace(gentle(RacingConfig()), p_start_initial=1.0, p_start_final=1.0, episode_seconds=SECONDS)
     config = replace(config, curriculum_steps=3000)
-    env, judged = AutoReset(race(config)), race(replace(config.evaluation(), episode_seconds=SECONDS))
+    env, judged = AutoReset(race(config)), race(replace(config.eval_config(), episode_seconds=SECONDS))
     agent_config, loop = s5wm_cpu()
     agent = agent_config.build(env.spec, num_envs=loop.num_envs)
     state = init_train(env, agent, loop.num_envs, seed=0)
-    plan = FlightPlan(episodes=100, max_steps=100, recorded=1, snapshot=lambda state: state.gates)
+    plan = EvalPlan(episodes=100, max_steps=100, recorded=1, snapshot=lambda state: state.gates)
 
     def passes() -> float:
         """Share of flights through the gate."""
-        metrics = fly(judged, agent.policy(state.learner), plan, jr.key(1)).metrics
+        metrics = run_episodes(judged, agent.policy(state.learner), plan, jr.key(1)).metrics
         return float(jnp.mean(metrics["gates"] >= 1))
 
     assert passes() == 0.0

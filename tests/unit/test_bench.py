@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from s5wm.actions import Box
 from s5wm.bench.inference import time_policy
 from s5wm.bench.lattice import dreamer_configs
 from s5wm.bench.loop import time_training
@@ -21,7 +22,9 @@ from s5wm.types import EnvSpec
 
 from ..tiny import DREAMERV3, S5WM
 
-SPEC = EnvSpec((3,), np.dtype(np.float32), privileged_size=2, action_size=1, ctrl_dt=0.02)
+SPEC = EnvSpec(
+    (3,), np.dtype(np.float32), privileged_size=2, action=Box((1,)), ctrl_dt=0.02, has_smoothing=True
+)
 
 
 @pytest.mark.slow

@@ -65,16 +65,9 @@ def test_eval_reports_the_contract_as_json(run: Path, capsys: pytest.CaptureFixt
     needed = {
         "episodes",
         "success_rate",
-        "lap_time_mean",
-        "lap_time_std",
-        "lap_time_best",
-        "launch_lap",
-        "crash_rate",
-    }
-    needed |= {
-        "speed_max",
-        "bound_s",
-        "above_bound_percent",
+        "return_nominal",
+        "steps_mean",
+        "distance_mean",
         "device",
         "platform",
         "versions",

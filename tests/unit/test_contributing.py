@@ -19,21 +19,20 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from s5wm.actions import Box
 from s5wm.envs.base import AbstractEnv, EnvSpec
-from s5wm.types import OptionalMetric, Reward, TimeStep
+from s5wm.envs.task import AbstractTask
+from s5wm.types import OptionalMetric, first_step, later_step
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeamConfig:
+class BeamConfig(AbstractTask):
     """A ball on a beam that is to be brought to the middle."""
 
     steps: int = 8
 
     def build(self):
         return Beam(gain=jnp.asarray(0.3), steps=self.steps)
-
-    def evaluation(self):
-        return self
 
     @property
     def max_steps(self):
@@ -55,38 +54,24 @@ class Beam(AbstractEnv[BeamState]):
 
     @property
     def spec(self):
-        return EnvSpec((1,), np.dtype(np.float32), privileged_size=1, action_size=1, ctrl_dt=0.1)
+        return EnvSpec((1,), np.dtype(np.float32), action=Box((1,)), ctrl_dt=0.1)
 
     def reset(self, key):
         place = jr.uniform(key, minval=-1.0, maxval=1.0)
-        state = BeamState(place, jnp.zeros((), jnp.int32), jnp.asarray(-1, jnp.int32))
-        return state, self._show(state, jnp.zeros(()), is_first=True)
-
-    def restart(self, state, key):
-        return self.reset(key)
+        return BeamState(place, jnp.zeros((), jnp.int32), jnp.asarray(-1, jnp.int32)), first_step(place[None])
 
     def step(self, state, action, key):
-        place = jnp.clip(state.place + self.gain * jnp.clip(action[0], -1.0, 1.0), -2.0, 2.0)
+        place = jnp.clip(state.place + self.gain * action[0], -2.0, 2.0)
         steps = state.steps + 1
         is_there = (state.middle_at < 0) & (jnp.abs(place) < 0.1)
         state = BeamState(place, steps, jnp.where(is_there, steps, state.middle_at))
-        return state, self._show(state, -jnp.abs(place), is_first=False)
+        return state, later_step(place[None], -jnp.abs(place), is_last=steps >= self.steps, is_terminal=False)
 
     def episode_metrics(self, state):
         return {
             "place": jnp.abs(state.place),
             "middle_at": OptionalMetric(state.middle_at.astype(jnp.float32), state.middle_at >= 0),
         }
-
-    def _show(self, state, nominal, *, is_first):
-        return TimeStep(
-            obs=state.place[None],
-            privileged=state.place[None],
-            reward=Reward(nominal, jnp.zeros(())),
-            is_first=jnp.asarray(is_first),
-            is_last=state.steps >= self.steps,
-            is_terminal=jnp.asarray(False),
-        )
 '''
 
 TINY = (
@@ -108,19 +93,14 @@ def package(tmp_path_factory) -> Path:
     skip = shutil.ignore_patterns("__pycache__", "pretrained")
     copy = shutil.copytree(Path(s5wm.__file__).parent, root / "s5wm", ignore=skip)
     (copy / "envs" / "beam.py").write_text(MINE)
-    for file, before, after in (
-        ("evaluation.py", "TaskConfig = ", "TaskConfig = BeamConfig | "),
-        (
-            "evaluation.py",
-            "from s5wm.envs.hover",
-            "from s5wm.envs.beam import BeamConfig\nfrom s5wm.envs.hover",
-        ),
-        ("presets.py", '] = {\n    "race/', '] = {\n    "beam": BeamConfig,\n    "race/'),
-        ("presets.py", "from s5wm.envs.hover", "from s5wm.envs.beam import BeamConfig\nfrom s5wm.envs.hover"),
+    for before, after in (
+        ("TaskConfig = ", "TaskConfig = BeamConfig | "),
+        ('] = {\n    "race/', '] = {\n    "beam": BeamConfig,\n    "race/'),
+        ("from s5wm.envs.hover", "from s5wm.envs.beam import BeamConfig\nfrom s5wm.envs.hover"),
     ):
-        text = (copy / file).read_text()
+        text = (copy / "tasks.py").read_text()
         assert before in text
-        (copy / file).write_text(text.replace(before, after, 1))
+        (copy / "tasks.py").write_text(text.replace(before, after, 1))
     return root
 
 
@@ -152,12 +132,3 @@ def test_it_is_checked_by_name(package: Path) -> None:
     code, out, err = call(package, "check-env", "beam", "--steps", "20")
     assert code == 0, err
     assert out.startswith("beam  no problem found\n") and "agent ppo" in out
-
-
-def test_a_task_that_does_not_say_how_it_is_judged_is_refused_before_it_trains() -> None:
-    from s5wm.errors import ConfigError
-    from s5wm.evaluation import longest_episode
-
-    unchecked = getattr(longest_episode, "__wrapped__", longest_episode)
-    with pytest.raises(ConfigError, match="object does not say .* give it evaluation, max_steps, success"):
-        unchecked(object())

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ from jaxtyping import Array, Bool
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.hover import HoverConfig
 from s5wm.envs.racing.bounds import ImpossibleLapError, lap_bound
+from s5wm.envs.racing.evaluation import race_summary
 from s5wm.envs.racing.laps import MAX_LAPS, NO_TIME, Ending, FlightRecord
 from s5wm.envs.racing.task import RacingConfig
-from s5wm.evaluation import evaluator, judge, race_figures
+from s5wm.evaluation import evaluator, judge
 from s5wm.flights import load_course, load_flights
 from s5wm.presets import preset
 from s5wm.types import Key
@@ -37,6 +39,11 @@ def record(*flights: tuple[list[float], Ending]) -> FlightRecord:
     )
 
 
+def summary_of(flown: FlightRecord) -> dict[str, Any]:
+    config = RacingConfig()
+    return race_summary(config.track, config.quad, flown)
+
+
 def test_figures_of_a_race_by_hand() -> None:
     flown = record(
         ([6.0, 5.0, 5.5], Ending.TIME_LIMIT),
@@ -44,7 +51,7 @@ def test_figures_of_a_race_by_hand() -> None:
         ([6.0, 5.0], Ending.GROUND),
         ([], Ending.STALLED),
     )
-    figures = race_figures(RacingConfig().evaluation(), flown)
+    figures = summary_of(flown)
     flying = np.array([5.0, 5.5, 5.2, 5.1, 5.2, 5.0])
     assert figures["success_rate"] == 0.5
     assert figures["crash_rate"] == 0.75
@@ -64,7 +71,7 @@ def test_figures_of_a_race_by_hand() -> None:
 
 
 def test_no_laps_no_times() -> None:
-    figures = race_figures(RacingConfig(), record(([], Ending.GROUND)))
+    figures = summary_of(record(([], Ending.GROUND)))
     assert figures["success_rate"] == 0.0
     assert figures["lap_time_mean"] is None
     assert figures["above_bound_percent"] is None
@@ -73,13 +80,13 @@ def test_no_laps_no_times() -> None:
 
 def test_a_lap_faster_than_physics_is_an_error() -> None:
     with pytest.raises(ImpossibleLapError):
-        race_figures(RacingConfig(), record(([6.0, 4.0], Ending.TIME_LIMIT)))
+        summary_of(record(([6.0, 4.0], Ending.TIME_LIMIT)))
 
 
 def test_more_success_beats_faster_laps_beats_more_reward() -> None:
     def score(success: float, lap: float | None, total: float) -> tuple[float, ...]:
         figures = {"success_rate": success, "lap_time_mean": lap, "return_nominal": total}
-        return judge(figures, lambda _: None).score
+        return judge(RacingConfig(), figures, lambda _: None).score
 
     assert score(0.5, None, 0.0) > score(0.4, 5.0, 99.0)
     assert score(0.5, 5.0, 0.0) > score(0.5, 5.1, 99.0) > score(0.5, None, 99.0) > score(0.5, None, 1.0)
@@ -123,7 +130,7 @@ def test_a_drone_that_falls_is_judged_and_recorded(task: RacingConfig | HoverCon
         judged = evaluator(task, 3)(Constant(), jr.key(0))
     assert judged.success == 0.0
     assert judged.figures["crash_rate"] == 1.0
-    assert judged.figures["lap_time_mean"] is None
+    assert judged.figures.get("lap_time_mean") is None
     assert judged.row["eval/crash"] == 1.0
     assert "success 0%" in judged.headline
     judged.save_flights(tmp_path / "flights.npz")
@@ -141,4 +148,4 @@ def test_agents_are_trained_on_races_of_their_own_but_judged_on_the_same() -> No
     s5wm, ppo = (preset("race/split-s", agent).task for agent in ("s5wm", "ppo"))
     assert isinstance(s5wm, RacingConfig) and isinstance(ppo, RacingConfig)
     assert s5wm != ppo
-    assert replace(s5wm.evaluation(), reward=ppo.reward) == ppo.evaluation()
+    assert replace(s5wm.eval_config(), reward=ppo.reward) == ppo.eval_config()

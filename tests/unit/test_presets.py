@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from s5wm.acting import load_agent, pretrained_names
+from s5wm.actions import Box
 from s5wm.agents.dreamer import DreamerConfig
 from s5wm.api import configure
 from s5wm.envs.racing.task import RacingConfig
@@ -34,7 +35,9 @@ def test_sizes_are_matched_by_parameters(size, s5wm, dreamerv3):
     assert parameters("dreamerv3", size) / 1e6 == pytest.approx(dreamerv3, abs=0.005)
 
 
-IMAGES = EnvSpec((64, 64, 3), np.dtype(np.uint8), privileged_size=40, action_size=4, ctrl_dt=0.02)
+IMAGES = EnvSpec(
+    (64, 64, 3), np.dtype(np.uint8), privileged_size=40, action=Box((4,)), ctrl_dt=0.02, has_smoothing=True
+)
 SEEING = [(agent, size) for agent, sizes in VISION_AGENTS.items() for size in sizes]
 
 

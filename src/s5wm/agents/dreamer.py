@@ -138,7 +138,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         features = model.dynamics.initial().latent.feature.shape[0]
         params = DreamerParams(
             model,
-            config.actor.build(features, self.spec.action_size, key=k_actor),
+            config.actor.build(features, self.spec.action, key=k_actor),
             config.critic.build(features, key=k_critic),
         )
         return DreamerLearner(
@@ -157,8 +157,8 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         zero, no = jnp.zeros(()), jnp.zeros((), bool)
         timestep = TimeStep(
             obs=jnp.zeros(self.spec.obs_shape, self.spec.obs_dtype),
-            privileged=jnp.zeros(self.spec.privileged_size),
-            reward=Reward(zero, zero),
+            privileged=jnp.zeros(self.spec.privileged_size) if self.spec.privileged_size else None,
+            reward=Reward(zero, zero if self.spec.has_smoothing else None),
             is_first=no,
             is_last=no,
             is_terminal=no,

@@ -1,26 +1,31 @@
 """Actor and critic networks on the world model's feature."""
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float
 
+from s5wm.actions import ActionSpec, Box
 from s5wm.nn.mlp import MLP
-from s5wm.ops.distributions import Normal, TwoHot
+from s5wm.ops.distributions import Normal, OneHots, TwoHot
 from s5wm.ops.transforms import symexp_bins
 from s5wm.types import Key
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActorConfig:
-    """Gaussian policy with a bounded spread (DreamerV3's defaults)."""
+    """Policy with DreamerV3's defaults: Gaussian with a bounded spread, or categorical, as the actions are."""
 
     units: int = 256
     layers: int = 3
     std_min: float = 0.1
     std_max: float = 1.0
+    unimix: float = field(default=0.01, metadata={"since": "choices"})  # uniform share
     std_bias: float = 2.0  # the raw output 0 means a spread of sigmoid(bias) between the bounds
 
     def __post_init__(self) -> None:
@@ -29,28 +34,72 @@ class ActorConfig:
                 f"actor has std_min {self.std_min} and std_max {self.std_max}; need 0 < min <= max"
             )
 
-    def build(self, features: int, actions: int, *, key: Key) -> "Actor":
-        """A policy that starts near zero mean."""
+    def build(self, features: int, spec: ActionSpec, *, key: Key) -> "Actor":
+        """A policy that starts near zero mean, or near equal probabilities."""
         sizes = (features, *(self.units,) * self.layers)
-        return Actor(MLP(sizes, 2 * actions, key=key, out_scale=0.01), self)
+        if isinstance(spec, Box):
+            network = MLP(sizes, 2 * spec.width, key=key, out_scale=0.01)
+            return GaussianActor(network=network, config=self, spec=spec)
+        network = MLP(sizes, spec.width, key=key, out_scale=0.01)
+        return CategoricalActor(network=network, config=self, spec=spec)
 
 
-class Actor(eqx.Module):
+class AbstractActor(eqx.Module):
+    """Feature to a distribution of action vectors ``[A]``."""
+
+    network: eqx.AbstractVar[MLP]
+    spec: eqx.AbstractVar[ActionSpec]
+
+    @property
+    def actions(self) -> int:
+        """Width ``A`` of an action vector."""
+        return self.spec.width
+
+    @abstractmethod
+    def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b A"]:
+        """What ``sample_with`` of the distribution consumes."""
+
+    @abstractmethod
+    def __call__(self, feature: Float[Array, "*b F"]) -> Normal | OneHots:
+        """The distribution."""
+
+
+class GaussianActor(AbstractActor):
     """``N(tanh(m), std)`` with ``std = min + (max - min) sigmoid(s + bias)``; not squashed."""
 
     network: MLP
     config: ActorConfig = eqx.field(static=True)
+    spec: ActionSpec = eqx.field(static=True)
 
-    @property
-    def actions(self) -> int:
-        """Width ``A`` of an action."""
-        return self.network.out.bias.shape[0] // 2
+    def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b A"]:
+        """Standard normal."""
+        return jr.normal(key, (*shape, self.actions))
 
     def __call__(self, feature: Float[Array, "*b F"]) -> Normal:
         """Distribution of the raw action."""
         loc, raw = jnp.split(self.network(feature), 2, axis=-1)
         low, high = self.config.std_min, self.config.std_max
         return Normal(jnp.tanh(loc), low + (high - low) * jax.nn.sigmoid(raw + self.config.std_bias))
+
+
+class CategoricalActor(AbstractActor):
+    """Probabilities of choices, mixed with a little of the uniform distribution (DreamerV3)."""
+
+    network: MLP
+    config: ActorConfig = eqx.field(static=True)
+    spec: ActionSpec = eqx.field(static=True)
+
+    def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b A"]:
+        """Gumbel."""
+        return jr.gumbel(key, (*shape, self.actions))
+
+    def __call__(self, feature: Float[Array, "*b F"]) -> OneHots:
+        """Distribution of the one-hots."""
+        assert not isinstance(self.spec, Box), "build gives numbers a GaussianActor"
+        return OneHots(self.network(feature), self.spec.groups, self.config.unimix)
+
+
+Actor: TypeAlias = GaussianActor | CategoricalActor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from s5wm.agents.heads import Actor, Critic
-from s5wm.ops.distributions import TwoHot
+from s5wm.ops.distributions import Normal, TwoHot
 from s5wm.ops.returns import lambda_return
 from s5wm.ops.running import ReturnScale
 from s5wm.types import Key, Metrics, Scalar, TimeStep
@@ -72,7 +72,7 @@ class Rollouts(eqx.Module):
 
     feature: Float[Array, "K R F"]
     action: Float[Array, "K R A"]
-    noise: Float[Array, "K R A"]  # of the actions: standard normal
+    noise: Float[Array, "K R A"]  # of the actions, as the actor consumes it
     returns: Float[Array, "K H"]
     value: Float[Array, "K R"]
     weight: Float[Array, "K H"]
@@ -93,7 +93,7 @@ def imagine_rollouts(
     dynamics, horizon = nets.model.dynamics, config.imagination_horizon
     count = jax.tree.leaves(starts)[0].shape[0]
     noise = dynamics.space.noise(k_noise, (count, horizon))
-    draws = jr.normal(k_act, (count, horizon + 1, nets.actor.actions))
+    draws = nets.actor.noise(k_act, (count, horizon + 1))
 
     def rolled(shift: Float[Array, "K R A"]) -> tuple[Scalar, Rollouts]:
         def act(feature: Array, draw: tuple[Array, Array]) -> Array:
@@ -121,7 +121,7 @@ def _judged(
     # Without the barriers XLA:CPU fuses the backward passes of all heads and recomputes each several times.
     feature = jax.lax.optimization_barrier(imagined.feature)
     said, value = jax.lax.optimization_barrier((nets.model.predict(feature), nets.critic(feature).mean()))
-    reward = said.reward_nominal + smoothing_weight * said.reward_smoothing
+    reward = said.reward(smoothing_weight)
     returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(
         reward, said.cont, value
     )
@@ -162,11 +162,12 @@ def actor_loss(
     metrics = {
         "loss/actor": loss,
         "actor/entropy": entropy.mean(),
-        "actor/std": dist.scale.mean(),
         "advantage/abs": jnp.abs(advantage).mean(),
         "return/imagined": rolled.returns.mean(),
         "return/scale": scale.value,
     }
+    if isinstance(dist, Normal):
+        metrics["actor/std"] = dist.scale.mean()
     return loss, metrics
 
 

@@ -15,12 +15,22 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Shaped
 
+from s5wm.actions import ActionSpec, Box
 from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, MetricSums, is_finite, pick
 from s5wm.agents.optimiser import untyped
-from s5wm.agents.ppo_actor import ActorSizes, MemoryConfig, PPOActor, TanhMLP, build_actor
+from s5wm.agents.ppo_actor import (
+    Acted,
+    ActionDistribution,
+    ActorSizes,
+    MemoryConfig,
+    PPOActor,
+    TanhMLP,
+    action_distribution,
+    build_actor,
+    normalised,
+)
 from s5wm.nn.conv import ImageConfig, PatchConfig
 from s5wm.ops.batches import divided
-from s5wm.ops.distributions import Normal
 from s5wm.ops.returns import gae
 from s5wm.ops.running import RunningMoments
 from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep, Transition
@@ -64,6 +74,11 @@ class PPOConfig:
     def build(self, spec: EnvSpec, *, num_envs: int = 1) -> "PPO":
         """The agent for environments of this spec; it keeps nothing per environment, so any number will do."""
         del num_envs
+        if self.critic_inputs == "privileged" and spec.privileged_size == 0:
+            raise ValueError(
+                "ppo.critic_inputs is 'privileged', but this environment has no privileged vector: use 'obs' "
+                "(agent ppo)"
+            )
         if spec.has_images and self.critic_inputs == "obs":
             raise ValueError(
                 f"ppo.critic_inputs is 'obs', but this task shows images of {spec.obs_shape} and the critic reads "
@@ -77,19 +92,13 @@ class PPOConfig:
         return 1 if self.memory is None else self.memory.rows
 
 
-class Acted(eqx.Module):
-    """What a collected row is stored with."""
-
-    log_prob: Float[Array, "*b"]  # of its action
-    carry: Any  # what the actor remembered before it
-
-
 class PPOPolicy(AbstractPolicy[Any, Acted]):
-    """A Gaussian policy around its actor's mean."""
+    """A Gaussian policy around its actor's mean, or a categorical one of its actor's logits."""
 
     actor: PPOActor
-    log_std: Float[Array, " A"]
+    log_std: Float[Array, " A"] | None  # None: actions are choices
     moments: RunningMoments | None  # of vector observations
+    action: ActionSpec = eqx.field(static=True)
 
     def initial(self) -> Any:
         """That of the actor."""
@@ -97,10 +106,10 @@ class PPOPolicy(AbstractPolicy[Any, Acted]):
 
     def distribution(
         self, carry: Any, obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
-    ) -> tuple[Any, Normal]:
-        """The memory after the step, and the distribution of the raw action; environments clip to [-1, 1]."""
-        carry, loc = self.actor(carry, normalised(self.moments, obs), is_first)
-        return carry, Normal(loc, jnp.exp(self.log_std))
+    ) -> tuple[Any, ActionDistribution]:
+        """The memory after the step, and the distribution of the action vector, which is not clipped."""
+        carry, out = self.actor(carry, normalised(self.moments, obs), is_first)
+        return carry, action_distribution(self.action, out, self.log_std)
 
     def __call__(
         self, carry: Any, obs: Shaped[Array, "..."], is_first: Bool[Array, ""], *, key: Key | None
@@ -111,16 +120,11 @@ class PPOPolicy(AbstractPolicy[Any, Acted]):
         return after, action, Acted(dist.log_prob(action), carry)
 
 
-def normalised(moments: RunningMoments | None, obs: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-    """Vectors by their moments; images have none and stay as they are."""
-    return obs if moments is None else moments.normalise(obs)
-
-
 class PPOParams(eqx.Module):
     """Everything that gradients change."""
 
     actor: PPOActor
-    log_std: Float[Array, " A"]
+    log_std: Float[Array, " A"] | None  # None: actions are choices
     critic: TanhMLP
 
 
@@ -176,7 +180,9 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             build_actor(
                 self.config.memory, ActorSizes(hidden=hidden, image=self.config.image), self.spec, key=k_actor
             ),
-            jnp.full(self.spec.action_size, self.config.log_std_init),
+            jnp.full(self.spec.action_size, self.config.log_std_init)
+            if isinstance(self.spec.action, Box)
+            else None,
             TanhMLP((self._critic_size, *hidden, 1), out_scale=1.0, key=k_critic),
         )
         return PPOLearner(
@@ -190,14 +196,14 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
 
     def policy(self, learner: PPOLearner) -> PPOPolicy:
         """The current policy with its input statistics."""
-        return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments)
+        return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments, self.spec.action)
 
     def evidence(self, learner: PPOLearner) -> Any:
         """Its statistics of what it saw: rollouts are not kept."""
         return (learner.obs_moments, learner.critic_moments)
 
     def _critic_obs(self, timestep: TimeStep) -> Array:
-        return timestep.privileged if self.config.critic_inputs == "privileged" else timestep.obs
+        return timestep.state if self.config.critic_inputs == "privileged" else timestep.obs
 
     def update(
         self,
@@ -272,6 +278,8 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
 
     def _floored(self, params: PPOParams) -> PPOParams:
         """The parameter itself is kept above the floor, so that its gradient can still lift it from there."""
+        if params.log_std is None:
+            return params
         floored = jnp.maximum(params.log_std, self.config.log_std_min)
         return eqx.tree_at(lambda p: p.log_std, params, floored)
 
@@ -288,8 +296,8 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
         spread = jnp.sqrt(jnp.sum(weight * jnp.square(batch.advantage - mean)))
         advantage = (batch.advantage - mean) / (spread + 1e-8)
 
-        loc = jax.vmap(params.actor.segment)(batch.carry, batch.obs, batch.is_first)
-        dist = Normal(loc, jnp.broadcast_to(jnp.exp(params.log_std), loc.shape))
+        out = jax.vmap(params.actor.segment)(batch.carry, batch.obs, batch.is_first)
+        dist = action_distribution(self.spec.action, out, params.log_std)
         log_ratio = dist.log_prob(batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)
         clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)

@@ -15,8 +15,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from s5wm.actions import ActionSpec, Box
 from s5wm.nn.conv import ImageConfig, ImageEncoder, build_encoder, token_size
 from s5wm.nn.s5 import S5, S5Config
+from s5wm.ops.distributions import Normal, OneHots
+from s5wm.ops.running import RunningMoments
 from s5wm.types import Carry, EnvSpec, Key
 
 
@@ -232,3 +235,28 @@ def build_actor(memory: MemoryConfig | None, sizes: ActorSizes, spec: EnvSpec, *
     if memory is None:
         return ReactiveActor(sizes.network(spec.obs_shape, spec.action_size, key=key))
     return memory.build(sizes, spec, key=key)
+
+
+ActionDistribution: TypeAlias = Normal | OneHots
+
+
+def action_distribution(
+    spec: ActionSpec, out: Float[Array, "*b A"], log_std: Float[Array, " A"] | None
+) -> ActionDistribution:
+    """Of the output of an actor: means, or logits where actions are choices."""
+    if log_std is None:
+        assert not isinstance(spec, Box), "numbers have a spread"
+        return OneHots(out, spec.groups, unimix=0.0)
+    return Normal(out, jnp.broadcast_to(jnp.exp(log_std), out.shape))
+
+
+class Acted(eqx.Module):
+    """What a collected row is stored with."""
+
+    log_prob: Float[Array, "*b"]  # of its action
+    carry: Any  # what the actor remembered before it
+
+
+def normalised(moments: RunningMoments | None, obs: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """Vectors by their moments; images have none and stay as they are."""
+    return obs if moments is None else moments.normalise(obs)

@@ -152,7 +152,8 @@ def to_chunk(rows: Transition[Entry[Any]]) -> Chunk[Any]:
     entry: Entry[Any] = jax.tree.map(lambda x: x[:, 0], rows.extras)
     # The core never reads h of the context, only its memory and z.
     latent = Latent(jnp.zeros((*entry.stoch.shape[:-1], 0)), entry.stoch)
-    context = Context(Belief(entry.memory, latent), rows.timestep.privileged[:, 0], rows.action[:, 0])
+    before = jax.tree.map(lambda x: x[:, 0], (rows.timestep.privileged, rows.action))
+    context = Context(Belief(entry.memory, latent), *before)
     timestep = jax.tree.map(lambda x: x[:, 1:], rows.timestep)
     return Chunk(context, timestep, rows.action[:, 1:])
 

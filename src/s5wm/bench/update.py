@@ -160,8 +160,11 @@ def _made_up_rows(spec: EnvSpec, shape: tuple[int, int], extras: Any, key: Key) 
         obs=jr.bits(k_obs, (*shape, *spec.obs_shape), jnp.uint8)
         if spec.has_images
         else jr.normal(k_obs, (*shape, *spec.obs_shape)),
-        privileged=jr.normal(k_privileged, (*shape, spec.privileged_size)),
-        reward=Reward(0.1 * jr.normal(k_nominal, shape), 0.1 * jr.normal(k_smoothing, shape)),
+        privileged=jr.normal(k_privileged, (*shape, spec.privileged_size)) if spec.privileged_size else None,
+        reward=Reward(
+            0.1 * jr.normal(k_nominal, shape),
+            0.1 * jr.normal(k_smoothing, shape) if spec.has_smoothing else None,
+        ),
         is_first=jnp.roll(is_last, 1, axis=1),
         is_last=is_last,
         is_terminal=is_last,

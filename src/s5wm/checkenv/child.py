@@ -3,7 +3,6 @@
 The child writes one JSON object per line: ``call``, what it is about to do, or ``problem``, what it found.
 """
 
-import importlib
 import json
 import queue
 import signal
@@ -146,18 +145,14 @@ def _check(spec: str, steps: int, told: Progress) -> Iterator[str]:
 
 def make(spec: str) -> Any:
     """The environment of a SPEC; what it names is imported, because its user has named it."""
-    module, colon, name = spec.partition(":")
-    if not colon:
-        from s5wm.presets import task_config
+    from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig, call_factory
+    from s5wm.envs.task import AbstractTask
+    from s5wm.tasks import task_config
 
-        return task_config(spec).build()
-    if module == "gymnasium":
-        import gymnasium
-
-        return gymnasium.make(name).unwrapped
-    try:
-        return getattr(importlib.import_module(module), name)()
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ConfigError(
-            f"no environment {spec!r}: {error}; give module:name of something importable"
-        ) from error
+    task = task_config(spec)
+    if isinstance(task, GymnasiumConfig):
+        return task.maker().unwrapped
+    if isinstance(task, FactoryConfig):
+        made = call_factory(task.factory, task.args)
+        return made.build() if isinstance(made, AbstractTask) else made
+    return task.build()

@@ -123,6 +123,12 @@ VERBS: dict[str, Entry] = {
         "Check an environment: spaces, types, resets, ends of episodes, determinism, numbers that are not finite.",
         computes=False,
     ),
+    "init-env": Entry(
+        "initenv",
+        "InitEnv",
+        "Write a small environment of your own to start from, which trains as it is.",
+        computes=None,
+    ),
     "check-track": Entry(
         "diagnosis",
         "CheckTrack",

@@ -62,7 +62,6 @@ class Plot(Verb):
 
     def _draw(self, folder: Path) -> int:
         from s5wm.acting import is_run
-        from s5wm.evaluation import headline
 
         if is_run(folder):
             return draw(folder)
@@ -70,7 +69,7 @@ class Plot(Verb):
 
         flown = self.out / folder.name
         say(f"flying {folder.name} ...")
-        say(headline(evaluate_run(folder, out=flown)))
+        say(evaluate_run(folder, out=flown)["headline"])
         return draw(flown)
 
 

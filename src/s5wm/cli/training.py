@@ -78,7 +78,12 @@ class Train(Verb):
     """
 
     task: Annotated[
-        Positional[str | None], arg(metavar="TASK", help="See s5wm list; left out where --config names it.")
+        Positional[str | None],
+        arg(
+            metavar="SPEC",
+            help="A task of s5wm list, gymnasium:ID, or package.module:function that returns an environment; left "
+            "out where --config names it.",
+        ),
     ] = None
     agent: Annotated[str | None, arg(help="See s5wm list; default: s5wm.")] = None
     size: Annotated[str | None, arg(help="See s5wm list; default: cpu.")] = None
@@ -116,6 +121,10 @@ class Train(Verb):
             "same agent and size.  Optimiser, replay and schedules are fresh.",
         ),
     ] = None
+    env_arg: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="NAME=VALUE", help="Argument of an environment of your own; may be repeated."),
+    ] = ()
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Change any field, e.g. agent.world_model.units=64; may be repeated."),
@@ -142,6 +151,7 @@ class Train(Verb):
             env_steps=self.env_steps,
             minutes=self.minutes,
             override=self.override,
+            env_arg=self.env_arg,
         )
         experiment = resolve(wish, self.config, say)
         name = experiment.name
@@ -152,7 +162,6 @@ class Train(Verb):
         return _finish(path, run_experiment(experiment, path, how), self.json_)
 
     def _run_seeds(self, experiment: "Experiment", path: Path, count: int) -> int:
-        from s5wm.evaluation import headline
         from s5wm.policies import evaluate_run
         from s5wm.running import How, run_seeds
 
@@ -169,7 +178,7 @@ class Train(Verb):
             print_json({"runs": figures})
         else:
             for each in figures:
-                print(f"{each['run']}: {headline(each)}")
+                print(f"{each['run']}: {each['headline']}")
         return DONE
 
 
@@ -276,10 +285,8 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(figures)
         return
-    from s5wm.evaluation import headline
-
-    print(headline(figures))
-    hidden = ("config", "task", "versions")
+    print(figures["headline"])
+    hidden = ("config", "task", "versions", "headline")
     shown = {k: v for k, v in figures.items() if v is not None and k not in hidden}
     table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])
 

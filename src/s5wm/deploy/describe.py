@@ -24,11 +24,10 @@ from s5wm.deploy.card import (
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
 from s5wm.deploy.runtime.observation import ENTRIES
-from s5wm.envs.base import AbstractEnv, bounded
+from s5wm.envs.base import AbstractEnv
 from s5wm.envs.hover import HoverEnv
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.racing.task import RacingEnv
-from s5wm.evaluation import rules_of_a_test
 from s5wm.provenance import commit
 from s5wm.types import EnvSpec
 
@@ -106,13 +105,13 @@ def track_card(env: RacingEnv) -> TrackCard:
 
 def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
     """Consecutive steps of the policy's mode in its task, by the rules of a test."""
-    env = replace(agent.experiment, task=rules_of_a_test(agent.experiment.task)).build_env()
+    env = replace(agent.experiment, task=agent.experiment.task.eval_config()).build_env()
     policy = agent.policy
 
     def advance(carry: Any, key: Any) -> tuple[Any, Any]:
         state, timestep, memory = carry
         after, action, _ = policy(memory, timestep.obs, timestep.is_first, key=None)
-        action = bounded(action)
+        action = env.spec.action.decode(action)
         row = (timestep.obs, timestep.is_first, action)
         state, following = env.step(state, action, key)
         return (state, following, after), row
@@ -135,7 +134,7 @@ def act_along(agent: TrainedAgent, obs: Any, is_first: Any) -> Any:
     def fold(obs: Any, is_first: Any) -> Any:
         def advance(memory: Any, row: Any) -> tuple[Any, Any]:
             after, action, _ = agent.policy(memory, row[0], row[1], key=None)
-            return after, bounded(action)
+            return after, agent.spec.action.decode(action)
 
         return jax.lax.scan(advance, agent.policy.initial(), (obs, is_first))[1]
 

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from s5wm.actions import Box
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer_policy import DreamerPolicy
 from s5wm.agents.heads import Actor
@@ -72,6 +73,7 @@ def lower(policy: AbstractPolicy[Any, Any], spec: EnvSpec) -> Graph:
             raise DivergedError(
                 f"the policy's {name} is not finite; it is not exported: choose --policy latest or best"
             )
+    _check_actions(spec)
     _check_starts_at_zero(policy)
     b = Builder()
     memory = _Memory(b, _sizes(policy))
@@ -79,6 +81,11 @@ def lower(policy: AbstractPolicy[Any, Any], spec: EnvSpec) -> Graph:
     raw = _act(policy, b, obs, memory)
     action = b.clip(raw, -1.0, 1.0)
     return Graph(obs, memory.whole, action, memory.collected(), memory.slots, tuple(b.operations))
+
+
+def _check_actions(spec: EnvSpec) -> None:
+    if spec.action != Box((spec.action_size,)):
+        raise ConfigError(f"export knows actions in [-1, 1], and this task takes {spec.action}")
 
 
 def _check_starts_at_zero(policy: AbstractPolicy[Any, Any]) -> None:
@@ -127,7 +134,7 @@ def _(policy: DreamerPolicy, b: Builder, obs: Value, memory: _Memory) -> Value:
 
 def _mode(actor: Actor, b: Builder, feature: Value) -> Value:
     """``tanh`` of the mean; the rows of the spread are left out."""
-    check_fields(actor, "network", "config")
+    check_fields(actor, "network", "config", "spec")
 
     def last(network: MLP) -> list[Any]:
         return jax.tree.leaves((network.out, network.skip))
@@ -203,7 +210,7 @@ def _latent(
 
 @_act.register
 def _(policy: PPOPolicy, b: Builder, obs: Value, memory: _Memory) -> Value:
-    check_fields(policy, "actor", "log_std", "moments")
+    check_fields(policy, "actor", "log_std", "moments", "action")
     seen = obs if policy.moments is None else _normalised(policy.moments, b, obs)
     match policy.actor:
         case ReactiveActor() as actor:

@@ -19,7 +19,6 @@ from s5wm.diagnose.foreseer import Foreseer, tested
 from s5wm.diagnose.run import SEED, fly_streams, measure, sizes
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
-from s5wm.evaluation import rules_of_a_test
 from s5wm.provenance import provenance
 from s5wm.train.files import plain
 from s5wm.types import Transition
@@ -41,7 +40,7 @@ def imagine_beside(
     names = _names(runs, loaded)
     first, spec = loaded[0], loaded[0].agent.spec
     for other, name in zip(loaded, names, strict=True):
-        if rules_of_a_test(other.experiment.task) != rules_of_a_test(first.experiment.task):
+        if other.experiment.task.eval_config() != first.experiment.task.eval_config():
             raise ConfigError(f"{name} was trained on another task than {names[0]}; compare runs of one task")
         if spec.has_images and other.agent.config.world_model.target == "observation":
             raise ConfigError(

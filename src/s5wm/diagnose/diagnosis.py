@@ -13,10 +13,10 @@ from s5wm.agents.dreamer import Dreamer, DreamerLearner
 from s5wm.agents.replay import Entry, to_chunk
 from s5wm.diagnose.events import LEADS, Events, gate_passes, measure_events
 from s5wm.diagnose.forecast import Forecast, Reach, describe, flat, forecast_from
-from s5wm.diagnose.groups import Groups, groups_of
 from s5wm.diagnose.statistics import Agreement, Band, Values, masked_mean, with_gaps
 from s5wm.diagnose.values import Calibration, calibrate
-from s5wm.types import EnvSpec, Key, Scalar, TimeStep, Transition
+from s5wm.envs.groups import Groups, unnamed_group
+from s5wm.types import Key, Scalar, TimeStep, Transition
 from s5wm.worldmodel.dynamics import Posterior
 from s5wm.worldmodel.model import WorldModel
 
@@ -113,7 +113,7 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
 
     The arrays are NumPy's.  Row 0 is only context.  Windows may hold any number of episodes; no prediction crosses
     the start of one.  Horizons beyond ``T - 1`` have no samples and are NaN.  ``groups`` says what the decoder's vector
-    means; the default knows the race in layout B and ``hover``.
+    means (``task.state_groups``); by default nothing is known of it.
     """
     weight = jnp.asarray(smoothing_weight, jnp.float32)
     return with_gaps(_report(agent, learner, rows, horizon, key, weight, groups))
@@ -137,7 +137,7 @@ def _report(  # noqa: PLR0913 - as above
     out = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise)
     filtered = describe(model, out.belief.latent.feature)
     state = raw_state(model, step)
-    groups = groups_of(agent.spec, state.shape[-1]) if groups is None else groups
+    groups = unnamed_group(state.shape[-1]) if groups is None else groups
 
     soon = Reach.of(step.is_first, horizon=min(max(LEADS), horizon), stride=1)
     ahead = forecast_from(model, out.belief, chunk.action, soon, key=k_events)
@@ -169,11 +169,10 @@ def open_loop_errors(
     horizon: int,
     key: Key,
     *,
-    spec: EnvSpec,
     groups: Groups | None = None,
 ) -> GroupErrors:
     """``report(...).open_loop`` alone: it needs encoder, dynamics and decoder, and none of the other heads."""
-    return with_gaps(_open_loop_errors(model, rows, horizon, key, spec, groups))
+    return with_gaps(_open_loop_errors(model, rows, horizon, key, groups))
 
 
 @ft.partial(jax.jit, static_argnames=("horizon", "groups"))
@@ -182,7 +181,6 @@ def _open_loop_errors(
     rows: Transition[Entry[Any]],
     horizon: int,
     key: Key,
-    spec: EnvSpec,
     groups: Groups | None,
 ) -> GroupErrors:
     k_noise, _, k_open = jr.split(key, 3)
@@ -191,7 +189,7 @@ def _open_loop_errors(
     noise = model.dynamics.space.noise(k_noise, step.is_first.shape)
     belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
     state = raw_state(model, step)
-    groups = groups_of(spec, state.shape[-1]) if groups is None else groups
+    groups = unnamed_group(state.shape[-1]) if groups is None else groups
     far = far_reach(step, horizon)
     beyond = forecast_from(model, belief, chunk.action, far, key=k_open)
     return GroupErrors.measure(groups, flat(beyond.state), flat(state[:, far.row]), flat(far.valid))
@@ -204,7 +202,7 @@ def far_reach(step: TimeStep, horizon: int) -> Reach:
 
 def raw_state(model: WorldModel[Any], timestep: TimeStep) -> Float[Array, "*b Y"]:
     """What the decoder is asked for, in the environment's own numbers."""
-    return timestep.obs if model.config.target == "observation" else timestep.privileged
+    return timestep.obs if model.config.target == "observation" else timestep.state
 
 
 def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardFidelity:

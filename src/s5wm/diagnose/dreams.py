@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int, UInt8
 from s5wm.agents.replay import Entry, to_chunk
 from s5wm.diagnose.fans import choose_moments
 from s5wm.diagnose.forecast import Reach, describe, forecast
-from s5wm.diagnose.groups import to_rotation
 from s5wm.dreams import Dream
+from s5wm.envs.groups import to_rotation
 from s5wm.envs.quadrotor.quaternion import from_matrix
 from s5wm.envs.racing.camera import Pose, render
 from s5wm.envs.racing.observation import POSITION_SCALE

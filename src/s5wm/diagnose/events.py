@@ -5,9 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.diagnose.forecast import Forecast, Reach, flat
-from s5wm.diagnose.groups import Groups
 from s5wm.diagnose.statistics import Values, auc_of_columns, masked_mean
-from s5wm.envs.racing.observation import TARGET_FROM
+from s5wm.envs.groups import Groups
 from s5wm.types import TimeStep
 
 LEADS = (0, 1, 5, 10)
@@ -35,10 +34,11 @@ class Events(eqx.Module):
 
 
 def gate_passes(timestep: TimeStep, groups: Groups) -> Bool[Array, "B T"]:
-    """Rows on whose arrival the target had changed: in the race the privileged vector ends with its one-hot."""
-    if not any(group.name == "gate" for group in groups):
+    """Rows on whose arrival another goal was told than before (``Group.goal_from``); none where there is no goal."""
+    goals = [group.goal_from for group in groups if group.goal_from is not None]
+    if not goals:
         return jnp.zeros_like(timestep.is_first)
-    target = jnp.argmax(timestep.privileged[..., TARGET_FROM:], axis=-1)
+    target = jnp.argmax(timestep.state[..., goals[0] :], axis=-1)
     changed = target[:, 1:] != target[:, :-1]
     return jnp.pad(changed, ((0, 0), (1, 0))) & ~timestep.is_first
 

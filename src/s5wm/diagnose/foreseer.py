@@ -16,12 +16,9 @@ from s5wm.agents.dreamer_policy import DreamerPolicy
 from s5wm.agents.replay import Entry
 from s5wm.codec import Warn
 from s5wm.diagnose.diagnosis import Diagnosis, GroupErrors, open_loop_errors, report
-from s5wm.diagnose.groups import RACING, RACING_A, RACING_C, Groups
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.racing.observation import Layout
-from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.groups import Groups
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.evaluation import longest_episode, rules_of_a_test
 from s5wm.experiment import Experiment, load_experiment
 from s5wm.train.checkpoint import Checkpoints, restore
 from s5wm.train.directory import RunDirectory
@@ -74,7 +71,7 @@ class Foreseer:
 
     def check(self, horizon: int, episodes: int) -> int:
         """Rows of one flight, or a ``ConfigError`` where so many steps cannot be foreseen in it."""
-        length = longest_episode(rules_of_a_test(self.experiment.task))
+        length = self.experiment.task.eval_config().max_steps
         if not 1 <= horizon < length or episodes < 1:
             raise ConfigError(
                 f"horizon is {horizon} and episodes {episodes}; an episode of this task has at most {length} steps: "
@@ -85,7 +82,7 @@ class Foreseer:
     def errors(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> GroupErrors:
         """Open-loop errors of the state alone, equal to those of ``report``."""
         groups = _groups(self.experiment)
-        return open_loop_errors(self.model, rows, horizon, key, spec=self.agent.spec, groups=groups)
+        return open_loop_errors(self.model, rows, horizon, key, groups=groups)
 
     def report(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> Diagnosis:
         """Everything, on flights whose entries are this model's own; needs the training state."""
@@ -103,7 +100,7 @@ class Foreseer:
 
 def tested(experiment: Experiment) -> AbstractEnv[Any]:
     """The environment under the rules of a test."""
-    return rules_of_a_test(experiment.task).build()
+    return experiment.task.eval_config().build()
 
 
 def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, say: Warn) -> Foreseer:
@@ -138,14 +135,9 @@ def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
     return experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
 
 
-OBSERVED: dict[Layout, Groups] = {"A": RACING_A, "B": RACING, "C": RACING_C}
-
-
 def _groups(experiment: Experiment) -> Groups | None:
-    task, agent = experiment.task, experiment.agent
-    if not isinstance(task, RacingConfig) or not isinstance(agent, DreamerConfig):
-        return None
-    return OBSERVED[task.observation] if agent.world_model.target == "observation" else RACING
+    assert isinstance(experiment.agent, DreamerConfig), "only world models foresee"
+    return experiment.task.state_groups(experiment.agent.world_model.target)
 
 
 def _restore(experiment: Experiment, folder: Path, say: Warn) -> tuple[TrainState[Any], dict[str, Any], Path]:

@@ -1,13 +1,10 @@
 """The environment contract: pure functions of a typed state."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import equinox as eqx
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from s5wm.types import EnvSpec as EnvSpec
 from s5wm.types import EpisodeMetrics, Key, OptionalMetric, TimeStep
@@ -19,8 +16,8 @@ class AbstractEnv(eqx.Module, Generic[State]):
     """An environment for ONE copy; ``vmap`` makes many.
 
     ``step`` is never called on a finished episode: ``AutoReset`` (envs/wrappers.py) calls ``restart``
-    instead.  Actions may lie outside ``[-1, 1]``; environments clip.  All array constants (tracks,
-    physical parameters) are array leaves, everything else is static.
+    instead.  Actions come in the form that ``spec.action`` has: numbers within its bounds, or whole numbers.
+    All array constants (tracks, physical parameters) are array leaves, everything else is static.
 
     ``env.step`` and the like are plain bound methods, equal where the environment is the same object, so that any
     transformation takes them: ``jax.jit(env.step)``.  Its constants become part of the program.
@@ -35,20 +32,26 @@ class AbstractEnv(eqx.Module, Generic[State]):
     def reset(self, key: Key) -> tuple[State, TimeStep]:
         """First episode of a fresh copy; the time step has ``is_first`` and zero reward."""
 
-    @abstractmethod
     def restart(self, state: State, key: Key) -> tuple[State, TimeStep]:
-        """Next episode of a living copy: keeps what outlives episodes (reset buffers, curriculum)."""
+        """Next episode of a living copy: keeps what outlives episodes (reset buffers, curriculum).
+
+        By default nothing does, and it is ``reset``.
+        """
+        del state
+        return self.reset(key)
 
     @abstractmethod
-    def step(self, state: State, action: Float[Array, " A"], key: Key) -> tuple[State, TimeStep]:
+    def step(self, state: State, action: Shaped[Array, "..."], key: Key) -> tuple[State, TimeStep]:
         """One control period; rewards belong to the arrival at the returned observation."""
 
-    @abstractmethod
     def episode_metrics(self, state: State) -> EpisodeMetrics:
         """Scalars that describe the episode so far (gates, laps, ...); logged when it ends.
 
-        One that only some episodes have is an ``OptionalMetric``.
+        One that only some episodes have is an ``OptionalMetric``.  By default there are none: returns and lengths are
+        logged in any case.
         """
+        del state
+        return {}
 
     if not TYPE_CHECKING:
 
@@ -113,32 +116,3 @@ def picture_of(env: AbstractEnv[Any], state: Any) -> UInt8[Array, "H W 3"] | Non
     """What a camera shows at a state, through any wrappers; None if observations are no pictures."""
     bare, inner = unwrapped(env, state)
     return bare.picture(inner) if isinstance(bare, AbstractCameraEnv) else None
-
-
-def bounded(action: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
-    """The action that an environment is given: inside ``[-1, 1]``, and zero where the policy gave no number."""
-    return jnp.where(jnp.isnan(action), 0.0, jnp.clip(action, -1.0, 1.0))
-
-
-@runtime_checkable
-class OwnTask(Protocol):
-    """What the configuration of a task needs, unless the evaluation knows it by name."""
-
-    def build(self) -> AbstractEnv[Any]:
-        """The environment."""
-        ...
-
-    def evaluation(self) -> Any:
-        """The configuration it is judged by, of the same class; itself, where that is no other."""
-        ...
-
-    @property
-    def max_steps(self) -> int:
-        """Steps after which an episode has ended for sure."""
-        ...
-
-    def success(
-        self, metrics: Mapping[str, Float[np.ndarray, " K"]], returns: Float[np.ndarray, " K"]
-    ) -> Bool[np.ndarray, " K"]:
-        """Which of ``K`` episodes solved the task, by its episode metrics (NaN: has none) and nominal returns."""
-        ...

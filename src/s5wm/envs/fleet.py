@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped, UInt32
+from jaxtyping import Array, Bool, Shaped, UInt32
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractDroneEnv, AbstractEnv, DroneView, unwrapped
@@ -43,7 +43,8 @@ class Fleet:
 
     def __init__(self, env: AbstractEnv[Any], num_envs: int) -> None:
         self.env = AutoReset(env)
-        self.action_shape = (num_envs, env.spec.action_size)
+        blank = jax.eval_shape(env.spec.action.blank)
+        self.action_shape, self.action_dtype = (num_envs, *blank.shape), blank.dtype
         self.row: Row | None = None
         self._copies: Copy | None = None
 
@@ -68,7 +69,7 @@ class Fleet:
 
     def advance(self, action: Values) -> Row:
         """One row of every copy; of one whose episode has ended the first of its next."""
-        action = np.asarray(action, np.float32).reshape(self.action_shape)
+        action = np.asarray(action, self.action_dtype).reshape(self.action_shape)
         return self._keep(*_advance(self.env, self._living, jnp.asarray(action)))
 
     def _keep(self, copies: Copy, row: Row) -> Row:
@@ -96,8 +97,8 @@ def _create(env: AutoReset[Any], seeds: UInt32[Array, "N 2"]) -> tuple[Copy, Row
 
 
 @jax.jit
-def _advance(env: AutoReset[Any], copies: Copy, action: Float[Array, "N A"]) -> tuple[Copy, Row]:
-    def advance(copy: Copy, action: Float[Array, " A"]) -> tuple[Copy, Row]:
+def _advance(env: AutoReset[Any], copies: Copy, action: Shaped[Array, "N ..."]) -> tuple[Copy, Row]:
+    def advance(copy: Copy, action: Shaped[Array, "..."]) -> tuple[Copy, Row]:
         key, k_step = jr.split(copy.key)
         state, timestep = env.step(copy.state, action, k_step)
         return Copy(state, key), _row(env, state, timestep)

@@ -1,7 +1,9 @@
 """Hover: from a disturbed state to rest at a point; the small task of the same quadrotor."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -10,19 +12,26 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.envs.base import AbstractDroneEnv, DroneView, EnvSpec
+from s5wm.actions import Box
+from s5wm.envs.base import AbstractDroneEnv, AbstractEnv, DroneView, EnvSpec
+from s5wm.envs.groups import Groups, flight_groups
 from s5wm.envs.quadrotor import bodyrate, integrate, quaternion
 from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
+from s5wm.envs.quadrotor.smoothing import smoothing_reward
 from s5wm.envs.quadrotor.state import QuadState, hover_state
-from s5wm.envs.racing.reward import smoothing_reward
+from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Figure, Summary
 from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 OBS_SIZE = 15
 PRIVILEGED_SIZE = OBS_SIZE + 8
+TOLERANCE = 0.3  # m from the target at the end
+
+HOVER = flight_groups(position=3.0, velocity=5.0, rate=10.0)
+"""Units of the observation, and of the privileged vector, which begins with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoverConfig:
+class HoverConfig(AbstractDroneTask):
     """Where hovering begins, when it is lost, and what it pays.
 
     Reward of a step, with ``e`` the offset from the target in m: ``exp(-|e|) - k_v |v| - k_w |w|``, less
@@ -52,9 +61,61 @@ class HoverConfig:
                 f"out_of_reach={self.out_of_reach} m: choose a smaller pos or a larger out_of_reach."
             )
 
+    @property
+    def max_steps(self) -> int:
+        """The time limit."""
+        return round(self.seconds / integrate.CTRL_DT)
+
+    def summary(self, env: AbstractEnv[Any], episodes: Episodes) -> Summary:
+        """Success is to stay and to end within ``TOLERANCE`` of the target."""
+        del env
+        final, is_lost = episodes.of_each("error_last"), np.asarray(episodes.is_terminal)
+        return {
+            "success_rate": float(np.mean(~is_lost & (final < TOLERANCE))),
+            "crash_rate": float(np.mean(is_lost)),
+            "error_mean": float(np.mean(episodes.of_each("error_mean"))),
+            "error_last": float(np.mean(final)),
+        }
+
+    @property
+    def figures(self) -> Sequence[Figure]:
+        """Distance from the target and crashes."""
+        return (
+            Figure(name="error_mean", log="error", form="error {:.2f} m", better="min"),
+            Figure(name="crash_rate", log="crash", sampled=True),
+        )
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Distance from the target and crashes."""
+        return (
+            Column(name="episode/error_mean", title="error", form="{:.2f} m"),
+            Column(name="episode/crash", title="crash", form="{:.0%}"),
+        )
+
+    def state_groups(self, target: Literal["observation", "privileged"]) -> Groups:
+        """Both vectors begin alike."""
+        del target
+        return HOVER
+
+    def snapshot(self) -> Callable[[Any], dict[str, Any]]:
+        """Pose; there is one target."""
+        return _snapshot
+
+    def outcome(self, episodes: Episodes, index: int) -> dict[str, Any]:
+        """No gates, no laps."""
+        is_lost = bool(episodes.is_terminal[index])
+        return {"gates": 0, "lap_times": (), "ending": "OUT_OF_BOX" if is_lost else "TIME_LIMIT"}
+
     def build(self) -> "HoverEnv":
         """The environment."""
         return HoverEnv(params=self.quad.build(), config=self)
+
+
+def _snapshot(state: "HoverState") -> dict[str, Any]:
+    quad = state.quad
+    target = jnp.zeros((), jnp.int32)
+    return {"pos_w": quad.pos_w, "vel_w": quad.vel_w, "quat": quad.quat, "target": target}
 
 
 class HoverState(eqx.Module):
@@ -85,9 +146,9 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
             obs_shape=(OBS_SIZE,),
             obs_dtype=np.dtype(np.float32),
             privileged_size=PRIVILEGED_SIZE,
-            action_size=4,
+            action=Box((4,)),
             ctrl_dt=integrate.CTRL_DT,
-            kind="hover",
+            has_smoothing=True,
         )
 
     def reset(self, key: Key) -> tuple[HoverState, TimeStep]:

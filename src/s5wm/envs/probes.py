@@ -22,6 +22,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from s5wm.actions import Box
 from s5wm.envs.base import AbstractEnv, EnvSpec
 from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
@@ -61,7 +62,9 @@ class AbstractProbe(AbstractEnv[ProbeState]):
     @property
     def spec(self) -> EnvSpec:
         """One number in, one number out."""
-        return EnvSpec((1,), np.dtype(np.float32), privileged_size=1, action_size=1, ctrl_dt=1.0)
+        return EnvSpec(
+            (1,), np.dtype(np.float32), privileged_size=1, action=Box((1,)), ctrl_dt=1.0, has_smoothing=True
+        )
 
     def reset(self, key: Key) -> tuple[ProbeState, TimeStep]:
         """Draws an episode."""

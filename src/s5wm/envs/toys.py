@@ -6,26 +6,20 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from s5wm.actions import Box
 from s5wm.envs.base import AbstractEnv, EnvSpec
+from s5wm.envs.chain import Chain as Chain
+from s5wm.envs.chain import ChainConfig as ChainConfig
+from s5wm.envs.chain import Metrics, Returns, Solved, first_row, later_row
+from s5wm.envs.task import AbstractTask
 from s5wm.envs.wrappers import TimeLimit
-from s5wm.types import EpisodeMetrics, Key, Reward, TimeStep
-
-
-def _first(obs: Float[Array, " O"]) -> TimeStep:
-    zero, no = jnp.zeros(()), jnp.zeros((), bool)
-    return TimeStep(obs, obs, Reward(zero, zero), ~no, no, no)
-
-
-def _later(
-    obs: Float[Array, " O"], reward: Float[Array, ""], is_last: Bool[Array, ""], is_terminal: Bool[Array, ""]
-) -> TimeStep:
-    return TimeStep(obs, obs, Reward(reward, jnp.zeros(())), jnp.zeros((), bool), is_last, is_terminal)
+from s5wm.types import EpisodeMetrics, Key, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryCueConfig:
+class MemoryCueConfig(AbstractTask):
     """How long the cue must be remembered."""
 
     delay: int = 20  # steps from the cue to the reward
@@ -35,6 +29,16 @@ class MemoryCueConfig:
             raise ValueError(
                 f"MemoryCueConfig.delay is {self.delay}; the answer follows the cue: give at least 1."
             )
+
+    @property
+    def max_steps(self) -> int:
+        """The first episode of a copy idles longest."""
+        return 2 * self.delay
+
+    def success(self, metrics: Metrics, returns: Returns) -> Solved:
+        """Right answers pay 1/2 and 3/2."""
+        del metrics
+        return returns > 0.0
 
     def build(self) -> "MemoryCue":
         """The environment."""
@@ -70,7 +74,9 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
     @property
     def spec(self) -> EnvSpec:
         """Cue and flag in, answer out."""
-        return EnvSpec((2,), np.dtype(np.float32), privileged_size=2, action_size=1, ctrl_dt=1.0)
+        return EnvSpec(
+            (2,), np.dtype(np.float32), privileged_size=2, action=Box((1,)), ctrl_dt=1.0, has_smoothing=True
+        )
 
     def reset(self, key: Key) -> tuple[MemoryCueState, TimeStep]:
         """A cue, and a random idle time after its answer."""
@@ -92,7 +98,7 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
         paid = 1.0 + 0.5 * state.cue - 4.0 * error**2
         reward = jnp.where(state.elapsed == self.delay, paid, 0.0)
         is_last = state.elapsed >= self.delay + state.rest
-        return state, _later(self._observe(state), reward, is_last, is_last)
+        return state, later_row(self._observe(state), reward, is_last, is_last)
 
     def episode_metrics(self, state: MemoryCueState) -> EpisodeMetrics:
         """None: the return says it all."""
@@ -101,7 +107,7 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
 
     def _begin(self, key: Key, rest: Int[Array, ""]) -> tuple[MemoryCueState, TimeStep]:
         state = MemoryCueState(jr.rademacher(key, (), jnp.float32), jnp.zeros((), jnp.int32), rest)
-        return state, _first(self._observe(state))
+        return state, first_row(self._observe(state))
 
     def _observe(self, state: MemoryCueState) -> Float[Array, " 2"]:
         shown = jnp.where(state.elapsed == 0, state.cue, 0.0)
@@ -109,7 +115,7 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoubleIntegratorConfig:
+class DoubleIntegratorConfig(AbstractTask):
     """A unit mass on a line between two walls."""
 
     steps: int = 100  # to truncation
@@ -127,6 +133,16 @@ class DoubleIntegratorConfig:
                 f"DoubleIntegratorConfig.start is {self.start} and wall {self.wall}; "
                 "starts lie between the walls: give 0 < start < wall."
             )
+
+    @property
+    def max_steps(self) -> int:
+        """The time limit."""
+        return self.steps
+
+    def success(self, metrics: Metrics, returns: Returns) -> Solved:
+        """Within 0.1 m of the origin at the end."""
+        del returns
+        return metrics["distance"] < 0.1
 
     def build(self) -> "TimeLimit[DoubleIntegratorState]":
         """The environment with its time limit."""
@@ -170,7 +186,14 @@ class DoubleIntegrator(AbstractEnv[DoubleIntegratorState]):
     @property
     def spec(self) -> EnvSpec:
         """Position and velocity in, force out."""
-        return EnvSpec((2,), np.dtype(np.float32), privileged_size=2, action_size=1, ctrl_dt=self.ctrl_dt)
+        return EnvSpec(
+            (2,),
+            np.dtype(np.float32),
+            privileged_size=2,
+            action=Box((1,)),
+            ctrl_dt=self.ctrl_dt,
+            has_smoothing=True,
+        )
 
     def reference_action(self, obs: Float[Array, " 2"]) -> Float[Array, " 1"]:
         """Clipped LQR: near-optimal, the policy to compare a learner with."""
@@ -190,7 +213,7 @@ class DoubleIntegrator(AbstractEnv[DoubleIntegratorState]):
             jr.uniform(k_position, (), jnp.float32, -self.start, self.start),
             jr.uniform(k_velocity, (), jnp.float32, -self.start / 2, self.start / 2),
         )
-        return state, _first(jnp.stack([state.position, state.velocity]))
+        return state, first_row(jnp.stack([state.position, state.velocity]))
 
     def restart(self, state: DoubleIntegratorState, key: Key) -> tuple[DoubleIntegratorState, TimeStep]:
         """A random position and velocity; nothing outlives the last episode."""
@@ -210,7 +233,7 @@ class DoubleIntegrator(AbstractEnv[DoubleIntegratorState]):
         obs = jnp.stack([position, velocity])
         cost = obs @ jnp.asarray(_STATE_COST, jnp.float32) @ obs + _ACTION_COST * force**2
         no = jnp.zeros((), bool)
-        return DoubleIntegratorState(position, velocity), _later(obs, -cost / self.wall**2, no, no)
+        return DoubleIntegratorState(position, velocity), later_row(obs, -cost / self.wall**2, no, no)
 
     def episode_metrics(self, state: DoubleIntegratorState) -> EpisodeMetrics:
         """``distance`` from the origin, m."""
@@ -228,77 +251,3 @@ def _lqr(
         gain = np.linalg.solve(action_cost + control.T @ arrival @ control, control.T @ arrival @ transition)
         ahead = transition.T @ arrival @ (transition - control @ gain)
     return gain[0], ahead
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChainConfig:
-    """A line of places and the way it ends."""
-
-    places: int = 10
-    is_terminal: bool = True  # False: arriving at the last place truncates
-
-    def __post_init__(self) -> None:
-        if self.places < 3:
-            raise ValueError(
-                f"ChainConfig.places is {self.places}; a step may skip a place: give at least 3."
-            )
-
-    def build(self) -> "Chain":
-        """The environment; the pay of place ``i`` is ``(-1)^i (i + 1) / places``."""
-        place = np.arange(self.places)
-        return Chain(jnp.asarray((-1.0) ** place * (place + 1) / self.places, jnp.float32), self.is_terminal)
-
-
-class ChainState(eqx.Module):
-    """The place in the chain."""
-
-    place: Int[Array, ""]
-
-
-class Chain(AbstractEnv[ChainState]):
-    """Deterministic walk with known answers, for tests of alignment.
-
-    From place ``i`` the action ``a`` moves on by 2 if ``a >= 0``, else by 1, and pays ``pay_i * a`` on
-    arrival: ``(o_{t+1}, r_{t+1})`` is a function of ``(o_t, a_t)``.  The observation is the place, one-hot,
-    and does not tell the size of ``a_t``: a model that pairs ``a_t`` with ``o_t`` instead of ``o_{t+1}``
-    cannot predict the reward.  The last place ends the episode.
-    """
-
-    pay: Float[Array, " O"]
-    is_terminal: bool = eqx.field(static=True)
-
-    @property
-    def spec(self) -> EnvSpec:
-        """One-hot place in, one number out."""
-        size = self.pay.shape[0]
-        return EnvSpec((size,), np.dtype(np.float32), privileged_size=size, action_size=1, ctrl_dt=1.0)
-
-    def reset(self, key: Key) -> tuple[ChainState, TimeStep]:
-        """At place 0."""
-        del key
-        state = ChainState(jnp.zeros((), jnp.int32))
-        return state, _first(self._observe(state))
-
-    def restart(self, state: ChainState, key: Key) -> tuple[ChainState, TimeStep]:
-        """Back to place 0."""
-        del state
-        return self.reset(key)
-
-    def step(self, state: ChainState, action: Float[Array, " 1"], key: Key) -> tuple[ChainState, TimeStep]:
-        """One or two places on."""
-        del key
-        end = self.pay.shape[0] - 1
-        push = jnp.clip(action[0], -1.0, 1.0)
-        after = ChainState(jnp.minimum(state.place + jnp.where(push >= 0, 2, 1), end).astype(jnp.int32))
-        is_last = after.place == end
-        return after, _later(
-            self._observe(after), self.pay[state.place] * push, is_last, is_last & self.is_terminal
-        )
-
-    def episode_metrics(self, state: ChainState) -> EpisodeMetrics:
-        """None: the return says it all."""
-        del state
-        return {}
-
-    def _observe(self, state: ChainState) -> Float[Array, " O"]:
-        return (jnp.arange(self.pay.shape[0]) == state.place).astype(jnp.float32)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int, Shaped
 
 from s5wm.envs.base import AbstractEnv, AbstractWrapper, EnvSpec, picture_of
 from s5wm.envs.readable import ReadableMetrics
@@ -50,7 +50,7 @@ class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
         return AutoResetState(inner, timestep.is_last), timestep
 
     def step(
-        self, state: AutoResetState[State], action: Float[Array, " A"], key: Key
+        self, state: AutoResetState[State], action: Shaped[Array, "..."], key: Key
     ) -> tuple[AutoResetState[State], TimeStep]:
         """One row of the stream: a step of a living episode, or the start of the next one."""
         k_step, k_restart = jr.split(key)
@@ -112,7 +112,7 @@ class TimeLimit(AbstractWrapper[TimeLimitState[State]], Generic[State]):
         return TimeLimitState(inner, jnp.zeros((), jnp.int32)), timestep
 
     def step(
-        self, state: TimeLimitState[State], action: Float[Array, " A"], key: Key
+        self, state: TimeLimitState[State], action: Shaped[Array, "..."], key: Key
     ) -> tuple[TimeLimitState[State], TimeStep]:
         """One step of the wrapped environment, the last one if the limit is reached."""
         inner, timestep = _strong(self.env.step(state.inner, action, key))

@@ -59,6 +59,59 @@ class OneHot(eqx.Module):
         return jnp.sum(probs * (jnp.log(probs) - jnp.log(other.probs)), axis=(-2, -1))
 
 
+class OneHots(eqx.Module):
+    """Independent categoricals of different sizes, their one-hots end to end; straight-through samples.
+
+    ``groups`` are the numbers of classes; ``unimix`` is the share of a uniform distribution that is mixed in.
+    """
+
+    logits: Float[Array, "*b A"]
+    groups: tuple[int, ...] = eqx.field(static=True)
+    unimix: float = eqx.field(static=True, default=0.01)
+
+    def _split(self, values: Float[Array, "*b A"]) -> list[Float[Array, "*b n"]]:
+        ends = [sum(self.groups[:i]) for i in range(1, len(self.groups))]
+        return jnp.split(values, ends, axis=-1)
+
+    @property
+    def probs(self) -> Float[Array, "*b A"]:
+        """Probabilities of the classes; those of each categorical sum to 1."""
+        parts = [
+            (1 - self.unimix) * jax.nn.softmax(part) + self.unimix / part.shape[-1]
+            for part in self._split(self.logits)
+        ]
+        return jnp.concatenate(parts, axis=-1)
+
+    def _straight_through(self, scores: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
+        chosen = [
+            jax.nn.one_hot(jnp.argmax(part, axis=-1), part.shape[-1], dtype=part.dtype)
+            for part in self._split(scores)
+        ]
+        probs = self.probs
+        return jax.lax.stop_gradient(jnp.concatenate(chosen, axis=-1) - probs) + probs
+
+    def mode(self) -> Float[Array, "*b A"]:
+        """One-hots of the likeliest classes."""
+        return self._straight_through(self.logits)
+
+    def sample(self, key: Key) -> Float[Array, "*b A"]:
+        """One-hots drawn from the probabilities."""
+        return self.sample_with(jr.gumbel(key, self.logits.shape))
+
+    def sample_with(self, noise: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
+        """``sample`` with Gumbel noise given: ``argmax(log p + noise)`` (the Gumbel-max trick)."""
+        return self._straight_through(jax.lax.stop_gradient(jnp.log(self.probs)) + noise)
+
+    def log_prob(self, onehots: Float[Array, "*b A"]) -> Float[Array, "*b"]:
+        """Summed over the categoricals."""
+        return jnp.sum(onehots * jnp.log(self.probs), axis=-1)
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """Nats, summed over the categoricals."""
+        probs = self.probs
+        return -jnp.sum(probs * jnp.log(probs), axis=-1)
+
+
 class Normal(eqx.Module):
     """Diagonal normal over the last axis."""
 

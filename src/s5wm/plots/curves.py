@@ -40,31 +40,44 @@ class Quantity:
     evaluated: tuple[str, ...]  # names in the log, the first found counts
     trained: tuple[str, ...]  # the same quantity in training episodes, drawn thin
     form: str = "{:.1f}"  # of the last figure
+    is_general: bool = False  # whether any task has it
 
+
+LENGTH = Quantity(
+    title="steps per episode",
+    evaluated=("eval/length",),
+    trained=("episode/length",),
+    form="{:.0f}",
+    is_general=True,
+)
+"""Drawn where a task has no quantities of its own."""
 
 QUANTITIES = (
     Quantity(
-        title="return (nominal)",
+        title="return",
         evaluated=("eval/return_nominal",),
         trained=("episode/return_nominal", "train/return_nominal"),
+        is_general=True,
     ),
-    Quantity(title="success", evaluated=("eval/success",), trained=(), form="{:.0%}"),
+    Quantity(title="success", evaluated=("eval/success",), trained=(), form="{:.0%}", is_general=True),
     Quantity(title="lap time, s", evaluated=("eval/lap_time",), trained=("train/lap_time",), form="{:.2f}"),
     Quantity(title="gates per episode", evaluated=("eval/gates",), trained=("episode/gates", "train/gates")),
 )
 
 
 def draw_curves(runs: Sequence[RunRecords], *, bound: float | None = None) -> Figure:
-    """Return, success, lap time and gates; left over environment steps, right over minutes.
+    """Return, success, and what the task has besides; left over environment steps, right over minutes.
 
     Dots are evaluations, thin lines training episodes, a colour is a run.  ``bound`` is the time-optimal
     lap in s.  Quantities that no run has are left out.
     """
     shown = [
         q
-        for q in QUANTITIES
+        for q in (*QUANTITIES, LENGTH)
         if any(len(run.series("env_steps", *q.evaluated, *q.trained)[0]) for run in runs)
     ]
+    if not all(q.is_general for q in shown):
+        shown = [q for q in shown if q is not LENGTH]
     figure = new_figure(11.0, 1.35 + 1.85 * max(len(shown), 1))
     top = 1.0 - 0.95 / figure.get_figheight()
     grid = figure.add_gridspec(

@@ -16,7 +16,7 @@ from s5wm.train.policyfile import save_policy
 class Judgement:
     """One evaluation of a policy."""
 
-    success: float  # share of episodes
+    success: float | None  # share of episodes, where the task has such
     score: tuple[float, ...]  # larger is better, compared from the left
     row: Row  # for the log, keys ``eval/...``
     figures: dict[str, Any]  # for eval.json

@@ -11,14 +11,16 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
+from s5wm.actions import Box
 from s5wm.agents.base import AbstractPolicy
-from s5wm.envs.base import AbstractEnv, bounded
-from s5wm.types import EpisodeMetrics, Key, TimeStep
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.task import Episodes, Recording
+from s5wm.types import Key, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlightPlan:
-    """What to fly and what to write down; hashable, because it is part of the compiled program."""
+class EvalPlan:
+    """What to run and what to write down; hashable, because it is part of the compiled program."""
 
     episodes: int
     max_steps: int  # an episode that lasts longer is cut
@@ -27,40 +29,22 @@ class FlightPlan:
     sampled: bool = False  # actions are drawn from the policy, as in training, instead of its mode
 
 
-class Recording(eqx.Module):
-    """``R`` episodes step by step; row ``t`` holds the state at ``t`` and the action chosen there.
-
-    Rows beyond ``steps`` of an episode mean nothing.
-    """
-
-    snapshot: Any  # [R, T+1, ...]
-    action: Float[Array, "R T A"]  # clipped to [-1, 1]
-
-
-class Flights(eqx.Module):
-    """``K`` episodes, each seen at its end."""
-
-    final: Any  # states of the environment [K, ...]
-    return_nominal: Float[Array, " K"]
-    return_smoothing: Float[Array, " K"]
-    steps: Int[Array, " K"]
-    is_terminal: Bool[Array, " K"]
-    metrics: EpisodeMetrics  # what the environment says of each episode, [K]
-    recording: Recording
-
-
 class _Progress(eqx.Module):
     t: Int[Array, ""]
     env_state: Any
     timestep: TimeStep
     carry: Any
-    flights: tuple[Float[Array, " K"], Float[Array, " K"], Int[Array, " K"]]
+    totals: tuple[
+        Float[Array, " K"], Float[Array, " K"] | None, Int[Array, " K"]
+    ]  # nominal, smoothing, steps
     recording: Recording
 
 
 @ft.partial(jax.jit, static_argnames=("plan",))
-def fly(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPlan, key: Key) -> Flights:
-    """Fly ``plan.episodes`` episodes, each from a reset of its own.
+def run_episodes(
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalPlan, key: Key
+) -> Episodes:
+    """Run ``plan.episodes`` episodes, each from a reset of its own.
 
     The environment is a plain one, without ``AutoReset``.  Stops as soon as every episode has ended.
     """
@@ -73,7 +57,7 @@ def fly(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPla
         env_state,
         timestep,
         carry,
-        (zeros, zeros, jnp.zeros(plan.episodes, jnp.int32)),
+        (zeros, zeros if env.spec.has_smoothing else None, jnp.zeros(plan.episodes, jnp.int32)),
         _blank(plan, env_state, env.spec.action_size),
     )
 
@@ -81,9 +65,9 @@ def fly(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPla
         return (now.t < plan.max_steps) & ~jnp.all(now.timestep.is_last)
 
     end = jax.lax.while_loop(is_flying, ft.partial(_advance, env, policy, plan, k_step), begin)
-    nominal, smoothing, steps = end.flights
+    nominal, smoothing, steps = end.totals
     last_row = _record(end.recording.snapshot, jax.vmap(plan.snapshot)(_head(plan, end.env_state)), end.t)
-    return Flights(
+    return Episodes(
         final=end.env_state,
         return_nominal=nominal,
         return_smoothing=smoothing,
@@ -95,7 +79,7 @@ def fly(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPla
 
 
 def _advance(
-    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: FlightPlan, key: Key, now: _Progress
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalPlan, key: Key, now: _Progress
 ) -> _Progress:
     k_env, k_policy = jr.split(jr.fold_in(key, now.t))
     keys = jr.split(k_env, plan.episodes)
@@ -104,30 +88,35 @@ def _advance(
         return policy(carry, timestep.obs, timestep.is_first, key=key if plan.sampled else None)[:2]
 
     carry, action = jax.vmap(act)(now.carry, now.timestep, jr.split(k_policy, plan.episodes))
-    stepped, timestep = jax.vmap(env.step)(now.env_state, bounded(action), keys)
+    stepped, timestep = jax.vmap(env.step)(now.env_state, env.spec.action.decode(action), keys)
     flying = ~now.timestep.is_last
     # A finished episode stays as it ended.
     env_state, timestep = _select(flying, (stepped, timestep), (now.env_state, now.timestep))
-    nominal, smoothing, steps = now.flights
+    nominal, smoothing, steps = now.totals
     recording = Recording(
         _record(now.recording.snapshot, jax.vmap(plan.snapshot)(_head(plan, now.env_state)), now.t),
-        _record(now.recording.action, bounded(_head(plan, action)), now.t),
+        _record(now.recording.action, _written(env, _head(plan, action)), now.t),
     )
-    flights = (
-        nominal + jnp.where(flying, timestep.reward.nominal, 0.0),
-        smoothing + jnp.where(flying, timestep.reward.smoothing, 0.0),
-        steps + flying,
-    )
-    return _Progress(now.t + 1, env_state, timestep, carry, flights, recording)
+    second = timestep.reward.smoothing
+    if smoothing is not None and second is not None:
+        smoothing = smoothing + jnp.where(flying, second, 0.0)
+    totals = (nominal + jnp.where(flying, timestep.reward.nominal, 0.0), smoothing, steps + flying)
+    return _Progress(now.t + 1, env_state, timestep, carry, totals, recording)
 
 
-def _blank(plan: FlightPlan, env_state: Any, action_size: int) -> Recording:
+def _written(env: AbstractEnv[Any], action: Float[Array, "R A"]) -> Float[Array, "R A"]:
+    """Vectors of numbers as the environment is given them; one-hots as they are."""
+    spec = env.spec.action
+    return spec.decode(action).reshape(action.shape) if isinstance(spec, Box) else action
+
+
+def _blank(plan: EvalPlan, env_state: Any, action_size: int) -> Recording:
     shapes = jax.eval_shape(jax.vmap(plan.snapshot), _head(plan, env_state))
     rows = jax.tree.map(lambda x: jnp.zeros((x.shape[0], plan.max_steps + 1, *x.shape[1:]), x.dtype), shapes)
     return Recording(rows, jnp.zeros((plan.recorded, plan.max_steps, action_size)))
 
 
-def _head(plan: FlightPlan, tree: Any) -> Any:
+def _head(plan: EvalPlan, tree: Any) -> Any:
     return jax.tree.map(lambda x: x[: plan.recorded], tree)
 
 

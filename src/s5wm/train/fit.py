@@ -14,9 +14,11 @@ import jax
 import numpy as np
 
 from s5wm.elapsed import elapsed
+from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError, DivergedError
 from s5wm.train.clock import Clock
 from s5wm.train.config import UNLIMITED, TrainConfig
+from s5wm.train.hosted import HostedChunk
 from s5wm.train.log import Row, Sink
 from s5wm.train.loop import compiled
 from s5wm.train.processes import from_leader, in_any
@@ -129,12 +131,30 @@ def fit(crew: Crew, say: Say) -> bool:
 
 def _train(crew: Crew, say: Say, stop: StopRequest) -> None:
     first = crew[0].trainer
-    clock, pieces = Clock(first.host.wall_minutes), dict[str, float]()
+    clock = Clock(first.host.wall_minutes)
     if rounding := _rounding(first.config):
         say(rounding)
     begun = time.monotonic()
-    chunk = _compile(crew, say)
+    chunk = _hosted(crew) or _compile(crew, say)
     enough = PIECES_AFTER * from_leader(time.monotonic() - begun)
+    try:
+        _go_on(crew, chunk, clock, enough, say, stop)
+    finally:
+        if isinstance(chunk, HostedChunk):
+            chunk.close()
+
+
+def _hosted(crew: Crew) -> HostedChunk | None:
+    """For environments that live outside the program."""
+    program, config = crew[0].trainer.program, crew[0].trainer.config
+    if not isinstance(program.env, HostEnv):
+        return None
+    seed, length = crew[0].trainer.seed, config.rollout_length
+    return HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
+
+
+def _go_on(crew: Crew, chunk: Chunk, clock: Clock, enough: float, say: Say, stop: StopRequest) -> None:
+    first, pieces = crew[0].trainer, dict[str, float]()
     while first.share < 1.0 and not in_any(stop.requested):
         rows = _advance(crew, chunk, clock, say)
         if rows is None:

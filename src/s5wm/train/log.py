@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from s5wm.envs.task import Column
 from s5wm.errors import WriteError
 from s5wm.train.files import plain, write_bytes
 
@@ -128,23 +129,24 @@ class TensorBoard:
         self._writer.close()
 
 
-COLUMNS: Sequence[tuple[str, str, str]] = (
-    ("env_steps", "steps", "{:,.0f}"),
-    ("episode/return_nominal", "return", "{:.2f}"),
-    ("episode/gates", "gates", "{:.2f}"),
-    ("episode/laps", "laps", "{:.2f}"),
-    ("episode/crash", "crash", "{:.0%}"),
-    ("eval/success", "success", "{:.0%}"),
-    ("eval/lap_time", "lap", "{:.2f} s"),
-    ("env_steps_per_s", "steps/s", "{:,.0f}"),
-    ("updates_per_s", "updates/s", "{:,.1f}"),
+_BEFORE = (
+    Column(name="env_steps", title="steps", form="{:,.0f}"),
+    Column(name="episode/return_nominal", title="return"),
+)
+_AFTER = (
+    Column(name="eval/return_nominal", title="evaluated"),
+    Column(name="eval/success", title="success", form="{:.0%}"),
+    Column(name="env_steps_per_s", title="steps/s", form="{:,.0f}"),
+    Column(name="updates_per_s", title="updates/s", form="{:,.1f}"),
 )
 
 
 class Lines:
     """Plain lines on stderr, at most one every ``every`` seconds besides evaluations."""
 
-    def __init__(self, *, every: float = 10.0, prefix: str = "") -> None:
+    def __init__(self, columns: Sequence[Column] = (), *, every: float = 10.0, prefix: str = "") -> None:
+        """With a task's own ``columns`` beside those of every training."""
+        self._columns = columns
         self._every = every
         self._prefix = prefix
         self._last = -float("inf")
@@ -152,10 +154,10 @@ class Lines:
     def row(self, row: Row) -> None:
         """A short line."""
         now = time.monotonic()
-        if now - self._last < self._every and "eval/success" not in row:
+        if now - self._last < self._every and not _is_evaluation(row):
             return
         self._last = now
-        parts = [f"{title} {form.format(row[key])}" for key, title, form in shown(row)]
+        parts = [f"{title} {form.format(row[key])}" for key, title, form in shown(row, self._columns)]
         self.say("  ".join([f"{row.get('wall_minutes', 0.0):6.1f} min", *parts, f"ETA {eta_text(row)}"]))
 
     def say(self, text: str) -> None:
@@ -166,9 +168,14 @@ class Lines:
         """Nothing is held back."""
 
 
-def shown(row: Mapping[str, int | float]) -> list[tuple[str, str, str]]:
-    """The columns that this row has numbers for."""
-    return [c for c in COLUMNS if c[0] in row and row[c[0]] == row[c[0]]]
+def _is_evaluation(row: Mapping[str, int | float]) -> bool:
+    return any(name.startswith("eval/") for name in row)
+
+
+def shown(row: Mapping[str, int | float], own: Sequence[Column] = ()) -> list[tuple[str, str, str]]:
+    """Name, title and form of the columns that this row has numbers for; ``own`` are the task's."""
+    columns = [(c.name, c.title, c.form) for c in (*_BEFORE, *own, *_AFTER)]
+    return [c for c in columns if c[0] in row and row[c[0]] == row[c[0]]]
 
 
 def eta_text(row: Mapping[str, int | float]) -> str:

@@ -12,11 +12,18 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
-from s5wm.envs.base import AbstractEnv, bounded
-from s5wm.train.state import ActorState, EpisodeSums, Faults, TrainState
+from s5wm.envs.base import AbstractEnv
+from s5wm.train.state import (
+    ActorState,
+    EpisodeSums,
+    Faults,
+    TrainState,
+    described_episodes,
+    following_actor,
+)
 from s5wm.types import Key, Transition
 
 Learner = TypeVar("Learner")
@@ -40,33 +47,17 @@ def unroll(
         carry, action, extras = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k))(
             actor.carry, now.obs, now.is_first, jr.split(k_policy, num_envs)
         )
-        env_state, timestep = jax.vmap(env.step)(actor.env_state, bounded(action), jr.split(k_env, num_envs))
-        nominal, smoothing, count = _accumulate(actor, timestep.reward.nominal, timestep.reward.smoothing)
-        described = {
-            "return_nominal": nominal,
-            "return_smoothing": smoothing,
-            "length": count.astype(jnp.float32),
-            **jax.vmap(env.episode_metrics)(env_state),
-        }
+        env_state, timestep = jax.vmap(env.step)(
+            actor.env_state, env.spec.action.decode(action), jr.split(k_env, num_envs)
+        )
+        following = following_actor(actor, env_state, timestep, carry)
+        described = described_episodes(following) | jax.vmap(env.episode_metrics)(env_state)
         sums = EpisodeSums.of(timestep.is_last, described, Faults.at(timestep, action, t))
-        following = ActorState(env_state, timestep, carry, nominal, smoothing, count)
         return following, (Transition(now, action, extras), sums)
 
     steps = (jr.split(key, length), jnp.arange(length, dtype=jnp.int32))
     actor, (rollout, sums) = jax.lax.scan(advance, actor, steps)
     return actor, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rollout), sums.total()
-
-
-def _accumulate(
-    actor: ActorState, nominal: Float[Array, " N"], smoothing: Float[Array, " N"]
-) -> tuple[Array, Array, Array]:
-    # The step that follows an episode's last one is a reset: it starts the sums of the next episode.
-    alive = ~actor.timestep.is_last
-    return (
-        jnp.where(alive, actor.return_nominal, 0.0) + nominal,
-        jnp.where(alive, actor.return_smoothing, 0.0) + smoothing,
-        jnp.where(alive, actor.length, 0) + alive.astype(jnp.int32),
-    )
 
 
 def iterate_many(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from s5wm.envs.task import Column, Figure
 from s5wm.train.log import Row, eta_text, shown
 from s5wm.train.signals import by_group, words_for
 
@@ -13,11 +14,8 @@ _SHARES = (
     ("time/collect", "time: collection"),
 )
 _RETURN = "episode/return_nominal"
-_BEST = (
-    ("eval/success", "success {:.0%}", max),
-    ("eval/lap_time", "lap {:.2f} s", min),
-    ("eval/return_nominal", "return {:.1f}", max),
-)
+_SUCCESS = Figure(name="success_rate", log="success", form="success {:.0%}", better="max")
+_EVAL_RETURN = Figure(name="return_nominal", log="return_nominal", form="return {:.1f}", better="max")
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 WIDTH = 40
@@ -27,11 +25,14 @@ WIDTH = 40
 class Panel:
     """A table that is redrawn with every row; texts scroll above it.  Needs rich."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, columns: Sequence[Column] = (), figures: Sequence[Figure] = ()) -> None:
+        """With a task's own ``columns`` and ``figures`` beside those of every training."""
         from rich.console import Console
         from rich.live import Live
 
         self._title = title
+        self._columns = columns
+        self._figures = [f for f in (_SUCCESS, *figures, _EVAL_RETURN) if f.better and f.form]
         self._latest: Row = {}
         self._returns: list[float] = []
         self._best: Row = {}
@@ -43,7 +44,8 @@ class Panel:
         self._latest |= row
         if math.isfinite(row.get(_RETURN, math.nan)):
             self._returns.append(row[_RETURN])
-        for name, _, better in _BEST:
+        for figure in self._figures:
+            name, better = f"eval/{figure.log}", max if figure.better == "max" else min
             if math.isfinite(row.get(name, math.nan)):
                 self._best[name] = better(row[name], self._best.get(name, row[name]))
         self._live.update(self._draw())
@@ -64,7 +66,9 @@ class Panel:
         table = Table.grid(padding=(0, 2), expand=True)
         for _ in range(4):
             table.add_column(justify="left")
-        cells = [(title, form.format(self._latest[key])) for key, title, form in shown(self._latest)]
+        cells = [
+            (title, form.format(self._latest[key])) for key, title, form in shown(self._latest, self._columns)
+        ]
         losses = by_group(name for name in self._latest if name.startswith("loss/"))
         cells += [
             (words_for(name), f"{self._latest[name]:.3g}") for group in losses.values() for name in group
@@ -73,7 +77,7 @@ class Panel:
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
             table.add_row(left[0], left[1], right[0], right[1])
         minutes = self._latest.get("wall_minutes", 0.0)
-        lines = [line for line in (_course(self._returns), _best(self._best)) if line]
+        lines = [line for line in (_course(self._returns), _best(self._figures, self._best)) if line]
         return Box(
             Group(table, *lines),
             title=self._title,
@@ -98,7 +102,8 @@ def _course(returns: Sequence[float]) -> str:
     return f"return  {sparkline(returns)}  {returns[0]:.1f} to {returns[-1]:.1f}, at most {max(returns):.1f}"
 
 
-def _best(best: Mapping[str, float]) -> str:
+def _best(figures: Sequence[Figure], best: Mapping[str, float]) -> str:
     """The best of each figure of the evaluations so far."""
-    parts = [form.format(best[name]) for name, form, _ in _BEST if name in best]
+    named = [(f"eval/{figure.log}", figure.form or "{}") for figure in figures]
+    parts = [form.format(best[name]) for name, form in named if name in best]
     return f"best evaluations so far: {', '.join(parts)}" if parts else ""

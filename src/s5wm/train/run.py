@@ -248,7 +248,7 @@ class Trainer:
         policy = self.placement.local(self.program.agent.policy(self.state.learner))
         key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
         judged = self.program.evaluate(policy, key) if leads() else None
-        success = from_leader(judged.success if judged else 0.0)
+        success = from_leader((judged.success if judged else None) or 0.0)
         curriculum = after_evaluation(
             self.config.curriculum, self.host.curriculum, success=success, share=self.share
         )

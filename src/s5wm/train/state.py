@@ -23,7 +23,7 @@ class ActorState(eqx.Module):
     timestep: TimeStep  # [N, ...]
     carry: Any  # [N, ...]
     return_nominal: Float[Array, " N"]  # of the running episodes
-    return_smoothing: Float[Array, " N"]
+    return_smoothing: Float[Array, " N"] | None  # None: there is one reward
     length: Int[Array, " N"]
 
 
@@ -59,7 +59,7 @@ class Faults(eqx.Module):
     @classmethod
     def at(cls, timestep: TimeStep, action: Float[Array, "N A"], step: Int[Array, ""]) -> "Faults":
         """Those of one step of ``N`` environments."""
-        reward = timestep.reward.nominal + timestep.reward.smoothing
+        reward = timestep.reward.total(1.0)
         return cls(_first(timestep.obs, step), _first(reward, step), _first(action, step))
 
     def first(self) -> "Faults":
@@ -123,7 +123,38 @@ def init_actor(
     env_state, timestep = jax.vmap(env.reset)(jr.split(key, num_envs))
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_envs, *x.shape)), policy.initial())
     zeros = jnp.zeros(num_envs)
-    return ActorState(env_state, timestep, carry, zeros, zeros, jnp.zeros(num_envs, jnp.int32))
+    smoothing = None if timestep.reward.smoothing is None else zeros
+    return ActorState(env_state, timestep, carry, zeros, smoothing, jnp.zeros(num_envs, jnp.int32))
+
+
+def following_actor(actor: ActorState, env_state: Any, timestep: TimeStep, carry: Any) -> ActorState:
+    """After one more step of every environment.
+
+    The step that follows an episode's last one is a reset: it starts the sums of the next episode.
+    """
+    alive, reward = ~actor.timestep.is_last, timestep.reward
+    smoothing = None
+    if reward.smoothing is not None and actor.return_smoothing is not None:
+        smoothing = jnp.where(alive, actor.return_smoothing, 0.0) + reward.smoothing
+    return ActorState(
+        env_state,
+        timestep,
+        carry,
+        jnp.where(alive, actor.return_nominal, 0.0) + reward.nominal,
+        smoothing,
+        jnp.where(alive, actor.length, 0) + alive.astype(jnp.int32),
+    )
+
+
+def described_episodes(actor: ActorState) -> EpisodeMetrics:
+    """What every running episode has come to, whatever the environment."""
+    described: EpisodeMetrics = {
+        "return_nominal": actor.return_nominal,
+        "length": actor.length.astype(jnp.float32),
+    }
+    if actor.return_smoothing is not None:
+        described["return_smoothing"] = actor.return_smoothing
+    return described
 
 
 def init_train(

@@ -41,7 +41,9 @@ def build_world_model(
         decoder=_decoder(config, space, spec, key=k_dec),
         decoder_log_scale=log_scale,
         reward_nominal=_head(config, space, config.reward_layers, bins, key=k_nom, starts_at_zero=True),
-        reward_smoothing=_head(config, space, config.reward_layers, bins, key=k_aug, starts_at_zero=True),
+        reward_smoothing=_head(config, space, config.reward_layers, bins, key=k_aug, starts_at_zero=True)
+        if spec.has_smoothing
+        else None,
         cont=_head(config, space, config.cont_layers, 1, key=k_cont),
         config=config,
         discount=discount,

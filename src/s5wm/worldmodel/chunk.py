@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from s5wm.types import Metrics, TimeStep
+from s5wm.types import Metrics, TimeStep, existing
 from s5wm.worldmodel.dynamics import Belief, Posterior
 
 Memory = TypeVar("Memory")
@@ -16,8 +16,13 @@ class Context(eqx.Module, Generic[Memory]):
     """What precedes a training chunk: the stored belief, privileged state and action of the row before it."""
 
     belief: Belief[Memory]
-    privileged: Float[Array, "*b P"]
+    privileged: Float[Array, "*b X"] | None
     action: Float[Array, "*b A"]
+
+    @property
+    def state(self) -> Float[Array, "*b X"]:
+        """The privileged vector, for those who know that there is one."""
+        return existing(self.privileged)
 
 
 class Chunk(eqx.Module, Generic[Memory]):

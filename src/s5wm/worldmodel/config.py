@@ -116,6 +116,11 @@ class WorldModelConfig:
             raise ValueError(
                 f"world_model.learned_spread is true, but the decoder tells {what}: use target 'privileged'"
             )
+        if self.target == "privileged" and spec.privileged_size == 0:
+            raise ValueError(
+                "world_model.target is 'privileged', but this environment has no privileged vector: use target "
+                "'observation' (agents s5wm and dreamerv3)"
+            )
         if not spec.has_images:
             return
         if self.has_plain_latent:

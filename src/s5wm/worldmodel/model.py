@@ -17,7 +17,7 @@ from s5wm.nn.conv import ImageDecoder, pixels
 from s5wm.nn.mlp import MLP
 from s5wm.ops.distributions import Bernoulli, TwoHot
 from s5wm.ops.transforms import symlog
-from s5wm.types import Scalar, TimeStep
+from s5wm.types import Reward, Scalar, TimeStep
 from s5wm.worldmodel.believed import BelievedRSSM
 from s5wm.worldmodel.chunk import Chunk, Learned
 from s5wm.worldmodel.config import WorldModelConfig
@@ -34,8 +34,12 @@ class Predictions(eqx.Module):
     """What the heads say of a feature."""
 
     reward_nominal: Float[Array, "*b"]
-    reward_smoothing: Float[Array, "*b"]
+    reward_smoothing: Float[Array, "*b"] | None
     cont: Float[Array, "*b"]  # contains the discount
+
+    def reward(self, smoothing_weight: Scalar | float) -> Float[Array, "*b"]:
+        """``r_nom + w r_aug``."""
+        return Reward(self.reward_nominal, self.reward_smoothing).total(smoothing_weight)
 
 
 class WorldModel(eqx.Module, Generic[Memory]):
@@ -46,7 +50,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
     decoder: Decoder
     decoder_log_scale: Float[Array, " P"] | None  # None: squared errors
     reward_nominal: MLP
-    reward_smoothing: MLP
+    reward_smoothing: MLP | None  # None: there is one reward
     cont: MLP
     config: WorldModelConfig = eqx.field(static=True)
     discount: float = eqx.field(static=True)
@@ -65,8 +69,8 @@ class WorldModel(eqx.Module, Generic[Memory]):
         context, step = chunk.context, chunk.timestep
         return self.dynamics.follow(
             context.belief,
-            self._in_symlog(context.privileged),
-            self._in_symlog(step.privileged),
+            self._in_symlog(context.state),
+            self._in_symlog(step.state),
             chunk.prev_actions,
             step.is_first,
             noise=noise,
@@ -76,9 +80,10 @@ class WorldModel(eqx.Module, Generic[Memory]):
         """Distribution of the nominal reward received on arriving here."""
         return TwoHot(self.reward_nominal(feature), self.config.bins.build())
 
-    def smoothing(self, feature: Float[Array, "*b F"]) -> TwoHot:
-        """Distribution of the smoothing reward received on arriving here."""
-        return TwoHot(self.reward_smoothing(feature), self.config.bins.build())
+    def smoothing(self, feature: Float[Array, "*b F"]) -> TwoHot | None:
+        """Distribution of the smoothing reward received on arriving here; None where there is no such reward."""
+        head = self.reward_smoothing
+        return None if head is None else TwoHot(head(feature), self.config.bins.build())
 
     def continues(self, feature: Float[Array, "*b F"]) -> Bernoulli:
         """Discounted probability that the episode goes on."""
@@ -86,15 +91,18 @@ class WorldModel(eqx.Module, Generic[Memory]):
 
     def predict(self, feature: Float[Array, "*b F"]) -> Predictions:
         """Means of the scalar heads."""
+        smoothing = self.smoothing(feature)
         return Predictions(
-            self.nominal(feature).mean(), self.smoothing(feature).mean(), self.continues(feature).mean()
+            self.nominal(feature).mean(),
+            None if smoothing is None else smoothing.mean(),
+            self.continues(feature).mean(),
         )
 
     def target(self, timestep: TimeStep) -> Float[Array, "..."]:
         """What the decoder has to say, in its own units: vectors in symlog where configured, pixels in [0, 1]."""
         if isinstance(self.decoder, ImageDecoder):
             return pixels(timestep.obs)
-        return self._in_symlog(timestep.obs if self.config.target == "observation" else timestep.privileged)
+        return self._in_symlog(timestep.obs if self.config.target == "observation" else timestep.state)
 
     def _in_symlog(self, raw: Float[Array, "*b Y"]) -> Float[Array, "*b Y"]:
         return symlog(raw) if self.config.symlog_inputs else raw
@@ -124,15 +132,18 @@ class WorldModel(eqx.Module, Generic[Memory]):
         dyn = space.kl(hold(told.posterior), told.prior)
         rep = space.kl(told.posterior, hold(told.prior))
         alive = (1.0 - step.is_terminal.astype(jnp.float32)) * self.discount
+        smoothing, second = self.smoothing(feature), step.reward.smoothing
+        rewards = {"reward_nominal": self.nominal(feature).log_prob(step.reward.nominal)}
+        if smoothing is not None and second is not None:
+            rewards["reward_smoothing"] = smoothing.log_prob(second)
         terms = {
             "decoder": scales.decoder * self.decoder_loss(out.belief.latent.feature, step),
-            "reward_nominal": -scales.reward * self.nominal(feature).log_prob(step.reward.nominal),
-            "reward_smoothing": -scales.reward * self.smoothing(feature).log_prob(step.reward.smoothing),
+            **{name: -scales.reward * log_prob for name, log_prob in rewards.items()},
             "cont": -scales.cont * self.continues(feature).log_prob(alive),
             "dyn": scales.dyn * jnp.maximum(scales.free_nats, dyn),
             "rep": scales.rep * jnp.maximum(scales.free_nats, rep),
         }
-        foreseen = ("dyn", "reward_nominal", "reward_smoothing", "cont")
+        foreseen = ("dyn", *rewards, "cont")
         surprise = hold(sum((terms[name] for name in foreseen), jnp.zeros(())))
         metrics = {f"loss/{name}": term.mean() for name, term in terms.items()}
         metrics["latent/kl"] = dyn.mean()

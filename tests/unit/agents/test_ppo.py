@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from s5wm.actions import Box
 from s5wm.agents.ppo import PPO, Acted, PPOConfig
 from s5wm.agents.ppo_actor import TanhMLP
 from s5wm.envs.probes import ActionReward, ConstantReward, DelayedReward, ObsActionReward, ObsReward
@@ -69,7 +70,9 @@ def test_ppo_learns_the_value_and_the_action_of_a_probe(probe, smoothing_weight)
             np.testing.assert_allclose(action, best, atol=0.1)
 
 
-SPEC = EnvSpec((2,), np.dtype(np.float32), privileged_size=3, action_size=1, ctrl_dt=0.1)
+SPEC = EnvSpec(
+    (2,), np.dtype(np.float32), privileged_size=3, action=Box((1,)), ctrl_dt=0.1, has_smoothing=True
+)
 ROWS = 6
 
 

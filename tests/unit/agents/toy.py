@@ -6,6 +6,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from s5wm.actions import Box
 from s5wm.envs.base import AbstractEnv, EnvSpec
 from s5wm.types import Reward, TimeStep
 
@@ -29,7 +30,14 @@ class ShownOnce(AbstractEnv[ShownState]):
 
     @property
     def spec(self):
-        return EnvSpec((SIDE, SIDE, 3), np.dtype(np.uint8), privileged_size=2, action_size=1, ctrl_dt=1.0)
+        return EnvSpec(
+            (SIDE, SIDE, 3),
+            np.dtype(np.uint8),
+            privileged_size=2,
+            action=Box((1,)),
+            ctrl_dt=1.0,
+            has_smoothing=True,
+        )
 
     def reset(self, key):
         state = ShownState(0.6 * jr.rademacher(key, (), jnp.float32), jnp.zeros((), jnp.int32))

@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from s5wm.actions import Box
 from s5wm.agents.dreamer_policy import DreamerPolicy
 from s5wm.agents.heads import ActorConfig
 from s5wm.agents.ppo import PPOPolicy
@@ -36,8 +37,8 @@ from s5wm.worldmodel.latent import GaussianConfig, ObservedConfig
 
 from ...tiny import DREAMERV3, S5WM
 
-VECTORS = EnvSpec((5,), np.dtype(np.float32), 7, 3, 0.02)
-IMAGES = EnvSpec((16, 16, 3), np.dtype(np.uint8), 7, 3, 0.02)
+VECTORS = EnvSpec((5,), np.dtype(np.float32), Box((3,)), 0.02, privileged_size=7, has_smoothing=True)
+IMAGES = EnvSpec((16, 16, 3), np.dtype(np.uint8), Box((3,)), 0.02, privileged_size=7, has_smoothing=True)
 STEPS = 40
 CORE = S5Config(width=8, state_size=8, block_size=4, layers=2)
 WORLD = replace(S5WM.world_model, core=CORE, units=8)
@@ -48,7 +49,7 @@ CONVS = ConvConfig(depth=2, multipliers=(1, 2), kernel=5)
 def dreamer(config, spec, key):
     model = build_world_model(config, spec, discount=0.99, key=key)
     features = config.core.width + model.dynamics.space.size
-    actor = ActorConfig(units=8, layers=2).build(features, spec.action_size, key=key)
+    actor = ActorConfig(units=8, layers=2).build(features, spec.action, key=key)
     return DreamerPolicy(model.encoder, model.dynamics, actor)
 
 
@@ -56,7 +57,7 @@ def ppo(memory, spec, key):
     sizes = ActorSizes(hidden=(8, 8), image=PATCHES)
     actor = build_actor(memory, sizes, spec, key=key)
     moments = None if spec.has_images else RunningMoments.init(spec.obs_shape[0])
-    return PPOPolicy(actor, jnp.zeros(spec.action_size), moments)
+    return PPOPolicy(actor, jnp.zeros(spec.action_size), moments, spec.action)
 
 
 NETWORKS = {

@@ -13,7 +13,6 @@ from s5wm.diagnose.foreseer import Foreseer
 from s5wm.diagnose.run import fly_streams, imagine_run
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
-from s5wm.evaluation import rules_of_a_test
 from s5wm.experiment import PresetName, save_experiment
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.plots.foresight import bands_of, draw_foresight
@@ -53,7 +52,7 @@ def test_a_run_beside_itself_foresees_as_alone(s5: Path, tmp_path: Path) -> None
     assert first == second
     own = Foreseer.load(s5, silent)
     rows = fly_streams(
-        AutoReset(rules_of_a_test(SMALL.task).build()),
+        AutoReset(SMALL.task.eval_config().build()),
         own.policy,
         episodes=3,
         length=STEPS + 1,

@@ -11,10 +11,11 @@ from s5wm.diagnose.dreams import ghost_images, make_dreams, pixel_errors
 from s5wm.diagnose.run import fly_streams
 from s5wm.dreams import load_dreams, save_dreams
 from s5wm.envs.racing.camera import CameraConfig
-from s5wm.envs.racing.task import RacingEnv, figure_8_by_camera
+from s5wm.envs.racing.task import RacingEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.conv import PatchConfig
 from s5wm.plots.dreams import FRAMES, draw_dreams
+from s5wm.tasks import figure_8_by_camera
 
 from .oracle import CONFIG
 

@@ -5,9 +5,10 @@ import pytest
 
 from s5wm.diagnose.events import gate_passes, measure_events
 from s5wm.diagnose.forecast import Forecast, Reach
-from s5wm.diagnose.groups import HOVER, RACING
 from s5wm.diagnose.statistics import UNKNOWN
+from s5wm.envs.hover import HOVER
 from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing.evaluation import RACING
 from s5wm.envs.racing.observation import PRIVILEGED_SIZE, View, privileged
 from s5wm.envs.racing.track import MAX_GATES, SplitSConfig
 from s5wm.types import Reward, TimeStep

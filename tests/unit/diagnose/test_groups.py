@@ -2,11 +2,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.diagnose.foreseer import OBSERVED
-from s5wm.diagnose.groups import HOVER, RACING, Group, groups_of
-from s5wm.envs.hover import HoverConfig
+from s5wm.envs.groups import Group, unnamed_group
+from s5wm.envs.hover import HOVER, HoverConfig
 from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing.evaluation import OBSERVED, RACING
 from s5wm.envs.racing.observation import Layout, View, observe
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import SplitSConfig
@@ -73,9 +73,10 @@ def test_groups_of_a_layout_are_where_it_writes_them(layout: Layout) -> None:
 
 
 def test_groups_are_chosen_by_the_environment() -> None:
-    assert groups_of(RacingConfig().build().spec, 24) is RACING
-    assert groups_of(HoverConfig().build().spec, 15) is HOVER
-    assert groups_of(DoubleIntegratorConfig().build().spec, 2) == (Group(name="state", start=0, stop=2),)
+    assert RacingConfig().state_groups("observation") is RACING
+    assert HoverConfig().state_groups("privileged") is HOVER
+    assert DoubleIntegratorConfig().state_groups("observation") is None
+    assert unnamed_group(2) == (Group(name="state", start=0, stop=2),)
 
 
 def test_hover_groups_are_in_physical_units() -> None:

@@ -12,15 +12,15 @@ import pytest
 from s5wm.api import configure
 from s5wm.envs.quadrotor import integrate
 from s5wm.envs.quadrotor.state import hover_state
-from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
+from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.racing.varied import VariedRace, draw, ranges_of
 from s5wm.errors import ConfigError
-from s5wm.evaluation import rules_of_a_test
 from s5wm.experiment import load_experiment, save_experiment
+from s5wm.tasks import figure_8_by_camera
 
-RACE = RacingConfig(track=Figure8Config()).evaluation().build()
+RACE = RacingConfig(track=Figure8Config()).eval_config().build()
 EVERYTHING = VariationConfig(
     mass=0.1, inertia=0.2, thrust=0.1, battery=0.2, drag=0.5, motor=0.3, wind=3.0, gates=0.2, map_error=0.1
 )
@@ -129,6 +129,6 @@ def test_an_experiment_trains_on_what_its_file_varies_and_is_judged_without_it(t
     assert float(env.env.ranges.drag) == 0.5
     save_experiment(tmp_path / "config.json", experiment)
     assert load_experiment(tmp_path / "config.json", warn=print) == experiment
-    assert rules_of_a_test(experiment.task).variation is None
+    assert experiment.task.eval_config().variation is None
     with pytest.raises(ConfigError, match="this one has a camera: leave it out"):
         configure("race/figure-8", "s5wm-p", "cpu", seed=0, budget=(None, None), overrides=overrides[:1])

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import Array, Float
 
+from s5wm.actions import Box
 from s5wm.envs.base import AbstractEnv, EnvSpec
 from s5wm.envs.probes import ActionReward, ConstantReward, DelayedReward, ObsActionReward, ObsReward
 from s5wm.envs.toys import Chain, ChainConfig, DoubleIntegratorConfig, MemoryCueConfig
@@ -113,7 +114,9 @@ class Counter(AbstractEnv[CounterState]):
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec((1,), np.dtype(np.float32), 1, 1, 1.0)
+        return EnvSpec(
+            (1,), np.dtype(np.float32), privileged_size=1, action=Box((1,)), ctrl_dt=1.0, has_smoothing=True
+        )
 
     def reset(self, key: Key) -> tuple[CounterState, TimeStep]:
         return self._show(CounterState(jnp.asarray(0.0), jnp.asarray(0)))

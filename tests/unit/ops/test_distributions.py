@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.ops.distributions import Bernoulli, Normal, NormalMixture, OneHot
+from s5wm.ops.distributions import Bernoulli, Normal, NormalMixture, OneHot, OneHots
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 3.0]])
 
@@ -125,3 +125,43 @@ def test_a_mixture_of_one_is_a_normal():
     other = Normal(jnp.array([0.0, 0.5]), jnp.array([0.2, 0.4]))
     np.testing.assert_allclose(one.kl_from(other), other.kl(normal), rtol=1e-5)
     np.testing.assert_allclose(one.entropy_bound(), normal.entropy(), rtol=1e-5)
+
+
+GROUPS = (2, 3)
+CHOICES = jnp.array([0.0, 1.0, 0.5, -1.0, 2.0])
+
+
+def of_each(values: jnp.ndarray) -> list[np.ndarray]:
+    return [np.asarray(values[:2], np.float64), np.asarray(values[2:], np.float64)]
+
+
+def test_choices_are_independent_categoricals() -> None:
+    dist = OneHots(CHOICES, GROUPS, unimix=0.1)
+    expected = [0.9 * np.exp(x) / np.exp(x).sum() + 0.1 / len(x) for x in of_each(CHOICES)]
+    np.testing.assert_allclose(dist.probs, np.concatenate(expected), rtol=1e-5)
+    entropy = -sum(float((p * np.log(p)).sum()) for p in expected)
+    assert float(dist.entropy()) == pytest.approx(entropy, rel=1e-5)
+    assert dist.mode().tolist() == [0.0, 1.0, 0.0, 0.0, 1.0]
+    chosen = jnp.array([1.0, 0.0, 0.0, 1.0, 0.0])
+    assert float(dist.log_prob(chosen)) == pytest.approx(
+        float(np.log(expected[0][0] * expected[1][1])), rel=1e-5
+    )
+
+
+def test_choices_come_as_often_as_they_are_likely() -> None:
+    dist = OneHots(jnp.broadcast_to(CHOICES, (4000, 5)), GROUPS)
+    drawn = np.asarray(dist.sample(jr.key(0)))
+    assert all((part.sum(-1) == 1.0).all() for part in (drawn[:, :2], drawn[:, 2:]))
+    np.testing.assert_allclose(drawn.mean(0), dist.probs[0], atol=0.03)
+
+
+def test_choices_have_the_gradient_of_their_probabilities() -> None:
+    weight = jnp.array([1.0, -2.0, 3.0, 0.5, 1.5])
+
+    def drawn(logits: jnp.ndarray) -> jnp.ndarray:
+        return jnp.sum(weight * OneHots(logits, GROUPS).sample(jr.key(1)))
+
+    def likely(logits: jnp.ndarray) -> jnp.ndarray:
+        return jnp.sum(weight * OneHots(logits, GROUPS).probs)
+
+    np.testing.assert_allclose(jax.grad(drawn)(CHOICES), jax.grad(likely)(CHOICES), rtol=1e-5, atol=1e-6)

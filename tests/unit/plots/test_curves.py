@@ -41,7 +41,7 @@ def test_curves_over_steps_and_minutes(run_dir):
         figure = draw_curves([read_records(run_dir)], bound=5.0)
     left, right = figure.axes[0], figure.axes[1]
     assert [axes.get_title("left") for axes in figure.axes[::2]] == [
-        "return (nominal)",
+        "return",
         "success",
         "lap time, s",
     ]

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float
 
+from s5wm.actions import Box
 from s5wm.agents.base import Guard, is_finite, pick
-from s5wm.envs.base import AbstractEnv, EnvSpec, bounded
+from s5wm.envs.base import AbstractEnv, EnvSpec
 from s5wm.errors import DivergedError
 from s5wm.experiment import Experiment, save_experiment
 from s5wm.train.directory import RunDirectory
@@ -164,7 +165,7 @@ def test_picking_hides_what_is_not_picked() -> None:
 
 
 def test_an_environment_is_given_numbers_between_minus_one_and_one() -> None:
-    given = bounded(jnp.array([jnp.nan, jnp.inf, -jnp.inf, 0.5, -3.0]))
+    given = Box((5,)).decode(jnp.array([jnp.nan, jnp.inf, -jnp.inf, 0.5, -3.0]))
     np.testing.assert_array_equal(given, [0.0, 1.0, -1.0, 0.5, -1.0])
 
 

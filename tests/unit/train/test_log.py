@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import WriteError
 from s5wm.train.log import JsonLines, Lines, eta_text, read_rows
 from s5wm.train.panel import WIDTH, Panel, sparkline
@@ -55,14 +56,14 @@ def test_a_course_that_was_rolled_back_is_left_out(tmp_path: Path) -> None:
 
 
 def test_plain_lines_say_the_essentials(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines(every=1000.0)
+    lines = Lines(RacingConfig().columns, every=1000.0)
     lines.row(ROW)
     lines.row({"env_steps": 65})  # too soon for another line
     lines.row({"env_steps": 66, "eval/success": 1.0})  # but never for an evaluation
     out = capsys.readouterr()
     assert out.out == ""
     assert out.err.splitlines() == [
-        "   0.5 min  steps 64  success 50%  lap 5.00 s  ETA ?",
+        "   0.5 min  steps 64  lap 5.00 s  success 50%  ETA ?",
         "   0.0 min  steps 66  success 100%  ETA ?",
     ]
 
@@ -80,7 +81,7 @@ def test_the_panel_keeps_what_was_said_last(capsys: pytest.CaptureFixture[str]) 
 def test_the_panel_tells_the_course_of_the_return_and_the_best_so_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    panel = Panel("runs/x")
+    panel = Panel("runs/x", RacingConfig().columns, RacingConfig().figures)
     for step, value in enumerate((1.0, 9.0, 5.0)):
         panel.row({"env_steps": step, "episode/return_nominal": value, "loss/dyn": 0.5, "loss/own": 1.0})
     panel.row({"env_steps": 9, "eval/success": 0.9, "eval/lap_time": 5.5})

@@ -84,7 +84,7 @@ class GymEnv(gym.Env[Values, Values]):
             raise gym.error.ResetNeeded("The environment has no state yet: call reset() before step().")
         timestep = self._fleet.advance(action).timestep
         terminated, truncated = bool(timestep.is_terminal[0]), bool(timestep.is_last[0])
-        reward = float(timestep.reward.nominal[0] + timestep.reward.smoothing[0])
+        reward = float(timestep.reward.total(1.0)[0])
         row = self._seen(is_first=bool(timestep.is_first[0]))
         return np.array(timestep.obs[0]), reward, terminated, truncated and not terminated, info_of(row, 0)
 

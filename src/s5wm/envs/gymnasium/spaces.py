@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from s5wm.actions import Discrete, MultiDiscrete
 from s5wm.envs.base import EnvSpec
 
 
@@ -15,9 +16,18 @@ def observation_space(spec: EnvSpec) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, spec.obs_shape, np.float32)
 
 
-def action_space(spec: EnvSpec) -> spaces.Box:
+def action_space(spec: EnvSpec) -> spaces.Space[Any]:
     """Of one copy."""
-    return spaces.Box(-1.0, 1.0, (spec.action_size,), np.float32)
+    action = spec.action
+    if isinstance(action, Discrete):
+        return spaces.Discrete(action.n)
+    if isinstance(action, MultiDiscrete):
+        return spaces.MultiDiscrete(list(action.groups))
+    low, high = (
+        np.broadcast_to(np.asarray(bound, np.float32), (action.width,)).reshape(action.shape)
+        for bound in action.bounds
+    )
+    return spaces.Box(low, high, dtype=np.float32)
 
 
 def drawn_seed(generator: np.random.Generator) -> int:

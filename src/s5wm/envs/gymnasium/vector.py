@@ -101,7 +101,7 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
                 "(autoreset_mode is DISABLED): call reset(options={'reset_mask': terminated | truncated})."
             )
         timestep = self._fleet.advance(actions).timestep
-        reward = np.asarray(timestep.reward.nominal + timestep.reward.smoothing, np.float64)
+        reward = np.asarray(timestep.reward.total(1.0), np.float64)
         terminated, ended = np.array(timestep.is_terminal), np.array(timestep.is_last)
         infos: Infos = {}
         is_same_step = self.autoreset_mode == AutoresetMode.SAME_STEP

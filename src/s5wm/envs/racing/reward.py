@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from s5wm.envs.quadrotor.smoothing import smoothing_reward
 from s5wm.types import Reward, Scalar
 
 
@@ -58,13 +59,6 @@ def nominal_reward(config: RewardConfig, arrival: Arrival) -> Scalar:
         - config.view * arrival.off_axis
         - crash
     )
-
-
-def smoothing_reward(
-    action: Float[Array, " A"], previous: Float[Array, " A"], *, change: float, rate: float
-) -> Scalar:
-    """``-k_d |a_t - a_{t-1}|^2 - k_a |a_w|^2`` of actions clipped to [-1, 1], thrust first, then rates."""
-    return -change * jnp.sum(jnp.square(action - previous)) - rate * jnp.sum(jnp.square(action[1:]))
 
 
 def racing_reward(

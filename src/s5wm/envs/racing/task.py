@@ -10,6 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from s5wm.actions import Box
 from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, DroneView, EnvSpec
 from s5wm.envs.quadrotor import bodyrate, integrate
 from s5wm.envs.quadrotor.params import LATER, QuadConfig, QuadParams
@@ -18,20 +19,21 @@ from s5wm.envs.racing import camera, laps
 from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
 from s5wm.envs.racing.checktrack import check_track
 from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, drone_view, find_ending
+from s5wm.envs.racing.evaluation import AbstractRace
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
 from s5wm.envs.racing.observation import OBS_SIZES, Layout, View, observe, privileged, privileged_size
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
-from s5wm.envs.racing.track import Figure8Config, FileTrackConfig, SplitSConfig, Track, TrackConfig
+from s5wm.envs.racing.track import FileTrackConfig, SplitSConfig, Track, TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class RacingConfig:
-    """A race for training; ``evaluation()`` is the same race under the rules of a test.
+class RacingConfig(AbstractRace):
+    """A race for training; ``eval_config()`` is the same race under the rules of a test.
 
     Opening and share of start poses move linearly from their initial to their final values over the
     first ``curriculum_steps`` steps of each copy of the environment, and the penalty ``reward.view`` from 0 to its own:
@@ -113,7 +115,7 @@ class RacingConfig:
         """The action delay in integration steps."""
         return round(self.action_delay / integrate.CTRL_DT * integrate.SUBSTEPS)
 
-    def evaluation(self) -> "RacingConfig":
+    def eval_config(self) -> "RacingConfig":
         """The race as it is judged: as written down, start pose only, gates as built, 20 s, 3 s without progress."""
         return replace(
             self,
@@ -132,21 +134,6 @@ class RacingConfig:
         track, eye = self.track.build(), self.camera
         scene = None if eye is None else build_scene(track, equal_colours=eye.equal_colours)
         return RacingEnv(params=self.quad.build(), track=track, config=self, scene=scene)
-
-
-def figure_8_by_camera() -> RacingConfig:
-    """The Figure-8 flown by images alone.
-
-    Thrust is clipped to 2.5 times the weight: the full quadrotor flies this track faster than 64 pixels show it.  To
-    look away from the target costs up to half of what progress earns.
-    """
-    return RacingConfig(
-        track=Figure8Config(),
-        quad=QuadConfig(thrust_to_weight=2.5),
-        reward=RewardConfig(view=0.05),
-        camera=CameraConfig(),
-        episode_seconds=8.0,
-    )
 
 
 class RacingEnv(AbstractCameraEnv[RacingState], AbstractDroneEnv[RacingState]):
@@ -171,9 +158,9 @@ class RacingEnv(AbstractCameraEnv[RacingState], AbstractDroneEnv[RacingState]):
             obs_shape=(OBS_SIZES[self.config.observation],) if eye is None else eye.shape,
             obs_dtype=np.dtype(np.float32 if eye is None else np.uint8),
             privileged_size=privileged_size(self.track),
-            action_size=4,
+            action=Box((4,)),
             ctrl_dt=integrate.CTRL_DT,
-            kind="race",
+            has_smoothing=True,
         )
 
     def reset(self, key: Key) -> tuple[RacingState, TimeStep]:

@@ -228,8 +228,8 @@ def test_curriculum_and_evaluation():
     env = config.build()
     for age, opening in ((0, 2.0), (50, 1.5), (100, 1.0), (1000, 1.0)):
         assert float(env._gap(jnp.asarray(age)).opening) == pytest.approx(opening)
-    assert replace(config, stall_seconds=1.0).evaluation().limits.stall == 150
-    judged = config.evaluation()
+    assert replace(config, stall_seconds=1.0).eval_config().limits.stall == 150
+    judged = config.eval_config()
     assert float(judged.build()._gap(jnp.asarray(0)).opening) == 1.0
     assert (judged.p_start_initial, judged.p_start_final, judged.limits.episode) == (1.0, 1.0, 1000)
     assert judged.noise == config.noise and judged.reward == config.reward

@@ -14,12 +14,12 @@ import pytest
 
 from s5wm.cli import main
 from s5wm.codec import decode, encode, override
-from s5wm.diagnose.groups import RACING, groups_of
 from s5wm.envs.quadrotor.params import GRAVITY, QuadConfig
 from s5wm.envs.racing import checktrack
 from s5wm.envs.racing.bounds import lap_bound, point_mass_bound
 from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.checktrack import track_problems
+from s5wm.envs.racing.evaluation import RACING
 from s5wm.envs.racing.observation import TARGET_FROM
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import (
@@ -266,7 +266,7 @@ def test_a_race_on_an_own_track_knows_all_its_gates():
     config = RacingConfig(track=BACKYARD, quad=load_quad(FILES / "light_quad.json"))
     env = config.build()
     assert env.spec.privileged_size == TARGET_FROM + 9
-    assert groups_of(env.spec, 24) is RACING
+    assert config.state_groups("observation") is RACING
     state, timestep = jax.jit(lambda keys: jax.vmap(env.restart, (None, 0))(env.reset(jr.key(0))[0], keys))(
         jr.split(jr.key(0), 300)
     )

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from s5wm.actions import Box
 from s5wm.envs.base import AbstractCameraEnv, AbstractEnv, EnvSpec, unwrapped
 from s5wm.envs.quadrotor.params import QuadConfig
 from s5wm.envs.racing.bounds import lap_bound, point_mass_bound
 from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.observation import View, observe_b
 from s5wm.envs.racing.reward import RewardConfig
-from s5wm.envs.racing.task import RacingConfig, figure_8_by_camera
+from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.wrappers import AutoReset, TimeLimit
 from s5wm.presets import task_config
+from s5wm.tasks import figure_8_by_camera
 from s5wm.types import Reward, TimeStep
 
 COARSE = CameraConfig(pixels=8, supersample=1, latency_steps=1, noise=0.1, light=0.2)
@@ -55,7 +57,7 @@ def test_the_task_is_the_one_of_images():
     spec = task.build().spec
     assert spec.obs_shape == (64, 64, 3) and spec.obs_dtype == np.uint8
     assert spec.privileged_size == 24 + 4 + 4 + 8
-    assert task.evaluation().camera == task.camera and task.evaluation().episode_seconds == 20.0
+    assert task.eval_config().camera == task.camera and task.eval_config().episode_seconds == 20.0
     assert float(task.quad.build().thrust_to_weight) == pytest.approx(2.5)
 
 
@@ -135,7 +137,14 @@ class Film(AbstractCameraEnv[Array]):
 
     @property
     def spec(self):
-        return EnvSpec((1, 1, 3), np.dtype(np.uint8), 1, 1, 1.0)
+        return EnvSpec(
+            (1, 1, 3),
+            np.dtype(np.uint8),
+            privileged_size=1,
+            action=Box((1,)),
+            ctrl_dt=1.0,
+            has_smoothing=True,
+        )
 
     def reset(self, key):
         return self._show(jnp.zeros((), jnp.int32))

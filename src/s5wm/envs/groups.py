@@ -6,13 +6,6 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from s5wm.envs.racing.observation import (
-    POSITION_SCALE,
-    RATE_SCALE,
-    VELOCITY_SCALE,
-)
-from s5wm.types import EnvSpec
-
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
@@ -27,6 +20,8 @@ class Group:
     scale: float = 1.0
     unit: str = "1"
     kind: Literal["vector", "rotation"] = "vector"
+    # Of the vector to a goal: where in the privileged vector a one-hot, to its end, tells which goal that is.
+    goal_from: int | None = None
 
     def error(self, predicted: Float[Array, "*b Y"], real: Float[Array, "*b Y"]) -> Float[Array, "*b"]:
         """Euclidean distance in ``unit``, or the angle between the two attitudes in degrees."""
@@ -58,7 +53,7 @@ def _unit(vector: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
 
 
 def flight_groups(position: float, velocity: float, rate: float) -> Groups:
-    """Position, velocity, attitude and body rates where both tasks keep them, at their scales."""
+    """Position, velocity, attitude and body rates where drone tasks keep them, at their scales."""
     return (
         Group(name="position", start=0, stop=3, scale=position, unit="m"),
         Group(name="velocity", start=3, stop=6, scale=velocity, unit="m/s"),
@@ -67,33 +62,6 @@ def flight_groups(position: float, velocity: float, rate: float) -> Groups:
     )
 
 
-RACING = (
-    *flight_groups(POSITION_SCALE, VELOCITY_SCALE, RATE_SCALE),
-    Group(name="gate", start=15, stop=18, scale=POSITION_SCALE, unit="m"),  # of the target, relative
-    Group(name="next_gate", start=18, stop=21, scale=POSITION_SCALE, unit="m"),  # relative to the target
-)
-"""Racing in layout B, and the privileged vector of racing, which begins with it."""
-
-RACING_A = (
-    Group(name="velocity", start=0, stop=3, scale=VELOCITY_SCALE, unit="m/s"),
-    Group(name="gate", start=12, stop=24, scale=POSITION_SCALE, unit="m"),  # the four corners together
-)
-"""Racing in layout A; its attitude is by rows and has no error here."""
-
-RACING_C = (
-    Group(name="velocity", start=0, stop=3, scale=VELOCITY_SCALE, unit="m/s"),  # in body axes, as all of it
-    Group(name="up", start=3, stop=6),
-    Group(name="body_rates", start=6, stop=9, scale=RATE_SCALE, unit="rad/s"),
-    Group(name="gate", start=9, stop=12, scale=POSITION_SCALE, unit="m"),  # of the target, relative
-    Group(name="next_gate", start=15, stop=18, scale=POSITION_SCALE, unit="m"),  # relative to the drone
-)
-"""Racing in layout C; its attitude is the direction of up, and its position that of the target."""
-
-HOVER = flight_groups(3.0, 5.0, 10.0)
-"""``hover``, observation and privileged vector."""
-
-
-def groups_of(spec: EnvSpec, width: int) -> Groups:
-    """The groups of an environment's state vector of ``width`` numbers; one unscaled group if unknown."""
-    known = {"race": RACING, "hover": HOVER}
-    return known.get(spec.kind, (Group(name="state", start=0, stop=width),))
+def unnamed_group(width: int) -> Groups:
+    """One unscaled group of all numbers, where nothing is known of them."""
+    return (Group(name="state", start=0, stop=width),)

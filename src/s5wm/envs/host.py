@@ -1,0 +1,70 @@
+"""Environments that live outside the compiled program: the host steps them, and the device learns from their rows.
+
+They reset as ``AutoReset`` does: the last observation of an episode has a row of its own, and the step after it
+ignores its action and gives the first row of the next episode.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Shaped
+from numpy.typing import NDArray
+
+from s5wm.envs.base import AbstractEnv
+from s5wm.types import EnvSpec, Key, TimeStep, first_step
+
+Values: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostRows:
+    """What ``N`` environments show at one step, on the host."""
+
+    obs: Values  # [N, ...] as the spec has them
+    reward: Values  # [N], of the arrival here
+    is_first: Values  # [N]
+    is_last: Values  # [N]
+    is_terminal: Values  # [N]
+    metrics: Mapping[str, Values]  # [N], of episodes that end here; NaN: has no such figure
+
+
+class AbstractHostEnvs(ABC):
+    """``N`` living copies of an environment."""
+
+    @abstractmethod
+    def reset(self, seed: int) -> HostRows:
+        """The first rows of new episodes; copy ``i`` is seeded by ``seed + i``."""
+
+    @abstractmethod
+    def step(self, action: Values) -> HostRows:
+        """One row of each copy, for actions ``[N, ...]`` in the environment's own form."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all that was started."""
+
+
+class HostEnv(AbstractEnv[None]):
+    """Stands for such an environment where one of pure functions is expected: it has a spec, and cannot step."""
+
+    described: EnvSpec
+    open: Callable[[int], AbstractHostEnvs] = eqx.field(static=True)  # so many copies
+    encode: Callable[[Any, int | None], Values] = eqx.field(static=True)  # a user's observation, or N of them
+
+    @property
+    def spec(self) -> EnvSpec:
+        """That of the environment."""
+        return self.described
+
+    def reset(self, key: Key) -> tuple[None, TimeStep]:
+        """A time step of zeros, which the first one of the environment replaces."""
+        del key
+        return None, first_step(jnp.zeros(self.spec.obs_shape, self.spec.obs_dtype))
+
+    def step(self, state: None, action: Shaped[Array, "..."], key: Key) -> NoReturn:
+        """Never."""
+        raise TypeError("this environment lives outside the compiled program: it is stepped by the host")

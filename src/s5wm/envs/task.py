@@ -1,0 +1,183 @@
+"""What a task is to those who train and judge agents on it: its environment, its evaluation, and its own words."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.groups import Groups
+from s5wm.flights import Course, Flight
+from s5wm.types import EpisodeMetrics, OptionalMetric
+
+Summary = dict[str, Any]
+"""Figures of an evaluation by name, JSON values."""
+
+
+class Recording(eqx.Module):
+    """``R`` episodes step by step; row ``t`` holds the state at ``t`` and the action chosen there.
+
+    Rows beyond ``steps`` of an episode mean nothing.
+    """
+
+    snapshot: Any  # [R, T+1, ...]
+    action: Float[Array | np.ndarray, "R T A"]  # as decoded for a Box within [-1, 1], else the agent's vector
+
+
+class Episodes(eqx.Module):
+    """``K`` episodes of an evaluation, each seen at its end."""
+
+    final: Any  # states of the environment [K, ...]; None where it lives outside the program
+    return_nominal: Float[Array | np.ndarray, " K"]
+    return_smoothing: Float[Array | np.ndarray, " K"] | None
+    steps: Int[Array | np.ndarray, " K"]
+    is_terminal: Bool[Array | np.ndarray, " K"]
+    metrics: EpisodeMetrics  # what the environment says of each episode, [K]
+    recording: Recording | None
+
+    def of_each(self, name: str) -> Float[np.ndarray, " K"]:
+        """A metric of every episode; NaN where one has no such figure."""
+        metric = self.metrics[name]
+        if isinstance(metric, OptionalMetric):
+            return np.where(metric.exists, metric.value, np.nan)
+        return np.asarray(metric)
+
+    def means(self) -> Summary:
+        """``NAME_mean`` of each metric over the episodes that have it; None where none has."""
+        each = {name: self.of_each(name) for name in self.metrics}
+        return {
+            f"{name}_mean": float(np.nanmean(values)) if np.isfinite(values).any() else None
+            for name, values in each.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure of the summary, and how it is told."""
+
+    name: str  # in the summary and in eval.json
+    log: str | None = None  # after "eval/" in the log; None: it is not logged
+    form: str | None = None  # in the line for a person, e.g. "lap {:.2f} s"; None: it is not in it
+    better: Literal["max", "min"] | None = None  # the best so far is shown beside a training that runs
+    sampled: bool = False  # whether it is also reported of episodes with drawn actions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A figure of the log that is shown beside every training: its name there, a short title and a form."""
+
+    name: str
+    title: str
+    form: str = "{:.2f}"
+
+
+class AbstractTask(ABC):
+    """The configuration of a task: a frozen dataclass that its run's ``config.json`` gives back.
+
+    Only ``build`` and ``max_steps`` are required.  All else has defaults that suit a task with a return.
+    """
+
+    @abstractmethod
+    def build(self) -> AbstractEnv[Any]:
+        """The environment of ONE copy."""
+
+    @property
+    @abstractmethod
+    def max_steps(self) -> int:
+        """Steps after which an episode of an evaluation is cut, if it has not ended by itself."""
+
+    def refusal(self) -> str | None:
+        """Why nothing can be trained on it, and what to change; None: it can."""
+        return None
+
+    def training_env(self) -> AbstractEnv[Any]:
+        """What agents are trained in, where that is more than ``build`` gives."""
+        return self.build()
+
+    def eval_config(self) -> "AbstractTask":
+        """The configuration that it is judged by, of the same class."""
+        return self
+
+    def success(
+        self, metrics: Mapping[str, Float[np.ndarray, " K"]], returns: Float[np.ndarray, " K"]
+    ) -> Bool[np.ndarray, " K"] | None:
+        """Which of ``K`` episodes solved the task, by their metrics (NaN: has none) and nominal returns.
+
+        None where success means nothing.
+        """
+        del metrics, returns
+        return None
+
+    def summary(self, env: AbstractEnv[Any], episodes: Episodes) -> Summary:
+        """What an evaluation reports beside returns and lengths: means of the metrics, and the rate of success."""
+        del env
+        metrics = {name: episodes.of_each(name) for name in episodes.metrics}
+        solved = self.success(metrics, np.asarray(episodes.return_nominal))
+        rate = {} if solved is None else {"success_rate": float(np.mean(solved))}
+        return episodes.means() | rate
+
+    def score(self, summary: Mapping[str, Any]) -> tuple[float, ...]:
+        """Larger is better, compared from the left."""
+        return (summary.get("success_rate") or 0.0, summary["return_nominal"])
+
+    @property
+    def figures(self) -> Sequence[Figure]:
+        """Its own figures, in the order in which they are told, between success and return."""
+        return ()
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Its own columns of the log, between return and success."""
+        return (Column(name="episode/length", title="length", form="{:.0f}"),)
+
+    @property
+    def bounds(self) -> Mapping[str, float]:
+        """The best that is possible of a logged figure (``"eval/lap_time"``), where that is known."""
+        return {}
+
+    def state_groups(self, target: Literal["observation", "privileged"]) -> Groups | None:
+        """What the numbers of that vector mean; None: nothing is known of them."""
+        del target
+        return None
+
+
+class AbstractDroneTask(AbstractTask):
+    """A task in which a drone flies: its evaluations record flights that can be drawn."""
+
+    @abstractmethod
+    def snapshot(self) -> Callable[[Any], dict[str, Any]]:
+        """A function of a state: the arrays ``pos_w``, ``vel_w``, ``quat`` and ``target`` of a ``Flight``."""
+
+    @abstractmethod
+    def outcome(self, episodes: Episodes, index: int) -> dict[str, Any]:
+        """``gates``, ``lap_times`` and ``ending`` of the flight of one episode."""
+
+    def course(self, env: AbstractEnv[Any]) -> Course | None:
+        """The gates, where there are any."""
+        del env
+        return None
+
+    def flights(self, env: AbstractEnv[Any], episodes: Episodes) -> list[Flight]:
+        """The recorded episodes, the one with most gates first."""
+        if episodes.recording is None:
+            return []
+        count = episodes.recording.action.shape[0]
+        recorded = [self._flight(env, episodes, episodes.recording, index) for index in range(count)]
+        return sorted(recorded, key=lambda flight: (-flight.gates, flight.crashed))
+
+    def _flight(self, env: AbstractEnv[Any], episodes: Episodes, recording: Recording, index: int) -> Flight:
+        rows = int(episodes.steps[index]) + 1
+        action = np.asarray(recording.action[index])[:rows]
+        # The last row of a flight to the end has no action.
+        rest = np.repeat(action[-1:], rows - len(action), axis=0)
+        states = {name: np.asarray(value[index])[:rows] for name, value in recording.snapshot.items()}
+        return Flight(
+            **states,
+            time=np.arange(rows, dtype=np.float32) * env.spec.ctrl_dt,
+            action=np.concatenate([action, rest]),
+            **self.outcome(episodes, index),
+        )

@@ -1,0 +1,126 @@
+"""What Gymnasium's spaces become, with numbers worked out by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+
+from s5wm.actions import Box, Discrete, MultiDiscrete
+from s5wm.envs.adapters.spaces import read_actions, read_observations, resized
+from s5wm.errors import ConfigError
+
+BOX = spaces.Box(-1.0, 1.0, (2,), np.float64)
+
+
+def read(space: spaces.Space, *samples):
+    """One by one, and as a vector environment has them."""
+    found = read_observations(space)
+    batch = concatenate(space, samples, create_empty_array(space, len(samples)))
+    whole = found.encode(batch, len(samples))
+    np.testing.assert_array_equal(whole, np.stack([found.encode(each, None) for each in samples]))
+    assert whole.shape == (len(samples), *found.shape)
+    return found, whole
+
+
+def test_parts_become_one_vector() -> None:
+    space = spaces.Dict(
+        {"b": spaces.Discrete(3, start=-1), "a": BOX, "c": spaces.Tuple([spaces.MultiBinary(2)])}
+    )
+    samples = [
+        {"b": np.int64(0), "a": np.array([0.5, -0.5]), "c": (np.array([1, 0], np.int8),)},
+        {"b": np.int64(-1), "a": np.array([0.25, 1.0]), "c": (np.array([0, 1], np.int8),)},
+    ]
+    found, whole = read(space, *samples)
+    order = list(space.spaces)
+    parts = {"a": [0.5, -0.5], "b": [0, 1, 0], "c": [1, 0]}
+    assert found.shape == (7,) and found.dtype == np.float32
+    assert whole[0].tolist() == [x for name in order for x in parts[name]]
+
+
+def test_choices_become_one_hots() -> None:
+    _, whole = read(spaces.MultiDiscrete([2, 3], start=[0, 5]), np.array([1, 7]), np.array([0, 5]))
+    assert whole.tolist() == [[0, 1, 0, 0, 1], [1, 0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown"), [((48, 32, 3), (48, 32, 3)), ((3, 48, 32), (48, 32, 3)), ((48, 32), (48, 32, 1))]
+)
+def test_images_have_their_channels_last(shape: tuple[int, ...], shown: tuple[int, ...]) -> None:
+    space = spaces.Box(0, 255, shape, np.uint8)
+    sample = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    found, whole = read(space, sample)
+    assert found.shape == shown and found.dtype == np.uint8
+    turned = np.moveaxis(sample, 0, -1) if shape[0] == 3 else sample.reshape(shown)
+    np.testing.assert_array_equal(whole[0], turned)
+
+
+def test_images_of_other_sizes_are_resized() -> None:
+    space = spaces.Box(0, 255, (96, 192, 1), np.uint8)
+    sample = np.zeros((96, 192, 1), np.uint8)
+    sample[:, 96:] = 200
+    found, whole = read(space, sample)
+    assert found.shape == (64, 64, 1)
+    assert (whole[0, :, :32] == 0).all() and (whole[0, :, 32:] == 200).all()
+    few = resized(np.arange(32 * 32, dtype=np.uint8).reshape(1, 32, 32, 1))
+    assert few[0, 5, 7, 0] == (2 * 32 + 3) % 256
+
+
+def test_small_arrays_of_bytes_are_vectors() -> None:
+    found, _ = read(spaces.Box(0, 255, (4, 4), np.uint8), np.ones((4, 4), np.uint8))
+    assert found.shape == (16,) and found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("space", "spec"),
+    [
+        (spaces.Discrete(4, start=2), Discrete(4)),
+        (spaces.MultiDiscrete([[2, 3], [4, 2]]), MultiDiscrete((2, 3, 4, 2))),
+        (spaces.MultiBinary(3), MultiDiscrete((2, 2, 2))),
+        (spaces.Box(-2.0, 2.0, (1,), np.float32), Box((1,), low=-2.0, high=2.0)),
+        (
+            spaces.Box(np.array([0.0, -1.0]), np.array([1.0, 1.0]), dtype=np.float64),
+            Box((2,), low=(0.0, -1.0), high=(1.0, 1.0)),
+        ),
+    ],
+)
+def test_whatever_an_agent_chooses_is_in_the_space(space: spaces.Space, spec) -> None:
+    found, given = read_actions(space)
+    assert found == spec
+    vectors = np.random.default_rng(0).normal(size=(64, spec.width)).astype(np.float32)
+    actions = given(np.asarray(found.decode(jnp.asarray(vectors))))
+    assert batch_space(space, 64).shape in (None, np.shape(actions))
+    assert all(space.contains(each) for each in iterate(batch_space(space, 64), actions))
+
+
+def test_the_first_choice_is_where_the_space_begins() -> None:
+    _, given = read_actions(spaces.Discrete(3, start=5))
+    assert given(np.array([0, 2], np.int32)).tolist() == [5, 7]
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (spaces.Text(5), "its observation is Text"),
+        (
+            spaces.Dict({"eye": spaces.Box(0, 255, (64, 64, 3), np.uint8), "v": BOX}),
+            "image beside other parts",
+        ),
+    ],
+)
+def test_what_no_agent_can_read_is_named(space: spaces.Space, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_observations(space)
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (spaces.Box(-np.inf, np.inf, (2,), np.float32), "finite bounds"),
+        (spaces.Box(0, 9, (2,), np.int32), "its action is Box of int32"),
+        (spaces.Dict({"a": BOX}), "its action is Dict"),
+    ],
+)
+def test_what_no_agent_can_choose_is_named(space: spaces.Space, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_actions(space)

@@ -1,0 +1,51 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s5wm.actions import Box, Discrete, MultiDiscrete
+
+
+def test_numbers_are_scaled_between_their_bounds() -> None:
+    spec = Box((2, 2), low=(-2.0, 0.0, 10.0, -1.0), high=(2.0, 1.0, 20.0, 1.0))
+    assert spec.width == 4
+    decoded = spec.decode(jnp.array([-1.0, 0.0, 1.0, 0.5]))
+    np.testing.assert_allclose(decoded, [[-2.0, 0.5], [20.0, 0.5]])
+    np.testing.assert_allclose(spec.encode(decoded), [-1.0, 0.0, 1.0, 0.5])
+
+
+def test_what_lies_outside_is_clipped_and_what_is_no_number_is_the_middle() -> None:
+    given = jnp.array([jnp.nan, jnp.inf, -jnp.inf, 0.5, -3.0])
+    assert Box((5,)).decode(given).tolist() == [0.0, 1.0, -1.0, 0.5, -1.0]
+    assert Box((5,), low=0.0, high=4.0).decode(given).tolist() == [2.0, 4.0, 0.0, 3.0, 0.0]
+
+
+@pytest.mark.parametrize("rows", [(), (3,)])
+def test_choices_go_through_one_hots_and_back(rows: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    one, several = Discrete(4), MultiDiscrete((2, 5, 3))
+    choice = generator.integers(4, size=rows)
+    np.testing.assert_array_equal(one.decode(jnp.asarray(one.encode(choice))), choice)
+    choices = np.stack([generator.integers(n, size=rows) for n in several.groups], axis=-1)
+    vector = several.encode(choices)
+    assert vector.shape == (*rows, 10) and vector.sum(-1).tolist() == np.full(rows, 3.0).tolist()
+    np.testing.assert_array_equal(several.decode(jnp.asarray(vector)), choices)
+
+
+@pytest.mark.parametrize("spec", [Box((3,), low=0.0, high=2.0), Discrete(3), MultiDiscrete((2, 3))])
+def test_the_blank_action_has_the_form_of_any_other(spec: Box | Discrete | MultiDiscrete) -> None:
+    decoded = spec.decode(jnp.zeros(spec.width))
+    assert (spec.blank().shape, spec.blank().dtype) == (decoded.shape, decoded.dtype)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Box((1,), high=np.inf), "finite bounds"),
+        (lambda: Box((2,), low=(0.0, 1.0), high=1.0), "low below high"),
+        (lambda: Discrete(1), "from 2 on"),
+        (lambda: MultiDiscrete((3, 1)), "at least 2"),
+    ],
+)
+def test_what_nobody_could_choose_from_is_refused(make, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()

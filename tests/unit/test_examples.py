@@ -1,0 +1,100 @@
+"""The examples of docs/your-environment.md run as they are, and agents can train on them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s5wm.agents.ppo import PPOConfig
+from s5wm.cli.initenv import TEMPLATE, InitEnv
+from s5wm.envs.adapters.tasks import FactoryConfig
+from s5wm.envs.host import HostEnv
+from s5wm.errors import ConfigError
+from s5wm.experiment import Experiment, check_storable
+from s5wm.running import run_experiment
+from s5wm.train.config import TrainConfig
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+TRAIN = TrainConfig(
+    num_envs=2,
+    rollout_length=8,
+    iterations_per_chunk=2,
+    env_steps=32,
+    eval_every=32,
+    eval_episodes=2,
+    checkpoint_every=32,
+)
+AGENT = PPOConfig(units=4, layers=1, epochs=1, minibatches=2)
+
+
+@pytest.fixture(autouse=True)
+def from_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(EXAMPLES)
+
+
+def test_the_written_environment_is_the_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert TEMPLATE.read_text() == (EXAMPLES / "own_jax_env.py").read_text()
+    path = tmp_path / "my_env.py"
+    assert InitEnv(path).run() == 0
+    assert "own_jax_env" not in path.read_text() and "s5wm train my_env:make" in path.read_text()
+    assert "s5wm check-env my_env:make" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="exists already"):
+        InitEnv(path).run()
+    with pytest.raises(ConfigError, match="name a Python file"):
+        InitEnv(tmp_path / "my-env.py").run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spec", "args", "is_hosted", "limit"),
+    [
+        ("own_jax_env:make", ("steps=10",), False, 10),
+        ("own_gymnasium_env:Lamp", ("steps=6",), True, 10_000),
+    ],
+)
+def test_an_agent_trains_on_it(
+    spec: str, args: tuple[str, ...], is_hosted: bool, limit: int, tmp_path: Path
+) -> None:
+    task = FactoryConfig(factory=spec, args=args, eval_steps=10_000 if is_hosted else 10)
+    assert isinstance(task.build(), HostEnv) == is_hosted and task.eval_config().max_steps == limit
+    experiment = Experiment(task=task, agent=AGENT, train=TRAIN)
+    check_storable(experiment)
+    assert run_experiment(experiment, tmp_path / "run")
+    import s5wm
+
+    run = s5wm.Run(tmp_path / "run")
+    assert run.metrics[-1]["eval/length"] > 0
+    assert ("eval/success" in run.metrics[-1]) == is_hosted
+
+
+def test_pictures_are_what_an_agent_sees() -> None:
+    spec = FactoryConfig(factory="own_image_env:make").build().spec
+    assert spec.obs_shape == (64, 64, 3) and spec.has_images
+
+
+@pytest.mark.slow
+def test_check_env_finds_nothing_wrong_with_them() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    for spec in ("own_jax_env:make", "own_gymnasium_env:Lamp"):
+        command = [sys.executable, "-m", "s5wm", "check-env", spec, "--env-timeout", "250", "--steps", "40"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0 and f"{spec}  no problem found" in done.stdout, done.stdout + done.stderr
+        assert "agent s5wm" in done.stdout and "can train on it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("own_jax_env:nothing", "has no nothing"),
+        ("no_such_module:make", "no environment"),
+        ("own_jax_env:BallState", "cannot be called"),
+        ("json:dumps", "cannot be called with no arguments"),
+    ],
+)
+def test_what_is_no_environment_is_named(spec: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        FactoryConfig(factory=spec).build()
