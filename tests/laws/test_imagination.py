@@ -303,7 +303,7 @@ def test_old_replay_changes_its_targets_with_the_weight(nets):
 
 def test_gradient_limit_shortens_each_action_gradient_by_itself():
     """Of one tanh mean: ``dL/dm = -mean(clipped g_i) tanh'(m)``; what lies below the limit stays."""
-    actor = ActorConfig(units=8, layers=1, std_min=0.2, std_bias=0.0).build(3, 2, key=jr.key(5))
+    actor = ActorConfig(units=8, layers=1, std_min=0.2, std_bias=0.0).build(3, Box((2,)), key=jr.key(5))
     feature, noise = jnp.ones((3, 3, 3)), jnp.zeros((3, 3, 2))
     slopes = np.array([[[0.3, 0.4], [6.0, 8.0]], [[0.0, 0.0], [-300.0, 400.0]], [[0.5, 0.0], [0.0, -2.0]]])
 

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import equinox as eqx
@@ -11,6 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
+from s5wm.envs.words import Column as Column
+from s5wm.envs.words import Figure as Figure
 from s5wm.flights import Course, Flight
 from s5wm.types import EpisodeMetrics, OptionalMetric
 
@@ -53,26 +54,6 @@ class Episodes(eqx.Module):
             f"{name}_mean": float(np.nanmean(values)) if np.isfinite(values).any() else None
             for name, values in each.items()
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A figure of the summary, and how it is told."""
-
-    name: str  # in the summary and in eval.json
-    log: str | None = None  # after "eval/" in the log; None: it is not logged
-    form: str | None = None  # in the line for a person, e.g. "lap {:.2f} s"; None: it is not in it
-    better: Literal["max", "min"] | None = None  # the best so far is shown beside a training that runs
-    sampled: bool = False  # whether it is also reported of episodes with drawn actions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A figure of the log that is shown beside every training: its name there, a short title and a form."""
-
-    name: str
-    title: str
-    form: str = "{:.2f}"
 
 
 class AbstractTask(ABC):

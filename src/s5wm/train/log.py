@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from s5wm.envs.task import Column
+from s5wm.envs.words import Column
 from s5wm.errors import WriteError
 from s5wm.train.files import plain, write_bytes
 

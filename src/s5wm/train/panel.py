@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from s5wm.envs.task import Column, Figure
+from s5wm.envs.words import Column, Figure
 from s5wm.train.log import Row, eta_text, shown
 from s5wm.train.signals import by_group, words_for
 

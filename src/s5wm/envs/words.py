@@ -1,0 +1,24 @@
+"""How a task's own figures are told: in the log, beside a training that runs, and in a line for a person."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure of the summary, and how it is told."""
+
+    name: str  # in the summary and in eval.json
+    log: str | None = None  # after "eval/" in the log; None: it is not logged
+    form: str | None = None  # in the line for a person, e.g. "lap {:.2f} s"; None: it is not in it
+    better: Literal["max", "min"] | None = None  # the best so far is shown beside a training that runs
+    sampled: bool = False  # whether it is also reported of episodes with drawn actions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A figure of the log that is shown beside every training: its name there, a short title and a form."""
+
+    name: str
+    title: str
+    form: str = "{:.2f}"
