@@ -143,6 +143,12 @@ def _existing(figures: Mapping[str, Any]) -> dict[str, Array]:
     }
 
 
+def rewards_of(row: Row) -> Values:
+    """Rewards ``[N]``, the sum of the components that there are."""
+    first, *others = (np.asarray(each) for each in jax.tree.leaves(row.timestep.reward))
+    return first + others[0] if others else first
+
+
 def info_of(row: Row, index: int) -> dict[str, Any]:
     """What one copy's episode has come to, as plain Python values and arrays."""
     return {name: _plain(values[index]) for name, values in figures_of(row).items()}

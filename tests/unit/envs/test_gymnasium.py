@@ -1,6 +1,7 @@
 """Gymnasium's own checkers, and one copy against many."""
 
 import warnings
+from dataclasses import replace
 from unittest.mock import patch
 
 import jax.numpy as jnp
@@ -226,7 +227,7 @@ def test_misuse_is_named():
 
 def test_images_are_bytes():
     spec = ActionReward().spec
-    image = type(spec)((8, 8, 3), np.dtype(np.uint8), spec.privileged_size, spec.action_size, spec.ctrl_dt)
+    image = replace(spec, obs_shape=(8, 8, 3), obs_dtype=np.dtype(np.uint8))
 
     class Camera(ActionReward):
         @property

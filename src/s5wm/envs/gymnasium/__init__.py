@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.fleet import Fleet, Row, copy_of, info_of
+from s5wm.envs.fleet import Fleet, Row, copy_of, info_of, rewards_of
 from s5wm.envs.forks import check_fork
 from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.gymnasium.vector import GymVectorEnv
@@ -82,9 +82,10 @@ class GymEnv(gym.Env[Values, Values]):
         """One control period; call ``reset`` after ``terminated`` or ``truncated``."""
         if not self._fleet.is_living:
             raise gym.error.ResetNeeded("The environment has no state yet: call reset() before step().")
-        timestep = self._fleet.advance(action).timestep
+        advanced = self._fleet.advance(action)
+        timestep = advanced.timestep
         terminated, truncated = bool(timestep.is_terminal[0]), bool(timestep.is_last[0])
-        reward = float(timestep.reward.total(1.0)[0])
+        reward = float(rewards_of(advanced)[0])
         row = self._seen(is_first=bool(timestep.is_first[0]))
         return np.array(timestep.obs[0]), reward, terminated, truncated and not terminated, info_of(row, 0)
 

@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.fleet import Fleet, Row, copy_of, figures_of
+from s5wm.envs.fleet import Fleet, Row, copy_of, figures_of, rewards_of
 from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.screen import Screen, check_render_mode, render_modes
 
@@ -100,8 +100,9 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
                 f"The episodes of copies {np.flatnonzero(self._ended).tolist()} have ended and nothing resets them "
                 "(autoreset_mode is DISABLED): call reset(options={'reset_mask': terminated | truncated})."
             )
-        timestep = self._fleet.advance(actions).timestep
-        reward = np.asarray(timestep.reward.total(1.0), np.float64)
+        advanced = self._fleet.advance(actions)
+        timestep = advanced.timestep
+        reward = np.asarray(rewards_of(advanced), np.float64)
         terminated, ended = np.array(timestep.is_terminal), np.array(timestep.is_last)
         infos: Infos = {}
         is_same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
