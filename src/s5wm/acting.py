@@ -132,7 +132,10 @@ class TrainedAgent:
         acted = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first_rows), spec=self.spec.action)
         if not np.all(acted.is_finite):
             raise ObservationError(self._blame(given, np.asarray(acted.is_finite)))
-        return np.asarray(acted.action), acted.state
+        action = np.asarray(acted.action)
+        if isinstance(self.env, HostEnv):
+            action = np.asarray(self.env.give(action) if count else self.env.give(action[None])[0])
+        return action, acted.state
 
     def _blame(self, obs: NDArray[Any], is_finite: NDArray[np.bool_]) -> str:
         """Why a finite observation gave no finite action and memory."""

@@ -26,7 +26,14 @@ class Box:
 
     def __post_init__(self) -> None:
         low, high = (np.broadcast_to(np.asarray(bound, float), (self.width,)) for bound in self.bounds)
-        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        with np.errstate(over="ignore"):  # that their difference is finite in float32 is what is asked
+            span = high.astype(np.float32) - low.astype(np.float32)
+        if not (
+            np.isfinite(low).all()
+            and np.isfinite(high).all()
+            and np.isfinite(span).all()
+            and (span > 0).all()
+        ):
             raise ValueError(
                 f"Box has bounds {self.low} and {self.high}; agents choose between finite bounds, low below high: give "
                 "such bounds, in Gymnasium with a wrapper that rescales or clips actions"

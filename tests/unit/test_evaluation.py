@@ -149,3 +149,11 @@ def test_agents_are_trained_on_races_of_their_own_but_judged_on_the_same() -> No
     assert isinstance(s5wm, RacingConfig) and isinstance(ppo, RacingConfig)
     assert s5wm != ppo
     assert replace(s5wm.eval_config(), reward=ppo.reward) == ppo.eval_config()
+
+
+def test_an_evaluation_that_is_no_number_is_never_the_best() -> None:
+    from s5wm.envs.hover import HoverConfig
+
+    score = HoverConfig().score
+    assert score({"success_rate": 0.0, "return_nominal": 5.0}) > score({"return_nominal": float("nan")})
+    assert score({"return_nominal": -1e30}) > score({"return_nominal": float("nan")})

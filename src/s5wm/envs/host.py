@@ -54,6 +54,9 @@ class HostEnv(AbstractEnv[None]):
     described: EnvSpec
     open: Callable[[int], AbstractHostEnvs] = eqx.field(static=True)  # so many copies
     encode: Callable[[Any, int | None], Values] = eqx.field(static=True)  # a user's observation, or N of them
+    give: Callable[[Values], Any] = eqx.field(
+        static=True
+    )  # decoded actions [N, ...] in the environment's own form
 
     @property
     def spec(self) -> EnvSpec:

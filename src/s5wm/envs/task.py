@@ -1,5 +1,7 @@
 """What a task is to those who train and judge agents on it: its environment, its evaluation, and its own words."""
 
+import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -103,7 +105,9 @@ class AbstractTask(ABC):
 
     def score(self, summary: Mapping[str, Any]) -> tuple[float, ...]:
         """Larger is better, compared from the left."""
-        return (summary.get("success_rate") or 0.0, summary["return_nominal"])
+        value = summary["return_nominal"]
+        # NaN compares as neither larger nor smaller: once the best, it would stay so.
+        return (summary.get("success_rate") or 0.0, value if math.isfinite(value) else -sys.float_info.max)
 
     @property
     def figures(self) -> Sequence[Figure]:

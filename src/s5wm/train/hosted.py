@@ -48,15 +48,18 @@ def _act(
     key: Key,
     *,
     spec: ActionSpec,
-) -> tuple[Any, Transition[Any], Array]:
-    """Choose actions at the present time steps and write both into row ``t`` of the rollout ``[N, T, ...]``."""
+) -> tuple[Any, Transition[Any], Array, Array]:
+    """Choose actions at the present time steps and write both into row ``t`` of the rollout ``[N, T, ...]``.
+
+    Gives the agent's vectors ``[N, A]`` and what they mean to the environment, too.
+    """
     now = actor.timestep
     keys = jr.split(jr.fold_in(key, t), now.is_first.shape[0])
     carry, action, extras = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k))(
         actor.carry, now.obs, now.is_first, keys
     )
     rollout = jax.tree.map(lambda ring, row: ring.at[:, t].set(row), rollout, Transition(now, action, extras))
-    return carry, rollout, spec.decode(action)
+    return carry, rollout, action, spec.decode(action)
 
 
 @jax.jit
@@ -140,7 +143,7 @@ class HostedChunk:
         policy, actor = self._agent.policy(state.learner), state.actor
         rollout = _blank(policy, actor, self._length)
         for t in range(self._length):
-            carry, rollout, action = _act(
+            carry, rollout, chosen, action = _act(
                 policy, actor, rollout, np.int32(t), key, spec=self._env.spec.action
             )
             given = np.asarray(action)
@@ -150,7 +153,7 @@ class HostedChunk:
             else:
                 rows = self._envs.step(given)
             actor = _follow(actor, timestep_of(rows), carry)
-            told.see(rows, actor, given, before + t)
+            told.see(rows, actor, np.asarray(chosen), before + t)  # decoding hides what is not finite
         return actor, rollout
 
 

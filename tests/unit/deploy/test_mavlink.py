@@ -174,3 +174,16 @@ def test_addresses_and_throttles_that_cannot_be_are_refused(both):
         MavlinkTarget(VEHICLE, clock, ("127.0.0.1", port), hover_throttle=0.5, sends=False)
     with pytest.raises(ConfigError, match=r"--hover-throttle is 1\.0"):
         MavlinkTarget(VEHICLE, clock, ("127.0.0.1", 0), hover_throttle=1.0, sends=False)
+
+
+def test_components_that_are_no_autopilot_are_not_listened_to(both):
+    """A gimbal's heartbeat does not end a flight, and an estimate of another computer is not the vehicle's."""
+    vehicle, target, _ = both
+    vehicle.heartbeat(6 << 16)
+    vehicle.odometry(1.0)
+    seen = target.read()
+    assert target.is_engaged and seen is not None
+    vehicle.link = common.MAVLink(None, srcSystem=1, srcComponent=154)
+    vehicle.heartbeat(0, armed=False)
+    vehicle.odometry(2.0)
+    assert target.read() is seen and target.is_engaged

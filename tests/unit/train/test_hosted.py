@@ -1,9 +1,13 @@
 """Training on environments that the host steps: rows in their places, cut and begun anew on resumption."""
 
 import functools as ft
+import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import equinox as eqx
 import gymnasium as gym
 import jax
 import numpy as np
@@ -184,3 +188,60 @@ def test_a_training_on_a_gymnasium_id_is_saved_evaluated_and_loads_again(tmp_pat
     obs, _ = env.reset(seed=0)
     action, _ = agent.act(obs, agent.init())
     assert env.action_space.contains(action)
+
+
+def test_a_worker_that_dies_ends_the_others_and_hangs_nothing() -> None:
+    envs = host_env(Counter, processes=True).open(3)
+    try:
+        assert envs.reset(0).obs.shape == (3, 2)
+        workers = envs._envs.processes
+        workers[1].kill()
+        workers[1].join(10)
+        with pytest.raises((EOFError, BrokenPipeError, ConnectionResetError)):
+            envs.step(np.zeros(3, np.int64))
+            envs.step(np.zeros(3, np.int64))
+    finally:
+        begun = time.monotonic()
+        envs.close()
+    assert time.monotonic() - begun < 30.0
+    for worker in workers:
+        worker.join(10)
+        assert not worker.is_alive()
+
+
+def test_workers_leave_signals_to_stop_to_the_training() -> None:
+    envs = host_env(Counter, processes=True).open(2)
+    envs.reset(0)
+    for worker in envs._envs.processes:
+        os.kill(worker.pid, signal.SIGINT)  # as a terminal sends it to all
+    assert envs.step(np.ones(2, np.int64)).reward.tolist() == [1.0, 1.0]
+    envs.close()
+
+
+class Pushed(Counter):
+    action_space = gym.spaces.Box(-1.0, 0.7, (1,), np.float32)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return super().step(float(action[0]))
+
+
+def test_an_action_that_is_no_number_is_found_though_decoding_hides_it() -> None:
+    chunk, state, _ = chunk_of(Pushed)
+    ((_, _, sums),) = chunk([state], 1)
+    assert int(sums.faults.action) == NEVER
+    chunk.close()
+    chunk, state, _ = chunk_of(Pushed)
+    params = jax.tree.map(lambda x: x * np.nan, state.learner.params)
+    broken = eqx.tree_at(lambda s: s.learner.params, state, params)
+    ((_, _, sums),) = chunk([broken], 1)
+    assert int(sums.faults.action) == 0
+    chunk.close()
+
+
+class Shifted(Counter):
+    action_space = gym.spaces.Discrete(3, start=-1)
+
+
+def test_actions_are_given_in_the_form_of_the_space() -> None:
+    assert host_env(Shifted).give(np.array([0, 2])).tolist() == [-1, 1]

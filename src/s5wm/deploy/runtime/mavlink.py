@@ -1,4 +1,4 @@
-"""A vehicle behind MAVLink (PX4, ArduPilot): ODOMETRY in, SET_ATTITUDE_TARGET out, over UDP.
+"""A vehicle behind MAVLink (PX4): ODOMETRY in, SET_ATTITUDE_TARGET out, over UDP.
 
     ours    world x north, y west, z up      body x forward, y left, z up (FLU)
     theirs  world x north, y east, z down    body x forward, y right, z down (FRD)
@@ -25,6 +25,9 @@ IGNORE_ATTITUDE = 0b10000000
 
 ARMED = 0b10000000
 """In the base mode of a heartbeat."""
+
+AUTOPILOT = 1
+"""Component whose messages count: MAV_COMP_ID_AUTOPILOT1."""
 
 PX4_OFFBOARD = 6
 """Main mode in bits 16 to 23 of PX4's custom mode."""
@@ -81,7 +84,10 @@ class MavlinkTarget:
         if action is None or self._peer is None or not self._sends:
             return
         message = self._protocol.MAVLink_set_attitude_target_message(*self.command(action))
-        self._socket.sendto(message.pack(self._link), self._peer)
+        try:
+            self._socket.sendto(message.pack(self._link), self._peer)
+        except OSError:
+            return  # a lost datagram, as a radio loses them: the flight controller's failsafe watches for silence
         self.sent += 1
 
     def command(self, action: Float[np.ndarray, " 4"]) -> tuple[Any, ...]:
@@ -105,6 +111,8 @@ class MavlinkTarget:
         self._socket.close()
 
     def _take(self, message: Any, peer: Any) -> None:
+        if message.get_srcComponent() != AUTOPILOT:  # gimbals, cameras and ground stations speak here too
+            return
         if message.get_type() == "HEARTBEAT":
             mode = (int(message.custom_mode) >> 16) & 0xFF
             self.is_engaged = bool(message.base_mode & ARMED) and mode == PX4_OFFBOARD

@@ -1,7 +1,10 @@
 """Gymnasium environments as ``HostEnv``: copies side by side in this process, or each in a process of its own."""
 
 import functools as ft
+import multiprocessing
+import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +30,7 @@ def host_env(make: Make, *, processes: bool = False) -> HostEnv:
     env = make()
     try:
         observations = read_observations(env.observation_space)
-        action, _ = read_actions(env.action_space)
+        action, give = read_actions(env.action_space)
         seconds = _period(env)
     finally:
         env.close()
@@ -36,6 +39,7 @@ def host_env(make: Make, *, processes: bool = False) -> HostEnv:
         described=spec,
         open=ft.partial(GymnasiumEnvs, make, processes=processes),
         encode=observations.encode,
+        give=give,
     )
 
 
@@ -60,13 +64,21 @@ class _Reading:
     encode_action: Callable[[Values], Any]
 
 
+def _in_worker(make: Make) -> Any:
+    """The environment, in a process that leaves signals to stop to the training: that one ends its workers."""
+    if multiprocessing.parent_process() is not None:  # the training itself makes one too, to look at it
+        for number in (signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+    return make()
+
+
 class GymnasiumEnvs(AbstractHostEnvs):
     """``num_envs`` copies, stepped one after the other, or each in a process of its own (``processes``)."""
 
     def __init__(self, make: Make, num_envs: int, *, processes: bool = False) -> None:
         from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-        makes: Sequence[Make] = [make] * num_envs
+        makes: Sequence[Make] = [ft.partial(_in_worker, make) if processes else make] * num_envs
         mode = AutoresetMode.NEXT_STEP
         self._envs: Any = (
             AsyncVectorEnv(makes, context="spawn", autoreset_mode=mode)
@@ -77,6 +89,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         observations = read_observations(self._envs.single_observation_space)
         self._reading = _Reading(observations, read_actions(self._envs.single_action_space)[1])
         self._ended = np.zeros(num_envs, bool)
+        self._is_broken = False
 
     def reset(self, seed: int) -> HostRows:
         """New episodes of all copies."""
@@ -94,7 +107,11 @@ class GymnasiumEnvs(AbstractHostEnvs):
 
     def step(self, action: Values) -> HostRows:
         """One row of each copy."""
-        obs, reward, terminated, truncated, info = self._envs.step(self._reading.encode_action(action))
+        try:
+            obs, reward, terminated, truncated, info = self._envs.step(self._reading.encode_action(action))
+        except BaseException:
+            self._is_broken = True
+            raise
         is_first = self._ended
         self._ended = np.asarray(terminated | truncated, bool)
         return HostRows(
@@ -108,7 +125,14 @@ class GymnasiumEnvs(AbstractHostEnvs):
 
     def close(self) -> None:
         """End the copies and their processes."""
-        self._envs.close()
+        processes = getattr(self._envs, "processes", ())
+        if not (self._is_broken or any(not process.is_alive() for process in processes)):
+            self._envs.close()
+            return
+        for process in processes:  # a worker that died would be waited for without end
+            process.terminate()
+        with suppress(Exception):  # its pipes may be broken too; what matters is that no process is left
+            self._envs.close(**({"terminate": True} if processes else {}))
 
     def render(self) -> Any:
         """The picture of the first copy, where it renders."""

@@ -169,4 +169,5 @@ def read_actions(space: Any) -> tuple[ActionSpec, Callable[[Values], Any]]:
         spec = Box(tuple(space.shape), low=bounds[0], high=bounds[1])
     except ValueError as error:
         raise ConfigError(f"its action: {error}") from error
-    return spec, lambda action: action.astype(space.dtype)
+    # Rounding to float32 and back may leave the bounds by a last digit.
+    return spec, lambda action: np.clip(action.astype(space.dtype), space.low, space.high)

@@ -2,6 +2,7 @@
 
 import functools as ft
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -167,23 +168,35 @@ def _made(config: FactoryConfig) -> AbstractTask | AbstractEnv[Any]:
 @ft.cache
 def _factory_limit(config: FactoryConfig) -> int:
     made = call_factory(config.factory, config.args)
-    return (None if isinstance(made, AbstractEnv) else time_limit(made)) or config.eval_steps
+    if isinstance(made, AbstractEnv):
+        return config.eval_steps
+    try:
+        return time_limit(made) or config.eval_steps
+    finally:
+        made.close()
 
 
 def call_factory(spec: str, args: tuple[str, ...]) -> Any:
     """What the function returns; raises ``ConfigError`` where there is none, or it raises."""
     module, _, name = spec.partition(":")
+    # A run that somebody else made names a function that is called when it is loaded.
+    if module.split(".")[0] in sys.stdlib_module_names:
+        raise ConfigError(f"no environment {spec!r}: {module} is a module of Python itself")
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # an installed command does not look there by itself
     try:
-        factory = getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ConfigError(f"no environment {spec!r}: {error}; give package.module:function") from error
-    except AttributeError as error:
-        raise ConfigError(f"no environment {spec!r}: {module} has no {name}") from error
+    if (factory := getattr(found, name, None)) is None:
+        raise ConfigError(f"no environment {spec!r}: {module} has no {name}")
+    given = parsed(args)
     try:
-        return factory(**parsed(args))
+        inspect.signature(factory).bind(**given)
     except TypeError as error:
         raise ConfigError(
             f"{spec} cannot be called with {', '.join(args) or 'no arguments'}: {error}"
         ) from error
+    except ValueError:  # a callable that tells no signature
+        pass
+    return factory(**given)

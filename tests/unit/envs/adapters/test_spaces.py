@@ -124,3 +124,23 @@ def test_what_no_agent_can_read_is_named(space: spaces.Space, said: str) -> None
 def test_what_no_agent_can_choose_is_named(space: spaces.Space, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read_actions(space)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-1.5, 0.7, (1,), np.float32),
+        spaces.Box(-0.4, 0.4, (1,), np.float64),
+        spaces.Box(np.array([0.0, -3.3]), np.array([0.1, 7.7]), dtype=np.float64),
+    ],
+)
+def test_the_largest_and_smallest_actions_are_of_the_space(space: spaces.Box) -> None:
+    spec, give = read_actions(space)
+    for vector in (1.0, -1.0):
+        assert space.contains(give(np.asarray(spec.decode(jnp.full((1, spec.width), vector))))[0])
+
+
+def test_bounds_whose_difference_is_not_a_number_are_refused() -> None:
+    largest = float(np.finfo(np.float32).max)
+    with pytest.raises(ConfigError, match="finite bounds"):
+        read_actions(spaces.Box(-largest, largest, (1,), np.float32))
