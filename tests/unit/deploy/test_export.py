@@ -161,4 +161,5 @@ def test_the_selftest_passes_on_a_cortex_m(exported, tmp_path):
     done = subprocess.run(
         run, capture_output=True, text=True, check=True, timeout=120, stdin=subprocess.DEVNULL
     )
-    assert int(done.stdout) * 1e-9 < 1e-5
+    told = done.stdout or done.stderr  # where semihosting writes depends on the version of QEMU
+    assert int(told) * 1e-9 < 1e-5
