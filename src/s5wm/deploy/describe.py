@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from s5wm.acting import TrainedAgent, trained_steps
+from s5wm.acting import TrainedAgent, find, trained_steps
 from s5wm.deploy.card import (
     VERSION,
     FlightCard,
@@ -28,7 +28,8 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.hover import HoverEnv
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.racing.task import RacingEnv
-from s5wm.provenance import commit
+from s5wm.running import ORIGIN
+from s5wm.train.files import read_json
 from s5wm.types import EnvSpec
 
 SLEW_MARGIN = 1.25
@@ -38,6 +39,12 @@ FULL_RANGE = 2.0
 """Of an action."""
 
 
+def _trained_at(run: str | Path) -> str | None:
+    """Commit that the training last went on with; None where the run does not tell, as shipped policies do not."""
+    file = find(run) / ORIGIN
+    return read_json(file).get("commit") if file.is_file() else None
+
+
 def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) -> FlightCard:
     """The card of an agent whose network is ``graph``."""
     env, name = agent.experiment.task.build(), agent.experiment.name
@@ -45,7 +52,7 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
         run=str(run),
         task=name.task,
         agent=name.agent,
-        commit=commit(),
+        commit=_trained_at(run),
         env_steps=trained_steps(agent.source),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

@@ -110,7 +110,10 @@ def _write(folder: Path, graph: Graph, card: FlightCard, selftest: Golden) -> No
 
 def _about(card: FlightCard) -> str:
     origin = card.origin
-    made = f"{origin.agent or 'policy'} of {origin.run}, task {origin.task or 'of its own'}, commit {origin.commit}."
+    made = (
+        f"{origin.agent or 'policy'} of {origin.run}, task {origin.task or 'of its own'}, "
+        f"trained at commit {origin.commit or 'unknown'}."
+    )
     return (
         f"{made}\nWritten by s5wm export on {origin.date}; inputs, frames and rates are in README.md and card.json.\n"
         "C99, no heap, nothing of libm but expf, tanhf and sqrtf.  Do not edit: export again."

@@ -15,6 +15,7 @@ from jaxtyping import Array, Shaped
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
+from s5wm.errors import ConfigError
 from s5wm.types import EnvSpec, Key, TimeStep, first_step
 
 Values: TypeAlias = NDArray[Any]
@@ -69,5 +70,8 @@ class HostEnv(AbstractEnv[None]):
         return None, first_step(jnp.zeros(self.spec.obs_shape, self.spec.obs_dtype))
 
     def step(self, state: None, action: Shaped[Array, "..."], key: Key) -> NoReturn:
-        """Never."""
-        raise TypeError("this environment lives outside the compiled program: it is stepped by the host")
+        """Never: raises ``ConfigError``."""
+        raise ConfigError(
+            "this environment lives outside the compiled program: training, evaluating and acting step it on the host, "
+            "but what flies a policy inside a program (export, imagine, bench) takes environments in JAX only"
+        )

@@ -163,3 +163,13 @@ def test_the_selftest_passes_on_a_cortex_m(exported, tmp_path):
     )
     told = done.stdout or done.stderr  # where semihosting writes depends on the version of QEMU
     assert int(told) * 1e-9 < 1e-5
+
+
+def test_the_commit_is_that_of_the_training(tmp_path):
+    from s5wm.deploy.describe import _trained_at
+
+    (tmp_path / "config.json").write_text("{}")
+    assert _trained_at(tmp_path) is None
+    (tmp_path / "origin.json").write_text(json.dumps({"commit": "0123abcd"}))
+    assert _trained_at(tmp_path) == "0123abcd"
+    assert _trained_at("pretrained/split-s") is None

@@ -17,6 +17,7 @@ from s5wm.actions import Discrete
 from s5wm.agents.ppo import PPOConfig
 from s5wm.envs.adapters.gymnasium import host_env
 from s5wm.envs.adapters.tasks import GymnasiumConfig
+from s5wm.errors import ConfigError
 from s5wm.experiment import Experiment
 from s5wm.train.config import TrainConfig
 from s5wm.train.evaluate import EvalPlan
@@ -67,7 +68,7 @@ def test_a_spec_is_read_from_the_spaces() -> None:
     env = host_env(Counter)
     assert env.spec.obs_shape == (2,) and env.spec.action == Discrete(2)
     assert env.spec.privileged_size == 0 and not env.spec.has_smoothing
-    with pytest.raises(TypeError, match="outside the compiled program"):
+    with pytest.raises(ConfigError, match="outside the compiled program"):
         env.step(None, env.spec.action.blank(), jax.random.key(0))
 
 

@@ -93,7 +93,7 @@ def fly_mavlink(
     target = MavlinkTarget(
         card.vehicle, clock, link.host_and_port, hover_throttle=link.hover_throttle, sends=not plan.dry_run
     )
-    logbook = Logbook(card, limits.deadline)
+    logbook, ending, figures = Logbook(card, limits.deadline), "FLYING", dict[str, Any]()
     try:
         pilot.warm_up()
         set_priority(plan.priority)
@@ -101,9 +101,12 @@ def fly_mavlink(
             f"waiting for ODOMETRY at {link.address}, {'sending nothing' if plan.dry_run else 'SENDING COMMANDS'} ..."
         )
         Loop(pilot, target, clock, card.control_period, logbook.add).run(plan.seconds)
+        ending = "TIME_LIMIT"
     finally:
         target.close()
-    return logbook.save(out, Outcome("TIME_LIMIT", pilot.passed, ())) | {"commands_sent": target.sent}
+        if logbook.periods:  # somebody who ends the program by Ctrl-C wants the record most
+            figures = logbook.save(out, Outcome(ending, pilot.passed, ()))
+    return figures | {"commands_sent": target.sent}
 
 
 def set_priority(priority: int) -> None:
