@@ -3,10 +3,13 @@
 Writes ``results/learning/TASK-AGENT-SIZE-SEED.json`` for each run:
 
     python benchmarks/learning.py runs/split-s [--note TEXT]
+
+Environments of others go to ``--output results/gymnasium``.
 """
 
 import argparse
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ CURVE = (
     "eval/lap_time",
     "eval/gates",
     "eval/return_nominal",
+    "eval/length",
     "eval/margin",
     "eval/sampled_success",
     "episode/gates",
@@ -76,7 +80,7 @@ def main() -> None:
     for run in options.runs:
         result = record(run, options.note)
         name = result["name"]
-        task = name["task"].replace("/", "-")
+        task = re.sub(r"[^\w.-]+", "-", name["task"])
         file = options.output / f"{task}-{name['agent']}-{name['size']}-{result['training_seed']}.json"
         file.write_text(json.dumps(result, indent=1) + "\n")
         print(f"written: {file}")
