@@ -1,4 +1,4 @@
-"""What ``s5wm eval --perturb`` tells and keeps."""
+"""Output and files of ``s5wm eval --perturb``."""
 
 from pathlib import Path
 from typing import Any

@@ -21,6 +21,7 @@ from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
 from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Values
 from s5wm.envs.task import Episodes
 from s5wm.train.evaluate import EvalPlan
+from s5wm.train.loop import choose_actions
 from s5wm.train.state import NEVER, ActorState, EpisodeSums, Faults, TrainState, following_actor
 from s5wm.types import EpisodeMetrics, Key, OptionalMetric, Reward, TimeStep, Transition
 
@@ -45,21 +46,18 @@ def _act(
     actor: ActorState,
     rollout: Transition[Any],
     t: Int[Array, ""],
-    key: Key,
+    keys: Array,
     *,
     spec: ActionSpec,
 ) -> tuple[Any, Transition[Any], Array, Array]:
     """Choose actions at the present time steps and write both into row ``t`` of the rollout ``[N, T, ...]``.
 
+    ``keys`` are those of ``unroll``, one for each row, so that both collectors give the same rows.
     Gives the agent's vectors ``[N, A]`` and what they mean to the environment, too.
     """
-    now = actor.timestep
-    keys = jr.split(jr.fold_in(key, t), now.is_first.shape[0])
-    carry, action, extras = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k))(
-        actor.carry, now.obs, now.is_first, keys
-    )
-    rollout = jax.tree.map(lambda ring, row: ring.at[:, t].set(row), rollout, Transition(now, action, extras))
-    return carry, rollout, action, spec.decode(action)
+    carry, now = choose_actions(policy, actor, keys[t])
+    rollout = jax.tree.map(lambda rows, row: rows.at[:, t].set(row), rollout, now)
+    return carry, rollout, now.action, spec.decode(now.action)
 
 
 @jax.jit
@@ -96,17 +94,17 @@ class HostedChunk:
         (state,) = states
         if int(state.iteration) != self._iteration:
             state = self._begin(state)
-        told = _Told()
+        totals = _EpisodeTotals()
         learned: list[MetricSums] = []
         for index in range(iterations):
             k_act, k_learn, key = jr.split(state.key, 3)
-            actor, rollout = self._collect(state, k_act, told, index * self._length)
+            actor, rollout = self._collect(state, k_act, totals, index * self._length)
             state = TrainState(state.learner, actor, state.smoothing_weight, state.key, state.iteration)
             state, metrics = _learn(self._agent, state, rollout, k_learn, key)
             learned.append(metrics)
         self._iteration = int(state.iteration)
         total = jax.tree.map(lambda *each: jnp.stack(each).sum(0), *learned)
-        return [(state, total, told.sums())]
+        return [(state, total, totals.sums())]
 
     def close(self) -> None:
         """End the environments."""
@@ -136,15 +134,15 @@ class HostedChunk:
         )
 
     def _collect(
-        self, state: TrainState[Any], key: Key, told: "_Told", before: int
+        self, state: TrainState[Any], key: Key, totals: "_EpisodeTotals", before: int
     ) -> tuple[ActorState, Transition[Any]]:
         """``length`` steps of every environment; ``before`` of this chunk were taken already."""
         assert self._envs is not None, "begin comes first"
         policy, actor = self._agent.policy(state.learner), state.actor
-        rollout = _blank(policy, actor, self._length)
+        rollout, keys = _blank(policy, actor, self._length), jr.split(key, self._length)
         for t in range(self._length):
             carry, rollout, chosen, action = _act(
-                policy, actor, rollout, np.int32(t), key, spec=self._env.spec.action
+                policy, actor, rollout, np.int32(t), keys, spec=self._env.spec.action
             )
             given = np.asarray(action)
             if self._is_cut:
@@ -153,7 +151,7 @@ class HostedChunk:
             else:
                 rows = self._envs.step(given)
             actor = _follow(actor, timestep_of(rows), carry)
-            told.see(rows, actor, np.asarray(chosen), before + t)  # decoding hides what is not finite
+            totals.add(rows, actor, np.asarray(chosen), before + t)  # decoding hides what is not finite
         return actor, rollout
 
 
@@ -169,7 +167,7 @@ def _blank(policy: AbstractPolicy[Any, Any], actor: ActorState, length: int) -> 
     return jax.tree.map(lambda x: jnp.zeros((x.shape[0], length, *x.shape[1:]), x.dtype), rows)
 
 
-class _Told:
+class _EpisodeTotals:
     """Sums over the episodes that ended, and the first faults of a chunk."""
 
     def __init__(self) -> None:
@@ -177,7 +175,7 @@ class _Told:
         self._values: dict[str, list[float]] = {}
         self._faults = {"observation": NEVER, "reward": NEVER, "action": NEVER}
 
-    def see(self, rows: HostRows, actor: ActorState, action: Values, t: int) -> None:
+    def add(self, rows: HostRows, actor: ActorState, action: Values, t: int) -> None:
         """One step of every environment."""
         for name, values in (("observation", rows.obs), ("reward", rows.reward), ("action", action)):
             if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
@@ -193,7 +191,7 @@ class _Told:
             self._values.setdefault(name, []).extend(known[np.isfinite(known)].tolist())
 
     def sums(self) -> EpisodeSums:
-        """All that was told."""
+        """Sums of the chunk."""
         return EpisodeSums(
             count=jnp.float32(self._count),
             metrics={name: jnp.float32(sum(values)) for name, values in self._values.items()},
@@ -298,6 +296,6 @@ def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
     return {"return": total, "steps": steps, "terminal": terminal, **metrics}
 
 
-def _keep(kept: dict[str, Values], told: Mapping[str, Values], where: Values) -> None:
-    for name, values in told.items():
+def _keep(kept: dict[str, Values], metrics: Mapping[str, Values], where: Values) -> None:
+    for name, values in metrics.items():
         kept[name] = np.where(where, values, kept.get(name, np.full(len(where), np.nan)))

@@ -32,6 +32,21 @@ Sums = tuple[MetricSums, EpisodeSums]
 """What is told of iterations."""
 
 
+def choose_actions(
+    policy: AbstractPolicy[Any, Any], actor: ActorState, key: Key
+) -> tuple[Any, Transition[Any]]:
+    """Carries that follow, and the transitions ``[N, ...]`` from the present time steps of every environment.
+
+    ``key`` is that of one step of a rollout; environments take the other half of it.
+    """
+    k_policy, _ = jr.split(key)
+    now = actor.timestep
+    carry, action, extras = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k))(
+        actor.carry, now.obs, now.is_first, jr.split(k_policy, actor.length.shape[0])
+    )
+    return carry, Transition(now, action, extras)
+
+
 def unroll(
     env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], actor: ActorState, *, length: int, key: Key
 ) -> tuple[ActorState, Transition[Any], EpisodeSums]:
@@ -41,19 +56,15 @@ def unroll(
         actor: ActorState, at: tuple[Key, Int[Array, ""]]
     ) -> tuple[ActorState, tuple[Transition[Any], EpisodeSums]]:
         key, t = at
-        num_envs = actor.length.shape[0]
-        k_policy, k_env = jr.split(key)
-        now = actor.timestep
-        carry, action, extras = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k))(
-            actor.carry, now.obs, now.is_first, jr.split(k_policy, num_envs)
-        )
+        _, k_env = jr.split(key)
+        carry, row = choose_actions(policy, actor, key)
         env_state, timestep = jax.vmap(env.step)(
-            actor.env_state, env.spec.action.decode(action), jr.split(k_env, num_envs)
+            actor.env_state, env.spec.action.decode(row.action), jr.split(k_env, actor.length.shape[0])
         )
         following = following_actor(actor, env_state, timestep, carry)
         described = described_episodes(following) | jax.vmap(env.episode_metrics)(env_state)
-        sums = EpisodeSums.of(timestep.is_last, described, Faults.at(timestep, action, t))
-        return following, (Transition(now, action, extras), sums)
+        sums = EpisodeSums.of(timestep.is_last, described, Faults.at(timestep, row.action, t))
+        return following, (row, sums)
 
     steps = (jr.split(key, length), jnp.arange(length, dtype=jnp.int32))
     actor, (rollout, sums) = jax.lax.scan(advance, actor, steps)

@@ -10,6 +10,7 @@ from pathlib import Path
 import equinox as eqx
 import gymnasium as gym
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,12 +18,16 @@ from s5wm.actions import Discrete
 from s5wm.agents.ppo import PPOConfig
 from s5wm.envs.adapters.gymnasium import host_env
 from s5wm.envs.adapters.tasks import GymnasiumConfig
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
 from s5wm.experiment import Experiment
 from s5wm.train.config import TrainConfig
 from s5wm.train.evaluate import EvalPlan
 from s5wm.train.hosted import HostedChunk, run_hosted_episodes
+from s5wm.train.loop import train
 from s5wm.train.state import NEVER, init_train
+from s5wm.types import EnvSpec, Reward, TimeStep, first_step
 
 from ...tiny import S5WM
 
@@ -152,6 +157,50 @@ def test_a_world_model_learns_from_such_rows() -> None:
     assert float(metrics.count) == 2.0 and all(np.isfinite(value) for value in metrics.means.values())
     assert int(state.learner.replay.filled) == 16
     chunk.close()
+
+
+class CounterState(eqx.Module):
+    t: jax.Array
+    action: jax.Array
+
+
+class CompiledCounter(AbstractEnv[CounterState]):
+    """``Counter`` in JAX."""
+
+    @property
+    def spec(self):
+        return EnvSpec((2,), np.dtype(np.float32), Discrete(2), ctrl_dt=1.0)
+
+    def reset(self, key):
+        zero = jnp.zeros((), jnp.int32)
+        return CounterState(zero, zero), first_step(jnp.zeros(2))
+
+    def step(self, state, action, key):
+        t = state.t + 1
+        no, is_over = jnp.zeros((), bool), t == LENGTH
+        obs = jnp.stack([t, action]).astype(jnp.float32)
+        reward = Reward(nominal=(t * action).astype(jnp.float32))
+        return CounterState(t, action), TimeStep(
+            obs=obs, privileged=None, reward=reward, is_first=no, is_last=is_over, is_terminal=is_over
+        )
+
+
+@pytest.mark.parametrize("agent", [AGENT, replace(S5WM, replay=replace(S5WM.replay, prefill=16))])
+def test_what_the_host_collects_is_learned_as_what_the_program_collects(agent) -> None:
+    """The law of collectors: the same rows, and so the same learner, from the same seed."""
+    chunk, state, _ = chunk_of(agent=agent, length=8)
+    ((hosted, _, told),) = chunk([state], 3)
+    chunk.close()
+    env = AutoReset(CompiledCounter())
+    agent = agent.build(env.spec, num_envs=2)
+    compiled, _, sums = train(env, agent, init_train(env, agent, 2, 0), length=8, iterations=3)
+    mine, theirs = (
+        (x.learner, x.actor.timestep, x.actor.carry, x.actor.return_nominal, x.actor.length)
+        for x in (hosted, compiled)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), mine, theirs)
+    assert float(told.count) == float(sums.count) == 2 * 6
+    assert jax.random.key_data(hosted.key).tolist() == jax.random.key_data(compiled.key).tolist()
 
 
 def test_evaluations_are_whole_episodes_of_the_mode() -> None:

@@ -39,7 +39,7 @@ class Logbook:
         self.periods.append(period)
 
     def summary(self, outcome: Outcome) -> dict[str, Any]:
-        """Figures: modes, problems, delays in ms, and what the target tells."""
+        """Figures: modes, problems, delays in ms, and those of the target."""
         latency = np.array([period.latency for period in self.periods]) * 1e3
         wake = np.array([period.wake for period in self.periods]) * 1e3
         skipped = sum(period.skipped for period in self.periods)

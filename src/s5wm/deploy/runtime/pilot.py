@@ -112,7 +112,7 @@ class Pilot:
         return self._bad_period(state, now, "deadline")
 
     def flown(self, decision: Decision) -> None:
-        """Take note of what is commanded; the policy's memory is told where that is not what it chose."""
+        """Record the command; where it is not the policy's choice, the policy's memory gets it."""
         if decision.mode is Mode.POLICY:
             self._bad = 0
         if decision.action is not None:
