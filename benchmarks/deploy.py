@@ -33,7 +33,7 @@ from s5wm.deploy.runtime.logbook import Logbook, Outcome
 from s5wm.deploy.runtime.loop import Clock, Loop
 from s5wm.deploy.runtime.pilot import Pilot
 from s5wm.deploy.runtime.simulation import Simulation
-from s5wm.provenance import provenance
+from s5wm.runs.provenance import provenance
 
 STEPS = 5000
 KEPT = ("#define POLICY_MEMORY ", "#define POLICY_SCRATCH ")

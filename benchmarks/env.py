@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from s5wm.bench.env import time_env
-from s5wm.provenance import provenance
+from s5wm.runs.provenance import provenance
 
 TASKS = ("race/split-s", "race/figure-8-state", "race/figure-8", "hover")
 COPIES = (64, 256, 1024)

@@ -76,8 +76,8 @@ def environment(cache: Path) -> dict[str, str]:
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     """What was logged, without what a clock says."""
-    from s5wm.train.directory import RunDirectory
-    from s5wm.train.log import read_rows
+    from s5wm.runs.directory import RunDirectory
+    from s5wm.runs.log import read_rows
 
     rows = read_rows(RunDirectory(run).metrics)
     return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in rows]
@@ -141,7 +141,7 @@ SAVER = """
 import sys
 from pathlib import Path
 import numpy as np, jax.numpy as jnp
-from s5wm.train.checkpoint import Checkpoints
+from s5wm.runs.checkpoint import Checkpoints
 checkpoints, replay = Checkpoints(Path(sys.argv[1]), keep=3), np.zeros((4096, 512))
 begin = checkpoints.steps()[-1] if checkpoints.steps() else 0
 print("compiled", file=sys.stderr, flush=True)
@@ -173,7 +173,7 @@ def _saver_life(folder: Path, delay: float) -> dict[str, Any]:
 
 
 def _newest(checkpoints: Path, said: list[str]) -> int:
-    from s5wm.train.checkpoint import Checkpoints
+    from s5wm.runs.checkpoint import Checkpoints
 
     newest = Checkpoints(checkpoints, keep=1).newest(said.append)
     return 0 if newest is None else int(newest.name)
@@ -190,7 +190,7 @@ def _listen(process: "subprocess.Popen[str]", said: list[str], begun: threading.
 
 
 def _raw(run: Path) -> list[dict[str, Any]]:
-    from s5wm.train.log import read_rows
+    from s5wm.runs.log import read_rows
 
     return read_rows(run / "metrics.jsonl")
 
@@ -200,7 +200,7 @@ def _rows(run: Path) -> int:
 
 
 def _policy(run: Path) -> dict[str, bytes]:
-    from s5wm.train.checkpoint import Checkpoints
+    from s5wm.runs.checkpoint import Checkpoints
 
     newest = Checkpoints(run / "checkpoints", keep=1).newest(print)
     assert newest is not None
@@ -212,7 +212,7 @@ def flips(folder: Path, count: int) -> dict[str, Any]:
     """One random bit of one random file of the newest checkpoint at a time, packs included."""
     import jax.numpy as jnp
 
-    from s5wm.train.checkpoint import Checkpoints
+    from s5wm.runs.checkpoint import Checkpoints
 
     rng, values = random.Random(SEED), np.random.default_rng(SEED)
     checkpoints = Checkpoints(folder, keep=3)
@@ -373,9 +373,9 @@ def saving(_: Path, count: int) -> dict[str, Any]:
     """
     import jax
 
-    from s5wm.presets import preset
-    from s5wm.train.checkpoint import Checkpoints
-    from s5wm.train.state import init_train
+    from s5wm.experiments.presets import preset
+    from s5wm.runs.checkpoint import Checkpoints
+    from s5wm.training.state import init_train
 
     del count
     experiment = preset("race/split-s", "s5wm", "cpu")
@@ -419,7 +419,7 @@ def incremental(folder: Path, count: int) -> dict[str, Any]:
     """Many saves of a replay of which each changes a hundredth: bytes written, memory and open files."""
     import jax.numpy as jnp
 
-    from s5wm.train.checkpoint import Checkpoints
+    from s5wm.runs.checkpoint import Checkpoints
 
     checkpoints, rows = Checkpoints(folder / "saves", keep=3), 2**20
     replay, policy = np.zeros((rows, 8), np.float32), {"w": jnp.ones(3)}
@@ -472,7 +472,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int, Callable[[dic
 
 def main() -> int:
     """Run the parts, write what they found, and tell whether the promises hold."""
-    from s5wm.provenance import provenance
+    from s5wm.runs.provenance import provenance
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

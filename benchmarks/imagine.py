@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from s5wm.diagnose.beside import imagine_beside
+from s5wm.diagnostics.beside import imagine_beside
 from s5wm.plots.foresight import draw_foresight
 from s5wm.plots.style import house_style, save_figure
 

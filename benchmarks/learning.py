@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from s5wm.policies import evaluate_run
-from s5wm.running import ORIGIN
-from s5wm.train.files import read_json
-from s5wm.train.log import read_rows
+from s5wm.experiments.policies import evaluate_run
+from s5wm.experiments.run import ORIGIN
+from s5wm.runs.files import read_json
+from s5wm.runs.log import read_rows
 
 CURVE = (
     "env_steps",

@@ -15,11 +15,11 @@ from typing import Any
 
 import jax
 
-from s5wm.api import configure
-from s5wm.provenance import provenance
-from s5wm.running import ORIGIN, run_experiment
-from s5wm.train.files import read_json
-from s5wm.train.log import read_rows
+from s5wm.experiments.configure import configure
+from s5wm.experiments.run import ORIGIN, run_experiment
+from s5wm.runs.files import read_json
+from s5wm.runs.log import read_rows
+from s5wm.runs.provenance import provenance
 
 TASK, AGENT, SIZE = "toy/double-integrator", "s5wm", "1m"
 CHANGES = (

@@ -87,8 +87,8 @@ def main() -> None:
         result(command, "none", [timed(arguments, own, log) for _ in range(options.repeats)])
         for command, arguments in LIGHT.items()
     ]
-    from s5wm.presets import preset
-    from s5wm.provenance import provenance
+    from s5wm.experiments.presets import preset
+    from s5wm.runs.provenance import provenance
 
     origin = provenance()
     train = preset(TASK, AGENT, SIZE).train

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from s5wm.estimates import estimate
+from s5wm.evaluation.estimates import estimate
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

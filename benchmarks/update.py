@@ -24,8 +24,8 @@ import jax.random as jr
 
 from s5wm.bench.lattice import dreamer_configs
 from s5wm.bench.update import PARTS, side_by_side
-from s5wm.presets import task_config
-from s5wm.provenance import provenance
+from s5wm.experiments.presets import task_config
+from s5wm.runs.provenance import provenance
 
 STATE, VISION = "race/split-s", "race/figure-8"
 PER_CALL = {"12m": 1}

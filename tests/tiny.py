@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from s5wm.agents.dreamer import DreamerConfig
-from s5wm.agents.heads import ActorConfig, CriticConfig
-from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.agents.dreamer.agent import DreamerConfig
+from s5wm.agents.dreamer.heads import ActorConfig, CriticConfig
+from s5wm.agents.dreamer.imagination import ActorCriticConfig
 from s5wm.agents.replay import ReplayConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config

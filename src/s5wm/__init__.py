@@ -7,16 +7,13 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import s5wm.train as _subpackage  # first, so that importing one of its modules later does not rebind the name below
 from s5wm.api import Run, load, make, train, train_seeds
-from s5wm.gym_ids import announce
+from s5wm.experiments.gym_ids import announce
 
 if TYPE_CHECKING:
     from s5wm import nn
 
 __all__ = ["Run", "load", "make", "nn", "train", "train_seeds"]
-
-del _subpackage
 
 announce()
 del announce

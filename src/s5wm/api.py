@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 # The functions import what they need when they are called: `import s5wm` stays light.
 if TYPE_CHECKING:
-    import s5wm.acting
     import s5wm.envs.base
-    import s5wm.experiment
+    import s5wm.experiments.acting
 
 
 @dataclass(frozen=True)
@@ -23,43 +22,18 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """Rows of ``metrics.jsonl``."""
-        from s5wm.train.directory import RunDirectory
-        from s5wm.train.log import read_rows
+        from s5wm.runs.directory import RunDirectory
+        from s5wm.runs.log import read_rows
 
         return read_rows(RunDirectory(self.path).metrics)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """``eval.json``, once there is one."""
-        from s5wm.train.files import read_json
+        from s5wm.runs.files import read_json
 
         path = self.path / "eval.json"
         return read_json(path) if path.is_file() else None
-
-
-def configure(  # noqa: PLR0913 - keywords, the same as those of the command line
-    task: str,
-    agent: str,
-    size: str,
-    *,
-    seed: int,
-    budget: tuple[int | None, float | None],
-    overrides: Sequence[str],
-    env_args: Sequence[str] = (),
-) -> "s5wm.experiment.Experiment":
-    """The experiment of these names with budget (env steps, minutes) and ``path=value`` overrides applied."""
-    from s5wm.codec import override
-    from s5wm.presets import preset, with_budget
-    from s5wm.switches import check_settings
-
-    check_settings()
-    env_steps, minutes = budget
-    return override(
-        with_budget(
-            preset(task, agent, size, seed=seed, env_args=env_args), env_steps=env_steps, minutes=minutes
-        ),
-        overrides,
-    )
 
 
 def fresh_path(task: str, agent: str, size: str, seed: int) -> Path:
@@ -88,11 +62,12 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     ``start_from`` names a run or a shipped policy of the same architecture whose parameters a new run begins with;
     optimiser, replay and schedules are fresh.  ``trackers`` of "wandb" and "trackio" are told every row of metrics.
     ``overrides`` are ``"path.to.field=value"`` strings on
-    ``s5wm.experiment.Experiment``.
+    ``s5wm.experiments.experiment.Experiment``.
     """
-    from s5wm.policies import evaluate_run
-    from s5wm.running import How, run_experiment
-    from s5wm.train.processes import leads
+    from s5wm.distributed.processes import leads
+    from s5wm.experiments.configure import configure
+    from s5wm.experiments.policies import evaluate_run
+    from s5wm.experiments.run import How, run_experiment
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
@@ -116,8 +91,9 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
     overrides: Sequence[str] = (),
 ) -> list[Run]:
     """``train`` for the seeds ``seed`` to ``seed + count - 1`` in one program; a run for each, in ``run``."""
-    from s5wm.policies import evaluate_run
-    from s5wm.running import How, run_seeds
+    from s5wm.experiments.configure import configure
+    from s5wm.experiments.policies import evaluate_run
+    from s5wm.experiments.run import How, run_seeds
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
@@ -132,10 +108,12 @@ def _named(run: Run | str | Path | None) -> str | None:
     return None if run is None else str(run.path if isinstance(run, Run) else run)
 
 
-def load(run: Run | str | Path, *, which: Literal["best", "latest"] = "best") -> "s5wm.acting.TrainedAgent":
+def load(
+    run: Run | str | Path, *, which: Literal["best", "latest"] = "best"
+) -> "s5wm.experiments.acting.TrainedAgent":
     """A trained agent: of a run, its directory, or a shipped policy such as ``"pretrained/split-s"``."""
-    from s5wm.acting import load_agent
-    from s5wm.running import to_stderr
+    from s5wm.experiments.acting import load_agent
+    from s5wm.experiments.run import to_stderr
 
     return load_agent(run.path if isinstance(run, Run) else run, which=which, say=to_stderr)
 
@@ -147,11 +125,11 @@ def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base
     observations its policy reads.  A race begins anywhere on its track, as it is trained on; with ``evaluation``
     from its start pose, as it is judged.
     """
+    from s5wm.distributed.switches import check_settings
     from s5wm.envs.host import HostEnv
     from s5wm.envs.wrappers import AutoReset
     from s5wm.errors import ConfigError
-    from s5wm.switches import check_settings
-    from s5wm.tasks import TASKS, task_config
+    from s5wm.experiments.tasks import TASKS, task_config
 
     check_settings(only="jax_enable_x64")
     is_policy = isinstance(task, Run | Path) or task.startswith("pretrained/") or Path(task).is_dir()

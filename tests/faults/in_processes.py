@@ -7,11 +7,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from s5wm.distributed.processes import from_leader, join
 from s5wm.envs.toys import DoubleIntegratorConfig
-from s5wm.experiment import Experiment
-from s5wm.running import run_experiment
-from s5wm.train.config import TrainConfig
-from s5wm.train.processes import from_leader, join
+from s5wm.experiments.experiment import Experiment
+from s5wm.experiments.run import run_experiment
+from s5wm.training.config import TrainConfig
 
 from ..tiny import S5WM
 

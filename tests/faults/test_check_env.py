@@ -11,7 +11,7 @@ import pytest
 from s5wm.actions import Discrete
 from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
 from s5wm.envs.probes import ActionReward
-from s5wm.sizes import AGENTS
+from s5wm.experiments.presets.sizes import AGENTS
 from s5wm.types import EnvSpec
 
 from .conftest import Command

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.acting import load_agent
 from s5wm.deploy.describe import act_along
 from s5wm.deploy.export import export
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.parity import compare, random_observations
 from s5wm.deploy.runtime.engines import CEngine, OnnxEngine, find_compiler
+from s5wm.experiments.acting import load_agent
 
 pytestmark = pytest.mark.faults
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s5wm.train.log import read_rows
+from s5wm.runs.log import read_rows
 
 from .conftest import Command
 
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from s5wm.train.checkpoint import Checkpoints, restore
+from s5wm.runs.checkpoint import Checkpoints, restore
 what, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 assert len(jax.devices()) == count
 mesh = Mesh(np.array(jax.devices()), ("envs",))

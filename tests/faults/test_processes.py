@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from s5wm.train.log import read_rows
+from s5wm.runs.log import read_rows
 
 from .conftest import Command
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s5wm.train.checkpoint import Checkpoints
+from s5wm.runs.checkpoint import Checkpoints
 
 from .conftest import Command
 

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from s5wm.agents.ppo import PPOConfig
+from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.distributed.placement import Placement
 from s5wm.envs.toys import DoubleIntegratorConfig
-from s5wm.experiment import AgentConfig, Experiment
-from s5wm.train.config import TrainConfig
-from s5wm.train.loop import compiled
-from s5wm.train.placement import Placement
-from s5wm.train.run import abstract_state
-from s5wm.train.state import init_train
+from s5wm.experiments.experiment import AgentConfig, Experiment
+from s5wm.training.config import TrainConfig
+from s5wm.training.loop import compiled
+from s5wm.training.run import abstract_state
+from s5wm.training.state import init_train
 
 from ..tiny import DREAMERV3, S5WM
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from s5wm.actions import Box
-from s5wm.agents.heads import ActorConfig, CriticConfig
-from s5wm.agents.imagination import (
+from s5wm.agents.dreamer.heads import ActorConfig, CriticConfig
+from s5wm.agents.dreamer.imagination import (
     ActorCriticConfig,
     Behaviour,
     Rollouts,

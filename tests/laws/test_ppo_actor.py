@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from s5wm.actions import Box
-from s5wm.agents.ppo_actor import ActorSizes, FrameStackConfig, S5MemoryConfig, build_actor
+from s5wm.agents.ppo.actor import ActorSizes, FrameStackConfig, S5MemoryConfig, build_actor
 from s5wm.nn.conv import PatchConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec

@@ -11,14 +11,14 @@ import optax
 import pytest
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.dreamer import DreamerConfig
-from s5wm.agents.dreamer_policy import DreamerPolicy
+from s5wm.agents.dreamer.agent import DreamerConfig
+from s5wm.agents.dreamer.policy import DreamerPolicy
 from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
 from s5wm.envs.toys import ChainConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.s5 import S5Config
-from s5wm.train.loop import unroll
-from s5wm.train.state import init_actor
+from s5wm.training.loop import unroll
+from s5wm.training.state import init_actor
 from s5wm.types import Reward, TimeStep, Transition
 from s5wm.worldmodel.chunk import Chunk, Context
 from s5wm.worldmodel.config import BinsConfig, WorldModelConfig

@@ -8,12 +8,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.agents.ppo import PPOConfig
+from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
-from s5wm.experiment import AgentConfig, Experiment
-from s5wm.train.config import TrainConfig
-from s5wm.train.loop import iterate_all, train, train_all
-from s5wm.train.state import TrainState, init_train
+from s5wm.experiments.experiment import AgentConfig, Experiment
+from s5wm.training.config import TrainConfig
+from s5wm.training.loop import iterate_all, train, train_all
+from s5wm.training.state import TrainState, init_train
 
 from ..tiny import DREAMERV3, S5WM, learning
 

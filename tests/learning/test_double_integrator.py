@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import jax.random as jr
 import pytest
 
-from s5wm.agents.dreamer import DreamerConfig
-from s5wm.agents.heads import ActorConfig, CriticConfig
-from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.agents.dreamer.agent import DreamerConfig
+from s5wm.agents.dreamer.heads import ActorConfig, CriticConfig
+from s5wm.agents.dreamer.imagination import ActorCriticConfig
 from s5wm.agents.optimiser import OptimiserConfig
 from s5wm.agents.replay import ReplayConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.s5 import S5Config
-from s5wm.train.loop import train
-from s5wm.train.state import init_train
+from s5wm.training.loop import train
+from s5wm.training.state import init_train
 from s5wm.worldmodel.config import BinsConfig, WorldModelConfig
 from s5wm.worldmodel.latent import GaussianConfig
 

@@ -9,18 +9,18 @@ import jax.random as jr
 import pytest
 from jaxtyping import Array
 
-from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner
-from s5wm.agents.heads import ActorConfig, CriticConfig
-from s5wm.agents.imagination import ActorCriticConfig
+from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner
+from s5wm.agents.dreamer.heads import ActorConfig, CriticConfig
+from s5wm.agents.dreamer.imagination import ActorCriticConfig
 from s5wm.agents.optimiser import OptimiserConfig
 from s5wm.agents.replay import ReplayConfig, to_chunk
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.toys import MemoryCueConfig
 from s5wm.envs.wrappers import AutoReset
+from s5wm.evaluation.rollout import EvalPlan, run_episodes
 from s5wm.nn.s5 import S5Config
-from s5wm.train.evaluate import EvalPlan, run_episodes
-from s5wm.train.loop import train
-from s5wm.train.state import init_train
+from s5wm.training.loop import train
+from s5wm.training.state import init_train
 from s5wm.types import EnvSpec, TimeStep
 from s5wm.worldmodel.config import BinsConfig, WorldModelConfig
 from s5wm.worldmodel.latent import ObservedConfig

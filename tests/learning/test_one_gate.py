@@ -9,11 +9,11 @@ import pytest
 from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.racing.track import Track
 from s5wm.envs.wrappers import AutoReset
-from s5wm.presets import gentle
-from s5wm.sizes import s5wm_cpu
-from s5wm.train.evaluate import EvalPlan, run_episodes
-from s5wm.train.loop import train
-from s5wm.train.state import init_train
+from s5wm.evaluation.rollout import EvalPlan, run_episodes
+from s5wm.experiments.presets import gentle
+from s5wm.experiments.presets.sizes import s5wm_cpu
+from s5wm.training.loop import train
+from s5wm.training.state import init_train
 
 SECONDS = 2.0  # from hovering a metre too low, five metres of flight take about one
 

@@ -7,7 +7,7 @@ import pytest
 
 from s5wm.cli.advice import Trained, advice
 from s5wm.cli.race import race_experiment
-from s5wm.experiment import save_experiment
+from s5wm.experiments.experiment import save_experiment
 
 NOTHING = {
     "episodes": 100,

@@ -16,8 +16,8 @@ from s5wm.bench.update import MIN_SAMPLES, PARTS, filled_learner, speedups, time
 from s5wm.cli import main
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError
-from s5wm.experiment import Experiment
-from s5wm.train.config import TrainConfig
+from s5wm.experiments.experiment import Experiment
+from s5wm.training.config import TrainConfig
 from s5wm.types import EnvSpec
 
 from ..tiny import DREAMERV3, S5WM

@@ -11,12 +11,12 @@ import pytest
 import tyro
 
 import s5wm
-from s5wm.acting import load_agent
 from s5wm.cli import VERBS, main
 from s5wm.cli.pictures import _by_horizon
 from s5wm.errors import CorruptError
-from s5wm.train import fit as host_loop
-from s5wm.train.directory import RunDirectory
+from s5wm.experiments.acting import load_agent
+from s5wm.runs.directory import RunDirectory
+from s5wm.training import fit as host_loop
 
 TINY = [
     *("train.num_envs=4", "train.rollout_length=8", "train.iterations_per_chunk=2", "train.eval_every=128"),
@@ -305,7 +305,7 @@ def test_what_is_measured_after_several_horizons_is_one_row() -> None:
 
 def test_the_function_and_the_subpackage_of_one_name_live_together() -> None:
     code = (
-        "import s5wm; from s5wm.train.run import Trainer; import s5wm.train.loop\n"
+        "import s5wm; from s5wm.training.run import Trainer; import s5wm.training.loop\n"
         "assert callable(s5wm.train) and s5wm.train.__module__ == 's5wm.api'\n"
         "assert s5wm.nn.S5Config().width == 256"
     )

@@ -5,10 +5,10 @@ from typing import Literal
 
 import pytest
 
-from s5wm.codec import decode, differences, encode, override
 from s5wm.errors import ConfigError
-from s5wm.experiment import Experiment, load_experiment, save_experiment
-from s5wm.presets import preset, presets
+from s5wm.experiments.experiment import Experiment, load_experiment, save_experiment
+from s5wm.experiments.presets import preset, presets
+from s5wm.runs.codec import decode, differences, encode, override
 
 
 class Colour(StrEnum):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from s5wm.cli import main
-from s5wm.comparison import (
+from s5wm.errors import ConfigError, CorruptError
+from s5wm.evaluation.estimates import estimate, interquartile_mean
+from s5wm.experiments.comparison import (
     Curve,
     common_budget,
     compare,
@@ -17,9 +19,7 @@ from s5wm.comparison import (
     short_steps,
     summarise,
 )
-from s5wm.errors import ConfigError, CorruptError
-from s5wm.estimates import estimate, interquartile_mean
-from s5wm.experiment import Experiment, PresetName, save_experiment
+from s5wm.experiments.experiment import Experiment, PresetName, save_experiment
 from s5wm.plots.comparison import best_so_far, draw_comparison, on_grid, smoothed
 from s5wm.plots.records import read_records
 from s5wm.plots.style import house_style

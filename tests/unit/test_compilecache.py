@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s5wm import compilecache
-from s5wm.compilecache import DIGEST, FOLDER, ProgramCache, machine, turn_on
+from s5wm.distributed import compilecache
+from s5wm.distributed.compilecache import DIGEST, FOLDER, ProgramCache, machine, turn_on
 from s5wm.errors import ConfigError
 
 from ..conftest import ROUGHLY

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from s5wm.configfile import Wish, flattened, resolve
 from s5wm.errors import ConfigError
-from s5wm.experiment import save_experiment
-from s5wm.presets import preset
+from s5wm.experiments.configfile import Wish, flattened, resolve
+from s5wm.experiments.experiment import save_experiment
+from s5wm.experiments.presets import preset
 
 TEXT = """
 task: hover

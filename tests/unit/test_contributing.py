@@ -98,9 +98,9 @@ def package(tmp_path_factory) -> Path:
         ('] = {\n    "race/', '] = {\n    "beam": BeamConfig,\n    "race/'),
         ("from s5wm.envs.hover", "from s5wm.envs.beam import BeamConfig\nfrom s5wm.envs.hover"),
     ):
-        text = (copy / "tasks.py").read_text()
+        text = (copy / "experiments" / "tasks.py").read_text()
         assert before in text
-        (copy / "tasks.py").write_text(text.replace(before, after, 1))
+        (copy / "experiments" / "tasks.py").write_text(text.replace(before, after, 1))
     return root
 
 

@@ -14,9 +14,9 @@ from s5wm.envs.racing.bounds import ImpossibleLapError, lap_bound
 from s5wm.envs.racing.evaluation import race_summary
 from s5wm.envs.racing.laps import MAX_LAPS, NO_TIME, Ending, FlightRecord
 from s5wm.envs.racing.task import RacingConfig
-from s5wm.evaluation import evaluator, judge
-from s5wm.flights import load_course, load_flights
-from s5wm.presets import preset
+from s5wm.evaluation.protocol import evaluator, judge
+from s5wm.experiments.presets import preset
+from s5wm.runs.flights import load_course, load_flights
 from s5wm.types import Key
 
 

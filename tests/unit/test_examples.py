@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from s5wm.agents.ppo import PPOConfig
+from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.cli.initenv import TEMPLATE, InitEnv
 from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError
-from s5wm.experiment import Experiment, check_storable
-from s5wm.running import run_experiment
-from s5wm.train.config import TrainConfig
+from s5wm.experiments.experiment import Experiment, check_storable
+from s5wm.experiments.run import run_experiment
+from s5wm.training.config import TrainConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -6,7 +6,7 @@ import pytest
 
 from s5wm.envs.racing.laps import Ending
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig
-from s5wm.flights import UNHARMED, Flight, course_of, load_course, load_flights, save_flights
+from s5wm.runs.flights import UNHARMED, Flight, course_of, load_course, load_flights, save_flights
 
 
 def flight(rows=6, *, ending="RIM_HIT", **changes):

@@ -6,7 +6,7 @@ import pytest
 
 from s5wm.cli import main
 from s5wm.errors import ConfigError
-from s5wm.perturb import STRENGTHS, SUITES, perturb_run
+from s5wm.experiments.perturb import STRENGTHS, SUITES, perturb_run
 
 
 def test_what_cannot_be_perturbed_is_refused():

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from s5wm import names
 from s5wm.cli import VERBS
-from s5wm.elapsed import elapsed
-from s5wm.presets import TASKS, presets, shows_images
-from s5wm.sizes import AGENTS, VISION_AGENTS
+from s5wm.experiments import names
+from s5wm.experiments.presets import TASKS, presets, shows_images
+from s5wm.experiments.presets.sizes import AGENTS, VISION_AGENTS
+from s5wm.runs.elapsed import elapsed
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [["--help"], ["--version"], ["list"], ["list", "--json"], *([verb, "--help"] for verb in VERBS)]

@@ -12,7 +12,7 @@ import pytest
 
 from s5wm.cli import main
 from s5wm.errors import ConfigError
-from s5wm.sweep import Job, grid, jobs_of, run_jobs, shares, slurm_script, split_values
+from s5wm.experiments.sweep import Job, grid, jobs_of, run_jobs, shares, slurm_script, split_values
 
 WAIT = """
 import os, pathlib, signal, sys, time
@@ -94,7 +94,7 @@ SIGNALLED = """
 import sys
 from pathlib import Path
 from tests_sweep import waiting
-from s5wm.sweep import run_jobs
+from s5wm.experiments.sweep import run_jobs
 out = Path(sys.argv[1])
 print(run_jobs([waiting(out, "a", 60), waiting(out, "b", 60)], out, at_once=1, say=lambda text: None))
 """

@@ -13,8 +13,8 @@ import pytest
 
 import s5wm as s5wm_package
 from s5wm.cli import CLOSED_PIPE
+from s5wm.distributed.switches import device_problem
 from s5wm.errors import ConfigError
-from s5wm.switches import device_problem
 
 from ..conftest import ROUGHLY
 

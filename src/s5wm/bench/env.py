@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from s5wm.api import make
-from s5wm.provenance import provenance
+from s5wm.runs.provenance import provenance
 
 
 def time_env(task: str, num_envs: int, steps: int, repeats: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from s5wm.experiment import AgentConfig
+from s5wm.experiments.experiment import AgentConfig
 from s5wm.types import EnvSpec
 
 WARM_UP = 50

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from s5wm.agents.dreamer import DreamerConfig
+from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError
-from s5wm.experiment import AgentConfig
-from s5wm.sizes import agent_configs, agents_for
+from s5wm.experiments.experiment import AgentConfig
+from s5wm.experiments.presets.sizes import agent_configs, agents_for
 from s5wm.types import EnvSpec
 
 

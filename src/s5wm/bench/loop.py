@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from s5wm.agents.base import MetricSums
-from s5wm.experiment import Experiment
-from s5wm.train.loop import train_all
-from s5wm.train.state import TrainState, init_train
+from s5wm.experiments.experiment import Experiment
+from s5wm.training.loop import train_all
+from s5wm.training.state import TrainState, init_train
 
 States = Sequence[TrainState[Any]]
 

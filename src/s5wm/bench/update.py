@@ -20,9 +20,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
-from s5wm.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner, batch_loss
-from s5wm.agents.heads import Actor, Critic
-from s5wm.agents.imagination import Behaviour
+from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner, batch_loss
+from s5wm.agents.dreamer.heads import Actor, Critic
+from s5wm.agents.dreamer.imagination import Behaviour
 from s5wm.agents.optimiser import untyped
 from s5wm.agents.replay import to_chunk
 from s5wm.bench.roofline import Work, measure_ceilings, work_of

@@ -9,8 +9,8 @@ import jax.random as jr
 from s5wm.envs.adapters.spaces import read_actions, read_observations
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import ConfigError
-from s5wm.sizes import AGENTS, agent_configs
-from s5wm.strangers import for_stranger
+from s5wm.experiments.presets.sizes import AGENTS, agent_configs
+from s5wm.experiments.presets.strangers import for_stranger
 from s5wm.types import EnvSpec
 
 

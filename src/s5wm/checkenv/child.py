@@ -147,7 +147,7 @@ def make(spec: str) -> Any:
     """The environment of a SPEC; what it names is imported, because its user has named it."""
     from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig, call_factory
     from s5wm.envs.task import AbstractTask
-    from s5wm.tasks import task_config
+    from s5wm.experiments.tasks import task_config
 
     task = task_config(spec)
     if isinstance(task, GymnasiumConfig):

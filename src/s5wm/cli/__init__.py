@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from s5wm.cli.streams import open_streams
-from s5wm.compilecache import turn_on
+from s5wm.distributed.compilecache import turn_on
+from s5wm.distributed.switches import check_devices, check_imports, check_settings
 from s5wm.errors import ConfigError, S5wmError
-from s5wm.switches import check_devices, check_imports, check_settings
 
 if TYPE_CHECKING:
     from s5wm.cli.common import Verb
@@ -221,13 +221,13 @@ def _overview() -> str:
 
 
 def _version() -> str:
-    from s5wm.provenance import version
+    from s5wm.runs.provenance import version
 
     return f"s5wm {version('s5wm')}"
 
 
 def _unknown(word: str) -> str:
-    from s5wm.codec import suggest
+    from s5wm.runs.codec import suggest
 
     return f"{word!r} is no verb" + suggest(word, list(VERBS)) + "; see s5wm --help"
 
@@ -242,7 +242,7 @@ def _is_joined() -> bool:
     """Whether other processes wait for this one; without JAX none can."""
     if "jax" not in sys.modules:
         return False
-    from s5wm.train.processes import is_joined
+    from s5wm.distributed.processes import is_joined
 
     return is_joined()
 
@@ -250,7 +250,7 @@ def _is_joined() -> bool:
 def _leave(code: int) -> NoReturn:
     """Exit; where other processes wait for this one, at once."""
     if _is_joined():
-        from s5wm.train.processes import end
+        from s5wm.distributed.processes import end
 
         end(code)
     sys.exit(code)

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from s5wm.api import make
 from s5wm.cli.common import DONE, Verb, print_json
 from s5wm.errors import ConfigError
-from s5wm.provenance import provenance
+from s5wm.runs.provenance import provenance
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 
@@ -100,7 +100,7 @@ class Bench(Verb):
         import jax
 
         from s5wm.bench.loop import time_training
-        from s5wm.presets import preset
+        from s5wm.experiments.presets import preset
 
         agents: dict[str, dict[str, Any]] = {}
         for name in self.agents:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from tyro.constructors import PrimitiveConstructorSpec
 
-from s5wm.train.files import plain
+from s5wm.runs.files import plain
 
 
 def _whole(words: list[str]) -> int:

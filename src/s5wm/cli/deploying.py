@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from s5wm.cli.common import DONE, Verb, print_json, say, table
 from s5wm.cli.training import Json, Policy, RunName, report
 from s5wm.errors import ConfigError
-from s5wm.names import pretrained_folder
+from s5wm.experiments.names import pretrained_folder
 
 CRASHED = 1
 
@@ -31,7 +31,7 @@ class Ship(Verb):
 
     def run(self) -> int:
         """Write it."""
-        from s5wm.policies import ship
+        from s5wm.experiments.policies import ship
 
         folder = (self.to or pretrained_folder()) / self.name
         report(ship(self.policy_run, folder, which=self.policy), self.json_)

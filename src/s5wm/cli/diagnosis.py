@@ -27,7 +27,7 @@ class Doctor(Verb):
 
     def run(self) -> int:
         """Look."""
-        from s5wm.health import examine
+        from s5wm.diagnostics.health import examine
 
         found = examine()
         if self.json_:
@@ -55,8 +55,8 @@ class Verify(Verb):
 
     def run(self) -> int:
         """Read everything."""
-        from s5wm.acting import find
-        from s5wm.health import inspect_run
+        from s5wm.diagnostics.health import inspect_run
+        from s5wm.experiments.acting import find
 
         folder = find(self.run_dir)
         parts = inspect_run(folder)
@@ -120,7 +120,7 @@ class CheckTrack(Verb):
     def run(self) -> int:
         """Look."""
         from s5wm.envs.racing.checktrack import track_problems
-        from s5wm.trackfile import load_track
+        from s5wm.envs.racing.trackfile import load_track
 
         track = load_track(self.file)
         problems = list(track_problems(track))

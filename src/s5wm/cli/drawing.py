@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from s5wm.cli.common import DONE, say
 from s5wm.errors import CorruptError, WriteError
-from s5wm.train.directory import CONFIG
+from s5wm.runs.directory import CONFIG
 
 if TYPE_CHECKING:
     from s5wm.plots.run import Pictures
@@ -18,7 +18,7 @@ _EVALUATED = ("flights.npz", "eval.json", "plots/imagination.npz")
 
 def drawable(path: Path) -> Path:
     """Folder of a run, of a shipped policy, or of what ``eval --out`` or ``imagine --out`` left."""
-    from s5wm.acting import find
+    from s5wm.experiments.acting import find
 
     if not (path / CONFIG).is_file() and any((path / name).is_file() for name in _EVALUATED):
         return path

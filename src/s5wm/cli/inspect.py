@@ -6,7 +6,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from s5wm.cli.common import DONE, Verb, print_json, table
-from s5wm.names import STATE_AGENTS, TASKS, presets, pretrained_names
+from s5wm.experiments.names import STATE_AGENTS, TASKS, presets, pretrained_names
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 

@@ -10,9 +10,9 @@ from tyro.conf import Positional, arg
 
 from s5wm.cli.common import DONE, Verb, print_json, say, table
 from s5wm.cli.drawing import draw, draw_futures, drawable
-from s5wm.datafile import SUFFIXES
-from s5wm.elapsed import elapsed
 from s5wm.errors import ConfigError
+from s5wm.runs.datafile import SUFFIXES
+from s5wm.runs.elapsed import elapsed
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Plot(Verb):
         return max(codes)
 
     def _draw_track(self, file: Path) -> int:
-        from s5wm.flights import course_of
+        from s5wm.envs.racing.trackfile import load_track
         from s5wm.plots.track import plot_track
-        from s5wm.trackfile import load_track
+        from s5wm.runs.flights import course_of
 
         track = load_track(file)
         for picture in plot_track(course_of(track.build()), track.name, self.out / file.stem):
@@ -61,11 +61,11 @@ class Plot(Verb):
         return DONE
 
     def _draw(self, folder: Path) -> int:
-        from s5wm.acting import is_run
+        from s5wm.experiments.acting import is_run
 
         if is_run(folder):
             return draw(folder)
-        from s5wm.policies import evaluate_run
+        from s5wm.experiments.policies import evaluate_run
 
         flown = self.out / folder.name
         say(f"flying {folder.name} ...")
@@ -110,8 +110,8 @@ class Imagine(Verb):
         return self._one() if len(self.runs) == 1 else self._several()
 
     def _one(self) -> int:
-        from s5wm.acting import find
-        from s5wm.diagnose.run import imagine_run
+        from s5wm.diagnostics.run import imagine_run
+        from s5wm.experiments.acting import find
 
         run = self.runs[0]
         with elapsed(say, "compiling and imagining"):
@@ -128,7 +128,7 @@ class Imagine(Verb):
         return DONE
 
     def _several(self) -> int:
-        from s5wm.diagnose.beside import imagine_beside
+        from s5wm.diagnostics.beside import imagine_beside
         from s5wm.plots.foresight import draw_foresight
         from s5wm.plots.style import house_style, save_figure
 
@@ -170,8 +170,8 @@ class Compare(Verb):
         """Compare."""
         if not self.runs:
             raise ConfigError("no runs were given to compare; name at least one")
-        from s5wm.acting import find
-        from s5wm.comparison import as_json, compare, grouped, markdown, runs_of
+        from s5wm.experiments.acting import find
+        from s5wm.experiments.comparison import as_json, compare, grouped, markdown, runs_of
         from s5wm.plots.comparison import draw_comparison
         from s5wm.plots.style import house_style, save_figure
 

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from s5wm.api import configure
 from s5wm.cli.advice import Trained, advice
 from s5wm.cli.common import DONE, STOPPED, Verb, say
 from s5wm.cli.drawing import draw, sketch
 from s5wm.cli.training import Json, report
-from s5wm.train.directory import CONFIG, RunDirectory
-from s5wm.train.log import read_rows
+from s5wm.runs.directory import CONFIG, RunDirectory
+from s5wm.runs.log import read_rows
 
 if TYPE_CHECKING:
-    from s5wm.experiment import Experiment
+    from s5wm.experiments.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,15 @@ class Race(Verb):
 
     def run(self) -> int:
         """Train or go on, evaluate, draw."""
-        from s5wm.running import How, run_experiment
+        from s5wm.experiments.run import How, run_experiment
 
         if not run_experiment(
             race_experiment(self.run_dir, self.minutes), self.run_dir, How(on_evaluation=sketch)
         ):
             say(f"stopped; the same command goes on ({self.run_dir})")
             return STOPPED
-        from s5wm.diagnose.run import imagine_run
-        from s5wm.policies import evaluate_run
+        from s5wm.diagnostics.run import imagine_run
+        from s5wm.experiments.policies import evaluate_run
 
         figures = evaluate_run(self.run_dir)
         say("comparing imagination with real flights ...")
@@ -56,7 +55,8 @@ class Race(Verb):
 
 def race_experiment(path: Path, minutes: float | None) -> "Experiment":
     """The race of `make race`; one that has been begun in ``path`` goes on to this budget, and never to less steps."""
-    from s5wm.experiment import load_experiment
+    from s5wm.experiments.configure import configure
+    from s5wm.experiments.experiment import load_experiment
 
     fresh = configure("race/split-s", "s5wm", "cpu", seed=0, budget=(None, minutes), overrides=())
     if not RunDirectory(path).exists():
@@ -68,6 +68,8 @@ def race_experiment(path: Path, minutes: float | None) -> "Experiment":
 
 
 def _trained(path: Path, figures: dict[str, Any]) -> Trained:
+    from s5wm.experiments.configure import configure
+
     rows = read_rows(RunDirectory(path).metrics)
     preset_steps = configure("race/split-s", "s5wm", "cpu", seed=0, budget=(None, None), overrides=())
     return Trained(

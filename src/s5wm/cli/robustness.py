@@ -22,7 +22,7 @@ def report_perturbed(figures: dict[str, Any], out: Path | None, *, as_json: bool
 def _keep(figures: dict[str, Any], out: Path) -> None:
     from s5wm.plots.robustness import draw_robustness
     from s5wm.plots.style import house_style, save_figure
-    from s5wm.train.files import write_json
+    from s5wm.runs.files import write_json
 
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "perturb.json", figures)

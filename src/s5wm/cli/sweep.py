@@ -9,10 +9,10 @@ from tyro.conf import Positional, UseAppendAction, arg
 from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
 from s5wm.cli.training import Json
 from s5wm.errors import ConfigError
-from s5wm.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
+from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
 
 if TYPE_CHECKING:
-    from s5wm.configfile import Wish
+    from s5wm.experiments.configfile import Wish
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Sweep(Verb):
 
     def _jobs(self) -> list[Job]:
         """Checked one by one before any begins: a wrong value ends the sweep and no training."""
-        from s5wm.configfile import resolve
+        from s5wm.experiments.configfile import resolve
 
         for name in ("seeds", "jobs", "hours"):
             if getattr(self, name) < 1:
@@ -79,7 +79,7 @@ class Sweep(Verb):
         return jobs_of(self.out, self._common(), cells)
 
     def _wish(self, changes: tuple[str, ...], seed: int) -> "Wish":
-        from s5wm.configfile import Wish
+        from s5wm.experiments.configfile import Wish
 
         return Wish(
             task=self.task,

@@ -10,11 +10,11 @@ from s5wm.api import fresh_path
 from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
 from s5wm.cli.drawing import draw_flights, draw_training
 from s5wm.errors import ConfigError
-from s5wm.train.directory import CONFIG
+from s5wm.runs.directory import CONFIG
 
 if TYPE_CHECKING:
-    from s5wm.experiment import Experiment
-    from s5wm.running import How
+    from s5wm.experiments.experiment import Experiment
+    from s5wm.experiments.run import How
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
@@ -57,7 +57,7 @@ class Hardware:
 
     def join(self, path: Path | None) -> None:
         """Become one of several processes where that is asked for; before anything wakes the devices."""
-        from s5wm.train.processes import join
+        from s5wm.distributed.processes import join
 
         if self.coordinator is not None:
             if path is None:
@@ -135,8 +135,8 @@ class Train(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
-        from s5wm.configfile import Wish, resolve
-        from s5wm.running import How, run_experiment
+        from s5wm.experiments.configfile import Wish, resolve
+        from s5wm.experiments.run import How, run_experiment
 
         if self.seeds is not None and self.hardware != Hardware():
             raise ConfigError(
@@ -162,8 +162,8 @@ class Train(Verb):
         return _finish(path, run_experiment(experiment, path, how), self.json_)
 
     def _run_seeds(self, experiment: "Experiment", path: Path, count: int) -> int:
-        from s5wm.policies import evaluate_run
-        from s5wm.running import How, run_seeds
+        from s5wm.experiments.policies import evaluate_run
+        from s5wm.experiments.run import How, run_seeds
 
         finished, paths = run_seeds(
             experiment, path, count=count, how=How(source=self.from_, trackers=self.log)
@@ -196,8 +196,8 @@ class Resume(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
-        from s5wm.acting import find
-        from s5wm.running import How
+        from s5wm.experiments.acting import find
+        from s5wm.experiments.run import How
 
         find(self.run_dir)  # a name that is wrong waits for nobody
         self.hardware.join(self.run_dir)
@@ -249,7 +249,7 @@ class Evaluate(Verb):
             if self.override:
                 raise ConfigError("--perturb flies the task as it was trained: leave out --override")
             from s5wm.cli.robustness import report_perturbed
-            from s5wm.perturb import perturb_run
+            from s5wm.experiments.perturb import perturb_run
 
             figures = perturb_run(
                 self.policy_run,
@@ -261,7 +261,7 @@ class Evaluate(Verb):
             )
             report_perturbed(figures, self.out, as_json=self.json_)
             return DONE
-        from s5wm.policies import evaluate_run, kept_in
+        from s5wm.experiments.policies import evaluate_run, kept_in
 
         figures = evaluate_run(
             self.policy_run,
@@ -292,17 +292,17 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
 
 
 def _resume(path: Path, how: "How") -> bool:
-    from s5wm.acting import find
-    from s5wm.experiment import load_experiment
-    from s5wm.running import run_experiment
+    from s5wm.experiments.acting import find
+    from s5wm.experiments.experiment import load_experiment
+    from s5wm.experiments.run import run_experiment
 
     folder = find(path)
     return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, how)
 
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:
-    from s5wm.policies import evaluate_run
-    from s5wm.train.processes import leads
+    from s5wm.distributed.processes import leads
+    from s5wm.experiments.policies import evaluate_run
 
     if not leads():
         return DONE if finished else STOPPED

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from s5wm.codec import decode, encode
 from s5wm.errors import ConfigError
-from s5wm.train.files import read_json, write_json
+from s5wm.runs.codec import decode, encode
+from s5wm.runs.files import read_json, write_json
 
 CARD = "card.json"
 

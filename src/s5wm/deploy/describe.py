@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from s5wm.acting import TrainedAgent, find, trained_steps
 from s5wm.deploy.card import (
     VERSION,
     FlightCard,
@@ -28,8 +27,9 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.hover import HoverEnv
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.racing.task import RacingEnv
-from s5wm.running import ORIGIN
-from s5wm.train.files import read_json
+from s5wm.experiments.acting import TrainedAgent, find, trained_steps
+from s5wm.experiments.run import ORIGIN
+from s5wm.runs.files import read_json
 from s5wm.types import EnvSpec
 
 SLEW_MARGIN = 1.25

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from s5wm.acting import Which, load_agent
-from s5wm.codec import Warn, encode
 from s5wm.deploy.c_file import to_c
 from s5wm.deploy.card import FlightCard
 from s5wm.deploy.describe import act_along, card_of, fly_golden
@@ -29,7 +27,9 @@ from s5wm.deploy.parity import (
 from s5wm.deploy.readme import readme
 from s5wm.deploy.runtime.engines import CEngine, Engine, OnnxEngine, find_compiler
 from s5wm.errors import ConfigError, RunDirectoryError, S5wmError
-from s5wm.train.files import MANIFEST, write_bytes, write_manifest
+from s5wm.experiments.acting import Which, load_agent
+from s5wm.runs.codec import Warn, encode
+from s5wm.runs.files import MANIFEST, write_bytes, write_manifest
 
 
 class ParityError(S5wmError):

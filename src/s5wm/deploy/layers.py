@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from s5wm.agents.ppo_actor import ImageMLP, TanhMLP
+from s5wm.agents.ppo.actor import ImageMLP, TanhMLP
 from s5wm.deploy.builder import Builder
 from s5wm.deploy.graph import Function, Value, Weights
 from s5wm.errors import ConfigError

@@ -10,17 +10,17 @@ import numpy as np
 
 from s5wm.actions import Box
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.dreamer_policy import DreamerPolicy
-from s5wm.agents.heads import Actor
-from s5wm.agents.ppo import PPOPolicy
-from s5wm.agents.ppo_actor import ReactiveActor, RecurrentActor, StackActor
+from s5wm.agents.dreamer.heads import Actor
+from s5wm.agents.dreamer.policy import DreamerPolicy
+from s5wm.agents.ppo.actor import ReactiveActor, RecurrentActor, StackActor
+from s5wm.agents.ppo.agent import PPOPolicy
 from s5wm.deploy.builder import Builder
 from s5wm.deploy.graph import Function, Graph, Slot, Value
 from s5wm.deploy.layers import activated, apply, check_fields, host, step_core
 from s5wm.errors import ConfigError, DivergedError
 from s5wm.nn.mlp import MLP
 from s5wm.ops.running import RunningMoments
-from s5wm.train.policyfile import named_leaves
+from s5wm.runs.policyfile import named_leaves
 from s5wm.types import EnvSpec
 from s5wm.worldmodel.believed import BelievedRSSM
 from s5wm.worldmodel.decoupled import DecoupledRSSM

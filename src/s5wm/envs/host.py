@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import ConfigError
-from s5wm.types import EnvSpec, Key, TimeStep, first_step
+from s5wm.types import EnvSpec, Key, Reward, TimeStep, first_step
 
 Values: TypeAlias = NDArray[Any]
 
@@ -31,6 +31,18 @@ class HostRows:
     is_last: Values  # [N]
     is_terminal: Values  # [N]
     metrics: Mapping[str, Values]  # [N], of episodes that end here; NaN: has no such figure
+
+
+def timestep_of(rows: HostRows) -> TimeStep:
+    """The same, as agents know it."""
+    return TimeStep(
+        obs=jnp.asarray(rows.obs),
+        privileged=None,
+        reward=Reward(jnp.asarray(rows.reward, jnp.float32)),
+        is_first=jnp.asarray(rows.is_first, bool),
+        is_last=jnp.asarray(rows.is_last, bool),
+        is_terminal=jnp.asarray(rows.is_terminal, bool),
+    )
 
 
 class AbstractHostEnvs(ABC):

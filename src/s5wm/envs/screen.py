@@ -32,8 +32,8 @@ class Screen:
 
     def __init__(self, env: AbstractEnv[Any], mode: str, title: str) -> None:
         # Matplotlib is imported by those who look.
-        from s5wm.flights import course_of
         from s5wm.plots.live import LiveFlight, Window
+        from s5wm.runs.flights import course_of
 
         bare = innermost(env)
         self._window = Window(title) if mode == "human" else None

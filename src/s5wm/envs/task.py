@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
-from s5wm.envs.words import Column as Column
-from s5wm.envs.words import Figure as Figure
-from s5wm.flights import Course, Flight
+from s5wm.runs.flights import Course, Flight
+from s5wm.runs.words import Column as Column
+from s5wm.runs.words import Figure as Figure
 from s5wm.types import EpisodeMetrics, OptionalMetric
 
 Summary = dict[str, Any]

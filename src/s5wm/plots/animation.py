@@ -11,11 +11,11 @@ from jaxtyping import UInt8
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from s5wm.flights import Course, Flight
 from s5wm.plots.drone import Pose
 from s5wm.plots.motion import best_lap, motion_at
 from s5wm.plots.stage import PAPER, Frame, Moment, Stage
 from s5wm.plots.style import GRID, GROUND, INK, PASSED, SPEED, TRACE, UNREACHED, speed_scale
+from s5wm.runs.flights import Course, Flight
 
 FRAMES_PER_SECOND = 25
 

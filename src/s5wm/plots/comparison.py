@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from s5wm.comparison import Curve, short_steps
-from s5wm.estimates import FEW, Estimate, estimate
+from s5wm.evaluation.estimates import FEW, Estimate, estimate
+from s5wm.experiments.comparison import Curve, short_steps
 from s5wm.plots.style import CYCLE, bound_line, heading, new_figure
 
 Over = Literal["steps", "minutes"]

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullLoca
 
 from s5wm.plots.records import RunRecords, Series
 from s5wm.plots.style import CYCLE, INK, bound_line, heading, new_figure, plain_number
-from s5wm.train.signals import by_group, words_for
+from s5wm.runs.signals import by_group, words_for
 
 WINDOW = 0.08
 """Share of a curve that one point of its bold line is the mean of."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from s5wm.dreams import Dream
 from s5wm.plots.style import INK, MUTED, heading, new_figure
+from s5wm.runs.dreams import Dream
 
 STRIPS = 2
 """Moments drawn; of more, some spread evenly."""

@@ -9,7 +9,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from s5wm.flights import Course, Flight
 from s5wm.plots.camera import Camera, clearest_azimuth, from_above, from_the_side, in_perspective
 from s5wm.plots.drone import Pose, draw_drone, drone_scale
 from s5wm.plots.motion import Motion, best_lap, motion_at, smooth
@@ -34,6 +33,7 @@ from s5wm.plots.style import (
     new_figure,
     speed_scale,
 )
+from s5wm.runs.flights import Course, Flight
 
 GHOST_INTERVAL = 0.4
 """s between two drones drawn on the line; less on a short flight, which has ``GHOSTS`` of them."""

@@ -11,8 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from s5wm.fans import ErrorBand, Fans
-from s5wm.flights import Course
 from s5wm.plots.camera import Camera, from_above, from_the_side
 from s5wm.plots.records import policy_of
 from s5wm.plots.scene import (
@@ -26,6 +24,8 @@ from s5wm.plots.scene import (
     plain_colours,
 )
 from s5wm.plots.style import IMAGINED, INK, MUTED, coloured_line, heading, new_figure, plain_number
+from s5wm.runs.fans import ErrorBand, Fans
+from s5wm.runs.flights import Course
 
 DECADES = 4
 """Of an error axis, at most."""

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.colors import Normalize
 
-from s5wm.flights import Course
 from s5wm.plots.drone import Pose
 from s5wm.plots.motion import Motion
 from s5wm.plots.stage import Frame, Moment, Stage
 from s5wm.plots.style import house_style
+from s5wm.runs.flights import Course
 
 TRAIL = 1.4
 """s of flight that fade behind the drone."""

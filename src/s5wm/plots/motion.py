@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from s5wm.flights import Flight
+from s5wm.runs.flights import Flight
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from s5wm.train.log import read_rows
+from s5wm.runs.log import read_rows
 
 Series = tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]
 """Abscissae and values."""

@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s5wm.dreams import load_dreams
-from s5wm.fans import load_fans
-from s5wm.flights import Course, Flight, load_about, load_course, load_flights
 from s5wm.plots.animation import animate_lap
 from s5wm.plots.curves import draw_curves, draw_signals
 from s5wm.plots.dreams import draw_dreams
@@ -16,13 +13,16 @@ from s5wm.plots.flight import Caption, draw_flight
 from s5wm.plots.imagination import draw_imagination
 from s5wm.plots.records import facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import house_style, save_figure
+from s5wm.runs.dreams import load_dreams
+from s5wm.runs.fans import load_fans
+from s5wm.runs.flights import Course, Flight, load_about, load_course, load_flights
 
 FLIGHTS = Path("flights.npz")
-"""Where an evaluation leaves the flights to be drawn (``s5wm.flights``), inside a run directory."""
+"""Where an evaluation leaves the flights to be drawn (``s5wm.runs.flights``), inside a run directory."""
 
 FANS = Path("plots/imagination.npz")
 DREAM = Path("plots/dream.npz")
-"""Where ``s5wm imagine`` leaves its futures (``s5wm.fans``)."""
+"""Where ``s5wm imagine`` leaves its futures (``s5wm.runs.fans``)."""
 
 Report = Callable[[str], None]
 

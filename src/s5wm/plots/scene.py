@@ -10,9 +10,9 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.patheffects import withStroke
 
-from s5wm.flights import Course
 from s5wm.plots.camera import Camera
 from s5wm.plots.style import FAINT, GRID, GROUND, INK, MUTED, SPEED, UNREACHED, bare, coloured_line
+from s5wm.runs.flights import Course
 
 MARGIN = 1.2
 """m of ground around everything that is drawn."""

@@ -11,12 +11,12 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 
-from s5wm.flights import Course
 from s5wm.plots.camera import clearest_azimuth, from_above, in_perspective
 from s5wm.plots.drone import Pose, drone_artists, drone_scale, place_drone
 from s5wm.plots.motion import Motion
 from s5wm.plots.scene import Scene, draw_gates, draw_ground, extent_of, fit_limits, plain_colours
 from s5wm.plots.style import INK, PASSED, SPEED, TRACE, UNREACHED, coloured_line
+from s5wm.runs.flights import Course
 
 PAPER = 0.85
 """Grey that the trail fades to."""

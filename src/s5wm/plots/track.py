@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from s5wm.flights import Course
 from s5wm.plots.camera import clearest_azimuth, from_above, in_perspective
 from s5wm.plots.scene import (
     Scene,
@@ -16,6 +15,7 @@ from s5wm.plots.scene import (
     plain_colours,
 )
 from s5wm.plots.style import heading, house_style, new_figure, save_figure
+from s5wm.runs.flights import Course
 
 
 def plot_track(course: Course, title: str, stem: Path) -> list[Path]:

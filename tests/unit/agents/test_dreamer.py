@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.agents.dreamer import Dreamer, DreamerConfig, latest_policy
+from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, latest_policy
 from s5wm.envs.toys import DoubleIntegratorConfig
 
 from ...tiny import S5WM

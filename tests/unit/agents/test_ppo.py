@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from s5wm.actions import Box
-from s5wm.agents.ppo import PPO, Acted, PPOConfig
-from s5wm.agents.ppo_actor import TanhMLP
+from s5wm.agents.ppo.actor import TanhMLP
+from s5wm.agents.ppo.agent import PPO, Acted, PPOConfig
 from s5wm.envs.probes import ActionReward, ConstantReward, DelayedReward, ObsActionReward, ObsReward
 from s5wm.envs.wrappers import AutoReset
-from s5wm.train.loop import train
-from s5wm.train.state import init_train
+from s5wm.training.loop import train
+from s5wm.training.state import init_train
 from s5wm.types import EnvSpec, Reward, TimeStep, Transition
 
 CONFIG = PPOConfig(

@@ -10,19 +10,19 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.acting import checked_observation
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.dreamer import DreamerConfig
-from s5wm.agents.dreamer_policy import DreamerPolicy
-from s5wm.agents.ppo import Acted, PPOConfig, PPOPolicy
-from s5wm.agents.ppo_actor import FrameStackConfig, S5MemoryConfig
+from s5wm.agents.dreamer.agent import DreamerConfig
+from s5wm.agents.dreamer.policy import DreamerPolicy
+from s5wm.agents.ppo.actor import FrameStackConfig, S5MemoryConfig
+from s5wm.agents.ppo.agent import Acted, PPOConfig, PPOPolicy
 from s5wm.envs.wrappers import AutoReset
+from s5wm.experiments.acting import checked_observation
+from s5wm.experiments.presets.sizes import VISION_AGENTS, agent_configs
 from s5wm.nn.conv import PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
-from s5wm.sizes import VISION_AGENTS, agent_configs
-from s5wm.train.loop import train, unroll
-from s5wm.train.state import init_actor, init_train
+from s5wm.training.loop import train, unroll
+from s5wm.training.state import init_actor, init_train
 from s5wm.types import Reward, TimeStep, Transition
 
 from .toy import SIDE, ShownOnce

@@ -18,7 +18,7 @@ from s5wm.deploy.golden import Golden
 from s5wm.deploy.parity import FLOWN_TOLERANCE, engine_actions
 from s5wm.deploy.runtime.engines import C_FLAGS, CEngine, OnnxEngine, find_compiler
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.train.files import verify_manifest
+from s5wm.runs.files import verify_manifest
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from s5wm.actions import Box
-from s5wm.agents.dreamer_policy import DreamerPolicy
-from s5wm.agents.heads import ActorConfig
-from s5wm.agents.ppo import PPOPolicy
-from s5wm.agents.ppo_actor import ActorSizes, FrameStackConfig, S5MemoryConfig, build_actor
+from s5wm.agents.dreamer.heads import ActorConfig
+from s5wm.agents.dreamer.policy import DreamerPolicy
+from s5wm.agents.ppo.actor import ActorSizes, FrameStackConfig, S5MemoryConfig, build_actor
+from s5wm.agents.ppo.agent import PPOPolicy
 from s5wm.deploy.builder import Builder
 from s5wm.deploy.c_file import to_c
 from s5wm.deploy.golden import Golden

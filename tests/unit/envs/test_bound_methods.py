@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import s5wm
-from s5wm.presets import TASKS
+from s5wm.experiments.presets import TASKS
 
 
 @pytest.mark.parametrize("name", list(TASKS))

@@ -16,11 +16,11 @@ from gymnasium.envs import registration  # noqa: E402
 from gymnasium.utils.env_checker import check_env  # noqa: E402
 from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
 
-from s5wm import gym_ids  # noqa: E402
 from s5wm.envs.gymnasium import GymEnv, GymVectorEnv, make_single  # noqa: E402
 from s5wm.envs.hover import HoverConfig  # noqa: E402
 from s5wm.envs.probes import ActionReward  # noqa: E402
 from s5wm.envs.toys import ChainConfig, DoubleIntegratorConfig  # noqa: E402
+from s5wm.experiments import gym_ids  # noqa: E402
 
 NAMES = ("s5wm/SplitS-v0", "s5wm/Figure8State-v0", "s5wm/Figure8-v0", "s5wm/Hover-v0")
 
@@ -48,8 +48,8 @@ def test_register_twice_does_no_harm_and_names_both_entry_points():
     assert tuple(gym_ids.IDS) == NAMES
     for name in NAMES:
         spec = gym.spec(name)
-        assert spec.entry_point == "s5wm.gym_ids:make_single"
-        assert spec.vector_entry_point == "s5wm.gym_ids:make_vector"
+        assert spec.entry_point == "s5wm.experiments.gym_ids:make_single"
+        assert spec.vector_entry_point == "s5wm.experiments.gym_ids:make_vector"
 
 
 def test_make_vec_is_the_fast_one_and_takes_a_config():

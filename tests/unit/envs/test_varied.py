@@ -9,7 +9,6 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.api import configure
 from s5wm.envs.quadrotor import integrate
 from s5wm.envs.quadrotor.state import hover_state
 from s5wm.envs.racing.task import RacingConfig
@@ -17,8 +16,9 @@ from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.racing.varied import VariedRace, draw, ranges_of
 from s5wm.errors import ConfigError
-from s5wm.experiment import load_experiment, save_experiment
-from s5wm.tasks import figure_8_by_camera
+from s5wm.experiments.configure import configure
+from s5wm.experiments.experiment import load_experiment, save_experiment
+from s5wm.experiments.tasks import figure_8_by_camera
 
 RACE = RacingConfig(track=Figure8Config()).eval_config().build()
 EVERYTHING = VariationConfig(

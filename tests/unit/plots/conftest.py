@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from s5wm.envs.racing.track import SplitSConfig
-from s5wm.fans import ErrorBand, Fans
-from s5wm.flights import Course, Flight, course_of
+from s5wm.runs.fans import ErrorBand, Fans
+from s5wm.runs.flights import Course, Flight, course_of
 
 LAPS = Path(__file__).parents[2] / "data" / "racing_reference_laps.npz"
 

@@ -12,7 +12,7 @@ import s5wm
 from s5wm.plots.curves import draw_curves, draw_signals, running_mean
 from s5wm.plots.records import RunRecords, facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import CYCLE, house_style
-from s5wm.train.signals import GROUPS
+from s5wm.runs.signals import GROUPS
 
 
 def test_torn_last_line_and_nan_are_left_out(run_dir):

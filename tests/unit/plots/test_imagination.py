@@ -8,11 +8,11 @@ import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 
-from s5wm.fans import ErrorBand, Fans, load_fans, save_fans
 from s5wm.plots.imagination import DECADES, MOST_MOMENTS, draw_imagination, spread, within
 from s5wm.plots.run import draw_imagined
 from s5wm.plots.scene import Extent
 from s5wm.plots.style import house_style, plain_number
+from s5wm.runs.fans import ErrorBand, Fans, load_fans, save_fans
 
 
 def test_fans_survive_the_file(fans, tmp_path):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s5wm.fans import save_fans
-from s5wm.flights import load_about, save_flights
 from s5wm.plots import plot_flight, plot_run, plot_runs
 from s5wm.plots.animation import render_lap
 from s5wm.plots.drone import Pose, body_at, rotation
 from s5wm.plots.run import FANS, FLIGHTS, _whose
 from s5wm.plots.style import PASSED, house_style
+from s5wm.runs.fans import save_fans
+from s5wm.runs.flights import load_about, save_flights
 
 
 def names(paths):

@@ -15,7 +15,7 @@ from s5wm.deploy.runtime.mavlink import MavlinkTarget
 from s5wm.deploy.runtime.pilot import Pilot
 from s5wm.deploy.runtime.simulation import FLYING, Simulation
 from s5wm.errors import ConfigError
-from s5wm.train.files import verify_manifest
+from s5wm.runs.files import verify_manifest
 
 EngineName = Literal["onnx", "c"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from s5wm.deploy.card import FlightCard, TrackCard
 from s5wm.deploy.runtime.loop import Period
 from s5wm.deploy.runtime.pilot import Mode
-from s5wm.flights import Course, Flight, save_flights
-from s5wm.train.files import write_json
+from s5wm.runs.files import write_json
+from s5wm.runs.flights import Course, Flight, save_flights
 
 MODES = tuple(mode.value for mode in Mode)
 

@@ -1,4 +1,4 @@
-"""Gymnasium adapter of one copy (optional dependency); ``s5wm.gym_ids`` has the ids of our tasks.
+"""Gymnasium adapter of one copy (optional dependency); ``s5wm.experiments.gym_ids`` has the ids of our tasks.
 
 Copy ``i`` of ``GymVectorEnv.reset(seed=s)`` lives through exactly what ``GymEnv.reset(seed=s + i)`` does.  A reset with
 a seed makes a fresh copy; a reset without one starts the next episode of the living copy.

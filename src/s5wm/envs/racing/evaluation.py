@@ -19,7 +19,7 @@ from s5wm.envs.racing.observation import POSITION_SCALE, RATE_SCALE, TARGET_FROM
 from s5wm.envs.racing.track import TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Figure, Summary
-from s5wm.flights import Course, course_of
+from s5wm.runs.flights import Course, course_of
 
 LAPS_FOR_SUCCESS = 3
 """In a row; a crash after the third does not take it back."""

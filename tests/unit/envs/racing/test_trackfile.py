@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from s5wm.cli import main
-from s5wm.codec import decode, encode, override
 from s5wm.envs.quadrotor.params import GRAVITY, QuadConfig
 from s5wm.envs.racing import checktrack
 from s5wm.envs.racing.bounds import lap_bound, point_mass_bound
@@ -30,9 +29,10 @@ from s5wm.envs.racing.track import (
     SplitSConfig,
     StartConfig,
 )
+from s5wm.envs.racing.trackfile import load_quad, load_track
 from s5wm.errors import ConfigError
-from s5wm.presets import preset
-from s5wm.trackfile import load_quad, load_track
+from s5wm.experiments.presets import preset
+from s5wm.runs.codec import decode, encode, override
 
 FILES = Path(__file__).parents[4] / "examples" / "tracks"
 BACKYARD = load_track(FILES / "backyard.json")
@@ -217,7 +217,7 @@ def test_yaml_is_read_where_it_can_be(tmp_path):
 
 
 def test_yaml_without_pyyaml_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr("s5wm.datafile.find_spec", lambda name: None)
+    monkeypatch.setattr("s5wm.runs.datafile.find_spec", lambda name: None)
     (tmp_path / "mine.yml").write_text("name: mine")
     with pytest.raises(ConfigError, match="pip install pyyaml, or write the same as JSON"):
         load_track(tmp_path / "mine.yml")

@@ -20,8 +20,8 @@ from s5wm.envs.racing.reward import RewardConfig
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.wrappers import AutoReset, TimeLimit
-from s5wm.presets import task_config
-from s5wm.tasks import figure_8_by_camera
+from s5wm.experiments.presets import task_config
+from s5wm.experiments.tasks import figure_8_by_camera
 from s5wm.types import Reward, TimeStep
 
 COARSE = CameraConfig(pixels=8, supersample=1, latency_steps=1, noise=0.1, light=0.2)

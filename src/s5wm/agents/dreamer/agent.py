@@ -1,0 +1,319 @@
+"""A world-model agent at any point of the lattice: replay, world model, and an actor-critic that learns inside it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Int
+
+from s5wm.agents.base import AbstractAgent, Guard, MetricSums, is_finite, pick
+from s5wm.agents.dreamer.heads import Actor, ActorConfig, Critic, CriticConfig
+from s5wm.agents.dreamer.imagination import (
+    ActorCriticConfig,
+    Behaviour,
+    actor_loss,
+    critic_loss,
+    imagine_rollouts,
+    replay_critic_loss,
+)
+from s5wm.agents.dreamer.policy import DreamerCarry, DreamerPolicy
+from s5wm.agents.optimiser import OptimiserConfig, untyped
+from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
+from s5wm.ops.batches import divided
+from s5wm.ops.running import ReturnScale
+from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
+from s5wm.worldmodel.believed import BelievedConfig
+from s5wm.worldmodel.build import build_world_model
+from s5wm.worldmodel.chunk import Chunk, Learned
+from s5wm.worldmodel.config import WorldModelConfig
+from s5wm.worldmodel.dynamics import Belief
+from s5wm.worldmodel.model import WorldModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamerConfig:
+    """A world-model agent; ``presets`` holds S5WM and its relatives at each size."""
+
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    discount_horizon: float = 333.0  # discount = 1 - 1 / horizon
+    updates_per_rollout: int = 1
+    behaviour_delay: int = 0  # updates of the world model before actor and critic start to learn
+    replay_gradient: bool = True  # whether the replay critic loss trains the world model too
+    acting_rate: float | None = None  # of the average of parameters that acts; None: the latest ones act
+    acting_delay: int = 0  # updates before the average begins: what still learns fast is better without
+
+    def __post_init__(self) -> None:
+        if self.discount_horizon <= 1:
+            raise ValueError(f"discount_horizon is {self.discount_horizon} steps; it must exceed 1")
+        if self.updates_per_rollout < 1:
+            raise ValueError(f"updates_per_rollout is {self.updates_per_rollout}; it must be at least 1")
+        if self.acting_delay < 0:
+            raise ValueError(
+                f"acting_delay is {self.acting_delay}; it is a number of updates: give 0 or more"
+            )
+        if self.acting_rate is not None and not 0.0 < self.acting_rate <= 1.0:
+            raise ValueError(
+                f"acting_rate is {self.acting_rate}; it must lie in (0, 1]: use 0.004 for the average of about 250 "
+                "updates, or None to act with the latest parameters"
+            )
+        if self.replay_gradient and isinstance(self.world_model.latent, BelievedConfig):
+            raise ValueError(
+                "replay_gradient is true, but with a believed latent the critic's gradient would reach the dynamics "
+                "through beliefs, and they learn from states alone: set replay_gradient=false"
+            )
+        starts = self.actor_critic.starts
+        if starts is not None and starts > self.replay.batch * self.replay.length:
+            raise ValueError(
+                f"actor_critic.starts is {starts}, more than the {self.replay.batch * self.replay.length} states "
+                "of a batch (replay.batch x replay.length); use None for all of them"
+            )
+
+    @property
+    def discount(self) -> float:
+        """``1 - 1 / discount_horizon``."""
+        return 1.0 - 1.0 / self.discount_horizon
+
+    def build(self, spec: EnvSpec, *, num_envs: int) -> "Dreamer":
+        """The agent for ``num_envs`` environments of this spec."""
+        self.world_model.check(spec)
+        return Dreamer(self, spec, num_envs)
+
+
+class DreamerParams(eqx.Module):
+    """Everything that gradients change; the optimiser's groups are these fields."""
+
+    world_model: WorldModel[Any]
+    actor: Actor
+    critic: Critic
+
+
+class Suspect(eqx.Module):
+    """The latest skipped gradient step: what it had drawn, and its number (-1: none was skipped)."""
+
+    windows: Windows
+    update: Int[Array, ""]
+
+    @classmethod
+    def none(cls, batch: int) -> "Suspect":
+        """Nothing skipped yet."""
+        zeros = jnp.zeros(batch, jnp.int32)
+        return cls(Windows(zeros, zeros), jnp.full((), -1, jnp.int32))
+
+
+class DreamerLearner(eqx.Module):
+    """All that learning carries along."""
+
+    params: DreamerParams
+    slow_critic: Critic
+    acting: DreamerPolicy | None  # moving average of what acts
+    opt_state: optax.OptState
+    return_scale: ReturnScale
+    replay: Replay[Any]
+    updates: Int[Array, ""]
+    guard: Guard
+    suspect: Suspect
+
+
+class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
+    """The agent."""
+
+    config: DreamerConfig = eqx.field(static=True)
+    spec: EnvSpec
+    num_envs: int = eqx.field(static=True)
+
+    def init(self, key: Key) -> DreamerLearner:
+        """Fresh parameters and an empty replay."""
+        k_model, k_actor, k_critic = jr.split(key, 3)
+        config = self.config
+        model = build_world_model(config.world_model, self.spec, discount=config.discount, key=k_model)
+        features = model.dynamics.initial().latent.feature.shape[0]
+        params = DreamerParams(
+            model,
+            config.actor.build(features, self.spec.action, key=k_actor),
+            config.critic.build(features, key=k_critic),
+        )
+        return DreamerLearner(
+            params,
+            params.critic,
+            None if config.acting_rate is None else latest_policy(params),
+            config.optimiser.build().init(untyped(params)),
+            ReturnScale.init(),
+            Replay.init(self._row(params), self.num_envs, config.replay.capacity),
+            jnp.zeros((), jnp.int32),
+            Guard.init(),
+            Suspect.none(config.replay.batch),
+        )
+
+    def _row(self, params: DreamerParams) -> Transition[Entry[Any]]:
+        zero, no = jnp.zeros(()), jnp.zeros((), bool)
+        timestep = TimeStep(
+            obs=jnp.zeros(self.spec.obs_shape, self.spec.obs_dtype),
+            privileged=jnp.zeros(self.spec.privileged_size) if self.spec.privileged_size else None,
+            reward=Reward(zero, zero if self.spec.has_smoothing else None),
+            is_first=no,
+            is_last=no,
+            is_terminal=no,
+        )
+        belief = params.world_model.dynamics.initial()
+        entry = Entry(belief.memory, belief.latent.stoch)
+        return Transition(timestep, jnp.zeros(self.spec.action_size), entry)
+
+    def policy(self, learner: DreamerLearner) -> DreamerPolicy:
+        """The parts that acting needs: the latest ones, or their average."""
+        return latest_policy(learner.params) if learner.acting is None else learner.acting
+
+    def update(
+        self,
+        learner: DreamerLearner,
+        rollout: Transition[Entry[Any]],
+        *,
+        smoothing_weight: Scalar,
+        key: Key,
+    ) -> tuple[DreamerLearner, MetricSums]:
+        """Append the rollout, then ``updates_per_rollout`` gradient steps once the replay can serve them."""
+        config = self.config.replay
+        learner = eqx.tree_at(lambda x: x.replay, learner, learner.replay.add(rollout))
+
+        def step(learner: DreamerLearner, key: Key) -> tuple[DreamerLearner, MetricSums]:
+            return self.gradient_step(learner, smoothing_weight, key)
+
+        @jax.jit  # so that it is traced once, for its shapes and for itself
+        def learn(learner: DreamerLearner) -> tuple[DreamerLearner, MetricSums]:
+            learner, metrics = jax.lax.scan(step, learner, jr.split(key, self.config.updates_per_rollout))
+            return learner, metrics.total()
+
+        def wait(learner: DreamerLearner) -> tuple[DreamerLearner, MetricSums]:
+            shapes = jax.eval_shape(learn, learner)[1]
+            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        filled = learner.replay.filled
+        ready = (filled > config.length) & (filled * self.num_envs >= config.prefill)
+        return jax.lax.cond(ready, learn, wait, learner)
+
+    def evidence(self, learner: DreamerLearner) -> Any:
+        """The latest skipped gradient step, the number of the latest one, and the rows that it had drawn.
+
+        The rows are read from the replay now: where the two numbers are far apart, the ring has written others there.
+        """
+        if int(learner.suspect.update) < 0:
+            return None
+        rows = learner.replay.read(learner.suspect.windows, length=self.config.replay.length + 1)
+        return learner.suspect, learner.updates, rows
+
+    def sample(self, replay: Replay[Any], key: Key) -> tuple[Windows, Transition[Entry[Any]]]:
+        """A batch of replayed windows: where they lie, and their rows, the first of each being context."""
+        config = self.config.replay
+        length = config.length + 1
+        windows = replay.draw(key, batch=config.batch, length=length, surprising=config.surprising)
+        return windows, replay.read(windows, length=length)
+
+    def gradient_step(
+        self, learner: DreamerLearner, smoothing_weight: Scalar, key: Key
+    ) -> tuple[DreamerLearner, MetricSums]:
+        """One update of everything from one batch of replayed windows."""
+        k_sample, k_loss = jr.split(key)
+        windows, rows = self.sample(learner.replay, k_sample)
+        chunk = divided(to_chunk(rows))
+        grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
+            learner.params, learner, chunk, smoothing_weight, k_loss
+        )
+        deltas, opt_state = self.config.optimiser.build().update(
+            grads, learner.opt_state, untyped(learner.params)
+        )
+        params = jax.tree.map(lambda p, u: p + learner.guard.factor * u, learner.params, deltas)
+        rate = self.config.actor_critic.slow_rate
+        slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
+        metrics |= {
+            f"gradient/{name}": optax.tree.norm(getattr(grads, name))
+            for name in ("world_model", "actor", "critic")
+        }
+        healthy = is_finite((grads, metrics))
+        old = (learner.params, learner.slow_critic, learner.opt_state, learner.return_scale)
+        params, slow, opt_state, scale = pick(healthy, (params, slow, opt_state, scale), old)
+        entries = pick(healthy, fresh_entries(rows, out.posterior.belief), rows.extras)
+        surprise = jnp.where(healthy, out.surprise, 0.0)  # windows that hurt are not to be sought
+        replay = learner.replay.write_back(windows, entries).mark(windows, surprise)
+        guard = learner.guard.count(healthy)
+        suspect = pick(healthy, learner.suspect, Suspect(windows, learner.updates))
+        updates, acting = learner.updates + 1, learner.acting
+        if acting is not None and self.config.acting_rate is not None:
+            count = jnp.maximum(updates - self.config.acting_delay, 1)  # at 1 the latest ones take its place
+            acting = acting.averaged_with(latest_policy(params), rate=self.config.acting_rate, count=count)
+        learner = DreamerLearner(params, slow, acting, opt_state, scale, replay, updates, guard, suspect)
+        return learner, MetricSums.of(metrics, healthy)
+
+    def _loss(
+        self,
+        params: DreamerParams,
+        learner: DreamerLearner,
+        chunk: Chunk[Any],
+        smoothing_weight: Scalar,
+        key: Key,
+    ) -> tuple[Scalar, tuple[Learned[Any], ReturnScale, Metrics]]:
+        """World-model loss plus actor and critic losses from the same posterior beliefs."""
+        k_noise, k_behaviour = jr.split(key)
+        model = params.world_model
+        loss, out = batch_loss(model, chunk, k_noise)
+        nets = Behaviour(model, params.actor, params.critic, learner.slow_critic)
+        behaviour, scale, more = self.behaviour_loss(
+            nets, learner.return_scale, out.posterior.belief, chunk.timestep, smoothing_weight, k_behaviour
+        )
+        learning = (learner.updates >= self.config.behaviour_delay).astype(jnp.float32)
+        metrics = jax.tree.map(jnp.mean, out.metrics) | more
+        hold = jax.lax.stop_gradient
+        return loss + learning * behaviour, (hold(out), hold(scale), metrics)
+
+    def behaviour_loss(
+        self,
+        nets: Behaviour,
+        scale: ReturnScale,
+        belief: Belief[Any],
+        timestep: TimeStep,
+        smoothing_weight: Scalar,
+        key: Key,
+    ) -> tuple[Scalar, ReturnScale, Metrics]:
+        """Actor and critic losses from posterior beliefs ``[B, T]`` and the rows they belong to."""
+        config, hold = self.config.actor_critic, jax.lax.stop_gradient
+        k_starts, k_roll = jr.split(key)
+        flat = jax.tree.map(lambda x: hold(x.reshape(-1, *x.shape[2:])), belief)
+        total = timestep.is_first.size
+        index = jnp.arange(total)
+        if config.starts is not None:
+            index = jr.permutation(k_starts, total)[: config.starts]
+        starts = divided(jax.tree.map(lambda x: x[index], flat))
+        rolled = imagine_rollouts(config, nets, starts, smoothing_weight=smoothing_weight, key=k_roll)
+        scale = scale.update(hold(rolled.returns))
+        actor, metrics = actor_loss(config, nets.actor, rolled, scale)
+        critic = critic_loss(config, nets, rolled)
+
+        feature = belief.latent.feature
+        feature = feature if self.config.replay_gradient else hold(feature)
+        value = hold(nets.critic(feature).mean())
+        bootstrap = value.reshape(-1).at[index].set(hold(rolled.returns[:, 0])).reshape(value.shape)
+        replayed, more = replay_critic_loss(
+            config, nets, feature, timestep, bootstrap=bootstrap, smoothing_weight=smoothing_weight
+        )
+        loss = actor + config.critic_weight * critic + config.replay_critic_weight * replayed
+        return loss, scale, metrics | more | {"loss/critic": critic}
+
+
+def latest_policy(params: DreamerParams) -> DreamerPolicy:
+    """What acts with these parameters."""
+    model = params.world_model
+    return DreamerPolicy(model.encoder, model.dynamics, params.actor)
+
+
+def batch_loss(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> tuple[Scalar, Learned[Any]]:
+    """Mean world-model loss of a batch of chunks ``[B, ...]``, and what the pass tells of each."""
+    noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
+    losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
+    return losses.mean(), out

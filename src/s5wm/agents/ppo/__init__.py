@@ -1,0 +1,1 @@
+"""Proximal policy optimisation, the model-free baseline."""

@@ -1,0 +1,100 @@
+"""World models of several runs beside each other, on the same flights.
+
+Every run's policy flies its share, and every world model foresees all of them: flights of one policy alone would
+favour the model that was trained on such flights.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.agents.replay import Entry
+from s5wm.diagnostics.foreseer import Foreseer, tested
+from s5wm.diagnostics.run import SEED, fly_streams, measure, sizes
+from s5wm.envs.wrappers import AutoReset
+from s5wm.errors import ConfigError
+from s5wm.runs.codec import Warn
+from s5wm.runs.files import plain
+from s5wm.runs.provenance import provenance
+from s5wm.types import Transition
+
+
+def imagine_beside(
+    runs: Sequence[str | Path],
+    horizon: int = 50,
+    episodes: int = 20,
+    *,
+    seed: int = SEED,
+    say: Warn = lambda _: None,
+) -> dict[str, Any]:
+    """``imagine_run`` of several runs of one task: the figures of each under ``agents``, in the order of ``runs``.
+
+    ``episodes`` are flown by every policy, with the same initial conditions.
+    """
+    loaded = [Foreseer.load(run, say) for run in runs]
+    names = _names(runs, loaded)
+    first, spec = loaded[0], loaded[0].agent.spec
+    for other, name in zip(loaded, names, strict=True):
+        if other.experiment.task.eval_config() != first.experiment.task.eval_config():
+            raise ConfigError(f"{name} was trained on another task than {names[0]}; compare runs of one task")
+        if spec.has_images and other.agent.config.world_model.target == "observation":
+            raise ConfigError(
+                f"{name} decodes images; side by side, positions and velocities are measured: compare s5wm-p and "
+                "dreamerv3-p, which decode the privileged state"
+            )
+    length = first.check(horizon, episodes)
+    k_fly, k_report = jr.split(jr.key(seed))
+    env = AutoReset(tested(first.experiment))
+    flown: list[Transition[Any]] = [
+        fly_streams(env, one.policy, episodes=episodes, length=length, key=k_fly) for one in loaded
+    ]
+    timestep, action = jax.tree.map(
+        lambda *parts: jnp.concatenate(parts), *[(rows.timestep, rows.action) for rows in flown]
+    )
+    pooled = Transition(timestep, action, None)
+    agents = {}
+    for one, name in zip(loaded, names, strict=True):
+        _, _, measured = measure(one, seen_by(one.policy, pooled), horizon, k_report)
+        agents[name] = {"checkpoint": one.checkpoint, **one.about, **measured}
+    return plain(
+        {
+            "task": first.experiment.name.task,
+            "horizon": horizon,
+            "ctrl_dt": env.spec.ctrl_dt,
+            **sizes(pooled),
+            "seed": seed,
+            "agents": agents,
+            **provenance(),
+        }
+    )
+
+
+def seen_by(policy: AbstractPolicy[Any, Entry[Any]], rows: Transition[Any]) -> Transition[Entry[Any]]:
+    """Flights of any policy with the entries that this one would have stored beside their first row.
+
+    The first row begins an episode and is the context of all others; no other entry is ever read.
+    """
+    first = jax.tree.map(lambda x: x[:, 0], rows.timestep)
+
+    def entry(obs: Any, is_first: Any) -> Entry[Any]:
+        return policy(policy.initial(), obs, is_first, key=None)[2]
+
+    entries = jax.vmap(entry)(first.obs, first.is_first)
+    shape = rows.timestep.is_first.shape
+    spread = jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), entries)
+    # Its context action is that of the flight: the filter's own choice was never flown.
+    return Transition(rows.timestep, rows.action, spread)
+
+
+def _names(runs: Sequence[str | Path], loaded: Sequence[Foreseer]) -> list[str]:
+    """Agent and size; the directory besides where runs share them."""
+    short = [f"{one.experiment.name.agent} {one.experiment.name.size}" for one in loaded]
+    long = [f"{name} ({run})" for name, run in zip(short, runs, strict=True)]
+    if repeated := [name for name in long if long.count(name) > 1]:
+        raise ConfigError(f"{repeated[0]} was given twice; name each run once")
+    return short if len(set(short)) == len(short) else long

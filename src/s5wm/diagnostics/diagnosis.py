@@ -1,0 +1,228 @@
+"""A world-model agent measured on real flights: what mean losses and mean returns hide."""
+
+import functools as ft
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float
+
+from s5wm.agents.dreamer.agent import Dreamer, DreamerLearner
+from s5wm.agents.replay import Entry, to_chunk
+from s5wm.diagnostics.events import LEADS, Events, gate_passes, measure_events
+from s5wm.diagnostics.forecast import Forecast, Reach, describe, flat, forecast_from
+from s5wm.diagnostics.statistics import Agreement, Band, Values, masked_mean, with_gaps
+from s5wm.diagnostics.values import Calibration, calibrate
+from s5wm.envs.groups import Groups, unnamed_group
+from s5wm.types import Key, Scalar, TimeStep, Transition
+from s5wm.worldmodel.dynamics import Posterior
+from s5wm.worldmodel.model import WorldModel
+
+STARTS = 1024
+"""About how many open-loop rollouts of full horizon are made."""
+
+
+class GroupErrors(eqx.Module):
+    """Errors of every state group in its unit; arrays are ``[G, ...]`` in the order of ``groups``."""
+
+    groups: Groups = eqx.field(static=True)
+    band: Band
+
+    def of(self, name: str) -> Band:
+        """Errors of the group with this name."""
+        index = [group.name for group in self.groups].index(name)
+        return jax.tree.map(lambda x: x[index], self.band)
+
+    @classmethod
+    def measure(
+        cls, groups: Groups, predicted: Float[Array, "K *b Y"], real: Float[Array, "K *b Y"], valid: Array
+    ) -> "GroupErrors":
+        """Bands over the first axis of the rows that are ``valid``."""
+        errors = jnp.stack([group.error(predicted, real) for group in groups], axis=1)
+        return cls(groups, Band.of(errors, jnp.broadcast_to(valid[:, None], errors.shape)))
+
+
+class RewardFidelity(eqx.Module):
+    """Imagined against real nominal reward along real actions; entry ``k-1`` is ``k`` steps ahead."""
+
+    step: Agreement  # of the reward received on arriving there
+    total: Agreement  # of the sum of the rewards up to there
+    error: Band  # of the step's reward
+
+
+class LatentHealth(eqx.Module):
+    """Means over all rows, nats."""
+
+    kl: Float[Values, ""]
+    kl_at_passes: Float[Values, ""]
+    posterior_entropy: Float[Values, ""]
+    prior_entropy: Float[Values, ""]
+
+
+class Diagnosis(eqx.Module):
+    """All that ``report`` measures."""
+
+    reconstruction: GroupErrors  # [G], from the posterior of the same row
+    open_loop: GroupErrors  # [G, H]
+    reward: RewardFidelity  # [H]
+    events: Events
+    value: Calibration
+    latent: LatentHealth
+
+    def metrics(self) -> dict[str, float]:
+        """Single figures; NaN where the flights had no such event."""
+        events, found = self.events, dict[str, Any]()
+        for index, lead in enumerate(events.passes.lead):
+            for name, window in (("pass", events.passes), ("crash", events.crashes)):
+                found[f"{name}/reward_real_{lead}"] = window.reward_real[index]
+                found[f"{name}/reward_predicted_{lead}"] = window.reward_predicted[index]
+                found[f"{name}/terminal_{lead}"] = window.terminal_predicted[index]
+                found[f"{name}/gate_error_{lead}"] = window.gate_error[index]
+            found[f"other/terminal_{lead}"] = events.others.terminal_predicted[index]
+            found[f"terminal_auc/{lead}"] = events.terminal_auc[index]
+        horizons = [k for k in (1, 5, 10, 20, 50) if k <= self.reward.error.median.shape[0]]
+        for index, group in enumerate(self.open_loop.groups):
+            found[f"error/{group.name}_0"] = self.reconstruction.band.median[index]
+            found |= {f"error/{group.name}_{k}": self.open_loop.band.median[index, k - 1] for k in horizons}
+        for k in horizons:
+            found[f"reward/r2_{k}"] = self.reward.step.r2[k - 1]
+            found[f"reward/total_r2_{k}"] = self.reward.total.r2[k - 1]
+            found[f"reward/total_bias_{k}"] = self.reward.total.bias[k - 1]
+        for name, agreement in (("all", self.value.everywhere), ("crash", self.value.before_crash)):
+            found[f"value/{name}_r2"] = agreement.r2
+            found[f"value/{name}_bias"] = agreement.bias
+        found["latent/kl"], found["latent/kl_at_passes"] = self.latent.kl, self.latent.kl_at_passes
+        found["latent/posterior_entropy"] = self.latent.posterior_entropy
+        found["latent/prior_entropy"] = self.latent.prior_entropy
+        return {name: float(value) for name, value in found.items()}
+
+
+def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to look at them
+    agent: Dreamer,
+    learner: DreamerLearner,
+    rows: Transition[Entry[Any]],
+    horizon: int,
+    key: Key,
+    *,
+    smoothing_weight: Scalar | float = 0.0,
+    groups: Groups | None = None,
+) -> Diagnosis:
+    """Measure on flights ``[B, T+1]`` as ``train.loop.unroll`` returns them with the agent's own policy.
+
+    The arrays are NumPy's.  Row 0 is only context.  Windows may hold any number of episodes; no prediction crosses
+    the start of one.  Horizons beyond ``T - 1`` have no samples and are NaN.  ``groups`` says what the decoder's vector
+    means (``task.state_groups``); by default nothing is known of it.
+    """
+    weight = jnp.asarray(smoothing_weight, jnp.float32)
+    return with_gaps(_report(agent, learner, rows, horizon, key, weight, groups))
+
+
+@ft.partial(jax.jit, static_argnames=("horizon", "groups"))
+def _report(  # noqa: PLR0913 - as above
+    agent: Dreamer,
+    learner: DreamerLearner,
+    rows: Transition[Entry[Any]],
+    horizon: int,
+    key: Key,
+    smoothing_weight: Scalar,
+    groups: Groups | None,
+) -> Diagnosis:
+    k_noise, k_events, k_open = jr.split(key, 3)
+    model, chunk = learner.params.world_model, to_chunk(rows)
+    step = chunk.timestep
+    batch, length = step.is_first.shape
+    noise = model.dynamics.space.noise(k_noise, (batch, length))
+    out = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise)
+    filtered = describe(model, out.belief.latent.feature)
+    state = raw_state(model, step)
+    groups = unnamed_group(state.shape[-1]) if groups is None else groups
+
+    soon = Reach.of(step.is_first, horizon=min(max(LEADS), horizon), stride=1)
+    ahead = forecast_from(model, out.belief, chunk.action, soon, key=k_events)
+    far = far_reach(step, horizon)
+    beyond = forecast_from(model, out.belief, chunk.action, far, key=k_open)
+    valid = jnp.ones((batch * length,), bool)
+    return Diagnosis(
+        reconstruction=GroupErrors.measure(groups, flat(filtered.state), flat(state), valid),
+        open_loop=GroupErrors.measure(groups, flat(beyond.state), flat(state[:, far.row]), flat(far.valid)),
+        reward=compare_rewards(beyond, far, step),
+        events=measure_events(filtered, ahead, soon, step, state=state, groups=groups),
+        value=calibrate(
+            learner.params.critic(out.belief.latent.feature).mean(),
+            step,
+            smoothing_weight=smoothing_weight,
+            discount=model.discount,
+        ),
+        latent=latent_health(
+            model,
+            jax.vmap(lambda c, o, n: model.told(c, o, noise=n))(chunk, out, noise),
+            gate_passes(step, groups),
+        ),
+    )
+
+
+def open_loop_errors(
+    model: WorldModel[Any],
+    rows: Transition[Entry[Any]],
+    horizon: int,
+    key: Key,
+    *,
+    groups: Groups | None = None,
+) -> GroupErrors:
+    """``report(...).open_loop`` alone: it needs encoder, dynamics and decoder, and none of the other heads."""
+    return with_gaps(_open_loop_errors(model, rows, horizon, key, groups))
+
+
+@ft.partial(jax.jit, static_argnames=("horizon", "groups"))
+def _open_loop_errors(
+    model: WorldModel[Any],
+    rows: Transition[Entry[Any]],
+    horizon: int,
+    key: Key,
+    groups: Groups | None,
+) -> GroupErrors:
+    k_noise, _, k_open = jr.split(key, 3)
+    chunk = to_chunk(rows)
+    step = chunk.timestep
+    noise = model.dynamics.space.noise(k_noise, step.is_first.shape)
+    belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
+    state = raw_state(model, step)
+    groups = unnamed_group(state.shape[-1]) if groups is None else groups
+    far = far_reach(step, horizon)
+    beyond = forecast_from(model, belief, chunk.action, far, key=k_open)
+    return GroupErrors.measure(groups, flat(beyond.state), flat(state[:, far.row]), flat(far.valid))
+
+
+def far_reach(step: TimeStep, horizon: int) -> Reach:
+    """Open-loop rollouts of full horizon, about ``STARTS`` of them."""
+    return Reach.of(step.is_first, horizon=horizon, stride=max(1, step.is_first.size // STARTS))
+
+
+def raw_state(model: WorldModel[Any], timestep: TimeStep) -> Float[Array, "*b Y"]:
+    """What the decoder is asked for, in the environment's own numbers."""
+    return timestep.obs if model.config.target == "observation" else timestep.state
+
+
+def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardFidelity:
+    """Nominal rewards of forecasts ``[B, S, H]``."""
+    real = flat(timestep.reward.nominal[:, reach.row])
+    predicted, valid = flat(said.reward), flat(reach.valid)
+    return RewardFidelity(
+        step=Agreement.of(predicted, real, valid),
+        total=Agreement.of(jnp.cumsum(predicted, axis=1), jnp.cumsum(real, axis=1), valid),
+        error=Band.of(jnp.abs(predicted - real), valid),
+    )
+
+
+def latent_health(model: WorldModel[Any], told: Posterior[Any], passes: Bool[Array, "B T"]) -> LatentHealth:
+    """KL of posterior and prior, and their entropies, of the pass that the prior learns from."""
+    space = model.dynamics.space
+    kl = space.kl(told.posterior, told.prior)
+    return LatentHealth(
+        kl=kl.mean(),
+        kl_at_passes=masked_mean(kl.reshape(-1), passes.reshape(-1)),
+        posterior_entropy=space.entropy(told.posterior).mean(),
+        prior_entropy=space.entropy(told.prior).mean(),
+    )

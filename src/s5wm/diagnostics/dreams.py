@@ -1,0 +1,98 @@
+"""What the camera saw, what the world model believed of it, and what it dreamed with its eyes shut.
+
+A model that decodes images shows its own.  One that decodes the privileged state is drawn by the camera of the task,
+from where the model believes the drone to be: a ghost, flying in the same scene.
+"""
+
+import functools as ft
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from s5wm.agents.replay import Entry, to_chunk
+from s5wm.diagnostics.fans import choose_moments
+from s5wm.diagnostics.forecast import Reach, describe, forecast
+from s5wm.envs.groups import to_rotation
+from s5wm.envs.quadrotor.quaternion import from_matrix
+from s5wm.envs.racing.camera import Pose, render
+from s5wm.envs.racing.observation import POSITION_SCALE
+from s5wm.envs.racing.task import RacingEnv
+from s5wm.runs.dreams import Dream
+from s5wm.runs.fans import ErrorBand
+from s5wm.types import Key, Transition
+from s5wm.worldmodel.model import WorldModel
+
+DREAM = Path("plots") / "dream.npz"
+
+
+def make_dreams(
+    model: WorldModel[Any], env: RacingEnv, rows: Transition[Entry[Any]], *, horizon: int, key: Key
+) -> list[Dream]:
+    """One dream from each of a few moments, from which the flight goes on for as long as any does."""
+    reach = Reach.of(rows.timestep.is_first[:, 1:], horizon=horizon, stride=1)
+    dreams: list[Dream] = []
+    for moment in choose_moments(reach):
+        flight = jax.tree.map(lambda x, f=moment[0]: x[f : f + 1], rows)
+        real, *told = dream(model, flight, jnp.asarray(moment[1]), horizon=horizon, key=key)
+        show = ft.partial(ghost_images, env) if model.config.target == "privileged" else _rounded
+        believed, dreamed = (show(state) for state in told)
+        dreams.append(
+            Dream(
+                dt=env.spec.ctrl_dt,
+                real=np.asarray(real),
+                believed=np.asarray(believed),
+                dreamed=np.asarray(dreamed),
+                is_ghost=model.config.target == "privileged",
+            )
+        )
+    return dreams
+
+
+@ft.partial(jax.jit, static_argnames="horizon")
+def dream(
+    model: WorldModel[Any], flight: Transition[Entry[Any]], row: Int[Array, ""], *, horizon: int, key: Key
+) -> tuple[UInt8[Array, "H1 h w 3"], Float[Array, "H1 ..."], Float[Array, "H1 ..."]]:
+    """Images of one flight ``[1, T+1]`` from a row on, the state decoded from the belief of each, and the open loop.
+
+    Rows beyond the window repeat its last one.
+    """
+    chunk = to_chunk(flight)
+    noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
+    belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
+    place = jnp.minimum(row + jnp.arange(horizon + 1), chunk.timestep.is_first.shape[1] - 1)
+    followed = jax.tree.map(lambda x: x[0, place], belief)
+    believed = describe(model, followed.latent.feature).state
+    begun = jax.tree.map(lambda x: x[:1], followed)
+    said = forecast(model, begun, chunk.action[:, place[:-1]], key=key).state[0]
+    return chunk.timestep.obs[0, place], believed, jnp.concatenate([believed[:1], said])
+
+
+@jax.jit
+def ghost_images(env: RacingEnv, states: Float[Array, "H1 Y"]) -> UInt8[Array, "H1 h w 3"]:
+    """What the task's camera would see from privileged states."""
+    config, scene = env.config.camera, env.scene
+    assert config is not None and scene is not None, "only images are dreamed"
+    # The vector begins as layout B does: position, velocity, two columns of the attitude.
+    attitude = jnp.swapaxes(to_rotation(states[:, 6:12]), -1, -2)
+    poses = Pose(pos_w=POSITION_SCALE * states[:, :3], quat=jax.vmap(from_matrix)(attitude))
+    return jax.vmap(lambda pose: render(config, scene, pose))(poses)
+
+
+def _rounded(images: Float[Array, "H1 h w 3"]) -> UInt8[Array, "H1 h w 3"]:
+    return jnp.round(255.0 * jnp.clip(images, 0.0, 1.0)).astype(jnp.uint8)
+
+
+def pixel_errors(dreams: list[Dream]) -> ErrorBand:
+    """Mean absolute difference of dreamed and real pixels, of 255, against the horizon, over the moments."""
+    errors = np.stack(
+        [
+            np.abs(one.dreamed.astype(float) - one.real.astype(float)).mean(axis=(1, 2, 3))[1:]
+            for one in dreams
+        ]
+    )
+    lo, median, hi = np.percentile(errors, [5, 50, 95], axis=0)
+    return ErrorBand(unit="/255", median=median, lo=lo, hi=hi)

@@ -1,0 +1,92 @@
+"""Whether a model foresees the two events that decide a race: passing a gate and crashing."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from s5wm.diagnostics.forecast import Forecast, Reach, flat
+from s5wm.diagnostics.statistics import Values, auc_of_columns, masked_mean
+from s5wm.envs.groups import Groups
+from s5wm.types import TimeStep
+
+LEADS = (0, 1, 5, 10)
+"""Steps from the last row seen to the row predicted; 0 is the posterior of that row itself."""
+
+
+class Window(eqx.Module):
+    """Means over the rows at which one kind of event happened; every array has one entry per lead."""
+
+    lead: tuple[int, ...] = eqx.field(static=True)
+    count: Int[Values, " C"]
+    reward_real: Float[Values, " C"]
+    reward_predicted: Float[Values, " C"]
+    terminal_predicted: Float[Values, " C"]  # mean P(terminal)
+    gate_error: Float[Values, " C"]  # m, of the vector to the target; unknown without one
+
+
+class Events(eqx.Module):
+    """Predictions of event rows and of all the others."""
+
+    passes: Window  # gates passed, none outside the race
+    crashes: Window  # is_terminal
+    others: Window
+    terminal_auc: Float[Values, " C"]  # of P(terminal) over all rows
+
+
+def gate_passes(timestep: TimeStep, groups: Groups) -> Bool[Array, "B T"]:
+    """Rows on whose arrival another goal was told than before (``Group.goal_from``); none where there is no goal."""
+    goals = [group.goal_from for group in groups if group.goal_from is not None]
+    if not goals:
+        return jnp.zeros_like(timestep.is_first)
+    target = jnp.argmax(timestep.state[..., goals[0] :], axis=-1)
+    changed = target[:, 1:] != target[:, :-1]
+    return jnp.pad(changed, ((0, 0), (1, 0))) & ~timestep.is_first
+
+
+def measure_events(
+    filtered: Forecast,
+    ahead: Forecast,
+    reach: Reach,
+    timestep: TimeStep,
+    *,
+    state: Float[Array, "B T Y"],
+    groups: Groups,
+) -> Events:
+    """From posterior forecasts ``[B, T]`` and open-loop ones ``[B, T-1, H]`` of every row."""
+    leads = tuple(lead for lead in LEADS if lead <= reach.row.shape[1])
+    gate = [group for group in groups if group.name == "gate"]
+    misses = gate[0].error if gate else lambda left, right: jnp.zeros(left.shape[:-1])
+    columns = {
+        "reward": _columns(filtered.reward, ahead.reward, leads),
+        "terminal": _columns(filtered.terminal, ahead.terminal, leads),
+        "miss": _columns(misses(filtered.state, state), misses(ahead.state, state[:, reach.row]), leads),
+    }
+    real = _columns(timestep.reward.nominal, timestep.reward.nominal[:, reach.row], leads)
+    # A row on which an episode begins has no reward and no terminal flag of its own.
+    valid = _columns(~timestep.is_first, reach.valid, leads)
+    crashed = _columns(timestep.is_terminal, timestep.is_terminal[:, reach.row], leads)
+    passes = gate_passes(timestep, groups)
+    passed = _columns(passes, passes[:, reach.row], leads)
+
+    def window(rows: Bool[Array, "K C"]) -> Window:
+        return Window(
+            lead=leads,
+            count=rows.sum(0),
+            reward_real=masked_mean(real, rows),
+            reward_predicted=masked_mean(columns["reward"], rows),
+            terminal_predicted=masked_mean(columns["terminal"], rows),
+            gate_error=masked_mean(columns["miss"], rows & bool(gate)),
+        )
+
+    return Events(
+        passes=window(valid & passed),
+        crashes=window(valid & crashed),
+        others=window(valid & ~passed & ~crashed),
+        terminal_auc=auc_of_columns(columns["terminal"], crashed, valid),
+    )
+
+
+def _columns(now: Array, ahead: Array, leads: tuple[int, ...]) -> Array:
+    """``[B, T]`` for lead 0 and ``[B, T-1, H]`` for the others to one column per lead, ``[B (T-1), C]``."""
+    filtered = now[:, :-1]  # as many rows as there are starts
+    return jnp.stack([filtered.reshape(-1), *(flat(ahead)[:, lead - 1] for lead in leads if lead)], axis=-1)

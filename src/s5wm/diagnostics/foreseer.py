@@ -1,0 +1,148 @@
+"""World models outside of training: of a run's newest checkpoint, or as much of one as a shipped policy holds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig
+from s5wm.agents.dreamer.policy import DreamerPolicy
+from s5wm.agents.replay import Entry
+from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors, open_loop_errors, report
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.groups import Groups
+from s5wm.errors import ConfigError, RunDirectoryError
+from s5wm.experiments.acting import find, is_run, load_agent, trained_steps
+from s5wm.experiments.experiment import Experiment, load_experiment
+from s5wm.runs.checkpoint import Checkpoints, restore
+from s5wm.runs.codec import Warn
+from s5wm.runs.directory import RunDirectory
+from s5wm.training.run import abstract_state
+from s5wm.training.state import TrainState
+from s5wm.types import Key, Transition
+from s5wm.worldmodel.model import WorldModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreseer:
+    """A world model and the policy that flies for it.
+
+    A shipped policy has no training state (None): its model foresees states, and neither rewards nor crashes.
+    """
+
+    folder: Path
+    experiment: Experiment
+    agent: Dreamer
+    policy: AbstractPolicy[Any, Entry[Any]]  # of a run's newest checkpoint, which need not be the best one
+    model: WorldModel[Any]
+    state: TrainState[Any] | None
+    env_steps: int | None
+    checkpoint: str
+
+    @classmethod
+    def load(cls, run: str | Path, say: Warn) -> "Foreseer":
+        """From a run or a shipped policy; refuses those whose files hold no world model."""
+        folder = find(run)
+        experiment = load_experiment(folder / "config.json", warn=say)
+        agent = _dreamer(experiment, run)
+        if not is_run(folder):
+            return _shipped(folder, experiment, agent, say)
+        state, host, checkpoint = _restore(experiment, folder, say)
+        return cls(
+            folder=folder,
+            experiment=experiment,
+            agent=agent,
+            policy=agent.policy(state.learner),
+            model=state.learner.params.world_model,
+            state=state,
+            env_steps=host["env_steps"],
+            checkpoint=checkpoint.name,
+        )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Which policy and world model this is."""
+        return {"policy": "latest" if self.state is not None else "shipped", "env_steps": self.env_steps}
+
+    def check(self, horizon: int, episodes: int) -> int:
+        """Rows of one flight, or a ``ConfigError`` where so many steps cannot be foreseen in it."""
+        length = self.experiment.task.eval_config().max_steps
+        if not 1 <= horizon < length or episodes < 1:
+            raise ConfigError(
+                f"horizon is {horizon} and episodes {episodes}; an episode of this task has at most {length} steps: "
+                f"choose a horizon in [1, {length - 1}] and at least 1 episode"
+            )
+        return length + 1
+
+    def errors(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> GroupErrors:
+        """Open-loop errors of the state alone, equal to those of ``report``."""
+        groups = _groups(self.experiment)
+        return open_loop_errors(self.model, rows, horizon, key, groups=groups)
+
+    def report(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> Diagnosis:
+        """Everything, on flights whose entries are this model's own; needs the training state."""
+        assert self.state is not None, "a shipped policy has no heads to report of"
+        return report(
+            self.agent,
+            self.state.learner,
+            rows,
+            horizon,
+            key,
+            smoothing_weight=self.state.smoothing_weight,
+            groups=_groups(self.experiment),
+        )
+
+
+def tested(experiment: Experiment) -> AbstractEnv[Any]:
+    """The environment under the rules of a test."""
+    return experiment.task.eval_config().build()
+
+
+def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, say: Warn) -> Foreseer:
+    """The shipped encoder and dynamics in a world model whose other heads are zero, and which nothing reads."""
+    shapes = jax.eval_shape(lambda: agent.init(jr.key(0)).params.world_model)
+    if jax.tree.leaves(shapes.decoder):
+        raise RunDirectoryError(
+            f"{folder} is a single policy without the decoder of its world model, so nothing can be said of what that "
+            "foresees; name the run that it was shipped from"
+        )
+    policy = load_agent(folder, which="latest", say=say).policy
+    assert isinstance(policy, DreamerPolicy)
+    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    model = eqx.tree_at(lambda m: (m.encoder, m.dynamics), blank, (policy.encoder, policy.dynamics))
+    return Foreseer(
+        folder=folder,
+        experiment=experiment,
+        agent=agent,
+        policy=policy,
+        model=model,
+        state=None,
+        env_steps=trained_steps(folder),
+        checkpoint=folder.name,
+    )
+
+
+def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
+    if not isinstance(experiment.agent, DreamerConfig):
+        raise ConfigError(
+            f"{run} was trained without a world model; imagine needs a run of s5wm or dreamerv3"
+        )
+    return experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
+
+
+def _groups(experiment: Experiment) -> Groups | None:
+    assert isinstance(experiment.agent, DreamerConfig), "only world models foresee"
+    return experiment.task.state_groups(experiment.agent.world_model.target)
+
+
+def _restore(experiment: Experiment, folder: Path, say: Warn) -> tuple[TrainState[Any], dict[str, Any], Path]:
+    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(say)
+    if checkpoint is None:
+        raise RunDirectoryError(f"{folder} has no checkpoint yet: train until the first one is saved")
+    template = abstract_state(experiment.build(), experiment.train, experiment.seed)
+    return *restore(checkpoint, template), checkpoint

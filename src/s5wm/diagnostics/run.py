@@ -1,0 +1,177 @@
+"""``s5wm imagine``: how well the world model of a run foresees held-out flights of its own policy."""
+
+import functools as ft
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors
+from s5wm.diagnostics.dreams import DREAM, make_dreams, pixel_errors
+from s5wm.diagnostics.fans import error_bands, make_fans
+from s5wm.diagnostics.foreseer import Foreseer, tested
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.racing.task import RacingEnv
+from s5wm.envs.wrappers import AutoReset
+from s5wm.runs.codec import Warn
+from s5wm.runs.dreams import Dream, save_dreams
+from s5wm.runs.fans import ErrorBand, save_fans
+from s5wm.runs.files import plain
+from s5wm.runs.flights import Course, course_of
+from s5wm.runs.provenance import provenance
+from s5wm.training.loop import unroll
+from s5wm.training.state import init_actor
+from s5wm.types import Carry, Extras, Key, Transition
+
+FANS = Path("plots") / "imagination.npz"
+SEED = 2027  # of the held-out flights
+
+
+class ModePolicy(AbstractPolicy[Carry, Extras]):
+    """A policy that never samples, whatever key it is given."""
+
+    policy: AbstractPolicy[Carry, Extras]
+
+    def initial(self) -> Carry:
+        """That of the policy."""
+        return self.policy.initial()
+
+    def __call__(
+        self, carry: Carry, obs: Shaped[Array, " ..."], is_first: Bool[Array, ""], *, key: Key | None
+    ) -> tuple[Carry, Float[Array, " A"], Extras]:
+        """The policy's mode."""
+        del key
+        return self.policy(carry, obs, is_first, key=None)
+
+
+def imagine_run(
+    run: str | Path,
+    horizon: int = 50,
+    episodes: int = 20,
+    *,
+    seed: int = SEED,
+    out: Path | None = None,
+    say: Warn = lambda _: None,
+) -> dict[str, Any]:
+    """Measure the newest checkpoint of a run, or a shipped policy; figures that JSON can hold.
+
+    ``episodes`` copies of the evaluation form of the task are flown with the policy's mode for as long as one
+    episode may last, so that a policy that crashes early begins again.  ``error`` has ``median``, ``lo`` (5 %)
+    and ``hi`` (95 %) of each state group and of the reward, step ``h`` in place ``h - 1``, null where no flight
+    lasted; ``reward`` their agreement, ``metrics`` the rest (``Diagnosis.metrics``).  A shipped policy holds no reward
+    head, termination head and critic: it has errors of the state alone.  A model that decodes images has the error of
+    its pixels alone.
+
+    The fans of imagined positions go to ``plots/imagination.npz`` of ``out``, by default the run itself, film strips of
+    a task with a camera to ``plots/dream.npz``; without ``out``, those of a shipped policy are not kept.
+    """
+    own = Foreseer.load(run, say)
+    length = own.check(horizon, episodes)
+    if out is None and own.state is not None:
+        out = own.folder
+    k_fly, k_report, k_fans = jr.split(jr.key(seed), 3)
+    env = AutoReset(tested(own.experiment))
+    rows = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
+    strips = dreams_of(own, rows, horizon, k_fans)
+    fans = None
+    if own.model.config.target == "observation" and strips:
+        measured: dict[str, Any] = {"error": {"image": band_figures(pixel_errors(strips))}, "metrics": {}}
+    else:
+        open_loop, bands, measured = measure(own, rows, horizon, k_report)
+        if out is not None:
+            fans = make_fans(own.model, rows, open_loop, dt=env.spec.ctrl_dt, key=k_fans)
+            if fans is not None:
+                fans = replace(
+                    fans, errors=bands, about=own.about | asdict(own.experiment.name), course=_course(own)
+                )
+    if out is not None and strips:
+        save_dreams(out / DREAM, strips)
+    if out is not None and fans is not None:
+        save_fans(out / FANS, fans)
+    return plain(
+        {
+            "checkpoint": own.checkpoint,
+            **own.about,
+            "horizon": horizon,
+            "ctrl_dt": env.spec.ctrl_dt,
+            **sizes(rows),
+            "seed": seed,
+            "fans": None if fans is None else str(FANS),
+            "dream": str(DREAM) if strips and out is not None else None,
+            **measured,
+            **provenance(),
+        }
+    )
+
+
+def measure(
+    own: Foreseer, rows: Transition[Any], horizon: int, key: Key
+) -> tuple[GroupErrors, dict[str, ErrorBand], dict[str, Any]]:
+    """All that the model has heads for: errors of the state, their curves with the reward's, figures."""
+    if own.state is None:
+        open_loop = own.errors(rows, horizon, key)
+        bands = error_bands(open_loop)
+        measured = {"error": {name: band_figures(band) for name, band in bands.items()}, "metrics": {}}
+        return open_loop, bands, measured
+    found = own.report(rows, horizon, key)
+    return found.open_loop, error_bands(found.open_loop, found.reward.error), figures(found)
+
+
+def dreams_of(own: Foreseer, rows: Transition[Any], horizon: int, key: Key) -> list[Dream]:
+    """Film strips of a task with a camera; none of other tasks."""
+    env = tested(own.experiment)
+    if not isinstance(env, RacingEnv) or not env.spec.has_images:
+        return []
+    return make_dreams(own.model, env, rows, horizon=horizon, key=key)
+
+
+def _course(own: Foreseer) -> Course | None:
+    """The gates of a race."""
+    env = tested(own.experiment)
+    return course_of(env.track) if isinstance(env, RacingEnv) else None
+
+
+def sizes(rows: Transition[Any]) -> dict[str, int]:
+    """How much was flown."""
+    return {"episodes": int(rows.timestep.is_first.sum()), "steps": int(rows.timestep.is_first.size)}
+
+
+@ft.partial(jax.jit, static_argnames=("episodes", "length"))
+def fly_streams(
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], *, episodes: int, length: int, key: Key
+) -> Transition[Any]:
+    """Rows ``[episodes, length]`` of an environment with ``AutoReset``, flown with the policy's mode."""
+    k_reset, k_fly = jr.split(key)
+    steady = ModePolicy(policy)
+    actor = init_actor(env, steady, episodes, key=k_reset)
+    return unroll(env, steady, actor, length=length, key=k_fly)[1]
+
+
+def figures(found: Diagnosis) -> dict[str, Any]:
+    """Curves against the horizon, and single figures."""
+    bands = error_bands(found.open_loop, found.reward.error)
+    reward = found.reward
+    agreements = {"step": reward.step, "total": reward.total}
+    return {
+        "error": {name: band_figures(band) for name, band in bands.items()},
+        "reward": {
+            name: {k: _floats(getattr(found, k)) for k in ("real", "predicted", "correlation", "r2")}
+            for name, found in agreements.items()
+        },
+        "samples": [int(count) for count in np.asarray(reward.step.count)],
+        "metrics": found.metrics(),
+    }
+
+
+def band_figures(band: ErrorBand) -> dict[str, Any]:
+    """One curve with its band."""
+    return {"unit": band.unit} | {k: _floats(getattr(band, k)) for k in ("median", "lo", "hi")}
+
+
+def _floats(values: Any) -> list[float]:
+    return [float(value) for value in np.asarray(values)]

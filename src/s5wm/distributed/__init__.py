@@ -1,0 +1,1 @@
+"""Devices and processes of a training, and the settings of JAX that it depends on."""

@@ -1,0 +1,113 @@
+"""Whole episodes of a policy in environments that the host steps."""
+
+import functools as ft
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array
+
+from s5wm.actions import ActionSpec
+from s5wm.agents.base import AbstractPolicy
+from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Values, timestep_of
+from s5wm.envs.task import Episodes
+from s5wm.evaluation.rollout import EvalPlan
+from s5wm.types import EpisodeMetrics, Key, OptionalMetric, TimeStep
+
+MOST_AT_ONCE = 16
+"""Copies that an evaluation steps side by side."""
+
+
+@ft.partial(jax.jit, static_argnames=("spec", "sampled"))
+def _act_to_judge(
+    policy: AbstractPolicy[Any, Any], carry: Any, rows: TimeStep, key: Key, *, spec: ActionSpec, sampled: bool
+) -> tuple[Any, Array]:
+    keys = jr.split(key, rows.is_first.shape[0])
+    carry, action, _ = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k if sampled else None))(
+        carry, rows.obs, rows.is_first, keys
+    )
+    return carry, spec.decode(action)
+
+
+def run_hosted_episodes(
+    env: HostEnv,
+    policy: AbstractPolicy[Any, Any],
+    plan: EvalPlan,
+    key: Key,
+    *,
+    watch: Callable[[HostRows], None] | None = None,
+) -> Episodes:
+    """What ``run_episodes`` is of compiled environments; every episode begins with a seed of its own.
+
+    ``watch`` is shown the rows of every step.
+    """
+    num = min(plan.episodes, MOST_AT_ONCE)
+    seed = int(jax.device_get(jr.randint(key, (), 0, 2**30)))
+    envs, parts = env.open(num), list[dict[str, Values]]()
+    try:
+        for begun in range(0, plan.episodes, num):
+            parts.append(_run_once(_Runner(envs, policy, plan, env.spec.action, watch), seed + begun, num))
+    finally:
+        envs.close()
+    names = dict.fromkeys(name for part in parts for name in part)
+    blank = np.full(num, np.nan)
+    whole = {
+        name: np.concatenate([part.get(name, blank) for part in parts])[: plan.episodes] for name in names
+    }
+    metrics: EpisodeMetrics = {
+        name: OptionalMetric(jnp.asarray(values, jnp.float32), jnp.asarray(np.isfinite(values)))
+        for name, values in whole.items()
+        if name not in _OURS
+    }
+    return Episodes(
+        final=None,
+        return_nominal=whole["return"].astype(np.float32),
+        return_smoothing=None,
+        steps=whole["steps"].astype(np.int32),
+        is_terminal=whole["terminal"].astype(bool),
+        metrics=metrics,
+        recording=None,
+    )
+
+
+_OURS = ("return", "steps", "terminal")
+
+
+class _Runner(NamedTuple):
+    envs: AbstractHostEnvs
+    policy: AbstractPolicy[Any, Any]
+    plan: EvalPlan
+    action: ActionSpec
+    watch: Callable[[HostRows], None] | None
+
+
+def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
+    """One episode of each copy."""
+    envs, policy, plan, spec, watch = runner
+    rows = envs.reset(seed)
+    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), policy.initial())
+    total, steps, running = np.zeros(num), np.zeros(num, int), np.ones(num, bool)
+    terminal, metrics = np.zeros(num, bool), dict[str, Values]()
+    for t in range(plan.max_steps):
+        if watch is not None:
+            watch(rows)
+        key = jr.fold_in(jr.key(seed), t)
+        carry, action = _act_to_judge(policy, carry, timestep_of(rows), key, spec=spec, sampled=plan.sampled)
+        rows = envs.step(np.asarray(action))
+        total += np.where(running, rows.reward, 0.0)
+        steps += running
+        ends = running & rows.is_last
+        terminal |= ends & rows.is_terminal
+        _keep(metrics, rows.metrics, ends)
+        running &= ~ends
+        if not running.any():
+            break
+    return {"return": total, "steps": steps, "terminal": terminal, **metrics}
+
+
+def _keep(kept: dict[str, Values], metrics: Mapping[str, Values], where: Values) -> None:
+    for name, values in metrics.items():
+        kept[name] = np.where(where, values, kept.get(name, np.full(len(where), np.nan)))

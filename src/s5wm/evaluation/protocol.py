@@ -1,0 +1,137 @@
+"""The evaluation protocol: which episodes are run, and what is reported of them.
+
+Episodes begin and end as the task's evaluation form says, and are acted with the policy's mode.  What they came to,
+beyond returns and lengths, is told by the task itself (``s5wm.envs.task``).
+"""
+
+import functools as ft
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.host import HostEnv
+from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes, Figure, Summary
+from s5wm.evaluation.hosted import run_hosted_episodes
+from s5wm.evaluation.result import Judgement
+from s5wm.evaluation.rollout import EvalPlan, run_episodes
+from s5wm.runs.flights import Course, Flight, save_flights
+from s5wm.types import Key
+
+RECORDED = 4
+
+Run = Callable[[AbstractPolicy[Any, Any], EvalPlan, Key], Episodes]
+"""Runs the episodes of a plan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Runs policies in the evaluation form of a task."""
+
+    task: AbstractTask
+    env: AbstractEnv[Any]
+    plan: EvalPlan
+    run: Run
+    draws: bool = False  # whether episodes with drawn actions are run too, which takes as long again
+
+    def __call__(self, policy: AbstractPolicy[Any, Any], key: Key) -> Judgement:
+        """One evaluation."""
+        episodes = self.run(policy, self.plan, key)
+        summary = self._summary(episodes) | (self._sampled(policy, key) if self.draws else {})
+        flights: list[Flight] = []
+        course: Course | None = None
+        if isinstance(self.task, AbstractDroneTask):
+            flights, course = self.task.flights(self.env, episodes), self.task.course(self.env)
+        return judge(self.task, summary, ft.partial(save_flights, flights=flights, course=course))
+
+    def _summary(self, episodes: Episodes) -> Summary:
+        return _common(episodes) | self.task.summary(self.env, episodes)
+
+    def _sampled(self, policy: AbstractPolicy[Any, Any], key: Key) -> Summary:
+        """How the policy does when its actions are drawn, as in training, from the same first states.
+
+        Mean actions from nearly one place are nearly one flight, flown again and again: beside it stands how much
+        noise it bears.
+        """
+        plan = replace(self.plan, recorded=0, sampled=True)
+        summary = self._summary(self.run(policy, plan, key))
+        names = ("success_rate", "return_nominal", *(f.name for f in self.task.figures if f.sampled))
+        return {f"sampled_{name}": summary[name] for name in names if name in summary}
+
+
+def evaluator(task: AbstractTask, episodes: int) -> Evaluator:
+    """The evaluator of a task, by the rules of a test."""
+    return evaluator_as_given(task.eval_config(), episodes)
+
+
+def evaluator_as_given(judged: AbstractTask, episodes: int) -> Evaluator:
+    """The evaluator of a task whose rules stay as they are."""
+    env = judged.build()
+    plan = EvalPlan(
+        episodes=episodes,
+        max_steps=judged.max_steps,
+        recorded=min(RECORDED, episodes) if isinstance(judged, AbstractDroneTask) else 0,
+        snapshot=judged.snapshot() if isinstance(judged, AbstractDroneTask) else _nothing,
+    )
+    if isinstance(env, HostEnv):
+        return Evaluator(task=judged, env=env, plan=plan, run=ft.partial(run_hosted_episodes, env))
+    return Evaluator(task=judged, env=env, plan=plan, run=ft.partial(_compiled, env), draws=True)
+
+
+def _compiled(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalPlan, key: Key) -> Episodes:
+    return jax.device_get(run_episodes(env, policy, plan, key))
+
+
+def _nothing(state: Any) -> dict[str, Any]:
+    del state
+    return {}
+
+
+def judge(task: AbstractTask, summary: Summary, save: Callable[..., None]) -> Judgement:
+    """Score and texts from the figures of a summary."""
+    logged = {
+        "success": "success_rate",
+        "return_nominal": "return_nominal",
+        "length": "steps_mean",
+        "sampled_success": "sampled_success_rate",
+    } | {figure.log: figure.name for figure in task.figures if figure.log is not None}
+    row = {
+        f"eval/{short}": float(summary[name])
+        for short, name in logged.items()
+        if summary.get(name) is not None
+    }
+    return Judgement(
+        success=summary.get("success_rate"),
+        score=task.score(summary),
+        row=row,
+        figures=summary,
+        headline=headline(summary, task.figures),
+        save_flights=save,
+    )
+
+
+def headline(summary: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+    """A summary in one line, with the task's own ``figures``."""
+    forms = [
+        ("success_rate", "success {:.0%}"),
+        *((figure.name, figure.form) for figure in figures if figure.form is not None),
+        ("sampled_success_rate", "{:.0%} with drawn actions"),
+        ("return_nominal", "return {:.2f}"),
+    ]
+    return ", ".join(form.format(summary[name]) for name, form in forms if summary.get(name) is not None)
+
+
+def _common(episodes: Episodes) -> Summary:
+    smoothing = episodes.return_smoothing
+    return {
+        "episodes": int(episodes.steps.shape[0]),
+        "return_nominal": float(np.mean(episodes.return_nominal)),
+        "return_std": float(np.std(episodes.return_nominal)),
+        **({} if smoothing is None else {"return_smoothing": float(np.mean(smoothing))}),
+        "terminated_rate": float(np.mean(episodes.is_terminal)),
+        "steps_mean": float(np.mean(episodes.steps)),
+    }

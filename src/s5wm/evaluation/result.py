@@ -1,0 +1,43 @@
+"""What an evaluation found, and the policy that did best."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s5wm.runs.files import write_json, write_manifest
+from s5wm.runs.log import Row
+from s5wm.runs.policyfile import save_policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """One evaluation of a policy."""
+
+    success: float | None  # share of episodes, where the task has such
+    score: tuple[float, ...]  # larger is better, compared from the left
+    row: Row  # for the log, keys ``eval/...``
+    figures: dict[str, Any]  # for eval.json
+    headline: str  # one line for a person
+    save_flights: Callable[
+        ..., None
+    ]  # (path, about=...): writes the recorded episodes, see ``s5wm.runs.flights``
+
+    def record(self, path: Path, *, policy: str, env_steps: int | None, **more: Any) -> None:
+        """Write the recorded episodes, and beside them whose they are and how the whole evaluation went."""
+        facts = {name: self.figures.get(name) for name in ("episodes", "success_rate", "lap_time_mean")}
+        self.save_flights(path, about={"policy": policy, "env_steps": env_steps, **facts, **more})
+
+
+def keep_best(folder: Path, policy: Any, judged: Judgement, env_steps: int) -> None:
+    """Replace the best policy by this one."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_policy(partial / "policy.npz", policy)
+    write_json(partial / "eval.json", {"env_steps": env_steps} | judged.figures)
+    write_manifest(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)

@@ -1,0 +1,1 @@
+"""Experiments by name, from their configuration to a trained and evaluated run."""

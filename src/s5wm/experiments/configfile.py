@@ -1,0 +1,159 @@
+"""What a training is told on the command line and by a file (``train --config``), made into an experiment.
+
+A file is the ``config.json`` of a run, which is a whole experiment, or JSON or YAML of the names and budgets that the
+command line takes, with changed fields under ``override``::
+
+    task: race/split-s
+    agent: s5wm
+    seed: 3
+    env_steps: 2000000
+    override:
+      agent.replay.batch: 32
+      task:
+        reward: {crash: 4}
+
+What the command line says counts more than what the file says.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from s5wm.errors import ConfigError
+from s5wm.experiments.configure import configure
+from s5wm.experiments.experiment import Experiment, load_experiment
+from s5wm.experiments.presets import with_budget
+from s5wm.runs.codec import TAG, Warn, override, suggest
+from s5wm.runs.datafile import read_data
+
+WHOLE = "experiment"
+"""The key that tells the configuration of a run from a file of wishes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What to train; None where nothing is said."""
+
+    task: str | None = None
+    agent: str | None = None
+    size: str | None = None
+    seed: int | None = None
+    env_steps: int | None = None
+    minutes: float | None = None
+    override: Sequence[str] = ()  # PATH=VALUE
+    env_arg: Sequence[str] = ()  # NAME=VALUE
+
+
+def resolve(wish: Wish, file: Path | None, warn: Warn) -> Experiment:
+    """The experiment; raises ``ConfigError`` that names the file, the field and what is known."""
+    if file is None:
+        return _from_names(wish)
+    try:
+        data = read_data(file)
+        written = None if WHOLE in data else read_wish(data)
+    except ConfigError as error:
+        raise ConfigError(f"--config {file}: {error}") from error
+    if written is None:
+        return _from_whole(load_experiment(file, warn=warn), wish, file)
+    return _from_names(_merged(written, wish))
+
+
+def read_wish(data: Mapping[str, Any]) -> Wish:
+    """A file of names, budgets and overrides."""
+    known = [field.name for field in fields(Wish)]
+    for name in data:
+        if name not in known:
+            hint = "; fields of the experiment belong under override"
+            raise ConfigError(f"unknown field {name}{hint}" + suggest(str(name), known))
+    values: dict[str, Any] = {
+        name: _whole(value) if name in ("seed", "env_steps") else value for name, value in data.items()
+    }
+    _check_types(values)
+    values["override"] = tuple(flattened(data.get("override") or {}))
+    values["env_arg"] = tuple(flattened(data.get("env_arg") or {}))
+    return Wish(**values)
+
+
+def flattened(changes: Any, path: str = "") -> list[str]:
+    """``PATH=VALUE`` of nested or dotted mappings, or of a list of such texts; a ``type`` before its fields."""
+    if isinstance(changes, list | tuple) and not path:
+        if wrong := [item for item in changes if not isinstance(item, str)]:
+            raise ConfigError(f"override holds {wrong[0]!r}; a list there is of texts PATH=VALUE")
+        return list(changes)
+    if not isinstance(changes, Mapping):
+        text = changes if isinstance(changes, str) else json.dumps(changes)
+        return [f"{path}={text}"]
+    items = sorted(changes.items(), key=lambda item: str(item[0]).split(".")[-1] != TAG)
+    return [line for name, value in items for line in flattened(value, f"{path}.{name}".lstrip("."))]
+
+
+def _whole(value: Any) -> Any:
+    """1e6 and 1.0e6 are how people write a million; YAML reads the first as text."""
+    try:
+        number = float(value) if isinstance(value, str | float) else value
+    except ValueError:
+        return value
+    return int(number) if isinstance(number, float) and number.is_integer() else value
+
+
+def _check_types(data: Mapping[str, Any]) -> None:
+    kinds: dict[str, tuple[type, ...]] = {
+        **dict.fromkeys(("task", "agent", "size"), (str,)),
+        **dict.fromkeys(("seed", "env_steps"), (int,)),
+        "minutes": (int, float),
+        "override": (dict, list),
+        "env_arg": (dict, list),
+    }
+    for name, value in data.items():
+        if value is not None and (not isinstance(value, kinds[name]) or isinstance(value, bool)):
+            wanted = {
+                "minutes": "a number",
+                "override": "a mapping of fields, or a list of PATH=VALUE",
+                "env_arg": "a mapping of arguments, or a list of NAME=VALUE",
+            }
+            rule = wanted.get(name, "a name" if kinds[name] == (str,) else "a whole number")
+            raise ConfigError(f"{name} is {value!r}; it must be {rule}")
+
+
+def _merged(file: Wish, wish: Wish) -> Wish:
+    said = {f.name: getattr(wish, f.name) for f in fields(Wish) if getattr(wish, f.name) is not None}
+    return replace(
+        file,
+        **said
+        | {
+            "override": (*file.override, *wish.override),
+            "env_arg": (*file.env_arg, *wish.env_arg),
+        },
+    )
+
+
+def _from_names(wish: Wish) -> Experiment:
+    if wish.task is None:
+        raise ConfigError("no task was named; give one of s5wm list, or --config FILE that names one")
+    return configure(
+        wish.task,
+        wish.agent or "s5wm",
+        wish.size or "cpu",
+        seed=wish.seed or 0,
+        budget=(wish.env_steps, wish.minutes),
+        overrides=wish.override,
+        env_args=wish.env_arg,
+    )
+
+
+def _from_whole(experiment: Experiment, wish: Wish, file: Path) -> Experiment:
+    for name in ("task", "agent", "size"):
+        said, held = getattr(wish, name), getattr(experiment.name, name)
+        if said is not None and said != held:
+            raise ConfigError(
+                f"--config {file} is a whole experiment whose {name} is {held!r}, and {said!r} was named; leave out one"
+            )
+    if wish.seed is not None:
+        try:
+            experiment = replace(experiment, seed=wish.seed)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    budgeted = with_budget(experiment, env_steps=wish.env_steps, minutes=wish.minutes)
+    return override(budgeted, wish.override)

@@ -1,0 +1,156 @@
+"""Trained policies: their evaluation, under the rules of their task or changed ones, and shipping them."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.random as jr
+
+from s5wm.envs.task import AbstractTask
+from s5wm.errors import ConfigError, RunDirectoryError
+from s5wm.evaluation.protocol import evaluator_as_given
+from s5wm.experiments.acting import TrainedAgent, Which, find, is_run, load_agent, trained_steps
+from s5wm.experiments.experiment import Experiment, save_experiment
+from s5wm.experiments.run import to_stderr
+from s5wm.runs.codec import encode, override
+from s5wm.runs.directory import CONFIG, RunDirectory
+from s5wm.runs.elapsed import elapsed
+from s5wm.runs.files import write_json, write_manifest
+from s5wm.runs.policyfile import save_policy
+from s5wm.runs.provenance import provenance
+
+FINAL_EPISODES = 100
+FINAL_SEED = 12345
+
+
+def evaluate_run(
+    run: str | Path,
+    *,
+    episodes: int = FINAL_EPISODES,
+    seed: int = FINAL_SEED,
+    which: Which = "best",
+    out: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Fly the evaluation protocol and return its figures; ``eval.json`` and ``flights.npz`` go to ``kept_in``.
+
+    ``overrides`` (``"task.path.to.field=value"``) change the task as it is judged, and are reported with the figures.
+    Raises ``ConfigError`` before anything compiles where the policy does not fit the changed task.
+    """
+    if episodes < 1:
+        raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"--seed is {seed}; it must lie in [0, 2^32)")
+    folder = find(run)
+    out = kept_in(run, out, overrides)
+    if out is not None:
+        _room_for_evaluation(out, folder, overrides)
+    agent = load_agent(folder, which=which, say=to_stderr)
+    task = judged_task(agent.experiment, overrides)
+    _check_fits(agent, task, overrides)
+    with elapsed(to_stderr, f"compiling and flying {episodes} episodes"):
+        judged = evaluator_as_given(task, episodes)(agent.policy, jr.key(seed))
+    env_steps = trained_steps(agent.source)
+    changed = {"overrides": list(overrides), "task": encode(task)} if overrides else {}
+    figures = judged.figures | {
+        "headline": judged.headline,
+        "policy": agent.source.name,
+        "env_steps": env_steps,
+        "seed": seed,
+        **changed,
+        **provenance(),
+        "config": encode(agent.experiment),
+    }
+    if out is not None:
+        write_json(out / "eval.json", figures)
+        more = {"overrides": list(overrides)} if overrides else {}
+        judged.record(RunDirectory(out).flights, policy=kind_of(agent), env_steps=env_steps, **more)
+    return figures
+
+
+def kept_in(run: str | Path, out: Path | None, overrides: Sequence[str] = ()) -> Path | None:
+    """Where an evaluation leaves its files: ``out``, else the run itself.
+
+    None where neither will do: a shipped policy and a read-only run stay as they are, and figures of a changed task
+    (``overrides``) are not the run's.
+    """
+    folder = find(run)
+    is_own = is_run(folder) and not overrides and os.access(folder, os.W_OK)
+    return folder if out is None and is_own else out
+
+
+def kind_of(agent: TrainedAgent) -> str:
+    """``"best"`` or ``"latest"`` of a run, or ``"shipped"``."""
+    if (agent.source / "host.json").is_file():  # a checkpoint of the whole training
+        return "latest"
+    return "shipped" if (agent.source / CONFIG).is_file() else "best"
+
+
+def judged_task(experiment: Experiment, overrides: Sequence[str]) -> AbstractTask:
+    """The task of an experiment as it is judged, with ``overrides`` applied to that."""
+    if wrong := [each for each in overrides if not each.startswith("task.")]:
+        raise ConfigError(
+            f"--override {wrong[0]!r} is not of the task: an evaluation flies the policy as it was trained; give "
+            "task.PATH=VALUE, or train with the other value"
+        )
+    return override(replace(experiment, task=experiment.task.eval_config()), overrides).task
+
+
+def _check_fits(agent: TrainedAgent, task: AbstractTask, overrides: Sequence[str]) -> None:
+    """Raises where the policy would read or steer something else than it was trained for."""
+    trained, spec = agent.spec, task.build().spec
+    what = f"the policy does not fit the task with {', '.join(overrides)}"
+    for name in ("obs_shape", "obs_dtype", "action_size"):
+        was, now = getattr(trained, name), getattr(spec, name)
+        if was != now:
+            raise ConfigError(
+                f"{what}: {name} is {now}, it was trained with {was}; leave that field as it is"
+            )
+    before = agent.experiment.task.eval_config()
+    for name, was, now in (
+        ("type", type(before).__name__, type(task).__name__),
+        ("observation", getattr(before, "observation", None), getattr(task, "observation", None)),
+    ):
+        if was != now:
+            raise ConfigError(
+                f"{what}: task.{name} is {now!r}, it was trained with {was!r}, and numbers of the same count mean "
+                "something else there; leave that field as it is"
+            )
+
+
+def _room_for_evaluation(out: Path, evaluated: Path, overrides: Sequence[str]) -> None:
+    """The folder ``out``, made before anything flies; refused where it belongs to another policy or task."""
+    is_own = not overrides and out.is_dir() and out.samefile(evaluated) and is_run(out)
+    if (out / CONFIG).is_file() and not is_own:
+        raise ConfigError(
+            f"--out {out} is a run or a policy, whose eval.json would be lost; name another folder"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"--out {out} cannot be made: {error.strerror}; name another folder"
+        ) from error
+
+
+def ship(
+    run: str | Path, folder: Path, *, episodes: int = FINAL_EPISODES, which: Which = "best"
+) -> dict[str, Any]:
+    """Write the policy of a run to ``folder`` as it is shipped: arrays and JSON, evaluated afresh."""
+    agent = load_agent(run, which=which, say=to_stderr)
+    figures = evaluate_run(run, episodes=episodes, which=which)
+    write_policy(agent, figures, folder)
+    return figures
+
+
+def write_policy(agent: TrainedAgent, figures: dict[str, Any], folder: Path) -> None:
+    """``policy.npz``, ``config.json``, ``eval.json`` and their checksums, replacing what is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_policy(folder / "policy.npz", agent.policy)
+    save_experiment(folder / CONFIG, agent.experiment)
+    write_json(folder / "eval.json", figures)
+    write_manifest(folder)

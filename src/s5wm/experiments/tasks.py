@@ -1,0 +1,88 @@
+"""Every task that there is: their configurations, and the names that some of them have."""
+
+from collections.abc import Callable, Sequence
+
+from s5wm.envs.adapters.arguments import parsed
+from s5wm.envs.adapters.compiled import BraxConfig, GymnaxConfig
+from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig
+from s5wm.envs.hover import HoverConfig
+from s5wm.envs.quadrotor.params import QuadConfig
+from s5wm.envs.racing.camera import CameraConfig
+from s5wm.envs.racing.reward import RewardConfig
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.track import Figure8Config, SplitSConfig
+from s5wm.envs.toys import ChainConfig, DoubleIntegratorConfig, MemoryCueConfig
+from s5wm.errors import ConfigError
+from s5wm.runs.codec import suggest
+
+TaskConfig = (
+    RacingConfig
+    | HoverConfig
+    | DoubleIntegratorConfig
+    | MemoryCueConfig
+    | ChainConfig
+    | GymnasiumConfig
+    | GymnaxConfig
+    | BraxConfig
+    | FactoryConfig
+)
+"""What ``config.json`` may hold as a task."""
+
+
+def figure_8_by_camera() -> RacingConfig:
+    """The Figure-8 flown by images alone.
+
+    Thrust is clipped to 2.5 times the weight: the full quadrotor flies this track faster than 64 pixels show it.  To
+    look away from the target costs up to half of what progress earns.
+    """
+    return RacingConfig(
+        track=Figure8Config(),
+        quad=QuadConfig(thrust_to_weight=2.5),
+        reward=RewardConfig(view=0.05),
+        camera=CameraConfig(),
+        episode_seconds=8.0,
+    )
+
+
+TASKS: dict[str, Callable[[], TaskConfig]] = {
+    "race/split-s": lambda: RacingConfig(track=SplitSConfig()),
+    "race/figure-8-state": lambda: RacingConfig(track=Figure8Config()),
+    "race/figure-8": figure_8_by_camera,
+    "hover": HoverConfig,
+    "toy/double-integrator": DoubleIntegratorConfig,
+    "toy/memory": MemoryCueConfig,
+}
+
+
+SOURCES = {"gymnasium": GymnasiumConfig, "gymnax": GymnaxConfig, "brax": BraxConfig}
+
+SPECS = ("gymnasium:ID", "gymnax:ID", "brax:NAME", "package.module:function")
+"""Forms of names of environments that the package does not know."""
+
+
+def task_config(spec: str, env_args: Sequence[str] = ()) -> TaskConfig:
+    """The task of a SPEC: a name of ours, or one of the forms of ``SPECS``.
+
+    ``env_args`` (``NAME=VALUE``) are arguments of what makes the environment.
+    """
+    parsed(env_args)
+    source, colon, name = spec.partition(":")
+    if colon and source and name:
+        args = tuple(env_args)
+        if source in SOURCES:
+            return SOURCES[source](id=name, args=args)
+        return FactoryConfig(factory=spec, args=args)
+    if spec not in TASKS:
+        forms = f"; environments of others are named {', '.join(SPECS)}"
+        raise ConfigError(f"unknown task {spec!r}" + suggest(spec, list(TASKS)) + forms)
+    if env_args:
+        raise ConfigError(
+            f"--env-arg {env_args[0]} is for environments named {', '.join(SPECS)}; fields of {spec} are changed "
+            f"with --override task.{env_args[0]}"
+        )
+    return TASKS[spec]()
+
+
+def is_known(task: TaskConfig) -> bool:
+    """Whether it is one of ours, whose scales of observations and rewards presets may build on."""
+    return not isinstance(task, GymnasiumConfig | GymnaxConfig | BraxConfig | FactoryConfig)

@@ -1,0 +1,154 @@
+"""Weights & Biases and trackio as further sinks of a training, where they are installed and asked for.
+
+``metrics.jsonl`` stays the record.  A tracker is told every row once: what a training that was interrupted comes by
+again has been told already, and after a roll-back the rows that are flown anew are left out until they get beyond.
+"""
+
+import importlib
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from s5wm.errors import ConfigError, S5wmError, WriteError
+from s5wm.experiments.experiment import Experiment
+from s5wm.runs.codec import encode, suggest
+from s5wm.runs.directory import RunDirectory
+from s5wm.runs.files import read_json, write_json
+from s5wm.runs.log import Row
+
+TRACKERS = ("wandb", "trackio")
+
+RECORD = "tracking.json"
+"""In a run: which trackers it has, under which id, and up to which step they have been told."""
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises ``ConfigError`` for an unknown or missing one, before anything is made or compiled."""
+    for name in names:
+        if name not in TRACKERS:
+            raise ConfigError(f"unknown tracker --log {name}" + suggest(name, TRACKERS))
+        if find_spec(name) is None:
+            raise ConfigError(f"--log {name} needs the package {name}: pip install 's5wm[{name}]'")
+
+
+class Tracker:
+    """A run at one tracker; a failure there is told once and never ends a training."""
+
+    def __init__(
+        self, name: str, directory: RunDirectory, experiment: Experiment, say: Callable[[str], None]
+    ) -> None:
+        self.name = name
+        self._say = say
+        self._record = directory.path / RECORD
+        known = recorded(directory.path).get(name, {})
+        self._id = str(known.get("id") or secrets.token_hex(4))
+        self._told = int(known.get("env_steps", -1))
+        module: Any = importlib.import_module(name)
+        self._failures = _failures(module)
+        self._run: Any = None
+        try:
+            self._run = _BEGIN[name](module, self._id, directory.path, _config(experiment))
+        except self._failures as error:
+            raise TrackerError(
+                f"{name} cannot begin: {error}; log in there, or log offline ({_OFFLINE[name]}), or leave out --log"
+            ) from error
+        self._note()
+
+    def row(self, row: Row) -> None:
+        """Every finite number, at its environment step."""
+        env_steps = int(row["env_steps"])
+        if self._run is None or env_steps <= self._told:
+            return
+        try:
+            self._run.log({key: value for key, value in row.items() if value == value}, step=env_steps)
+        except self._failures as error:
+            self._say(f"{self.name} takes no more rows ({error}); metrics.jsonl has them all")
+            self._run = None
+            return
+        self._told = env_steps
+        self._note()
+
+    def say(self, text: str) -> None:
+        """Text is not a metric."""
+
+    def close(self) -> None:
+        """Send what is left."""
+        if self._run is None:
+            return
+        try:
+            self._run.finish()
+        except self._failures as error:
+            self._say(f"{self.name} did not end well: {error}")
+
+    def _note(self) -> None:
+        entry = {self.name: {"id": self._id, "env_steps": self._told}}
+        try:
+            write_json(self._record, recorded(self._record.parent) | entry)
+        except WriteError as error:  # a full disk: training goes on, as it does without its other logs
+            self._say(f"{error}; a resumed run may tell {self.name} some rows twice")
+
+
+class TrackerError(S5wmError):
+    """A tracker that was asked for cannot begin."""
+
+    exit_code = ConfigError.exit_code
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """Trackers of a run by name."""
+    file = path / RECORD
+    return read_json(file) if file.is_file() else {}
+
+
+def open_trackers(
+    names: Sequence[str], directory: RunDirectory, experiment: Experiment, say: Callable[[str], None]
+) -> list[Tracker]:
+    """Those asked for and those that the run already has; the latter are left out where they are not installed."""
+    opened: list[Tracker] = []
+    for name in dict.fromkeys([*names, *recorded(directory.path)]):
+        if name not in names and (name not in TRACKERS or find_spec(name) is None):
+            say(f"the run was logged to {name}, which is not installed here; going on without it")
+            continue
+        opened.append(Tracker(name, directory, experiment, say))
+    return opened
+
+
+def _config(experiment: Experiment) -> dict[str, Any]:
+    name = experiment.name
+    return {"task": name.task, "agent": name.agent, "size": name.size, "experiment": encode(experiment)}
+
+
+def _begin_wandb(module: Any, run_id: str, path: Path, config: dict[str, Any]) -> Any:
+    return module.init(
+        project=os.environ.get("WANDB_PROJECT", "s5wm"),
+        id=run_id,
+        name="/".join(path.parts[-2:]),
+        dir=str(path),
+        config=config,
+        resume="allow",
+        reinit="create_new",  # seeds that train together have a run each
+    )
+
+
+def _begin_trackio(module: Any, run_id: str, path: Path, config: dict[str, Any]) -> Any:
+    return module.init(
+        project=os.environ.get("TRACKIO_PROJECT", "s5wm"),
+        name=f"{path.name}-{run_id}",
+        config=config,
+        resume="allow",
+    )
+
+
+def _failures(module: Any) -> tuple[type[BaseException], ...]:
+    own = getattr(module, "Error", None)  # wandb's own, which is no RuntimeError
+    return (OSError, RuntimeError, ValueError, *((own,) if isinstance(own, type) else ()))
+
+
+_BEGIN: dict[str, Callable[[Any, str, Path, dict[str, Any]], Any]] = {
+    "wandb": _begin_wandb,
+    "trackio": _begin_trackio,
+}
+_OFFLINE = {"wandb": "WANDB_MODE=offline", "trackio": "unset TRACKIO_SPACE_ID"}

@@ -1,0 +1,1 @@
+"""Run directories: configurations, checkpoints, logs and records, whole or not there."""

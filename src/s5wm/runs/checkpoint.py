@@ -1,0 +1,280 @@
+"""Checkpoints that are whole, verified, and enough to go on exactly.
+
+One folder per checkpoint, named by its environment steps: ``state/`` (Orbax), ``tree.json`` (name, shape and dtype of
+every array), ``blocks.json`` (where the blocks of the large arrays lie, see ``blocks``), ``host.json`` (what the host
+loop remembers), ``config.json``, ``policy.npz``, ``about.json`` (schema, hash of the configuration, versions), and
+``manifest.json`` with the SHA-256 of each file.  A folder gets its name when it is complete, and the newest valid one
+is found by looking.
+
+Neighbouring checkpoints share no block: each builds on the one before the last, so that damage to one file never
+costs both.
+"""
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from numpy.typing import NDArray
+
+from s5wm.errors import CorruptError, S5wmError, WriteError
+from s5wm.runs.blocks import Index, Packs, decode_index
+from s5wm.runs.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
+from s5wm.runs.migrate import SCHEMA, added_since, name_now
+from s5wm.runs.orbax import Arrays, describe, restore_arrays, save_arrays
+from s5wm.runs.policyfile import named_leaves, save_policy
+from s5wm.runs.provenance import versions
+from s5wm.types import is_key
+
+Tree = TypeVar("Tree")
+Shapes = dict[str, jax.ShapeDtypeStruct]
+
+LARGE = 2**20
+"""Arrays of at least so many bytes are saved by what has changed of them."""
+
+PACKS = "blocks"
+ABOUT = "about.json"
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """Everything of one moment, on the host: training may go on while it is written."""
+
+    env_steps: int
+    arrays: dict[str, NDArray[Any]]
+    tree: dict[str, str]
+    host: dict[str, Any]
+    policy: Any
+    config: bytes
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+        self._packs = Packs(folder / PACKS)
+        self._indices: list[Index] = []  # of the latest checkpoints that this process wrote or verified
+        self._thread: threading.Thread | None = None
+        self._failed: S5wmError | None = None
+
+    def save(
+        self, env_steps: int, state: Any, host: dict[str, Any], policy: Any, *, config: bytes = b"{}"
+    ) -> None:
+        """Copy the state and write it in the background; an error of the save before is raised here."""
+        self.wait()
+        named = named_leaves(state)
+        snapshot = _Snapshot(
+            env_steps,
+            # A copy, because the next chunk is given the state's buffers.
+            {name: np.array(_data(leaf)) for name, leaf in named.items()},
+            {name: describe(leaf) for name, leaf in named.items()},
+            host,
+            jax.tree.map(np.array, policy),
+            config,
+        )
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until nothing is being written; raises what went wrong with it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+
+    def steps(self) -> list[int]:
+        """Environment steps of the checkpoints there are, oldest first, valid or not."""
+        return sorted(int(p.name) for p in self.folder.glob("[0-9]*") if p.name.isdigit())
+
+    def path(self, env_steps: int) -> Path:
+        """Folder of a checkpoint."""
+        return self.folder / f"{env_steps:012d}"
+
+    def newest(self, say: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
+        """The newest checkpoint (of ``among``) that is as it was written; ``say`` hears of those that are not."""
+        self.wait()
+        for env_steps in reversed(self.steps()):
+            if among is not None and env_steps not in among:
+                continue
+            try:
+                self.verify(env_steps)
+            except CorruptError as error:
+                say(f"checkpoint {env_steps} is damaged ({error}); trying the one before")
+            else:
+                self._indices = [_index(self.path(env_steps))]
+                return self.path(env_steps)
+        self._indices = []
+        return None
+
+    def forget_after(self, env_steps: int) -> None:
+        """Remove the checkpoints of a course that is not gone on with."""
+        self.wait()
+        for later in (step for step in self.steps() if step > env_steps):
+            _remove(self.path(later))
+            self._indices = []  # the next one builds on none: its parent may be among them
+
+    def verify(self, env_steps: int) -> None:
+        """Raises ``CorruptError`` unless this checkpoint is bit for bit what was written."""
+        path = self.path(env_steps)
+        verify_manifest(path)
+        self._packs.verify(_index(path))
+
+    def _write(self, snapshot: _Snapshot) -> None:
+        final = self.path(snapshot.env_steps)
+        partial = self.folder / f"partial-{final.name}"
+        try:
+            self._fill(partial, snapshot)
+            _remove(final)
+            os.replace(partial, final)
+            self._prune()
+        except S5wmError as error:
+            self._failed = error
+        except Exception as error:  # noqa: BLE001 - Orbax tells of a full disk in many ways: each must reach training
+            self._failed = WriteError(f"cannot write the checkpoint {final}: {error}")
+        finally:
+            _remove(partial)
+
+    def _fill(self, partial: Path, snapshot: _Snapshot) -> None:
+        _remove(partial)
+        partial.mkdir(parents=True)
+        save_policy(partial / "policy.npz", snapshot.policy)
+        write_json(partial / "host.json", snapshot.host)
+        write_bytes(partial / "config.json", snapshot.config)
+        write_json(partial / "tree.json", snapshot.tree)
+        large = {name: array for name, array in snapshot.arrays.items() if array.nbytes >= LARGE}
+        small = {name: array for name, array in snapshot.arrays.items() if name not in large}
+        save_arrays(partial / "state", _end_to_end(small))
+        index = self._packs.write(partial.name.removeprefix("partial-"), large, self._parent())
+        write_json(partial / "blocks.json", index)
+        config = hashlib.sha256(snapshot.config).hexdigest()
+        about = {"schema": SCHEMA, "config_sha256": config, "versions": versions()}
+        write_json(partial / ABOUT, about)
+        write_manifest(partial)
+        self._indices = [*self._indices[-1:], index]
+
+    def _parent(self) -> Index | None:
+        """The checkpoint before the last: of two chains, one outlives any damaged file."""
+        if len(self._indices) < 2 or self._packs.is_wasteful(self._indices[-2]):
+            return None
+        return self._indices[-2]
+
+    def _prune(self) -> None:
+        for old in self.steps()[: -self.keep]:
+            _remove(self.path(old))
+        self._packs.prune([_index(self.path(kept)) for kept in self.steps()])
+
+
+def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
+    """State and host data of a verified checkpoint; ``template`` is a tree of ``ShapeDtypeStruct``."""
+    expected = named_leaves(template)
+    arrays = restore_named(checkpoint, template)
+    leaves = [_typed(arrays[name], leaf) for name, leaf in expected.items()]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves), read_json(checkpoint / "host.json")
+
+
+def restore_named(checkpoint: Path, template: Any, prefix: str = "") -> Arrays:
+    """Arrays of a verified checkpoint whose names begin with ``prefix``; those in blocks are read where they do."""
+    expected = named_leaves(template)
+    schema: Any = about(checkpoint).get("schema")
+    added = added_since(schema, expected)
+    stored = {name_now(schema, n): shape for n, shape in _table(checkpoint / "tree.json").items()}
+    described = {n: describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
+    # Sizes are compared with the configuration's before anything of that size is allocated.
+    if wrong := [name for name in {**described, **stored} if described.get(name) != stored.get(name)]:
+        name = wrong[0]
+        raise CorruptError(
+            f"{checkpoint} belongs to another configuration or version: {len(wrong)} arrays differ, first {name}: "
+            f"{stored.get(name)} stored, {described.get(name)} expected"
+        )
+    shapes = {name: _data_shape(expected[name]) for name in stored}
+    arrays = _restore_arrays(checkpoint, shapes, schema, prefix)
+    # Copies, because no two arrays of a state may share a buffer (donation).
+    arrays |= {name: np.array(added[name]) for name in expected if name in added and name not in stored}
+    return {name: array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def about(checkpoint: Path) -> dict[str, Any]:
+    """Schema, hash of the configuration and versions of a checkpoint."""
+    path = checkpoint / ABOUT
+    return _table(path) if path.is_file() else {"schema": 1, "versions": {}}  # schema 1 did not tell
+
+
+def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int, prefix: str) -> Arrays:
+    packs, index = Packs(checkpoint.parent / PACKS), _index(checkpoint)
+    if odd := sorted(set(index) - set(shapes)):
+        raise CorruptError(f"{checkpoint / 'blocks.json'} names {odd[0]}, which tree.json does not")
+    wanted = [name for name in index if name.startswith(prefix)]
+    large = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in wanted}
+    if schema < 3:
+        # One by one, by position in tree.json: Orbax would make folders of the dots in a name.
+        names = {f"{i:05d}": name for i, name in enumerate(shapes) if name not in index}
+        target = {key: np.zeros(shapes[name].shape, shapes[name].dtype) for key, name in names.items()}
+        restored = restore_arrays(checkpoint / "state", target)
+        return large | {name: restored[key] for key, name in names.items()}
+    small = {name: shape for name, shape in shapes.items() if name not in index}
+    target = _end_to_end({name: np.zeros(x.shape, x.dtype) for name, x in small.items()})
+    return large | _apart(restore_arrays(checkpoint / "state", target), small)
+
+
+def _end_to_end(arrays: Arrays) -> Arrays:
+    """All arrays of a type as one, in order: Orbax leaves memory behind for every array it saves."""
+    kinds: dict[str, list[NDArray[Any]]] = {}
+    for array in arrays.values():
+        if array.size:  # Orbax refuses to save nothing
+            kinds.setdefault(array.dtype.name, []).append(array.reshape(-1))
+    return {kind: np.concatenate(parts) for kind, parts in kinds.items()}
+
+
+def _apart(kinds: Arrays, shapes: Shapes) -> Arrays:
+    """The inverse."""
+    arrays: Arrays = {}
+    taken = dict.fromkeys(kinds, 0)
+    for name, x in shapes.items():
+        kind, size = np.dtype(x.dtype).name, int(np.prod(x.shape, dtype=np.int64))
+        if not size:
+            arrays[name] = np.zeros(x.shape, x.dtype)
+            continue
+        piece = np.asarray(kinds[kind])[taken[kind] : taken[kind] + size]
+        arrays[name] = piece.reshape(x.shape).copy()  # no two arrays of a state may share a buffer (donation)
+        taken[kind] += size
+    return arrays
+
+
+def _index(checkpoint: Path) -> Index:
+    path = checkpoint / "blocks.json"
+    return decode_index(read_json(path), path) if path.is_file() else {}  # schema 1 had none
+
+
+def _table(path: Path) -> dict[str, Any]:
+    if not isinstance(data := read_json(path), dict):
+        raise CorruptError(f"{path} is not a table")
+    return data
+
+
+def _typed(array: Any, leaf: Any) -> jax.Array:
+    # Keys are of the default implementation: tree.json has told that they are those of the template.
+    return jr.wrap_key_data(jnp.asarray(array)) if is_key(leaf) else jnp.asarray(array)
+
+
+def _data(leaf: Any) -> Any:
+    return jr.key_data(leaf) if is_key(leaf) else leaf
+
+
+def _data_shape(leaf: Any) -> Any:
+    return jax.eval_shape(jr.key_data, leaf) if is_key(leaf) else leaf
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,186 @@
+"""Where the numbers of a training go: JSON lines, TensorBoard, and lines of text or a live panel."""
+
+import errno
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from s5wm.errors import WriteError
+from s5wm.runs.files import plain, write_bytes
+from s5wm.runs.words import Column
+
+Row = dict[str, int | float]
+
+SPARE = 2**20
+"""Bytes that must be free for TensorBoard's events; ``metrics.jsonl`` holds the same numbers."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Something that takes rows of metrics and lines of text."""
+
+    def row(self, row: Row) -> None:
+        """One log step; keys are ``group/name``."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line for a person."""
+        ...
+
+    def close(self) -> None:
+        """Write everything out."""
+        ...
+
+
+class JsonLines:
+    """``metrics.jsonl``; what was written beyond ``env_steps`` by an interrupted run is removed first.
+
+    While the disk is full, rows wait in memory and are written with the first one that fits again.
+    """
+
+    def __init__(self, path: Path, *, env_steps: int) -> None:
+        self.path = path
+        kept = [row for row in read_rows(path) if row["env_steps"] <= env_steps]
+        content = "".join(json.dumps(row) + "\n" for row in kept).encode()
+        write_bytes(path, content)
+        self._size = len(content)  # of the whole lines
+        self._waiting: list[bytes] = []
+        self._told = False
+
+    def row(self, row: Row) -> None:
+        """Append, or remember for later."""
+        self._waiting.append((json.dumps(plain(row)) + "\n").encode())
+        try:
+            self._append()
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                print(f"cannot write {self.path}: {error.strerror}; its rows wait in memory", file=sys.stderr)
+
+    def say(self, text: str) -> None:
+        """Text is not a metric."""
+
+    def close(self) -> None:
+        """Rows that still wait are lost, unless they can be written now."""
+        try:
+            self._append()
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {self.path}: {error.strerror}; {len(self._waiting)} rows are lost"
+            ) from error
+
+    def _append(self) -> None:
+        if not self._waiting:
+            return
+        content = b"".join(self._waiting)
+        with self.path.open("r+b", buffering=0) as file:
+            file.truncate(self._size)  # what a full disk left of the line before
+            file.seek(self._size)
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(content)
+        self._waiting = []
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a ``metrics.jsonl``; a line torn by a crash is left out, as is a course that was rolled back."""
+    if not path.is_file():
+        return []
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("env_steps"), int):
+            while rows and rows[-1]["env_steps"] >= row["env_steps"]:
+                rows.pop()
+            rows.append(row)
+    return rows
+
+
+class TensorBoard:
+    """TensorBoard events, where tensorboardX is installed."""
+
+    def __init__(self, folder: Path, *, env_steps: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._folder = folder
+        self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1 if env_steps else None)
+
+    def row(self, row: Row) -> None:
+        """One point per number; none while the disk is full, which would stop tensorboardX for good."""
+        if shutil.disk_usage(self._folder).free < SPARE:
+            return
+        for name, value in row.items():
+            if value == value:  # TensorBoard draws no NaN
+                self._writer.add_scalar(name, value, int(row["env_steps"]))
+
+    def say(self, text: str) -> None:
+        """Text is not a metric."""
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._writer.close()
+
+
+_BEFORE = (
+    Column(name="env_steps", title="steps", form="{:,.0f}"),
+    Column(name="episode/return_nominal", title="return"),
+)
+_AFTER = (
+    Column(name="eval/return_nominal", title="evaluated"),
+    Column(name="eval/success", title="success", form="{:.0%}"),
+    Column(name="env_steps_per_s", title="steps/s", form="{:,.0f}"),
+    Column(name="updates_per_s", title="updates/s", form="{:,.1f}"),
+)
+
+
+class Lines:
+    """Plain lines on stderr, at most one every ``every`` seconds besides evaluations."""
+
+    def __init__(self, columns: Sequence[Column] = (), *, every: float = 10.0, prefix: str = "") -> None:
+        """With a task's own ``columns`` beside those of every training."""
+        self._columns = columns
+        self._every = every
+        self._prefix = prefix
+        self._last = -float("inf")
+
+    def row(self, row: Row) -> None:
+        """A short line."""
+        now = time.monotonic()
+        if now - self._last < self._every and not _is_evaluation(row):
+            return
+        self._last = now
+        parts = [f"{title} {form.format(row[key])}" for key, title, form in shown(row, self._columns)]
+        self.say("  ".join([f"{row.get('wall_minutes', 0.0):6.1f} min", *parts, f"ETA {eta_text(row)}"]))
+
+    def say(self, text: str) -> None:
+        """The line."""
+        print(self._prefix + text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+def _is_evaluation(row: Mapping[str, int | float]) -> bool:
+    return any(name.startswith("eval/") for name in row)
+
+
+def shown(row: Mapping[str, int | float], own: Sequence[Column] = ()) -> list[tuple[str, str, str]]:
+    """Name, title and form of the columns that this row has numbers for; ``own`` are the task's."""
+    columns = [(c.name, c.title, c.form) for c in (*_BEFORE, *own, *_AFTER)]
+    return [c for c in columns if c[0] in row and row[c[0]] == row[c[0]]]
+
+
+def eta_text(row: Mapping[str, int | float]) -> str:
+    """Time to the end of the budget, at the present speed."""
+    minutes = row.get("eta_minutes", float("nan"))
+    if not minutes >= 0:
+        return "?"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

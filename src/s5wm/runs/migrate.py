@@ -1,0 +1,50 @@
+"""Schemas of checkpoints: what an older one lacks, and what it calls otherwise."""
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s5wm.errors import CorruptError
+
+SCHEMA = 4
+"""1: everything in Orbax.  2: large arrays in blocks, the guard of the gradient steps in every learner, and PPO's actor
+around its network.  3: Dreamer's learner knows which batch it skipped last; Orbax holds the small arrays end
+to end, one array for each type.  4: a flight knows its tightest pass."""
+
+NEW_GUARD: dict[str, NDArray[Any]] = {
+    "rate": np.ones((), np.float32),
+    "schedule": np.ones((), np.float32),
+    "skipped": np.zeros((), np.int32),
+    "in_a_row": np.zeros((), np.int32),
+    "longest": np.zeros((), np.int32),
+}
+"""The guard of the gradient steps before the first of them."""
+
+HALF_OPENING = 0.75
+"""m, of every gate up to schema 3."""
+
+_BARE_ACTOR = re.compile(r"^(learner\.(?:params|opt_state\.1\.(?:mu|nu))\.actor)\.(weights|biases)\.")
+
+
+def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
+    """Arrays, of those ``expected``, that came after this schema, as a run begins with them."""
+    if schema not in range(1, SCHEMA + 1):
+        raise CorruptError(f"a checkpoint has schema {schema!r}; this version of s5wm reads 1 to {SCHEMA}")
+    added: dict[str, Any] = {}
+    if schema < 2:
+        added |= {f"learner.guard.{name}": leaf for name, leaf in NEW_GUARD.items()}
+    if schema < 3:
+        suspects = (name for name in expected if name.startswith("learner.suspect."))
+        added |= {name: np.full(expected[name].shape, -1, expected[name].dtype) for name in suspects}  # none
+    if schema < 4:
+        # Until the next pass, of this episode, the margin is that of no pass at all.
+        margins = (name for name in expected if name == "actor.env_state.inner.margin")
+        added |= {name: np.full(expected[name].shape, HALF_OPENING, np.float32) for name in margins}
+    return added
+
+
+def name_now(schema: int, name: str) -> str:
+    """What this version calls an array of that schema."""
+    return _BARE_ACTOR.sub(r"\1.network.\2.", name) if schema == 1 else name

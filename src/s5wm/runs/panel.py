@@ -1,0 +1,109 @@
+"""The live panel of a training in a terminal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from s5wm.runs.log import Row, eta_text, shown
+from s5wm.runs.signals import by_group, words_for
+from s5wm.runs.words import Column, Figure
+
+_SHARES = (
+    ("time/world_model", "time: world model"),
+    ("time/actor_critic", "time: actor-critic"),
+    ("time/collect", "time: collection"),
+)
+_RETURN = "episode/return_nominal"
+_SUCCESS = Figure(name="success_rate", log="success", form="success {:.0%}", better="max")
+_EVAL_RETURN = Figure(name="return_nominal", log="return_nominal", form="return {:.1f}", better="max")
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+WIDTH = 40
+"""Characters of a sparkline."""
+
+
+class Panel:
+    """A table that is redrawn with every row; texts scroll above it.  Needs rich."""
+
+    def __init__(self, title: str, columns: Sequence[Column] = (), figures: Sequence[Figure] = ()) -> None:
+        """With a task's own ``columns`` and ``figures`` beside those of every training."""
+        from rich.console import Console
+        from rich.live import Live
+
+        self._title = title
+        self._columns = columns
+        self._figures = [f for f in (_SUCCESS, *figures, _EVAL_RETURN) if f.better and f.form]
+        self._latest: Row = {}
+        self._returns: list[float] = []
+        self._best: Row = {}
+        self._live: Any = Live(console=Console(stderr=True), refresh_per_second=4, transient=False)
+        self._live.start()
+
+    def row(self, row: Row) -> None:
+        """Redraw; what the row does not say stays as it was last said."""
+        self._latest |= row
+        if math.isfinite(row.get(_RETURN, math.nan)):
+            self._returns.append(row[_RETURN])
+        for figure in self._figures:
+            name, better = f"eval/{figure.log}", max if figure.better == "max" else min
+            if math.isfinite(row.get(name, math.nan)):
+                self._best[name] = better(row[name], self._best.get(name, row[name]))
+        self._live.update(self._draw())
+
+    def say(self, text: str) -> None:
+        """Above the table."""
+        self._live.console.print(text, highlight=False, markup=False)
+
+    def close(self) -> None:
+        """Leave the last table standing."""
+        self._live.stop()
+
+    def _draw(self) -> Any:
+        from rich.console import Group
+        from rich.panel import Panel as Box
+        from rich.table import Table
+
+        table = Table.grid(padding=(0, 2), expand=True)
+        for _ in range(4):
+            table.add_column(justify="left")
+        cells = [
+            (title, form.format(self._latest[key])) for key, title, form in shown(self._latest, self._columns)
+        ]
+        losses = by_group(name for name in self._latest if name.startswith("loss/"))
+        cells += [
+            (words_for(name), f"{self._latest[name]:.3g}") for group in losses.values() for name in group
+        ]
+        cells += [(title, f"{self._latest[key]:.0%}") for key, title in _SHARES if key in self._latest]
+        for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
+            table.add_row(left[0], left[1], right[0], right[1])
+        minutes = self._latest.get("wall_minutes", 0.0)
+        lines = [line for line in (_course(self._returns), _best(self._figures, self._best)) if line]
+        return Box(
+            Group(table, *lines),
+            title=self._title,
+            subtitle=f"{minutes:.1f} min, ETA {eta_text(self._latest)}",
+        )
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as bars from the lowest to the highest, means of neighbours where they are more than ``WIDTH``."""
+    count = min(len(values), WIDTH)
+    edges = [round(index * len(values) / count) for index in range(count + 1)] if count else []
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    top = len(_LEVELS) - 1
+    return "".join(_LEVELS[round(top * (mean - low) / (high - low)) if high > low else 0] for mean in means)
+
+
+def _course(returns: Sequence[float]) -> str:
+    """Of the return of training episodes, since this process began."""
+    if len(returns) < 2:
+        return ""
+    return f"return  {sparkline(returns)}  {returns[0]:.1f} to {returns[-1]:.1f}, at most {max(returns):.1f}"
+
+
+def _best(figures: Sequence[Figure], best: Mapping[str, float]) -> str:
+    """The best of each figure of the evaluations so far."""
+    named = [(f"eval/{figure.log}", figure.form or "{}") for figure in figures]
+    parts = [form.format(best[name]) for name, form in named if name in best]
+    return f"best evaluations so far: {', '.join(parts)}" if parts else ""

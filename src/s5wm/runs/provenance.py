@@ -1,0 +1,70 @@
+"""Where a figure comes from: machine, versions, commit and date."""
+
+import datetime
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("s5wm", "jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy")
+
+
+def provenance() -> dict[str, Any]:
+    """``device``, ``platform``, ``versions``, ``commit`` and ``date`` of this process."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind if device.platform != "cpu" else cpu_name(),
+        "platform": device.platform,
+        "versions": versions(),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of every package that decides what a training computes."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def version(package: str) -> str | None:
+    """Of an installed package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    """Model of the processor, as the system tells it."""
+    return _cpu_line("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> str:
+    """What the processor can do, as the system tells it; empty where it does not."""
+    return _cpu_line("flags") or _cpu_line("Features")
+
+
+def _cpu_line(name: str) -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
+
+
+def commit() -> str | None:
+    """Of the source this package runs from, with ``+`` where it has been changed; None outside a checkout."""
+    here = Path(__file__).parents[3]
+    if not (here / ".git").exists():
+        return None
+    try:
+        head = _git(here, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,57 @@
+"""When training goes wrong: how that is told, what is kept as evidence, and how often it is tried again."""
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.random as jr
+import numpy as np
+
+from s5wm.agents.base import Guard
+from s5wm.runs.files import write_bytes, write_json
+from s5wm.runs.log import Row
+from s5wm.runs.policyfile import named_leaves
+from s5wm.training.state import NEVER, Faults
+from s5wm.types import is_key
+
+SKIPS = 50
+"""So many gradient steps skipped in a row are no accident any more."""
+
+ROLLBACKS = 3
+"""So often a run goes back to its last good state before it gives up."""
+
+RATE = 0.5
+"""Factor on every learning rate with each roll-back."""
+
+
+def trouble(metrics: Row, guard: Guard, faults: Faults, num_envs: int) -> str | None:
+    """Why a chunk is not to be built on, in one sentence; None where all is well."""
+    for name in ("observation", "reward", "action"):
+        first = int(getattr(faults, name))
+        if first != NEVER:
+            step, env = divmod(first, num_envs)
+            whose = "the policy's action for" if name == "action" else f"the {name} of"
+            return f"{whose} environment {env} was not finite at step {step} of the chunk"
+    if int(guard.longest) >= SKIPS:
+        return f"the loss or its gradient was not finite in {int(guard.longest)} gradient steps in a row"
+    if bad := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        return f"{', '.join(bad)} not finite"
+    return None
+
+
+def keep_evidence(folder: Path, env_steps: int, story: str, arrays: Any) -> Path:
+    """Write what was seen to ``folder``: arrays in ``.npz``, the story in ``.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = {name: np.asarray(_data(leaf)) for name, leaf in named_leaves(jax.device_get(arrays)).items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **plain)
+    path = folder / f"{env_steps:012d}.npz"
+    write_bytes(path, buffer.getvalue())
+    write_json(path.with_suffix(".json"), {"env_steps": env_steps, "story": story})
+    return path
+
+
+def _data(leaf: Any) -> Any:
+    return jr.key_data(leaf) if is_key(leaf) else leaf

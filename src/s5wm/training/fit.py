@@ -1,0 +1,249 @@
+"""The host loop of a training: chunks of the compiled program, and between them everything else.
+
+One run, or the runs of several seeds side by side: all stand at the same step, and one program moves them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from s5wm.distributed.processes import from_leader, in_any
+from s5wm.envs.host import HostEnv
+from s5wm.errors import ConfigError, DivergedError
+from s5wm.runs.elapsed import elapsed
+from s5wm.runs.log import Row, Sink
+from s5wm.training.clock import Clock
+from s5wm.training.config import UNLIMITED, TrainConfig
+from s5wm.training.hosted import HostedChunk
+from s5wm.training.loop import compiled
+from s5wm.training.run import ChunkTime, Result, Trainer
+from s5wm.training.state import TrainState
+from s5wm.training.stop import StopRequest
+
+PIECES_AFTER = 20
+"""Timing the pieces compiles them anew, at most as long as the training program took.  Training lasts so many times as
+long before it is done: it costs a few per cent, and short trainings go without."""
+
+Chunk = Callable[[Sequence[TrainState[Any]], int], Sequence[Result]]
+"""Moves the states of a crew by so many iterations."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of a crew, and whom it tells."""
+
+    trainer: Trainer
+    sink: Sink
+    on_evaluation: Callable[[], None]
+
+
+Crew = Sequence[Member]
+Say = Callable[[str], None]
+
+
+def load(trainers: Sequence[Trainer], say: Say, accept: Callable[[Path], None] = lambda _: None) -> None:
+    """Begin, or go on from the newest valid checkpoint that all have, unless ``accept`` raises for one of them."""
+    found = _newest(trainers, say)
+    for path in found:
+        if path is not None:
+            accept(path)
+    begun = any(trainer.checkpoints.steps() for trainer in trainers)
+    for trainer, path in zip(trainers, found, strict=True):
+        trainer.settle(path)
+        if begun:
+            say(f"going on at {trainer.host.env_steps:,} environment steps, from {path or 'the beginning'}")
+    _in_step(trainers)
+
+
+def _newest(trainers: Sequence[Trainer], say: Say) -> list[Path | None]:
+    """Where to go on from: the newest valid checkpoint, of several trainers the newest that all have.
+
+    An interruption may have come between the saves of several seeds.  Raises ``ConfigError`` where one of them would
+    lose more by that.
+    """
+    alone = [trainer.newest(say) for trainer in trainers]
+    if len(trainers) == 1:
+        return alone
+    found = _shared(trainers, say)
+    _check_distance(trainers, alone, found)
+    return found
+
+
+def _in_step(trainers: Sequence[Trainer]) -> None:
+    """What several that have settled at the same step must have alike, and what none of them may find later."""
+    if len(trainers) == 1:
+        return
+    hosts = [trainer.host for trainer in trainers]
+    minutes = max(host.minutes for host in hosts)
+    wall = max(host.wall_minutes for host in hosts)  # a budget of minutes ends for all at once
+    for trainer in trainers:
+        trainer.checkpoints.forget_after(trainer.host.env_steps)
+        trainer.host = replace(trainer.host, minutes=minutes, wall_minutes=wall)
+
+
+def _shared(trainers: Sequence[Trainer], say: Say) -> list[Path | None]:
+    """The newest checkpoint of each at the newest step where all have a valid one; None: none has any there."""
+    among = set.intersection(*(set(trainer.checkpoints.steps()) for trainer in trainers))
+    while True:
+        found = [trainer.newest(say, among) for trainer in trainers]
+        steps = [-1 if path is None else int(path.name) for path in found]
+        if len(set(steps)) == 1:
+            return found
+        among = {step for step in among if step <= min(steps)}
+
+
+def _check_distance(
+    trainers: Sequence[Trainer], alone: Sequence[Path | None], found: Sequence[Path | None]
+) -> None:
+    config = trainers[0].config
+    for trainer, newest, path in zip(trainers, alone, found, strict=True):
+        lost = (0 if newest is None else int(newest.name)) - (0 if path is None else int(path.name))
+        if lost > config.checkpoint_every + config.chunk_steps:
+            raise ConfigError(
+                f"{trainer.directory.path} would lose {lost:,} environment steps if it went back to where the other "
+                "seeds are: go on with each alone, s5wm resume RUN"
+            )
+
+
+def fit(crew: Crew, say: Say) -> bool:
+    """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint of each."""
+    first = crew[0].trainer
+    if first.share >= 1.0:
+        say("its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run")
+        return True
+    if news := first.rate_news:
+        say(news)
+    with StopRequest(say) as stop:
+        try:
+            _train(crew, say, stop)
+        finally:
+            # Whatever ends training, the checkpoints that are being written are to be completed.
+            _each(crew, Trainer.settle_save)
+        _each(crew, Trainer.end)
+    return first.share >= 1.0
+
+
+def _train(crew: Crew, say: Say, stop: StopRequest) -> None:
+    first = crew[0].trainer
+    clock = Clock(first.host.wall_minutes)
+    if rounding := _rounding(first.config):
+        say(rounding)
+    begun = time.monotonic()
+    chunk = _hosted(crew) or _compile(crew, say)
+    enough = PIECES_AFTER * from_leader(time.monotonic() - begun)
+    try:
+        _go_on(crew, chunk, clock, enough, say, stop)
+    finally:
+        if isinstance(chunk, HostedChunk):
+            chunk.close()
+
+
+def _hosted(crew: Crew) -> HostedChunk | None:
+    """For environments that live outside the program."""
+    program, config = crew[0].trainer.program, crew[0].trainer.config
+    if not isinstance(program.env, HostEnv):
+        return None
+    seed, length = crew[0].trainer.seed, config.rollout_length
+    return HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
+
+
+def _go_on(crew: Crew, chunk: Chunk, clock: Clock, enough: float, say: Say, stop: StopRequest) -> None:
+    first, pieces = crew[0].trainer, dict[str, float]()
+    while first.share < 1.0 and not in_any(stop.requested):
+        rows = _advance(crew, chunk, clock, say)
+        if rows is None:
+            continue
+        if len(crew) == 1 and not pieces and clock.trained_seconds > enough:
+            with first.placement.scope():
+                pieces = first.program.time_pieces(first.state)
+        begun = time.monotonic()
+        judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in crew]
+        if any(judged):
+            clock.evaluated(time.monotonic() - begun)
+        eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
+        for member, row, evaluation in zip(crew, rows, judged, strict=True):
+            shares = member.trainer.shares(pieces, row) if pieces else {}
+            member.sink.row(row | shares | eta | evaluation)
+        if first.is_save_due:
+            _each(crew, Trainer.settle_save)  # so that no two of them are ever more than one save apart
+            _each(crew, Trainer.save)
+
+
+def _rounding(config: TrainConfig) -> str | None:
+    """What a person is to know of a budget that is not a whole number of iterations."""
+    steps = -(-config.env_steps // config.iteration_steps) * config.iteration_steps
+    if steps == config.env_steps or config.env_steps >= UNLIMITED:
+        return None
+    return (
+        f"trains {steps:,} environment steps for the {config.env_steps:,} of its budget: whole iterations of "
+        f"{config.iteration_steps:,}, {config.rollout_length} steps of {config.num_envs} environments each"
+    )
+
+
+def _each(crew: Crew, act: Callable[[Trainer, Sink], None]) -> None:
+    """For every member, whatever happens to another."""
+    with ExitStack() as acts:
+        for member in reversed(crew):
+            acts.callback(act, member.trainer, member.sink)
+
+
+def _compile(crew: Crew, say: Say) -> Chunk:
+    first = crew[0].trainer
+    say("compiling the training program ...")
+    begun = time.monotonic()
+    given, length = (first.program.env, first.program.agent), first.config.rollout_length
+    states = [member.trainer.state for member in crew]
+    with first.placement.scope(), elapsed(say, "compiling the training program"):
+        lowered = compiled(first.shardings).lower(*given, states, length=length, iterations=np.int32(1))
+        chunk = lowered.compile()
+    say(f"compiled in {time.monotonic() - begun:.0f} s")
+    return lambda states, iterations: chunk(*given, states, iterations=np.int32(iterations))
+
+
+def _advance(crew: Crew, chunk: Chunk, clock: Clock, say: Say) -> list[Row] | None:
+    """A chunk; None when its result was thrown away."""
+    first = crew[0].trainer
+    iterations = clock.next_chunk(first.config, first.host)
+    states = [member.trainer.scheduled() for member in crew]
+    begun = time.monotonic()
+    results = jax.block_until_ready(chunk(states, iterations))
+    seconds = from_leader(time.monotonic() - begun)
+    clock.trained(iterations, seconds)
+    took = ChunkTime(iterations=iterations, seconds=seconds, wall_minutes=clock.minutes)
+    taken = [member.trainer.take(result, took) for member, result in zip(crew, results, strict=True)]
+    rows = [row for row in taken if not isinstance(row, str)]
+    if len(rows) == len(crew):
+        return rows
+    _roll_back(crew, [story if isinstance(story, str) else None for story in taken], say)
+    return None
+
+
+def _roll_back(crew: Crew, stories: Sequence[str | None], say: Say) -> None:
+    """All go back to the last good checkpoint; those with no story to tell come the same way again."""
+    _each(crew, Trainer.settle_save)
+    failed = [(member, story) for member, story in zip(crew, stories, strict=True) if story is not None]
+    for member, story in failed:
+        member.trainer.keep_evidence(story, member.sink)
+    for member, story in failed:
+        _check_hope(member.trainer, story, others=len(crew) > 1)
+    trainers = [member.trainer for member in crew]
+    for member, story, newest in zip(crew, stories, _newest(trainers, say), strict=True):
+        member.trainer.go_back(newest, story, member.sink)
+    _in_step(trainers)
+
+
+def _check_hope(trainer: Trainer, story: str, *, others: bool) -> None:
+    try:
+        trainer.give_up_after(story)
+    except DivergedError as error:
+        if not others:
+            raise
+        raise DivergedError(
+            f"seed {trainer.seed}: {error}. Each of the other seeds can go on alone: s5wm resume RUN"
+        ) from error

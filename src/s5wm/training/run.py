@@ -1,0 +1,314 @@
+"""One run directory's part in a training: its state, its clock, its schedules, its checkpoints."""
+
+import math
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, MetricSums
+from s5wm.distributed.placement import Placement, place
+from s5wm.distributed.processes import from_leader, gathered, leads
+from s5wm.envs.base import AbstractEnv
+from s5wm.errors import CorruptError, DivergedError, WriteError
+from s5wm.evaluation.result import Judgement, keep_best
+from s5wm.runs.checkpoint import Checkpoints, restore
+from s5wm.runs.directory import RunDirectory
+from s5wm.runs.log import Row, Sink
+from s5wm.training.config import TrainConfig
+from s5wm.training.curriculum import after_chunk, after_evaluation
+from s5wm.training.divergence import RATE, ROLLBACKS, keep_evidence, trouble
+from s5wm.training.host import HostState
+from s5wm.training.start import begin_with, read_start
+from s5wm.training.state import EpisodeSums, TrainState, init_train
+from s5wm.types import Key
+
+Result = tuple[TrainState[Any], MetricSums, EpisodeSums]
+"""What a chunk of the training program gives back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkTime:
+    """How long a chunk was, and when it ended."""
+
+    iterations: int
+    seconds: float
+    wall_minutes: float  # of the whole training, see ``Clock``
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What is trained, how it is judged, and how its time is divided.
+
+    ``evaluate`` flies a policy.  ``time_pieces`` gives the seconds per iteration of ``collect`` and ``world_model``
+    when they run alone.
+    """
+
+    env: AbstractEnv[Any]  # with AutoReset
+    agent: AbstractAgent[Any, Any, Any]
+    updates_per_iteration: int
+    evaluate: Callable[[AbstractPolicy[Any, Any], Key], Judgement]
+    time_pieces: Callable[[TrainState[Any]], dict[str, float]]
+
+
+def abstract_state(program: Program, config: TrainConfig, seed: int) -> TrainState[Any]:
+    """Shapes of the whole training state; nothing is allocated."""
+    return jax.eval_shape(lambda: init_train(program.env, program.agent, config.num_envs, seed))
+
+
+class Trainer:
+    """What a training is to one run; ``fit`` of ``s5wm.training.fit`` moves it, alone or beside other seeds' runs."""
+
+    def __init__(
+        self,
+        program: Program,
+        config: TrainConfig,
+        directory: RunDirectory,
+        seed: int,
+        placement: Placement = Placement(),  # noqa: B008 - frozen
+    ) -> None:
+        self.program = program
+        self.placement = placement
+        self.config = config
+        self.directory = directory
+        self.seed = seed
+        self.checkpoints = Checkpoints(directory.checkpoints, keep=config.keep)
+        self.host = HostState()
+        self._moved = 0  # environment steps of the latest chunk
+        self._state: TrainState[Any] | None = None
+        self._config = directory.config.read_bytes()
+        self.shardings = placement.shardings(abstract_state(program, config, seed))
+
+    def newest(self, say: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
+        """The newest valid checkpoint, of ``among`` if given.
+
+        Raises ``CorruptError`` where there are some and none is valid.
+        """
+        found = -1.0
+        if leads():
+            newest = self.checkpoints.newest(say, among)
+            if newest is None and (self.checkpoints.steps() if among is None else among):
+                advice = "start a new run" if among is None else "go on with each seed alone, s5wm resume RUN"
+                raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; {advice}")
+            found = -1.0 if newest is None else float(newest.name)
+        found = int(from_leader(found))
+        return None if found < 0 else self.checkpoints.path(found)
+
+    def settle(self, checkpoint: Path | None) -> None:
+        """Stand where this checkpoint was saved; None: at the beginning."""
+        if checkpoint is None:
+            env, agent = self.program.env, self.program.agent
+            state = init_train(env, agent, self.config.num_envs, self.seed, shardings=self.shardings)
+            start = read_start(self.directory.start)
+            self._state = state if start is None else place(begin_with(state, start), self.shardings)
+            self.host = HostState()
+            return
+        restored, host = restore(checkpoint, abstract_state(self.program, self.config, self.seed))
+        self._state = place(restored, self.shardings)
+        iterations = host["env_steps"] // self.config.iteration_steps
+        self.host = HostState.from_json(
+            host,
+            weight=float(restored.smoothing_weight),
+            updates=iterations * self.program.updates_per_iteration,
+        )
+
+    @property
+    def share(self) -> float:
+        """Of the budget that is used, in [0, 1]."""
+        used = self.host.env_steps / self.config.env_steps
+        if self.config.minutes is not None:
+            used = max(used, self.host.wall_minutes / self.config.minutes)
+        return min(used, 1.0)
+
+    @property
+    def state(self) -> TrainState[Any]:
+        """All that is trained; ``settle`` comes first."""
+        assert self._state is not None
+        return self._state
+
+    @property
+    def smoothing_weight(self) -> float:
+        """Of the smoothing reward, now."""
+        return self.host.curriculum.weight
+
+    @property
+    def rate_news(self) -> str | None:
+        """What a person is to know where the learning rates are about to rise: the budget has grown since they fell."""
+        was, now = (
+            float(jax.device_get(self.state.learner.guard.schedule)),
+            self.config.rate_schedule(self.share),
+        )
+        if now <= was + 1e-3:
+            return None
+        return (
+            f"of the present budget {self.share:.0%} is used: learning rates rise from {was:.2g} to {now:.2g} of "
+            "their full values and fall again towards its end; the best policy so far is kept"
+        )
+
+    def scheduled(self) -> TrainState[Any]:
+        """The state for the next chunk, which may use up its buffers."""
+        scheduled = (self.smoothing_weight, self.config.rate_schedule(self.share))
+        state = eqx.tree_at(
+            lambda s: (s.smoothing_weight, s.learner.guard.schedule),
+            self.state,
+            tuple(jnp.asarray(value, jnp.float32) for value in scheduled),
+        )
+        return place(state, self.shardings)
+
+    def take(self, result: Result, chunk: ChunkTime) -> Row | str:
+        """Go on to what a chunk gave: its row of metrics, or why it is not to be built on."""
+        weight, before, was = self.smoothing_weight, self.share, self.host
+        self._state, metrics, sums = result
+        self._moved = chunk.iterations * self.config.iteration_steps
+        learned, updates = metrics.means, int(jax.device_get(metrics.count))
+        self.host = replace(
+            was,
+            env_steps=was.env_steps + self._moved,
+            minutes=was.minutes + chunk.seconds / 60,
+            wall_minutes=chunk.wall_minutes,
+            updates=was.updates + updates,
+        )
+        guard: Guard = jax.device_get(self.state.learner.guard)
+        if wrong := trouble(learned, guard, jax.device_get(sums.faults), self.config.num_envs):
+            return f"at {self.host.env_steps:,} environment steps {wrong}"
+        episodes = _episode_means(sums)
+        laps = episodes.get("episode/laps")
+        share, used = self.share, self.share - before
+        curriculum = after_chunk(self.config.curriculum, was.curriculum, laps=laps, share=share, used=used)
+        self.host = replace(self.host, curriculum=curriculum)
+        return {
+            "env_steps": self.host.env_steps,
+            "updates": self.host.updates,
+            "minutes": self.host.minutes,
+            "wall_minutes": self.host.wall_minutes,
+            "env_steps_per_s": self._moved / chunk.seconds,
+            "updates_per_s": updates / chunk.seconds,
+            "smoothing_weight": weight,
+            "health/skipped": int(guard.skipped),
+            "health/rate": float(guard.rate * guard.schedule),
+            **episodes,
+            **learned,
+        }
+
+    def keep_evidence(self, story: str, sink: Sink) -> None:
+        """Write what was seen before the roll-back."""
+        with _forgiving(sink):
+            arrays = gathered((self.state.actor.timestep, self.program.agent.evidence(self.state.learner)))
+            if leads():
+                kept = keep_evidence(self.directory.diverged, self.host.env_steps, story, arrays)
+                sink.say(f"{story}; what was seen is in {kept}")
+
+    def give_up_after(self, story: str) -> None:
+        """Raises ``DivergedError`` where going back has not helped often enough."""
+        failures = (*self.host.failures, story)
+        if len(failures) > ROLLBACKS:
+            raise DivergedError(
+                f"training diverged and rolling back {ROLLBACKS} times did not help: {'; '.join(failures)}. "
+                f"The last good checkpoint is kept, evidence is in {self.directory.diverged}. "
+                "Look there, then lower the learning rate in a new run"
+            )
+
+    def go_back(self, checkpoint: Path | None, story: str | None, sink: Sink) -> None:
+        """Go on from the last good state; with a story to tell, at a lower learning rate and with other random numbers.
+
+        Without one, another seed has it to tell: this one comes the same way again, with what it has changed since.
+        """
+        was, rate = self.host, self.state.learner.guard.rate
+        failures = was.failures if story is None else (*was.failures, story)
+        self.settle(checkpoint)
+        self.host = replace(self.host, best=was.best)  # its policy was good, and stays where it is
+        if story is None and len(failures) <= len(self.host.failures):
+            return
+        at = was.failed_at if story is None else was.env_steps
+        self.host = replace(self.host, failures=failures, failed_at=at)
+        rate = jnp.minimum(rate, self.state.learner.guard.rate) * (1.0 if story is None else RATE)
+        key = jr.fold_in(self.state.key, len(failures))  # the same numbers would lead to the same place
+        self._state = eqx.tree_at(lambda s: (s.learner.guard.rate, s.key), self.state, (rate, key))
+        if story is not None:
+            sink.say(
+                f"rolled back to {self.host.env_steps:,} environment steps, learning rates now times {float(rate):g}"
+            )
+
+    def shares(self, pieces: dict[str, float], row: Row) -> Row:
+        """Shares of the wall time: pieces as measured alone, and what they leave is the actor-critic's."""
+        iteration = self.config.iteration_steps / row["env_steps_per_s"]
+        shares = {f"time/{name}": min(seconds / iteration, 1.0) for name, seconds in pieces.items()}
+        return shares | {"time/actor_critic": max(0.0, 1.0 - sum(shares.values()))}
+
+    def evaluate(self, sink: Sink, on_evaluation: Callable[[], None]) -> Row:
+        """Fly from the start pose, where that is due."""
+        if not (self._is_due(self.config.eval_every) or self.share >= 1.0):
+            return {}
+        policy = self.placement.local(self.program.agent.policy(self.state.learner))
+        key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
+        judged = self.program.evaluate(policy, key) if leads() else None
+        success = from_leader((judged.success if judged else None) or 0.0)
+        curriculum = after_evaluation(
+            self.config.curriculum, self.host.curriculum, success=success, share=self.share
+        )
+        self.host = replace(self.host, curriculum=curriculum)
+        if judged is None:
+            return {}
+        with _forgiving(sink):
+            if self.host.best is None or judged.score > self.host.best:
+                keep_best(self.directory.best, policy, judged, self.host.env_steps)
+                self.host = replace(self.host, best=judged.score)
+            judged.record(self.directory.flights, policy="latest", env_steps=self.host.env_steps)
+        sink.say(f"evaluated at {self.host.env_steps:,} environment steps: {judged.headline}")
+        on_evaluation()
+        return judged.row
+
+    @property
+    def is_save_due(self) -> bool:
+        """Whether a checkpoint is to be begun now."""
+        return self._is_due(self.config.checkpoint_every) or self.share >= 1.0
+
+    def settle_save(self, sink: Sink) -> None:
+        """The checkpoint of before must be complete, or told to have failed."""
+        with _forgiving(sink):
+            self.checkpoints.wait()
+
+    def end(self, sink: Sink) -> None:
+        """Leave with a checkpoint of where it stands; raises what keeps it from being written."""
+        if not from_leader(float(self.host.env_steps in self.checkpoints.steps())):
+            self.save(sink)
+        self.checkpoints.wait()
+
+    def save(self, sink: Sink) -> None:
+        """Begin a checkpoint, after that of before."""
+        self.settle_save(sink)
+        if self.host.failures and self.host.env_steps >= self.host.failed_at + self.config.checkpoint_every:
+            self.host = replace(self.host, failures=())
+        state = gathered(self.state)
+        if leads():
+            policy = self.program.agent.policy(state.learner)
+            self.checkpoints.save(self.host.env_steps, state, asdict(self.host), policy, config=self._config)
+
+    def _is_due(self, every: int) -> bool:
+        return self.host.env_steps // every > (self.host.env_steps - self._moved) // every
+
+
+@contextmanager
+def _forgiving(sink: Sink) -> Generator[None]:
+    """What cannot be written now is told, and no reason to lose a training."""
+    try:
+        yield
+    except (WriteError, OSError) as error:
+        sink.say(f"{error}; training goes on")
+
+
+def _episode_means(sums: EpisodeSums) -> Row:
+    """Means over the episodes that ended and have the figure; what none had (a lap time) is left out."""
+    sums = jax.device_get(sums)
+    means = {
+        f"episode/{name}": float(total) / float(sums.counts[name])
+        for name, total in sums.metrics.items()
+        if sums.counts[name] > 0
+    }
+    return {"episode/count": float(sums.count)} | {k: v for k, v in means.items() if math.isfinite(v)}

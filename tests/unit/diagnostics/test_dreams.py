@@ -1,0 +1,62 @@
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from s5wm.diagnostics.dreams import ghost_images, make_dreams, pixel_errors
+from s5wm.diagnostics.run import fly_streams
+from s5wm.envs.racing.camera import CameraConfig
+from s5wm.envs.racing.task import RacingEnv
+from s5wm.envs.wrappers import AutoReset
+from s5wm.experiments.tasks import figure_8_by_camera
+from s5wm.nn.conv import PatchConfig
+from s5wm.plots.dreams import FRAMES, draw_dreams
+from s5wm.runs.dreams import load_dreams, save_dreams
+
+from .oracle import CONFIG
+
+HORIZON = 5
+TASK = dataclasses.replace(
+    figure_8_by_camera(), camera=CameraConfig(pixels=16, supersample=1), episode_seconds=0.4
+)
+
+
+@pytest.fixture(scope="module")
+def env() -> RacingEnv:
+    return TASK.build()
+
+
+def test_the_ghost_of_the_truth_sees_what_the_camera_saw(env: RacingEnv) -> None:
+    _, timesteps = jax.jit(jax.vmap(env.reset))(jr.split(jr.key(3), 6))
+    difference = ghost_images(env, timesteps.privileged).astype(int) - timesteps.obs.astype(int)
+    # Edges may fall on the other side of a pixel by rounding.
+    assert float((jnp.abs(difference) > 2).mean()) < 0.01
+    moved = timesteps.privileged.at[:, 0].add(0.1)
+    assert float((jnp.abs(ghost_images(env, moved).astype(int) - timesteps.obs) > 2).mean()) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["observation", "privileged"])
+def test_dreams_are_made_saved_and_drawn(env: RacingEnv, target: str, tmp_path: Path) -> None:
+    world_model = dataclasses.replace(
+        CONFIG.world_model, target=target, image=PatchConfig(patch=8, depth=4, multipliers=(1,))
+    )
+    agent = dataclasses.replace(CONFIG, world_model=world_model).build(env.spec, num_envs=2)
+    learner = jax.jit(agent.init)(jr.key(0))
+    rows = fly_streams(AutoReset(env), agent.policy(learner), episodes=2, length=21, key=jr.key(1))
+    dreams = make_dreams(learner.params.world_model, env, rows, horizon=HORIZON, key=jr.key(2))
+    assert dreams and dreams[0].is_ghost == (target == "privileged")
+    for one in dreams:
+        assert one.real.shape == one.believed.shape == one.dreamed.shape == (HORIZON + 1, 16, 16, 3)
+        np.testing.assert_array_equal(one.believed[0], one.dreamed[0])
+    assert any(np.any(one.real[0] != one.real[-1]) for one in dreams)
+    save_dreams(tmp_path / "dream.npz", dreams)
+    for one, other in zip(dreams, load_dreams(tmp_path / "dream.npz"), strict=True):
+        np.testing.assert_array_equal(one.dreamed, other.dreamed)
+    band = pixel_errors(dreams)
+    assert band.median.shape == (HORIZON,) and np.all(band.lo <= band.median)
+    assert len(draw_dreams(dreams, "a dream").axes) % FRAMES == 0

@@ -1,0 +1,69 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.diagnostics.fans import choose_moments
+from s5wm.diagnostics.forecast import Reach
+from s5wm.diagnostics.run import imagine_run
+from s5wm.errors import ConfigError, RunDirectoryError
+from s5wm.experiments.experiment import save_experiment
+from s5wm.runs.fans import load_fans
+
+from .saved import HORIZON, SMALL, STEPS, save_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_run(tmp_path_factory.mktemp("run"), SMALL)
+
+
+@pytest.mark.slow
+def test_a_run_is_measured(run: Path) -> None:
+    with jax.debug_nans(True), jax.debug_infs(True):  # flights shorter than the horizon are no NaN of ours
+        found = imagine_run(run, HORIZON, 3)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["env_steps"] == 192
+    assert found["steps"] == 3 * (STEPS + 1)
+    assert list(found["error"]) == ["position", "velocity", "attitude", "body_rates", "reward"]
+    for band in found["error"].values():
+        assert len(band["median"]) == HORIZON
+        assert np.all(np.asarray(band["lo"]) <= band["median"])
+        assert np.all(np.asarray(band["median"]) <= band["hi"])
+    fans = load_fans(run / "plots" / "imagination.npz")
+    assert fans.real_pos.shape[1:] == (HORIZON + 1, 3)
+    assert fans.imagined_pos.shape == (len(fans.real_pos), 8, HORIZON + 1, 3)
+    # Real flights move smoothly and start within the metres that hover starts in; NaN would fail both.
+    assert np.abs(np.diff(fans.real_pos, axis=1)).max() < 0.5
+    assert np.isfinite(fans.imagined_pos).all()
+    assert fans.errors["position"].median == pytest.approx(found["error"]["position"]["median"], rel=1e-5)
+
+
+def test_impossible_wishes_are_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"horizon is 30 .* \[1, 29\]"):
+        imagine_run(run, STEPS)
+    without = dataclasses.replace(SMALL, agent=PPOConfig(minibatches=2))
+    save_experiment(tmp_path / "config.json", without)
+    with pytest.raises(ConfigError, match="without a world model"):
+        imagine_run(tmp_path)
+    save_experiment(tmp_path / "config.json", SMALL)
+    with pytest.raises(RunDirectoryError, match="no checkpoint"):
+        imagine_run(tmp_path, HORIZON)
+
+
+def test_moments_are_the_ones_that_last_longest() -> None:
+    is_first = np.zeros((2, 9), bool)
+    is_first[0, [0, 2, 4, 6, 8]] = is_first[1, 3] = True
+    chosen = choose_moments(Reach.of(jnp.asarray(is_first), horizon=20, stride=1))
+    assert chosen.tolist() == [[1, 3]]
+    everywhere = choose_moments(Reach.of(jnp.zeros((4, 30), bool), horizon=5, stride=1))
+    assert len(everywhere) == 12
+    assert everywhere[:, 1].max() == 24
+    assert set(everywhere[:, 0].tolist()) == {0, 1, 2, 3}
+    assert len(choose_moments(Reach.of(jnp.ones((2, 5), bool), horizon=3, stride=1))) == 0
+    assert not isinstance(chosen, jax.Array)

@@ -1,0 +1,103 @@
+"""A training so small that it fits into a unit test."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.envs.toys import DoubleIntegratorConfig
+from s5wm.experiments.experiment import Experiment, save_experiment
+from s5wm.runs.directory import RunDirectory
+from s5wm.runs.log import Row
+from s5wm.training import fit as host_loop
+from s5wm.training.config import TrainConfig
+from s5wm.training.fit import Member, fit, load
+from s5wm.training.loop import train_all
+from s5wm.training.run import Program, Trainer
+
+
+class Ears:
+    """A sink that remembers."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.texts: list[str] = []
+
+    def row(self, row: Row) -> None:
+        self.rows.append(row)
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def ears() -> Ears:
+    return Ears()
+
+
+@pytest.fixture
+def tiny() -> Experiment:
+    """PPO on the double integrator: chunks of 64 steps, four of them."""
+    return Experiment(
+        task=DoubleIntegratorConfig(steps=10),
+        agent=PPOConfig(units=4, layers=1, epochs=1, minibatches=2),
+        train=TrainConfig(
+            num_envs=4,
+            rollout_length=8,
+            iterations_per_chunk=2,
+            env_steps=256,
+            eval_every=128,
+            eval_episodes=2,
+            checkpoint_every=64,
+        ),
+    )
+
+
+@pytest.fixture
+def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program through the cache of jit, which several trainers of one process share."""
+
+    def cached(crew: host_loop.Crew, _: Any) -> host_loop.Chunk:
+        program, config = crew[0].trainer.program, crew[0].trainer.config
+        given = (program.env, program.agent)
+        length = config.rollout_length
+        return lambda states, iterations: train_all(
+            *given, states, length=length, iterations=np.int32(iterations)
+        )
+
+    monkeypatch.setattr(host_loop, "_compile", cached)
+    monkeypatch.setattr(host_loop, "PIECES_AFTER", np.inf)  # compiling counts as training here
+
+
+@pytest.fixture
+def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pieces are timed after the first chunk, as otherwise in a long training."""
+    monkeypatch.setattr(host_loop, "PIECES_AFTER", 0)
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    return tmp_path / "a run, with ünicode"
+
+
+def with_steps(experiment: Experiment, env_steps: int) -> Experiment:
+    return replace(experiment, train=replace(experiment.train, env_steps=env_steps))
+
+
+def alone(trainer: Trainer, ears: Ears) -> bool:
+    return fit([Member(trainer, ears, lambda: None)], ears.say)
+
+
+def trained(experiment: Experiment, path: Path, ears: Ears, program: Program | None = None) -> Trainer:
+    with RunDirectory(path) as directory:
+        save_experiment(directory.config, experiment)
+        trainer = Trainer(program or experiment.build(), experiment.train, directory, experiment.seed)
+        load([trainer], ears.say)
+        alone(trainer, ears)
+    return trainer

@@ -1,0 +1,118 @@
+import random
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from s5wm.errors import CorruptError, DivergedError, WriteError
+from s5wm.runs.checkpoint import Checkpoints, restore
+
+STATE = {
+    "a": jnp.arange(6, dtype=jnp.float32).reshape(2, 3),
+    "b": (jnp.array([True, False]), jnp.asarray(7, jnp.int32)),
+    "key": jr.key(5),
+    "nothing": None,
+    "image": jnp.full((2, 4), 200, jnp.uint8),
+    "half": jnp.asarray([1.5, -2.0], jnp.bfloat16),
+    "empty": jnp.zeros((0, 3), jnp.int8),
+}
+POLICY = {"w": jnp.ones((3,))}
+
+
+def shapes(tree: object) -> object:
+    return jax.eval_shape(lambda: tree)
+
+
+def save(folder: Path, *steps: int, keep: int = 3) -> Checkpoints:
+    checkpoints = Checkpoints(folder, keep=keep)
+    for step in steps:
+        checkpoints.save(step, STATE, {"env_steps": step}, POLICY)
+        checkpoints.wait()
+    return checkpoints
+
+
+def test_what_is_restored_is_bitwise_what_was_saved(tmp_path: Path) -> None:
+    path = save(tmp_path, 10).newest(pytest.fail)
+    assert path is not None
+    state, host = restore(path, shapes(STATE))
+    assert host == {"env_steps": 10}
+    assert jax.tree.structure(state) == jax.tree.structure(STATE)
+    for new, old in zip(jax.tree.leaves(state), jax.tree.leaves(STATE), strict=True):
+        assert new.dtype == old.dtype
+        assert not getattr(new, "weak_type", False)
+        if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
+            new, old = jr.key_data(new), jr.key_data(old)
+        np.testing.assert_array_equal(new, old)
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    assert save(tmp_path, 1, 2, 3, 4, 100, keep=3).steps() == [3, 4, 100]
+
+
+def damage(file: Path, kind: str) -> None:
+    content = bytearray(file.read_bytes())
+    match kind:
+        case "flip":
+            index = random.Random(len(content)).randrange(len(content))
+            content[index] ^= 4
+            file.write_bytes(content)
+        case "truncate":
+            file.write_bytes(content[: len(content) // 2])
+        case "empty":
+            file.write_bytes(b"")
+        case "delete":
+            file.unlink()
+
+
+@pytest.mark.parametrize("kind", ["flip", "truncate", "empty", "delete"])
+def test_damage_to_any_file_is_found_and_the_one_before_is_taken(tmp_path: Path, kind: str) -> None:
+    checkpoints = save(tmp_path, 1)
+    first = sorted(p.relative_to(tmp_path / "000000000001") for p in tmp_path.rglob("*") if p.is_file())
+    for name in first:
+        save(tmp_path, 2)
+        file = checkpoints.path(2) / name
+        if not file.exists():  # Orbax names one file at random
+            file = max(
+                (p for p in checkpoints.path(2).rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size
+            )
+        if file.stat().st_size == 0 and kind != "delete":
+            continue
+        damage(file, kind)
+        said: list[str] = []
+        assert checkpoints.newest(said.append) == checkpoints.path(1), file
+        assert len(said) == 1
+        assert "2 is damaged" in said[0]
+
+
+def test_a_checkpoint_half_written_is_not_seen(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 1)
+    (tmp_path / "partial-000000000002").mkdir()
+    assert checkpoints.newest(pytest.fail) == checkpoints.path(1)
+    assert save(tmp_path, 2).steps() == [1, 2]
+
+
+def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
+    path = save(tmp_path, 1).path(1)
+    other = dict(STATE, a=jnp.zeros((2, 4)))
+    with pytest.raises(CorruptError, match=r"1 arrays differ, first a: float32\[2, 3\] stored"):
+        restore(path, shapes(other))
+    with pytest.raises(CorruptError, match="another configuration"):
+        restore(path, shapes({"a": STATE["a"]}))
+
+
+def test_a_policy_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 1)
+    with pytest.raises(DivergedError, match="w is not finite"):
+        checkpoints.save(2, STATE, {}, {"w": jnp.array([jnp.nan])})
+        checkpoints.wait()
+    assert checkpoints.steps() == [1]
+    assert not list(tmp_path.glob("partial*"))
+
+
+def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="cannot write the checkpoint"):
+        save(tmp_path / "file", 1)
