@@ -167,9 +167,23 @@ def test_the_learning_rate_follows_the_kl(rate, kl, factor):
 def test_the_spread_can_leave_its_floor_again():
     agent = replace(CONFIG, log_std_min=-1.0, log_std_init=-1.0).build(ConstantReward().spec)
     params = agent.init(jr.key(0)).params
-    below = agent._floored(eqx.tree_at(lambda p: p.log_std, params, params.log_std - 1.0))
+    one = jnp.ones(())
+    below = agent._floored(eqx.tree_at(lambda p: p.log_std, params, params.log_std - 1.0), one)
     np.testing.assert_array_equal(below.log_std, -1.0)
-    above = agent._floored(eqx.tree_at(lambda p: p.log_std, below, below.log_std + 0.5))
+    above = agent._floored(eqx.tree_at(lambda p: p.log_std, below, below.log_std + 0.5), one)
     np.testing.assert_array_equal(above.log_std, -0.5)
     with pytest.raises(ValueError, match="begin above the floor"):
         replace(CONFIG, log_std_init=-3.0)
+
+
+@pytest.mark.parametrize(("schedule", "floor"), [(1.0, -1.0), (0.5, -2.5), (0.0, -4.0)])
+def test_the_floor_of_the_spread_sinks_with_the_learning_rates(schedule, floor):
+    config = replace(CONFIG, log_std_min=-1.0, log_std_init=-1.0, log_std_final=-4.0)
+    agent = config.build(ConstantReward().spec)
+    params = agent.init(jr.key(0)).params
+    deep = eqx.tree_at(lambda p: p.log_std, params, params.log_std - 9.0)
+    np.testing.assert_allclose(agent._floored(deep, jnp.float32(schedule)).log_std, floor, rtol=1e-6)
+    stays = replace(config, log_std_final=None).build(ConstantReward().spec)
+    np.testing.assert_allclose(stays._floored(deep, jnp.float32(schedule)).log_std, -1.0)
+    with pytest.raises(ValueError, match="can only sink"):
+        replace(config, log_std_final=-0.5)

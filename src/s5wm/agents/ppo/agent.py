@@ -44,13 +44,15 @@ class PPOConfig:
     layers: int = 2
     log_std_init: float = -0.5
     log_std_min: float = -2.0  # without a floor the spread shrinks until every update breaks the trust region
+    log_std_final: float | None = field(default=None, metadata={"since": "sinking floor"})
+    """Where that floor sinks to as learning rates fall to nothing; None: it stays."""
     critic_inputs: Literal["obs", "privileged"] = "obs"
     memory: MemoryConfig | None = None  # of the actor
     image: ImageConfig = field(default_factory=PatchConfig)  # of the actor, where observations are images
     discount: float = 0.99
     lambda_: float = 0.95
     clip: float = 0.2
-    entropy: float = 1e-3
+    entropy: float = 0.0
     value_weight: float = 0.5
     learning_rate: float = 5e-4  # the largest; ``target_kl`` lowers it
     target_kl: float = 0.01  # per minibatch, between the policy that collected and the one that learns
@@ -66,6 +68,11 @@ class PPOConfig:
             raise ValueError(
                 f"ppo.log_std_init is {self.log_std_init}, below ppo.log_std_min {self.log_std_min}; "
                 "begin above the floor"
+            )
+        if self.log_std_final is not None and self.log_std_final > self.log_std_min:
+            raise ValueError(
+                f"ppo.log_std_final is {self.log_std_final}, above ppo.log_std_min {self.log_std_min}; the floor "
+                "can only sink: choose a lower one, or None to keep it"
             )
         for name in ("discount", "lambda_"):
             if not 0 <= getattr(self, name) <= 1:
@@ -264,7 +271,8 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
             rate = self._adapt(rate, metrics["policy/kl"])
             updates, opt_state = self._optimiser.update(grads, opt_state, untyped(params))
-            params = self._floored(jax.tree.map(lambda x, u: x - guard.factor * rate * u, params, updates))
+            moved = jax.tree.map(lambda x, u: x - guard.factor * rate * u, params, updates)
+            params = self._floored(moved, guard.schedule)
             healthy = is_finite((grads, metrics))
             moved = pick(healthy, (params, opt_state, rate), carry[:3])
             metrics |= {"learning_rate": rate * guard.factor}
@@ -276,11 +284,17 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
         learned, metrics = jax.lax.scan(minibatch, begin, index)
         return learned, metrics.total()
 
-    def _floored(self, params: PPOParams) -> PPOParams:
-        """The parameter itself is kept above the floor, so that its gradient can still lift it from there."""
+    def _floored(self, params: PPOParams, schedule: Scalar) -> PPOParams:
+        """The parameter itself is kept above the floor, so that its gradient can still lift it from there.
+
+        The floor sinks with the schedule of the learning rates: a policy that is judged by its mean has to learn what
+        its mean does, and a loud one learns only what its noise does.
+        """
         if params.log_std is None:
             return params
-        floored = jnp.maximum(params.log_std, self.config.log_std_min)
+        highest, lowest = self.config.log_std_min, self.config.log_std_final
+        floor = highest if lowest is None else lowest + (highest - lowest) * schedule
+        floored = jnp.maximum(params.log_std, floor)
         return eqx.tree_at(lambda p: p.log_std, params, floored)
 
     def _adapt(self, rate: Scalar, kl: Scalar) -> Scalar:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
-from s5wm.experiments.experiment import Experiment, PresetName
+from s5wm.experiments.experiment import AgentConfig, Experiment, PresetName
 from s5wm.experiments.presets.sizes import AGENTS as AGENTS
 from s5wm.experiments.presets.sizes import agent_configs as agent_configs
 from s5wm.experiments.presets.sizes import agents_for
@@ -30,6 +30,14 @@ def gentle(race: RacingConfig) -> RacingConfig:
     return race if race.camera is None else replace(race, curriculum_steps=48_000, stall_seconds=1.5)
 
 
+def for_agent(race: RacingConfig, agent: AgentConfig, size: str) -> RacingConfig:
+    """The race as an agent is trained on it."""
+    if isinstance(agent, DreamerConfig):
+        return gentle(race) if size == "cpu" else race
+    # In body axes all gates are alike: in world axes PPO's mode meets rims where its samples pass.
+    return race if race.camera is not None else replace(race, observation="C")
+
+
 # Environment steps where a task needs fewer than the agent's preset allows.
 BUDGETS = {
     "race/figure-8-state": 6_000_000,
@@ -48,8 +56,8 @@ def preset(
     spec = configuration.build().spec
     learner, train = agent_configs(agent, size, images=spec.has_images)
     name = PresetName(task=task, agent=agent, size=size)
-    if isinstance(configuration, RacingConfig) and isinstance(learner, DreamerConfig) and size == "cpu":
-        configuration = gentle(configuration)
+    if isinstance(configuration, RacingConfig):
+        configuration = for_agent(configuration, learner, size)
     if not is_known(configuration):
         learner, train = for_stranger(learner, train, size, spec)
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))

@@ -123,16 +123,17 @@ def _faithful(
 
 
 def ppo_cpu() -> tuple[PPOConfig, TrainConfig]:
-    """Proximal policy optimisation."""
+    """Proximal policy optimisation; its noise sinks to nothing over the second half (docs/lab-notes.md, 14)."""
     train = TrainConfig(
         num_envs=256,
         rollout_length=64,
         iterations_per_chunk=10,
-        env_steps=16_000_000,
+        env_steps=10_000_000,
         eval_every=1_000_000,
         checkpoint_every=2_000_000,
+        decay_from=0.5,
     )
-    return PPOConfig(), train
+    return PPOConfig(log_std_final=-4.5), train
 
 
 def ppo_asymmetric_cpu() -> tuple[PPOConfig, TrainConfig]:
