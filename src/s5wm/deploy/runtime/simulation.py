@@ -1,5 +1,7 @@
 """A simulated drone on its track, as a target: the rules of ``envs.racing``, in NumPy."""
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -19,17 +21,44 @@ MOTORS_IDLE = np.array([-1.0, 0.0, 0.0, 0.0], np.float32)
 FLYING = "FLYING"
 
 
+@runtime_checkable
+class Dynamics(Protocol):
+    """Physics of a vehicle with its rate controller, ours or somebody else's."""
+
+    def begin(self, body: Body) -> Body:
+        """Get ready to fly from this state, in which nearly nothing moves but the rotors; the state to begin with."""
+        ...
+
+    def fly(self, body: Body, action: Float[np.ndarray, " 4"], seconds: float) -> Body:
+        """The state after a command in ``[-1, 1]`` was held for so long."""
+        ...
+
+
 class Simulation:
     """Starts hovering at the start pose; time passes between the periods of the loop."""
 
-    def __init__(self, vehicle: VehicleCard, track: TrackCard, clock: Clock, *, obeys: bool = True) -> None:
-        """``obeys=False`` leaves the drone where it is, whatever is commanded: a dry run."""
+    def __init__(
+        self,
+        vehicle: VehicleCard,
+        track: TrackCard,
+        clock: Clock,
+        *,
+        obeys: bool = True,
+        dynamics: Dynamics | None = None,
+        start: Body | None = None,
+    ) -> None:
+        """``obeys=False`` leaves the drone where it is, whatever is commanded: a dry run.
+
+        ``dynamics`` are those of the runtime, ``start`` is a hover at the start pose, unless given.
+        """
         self.gates = Gates(track)
         self.ending = FLYING
         self.target = self.passed = 0
         self.lap_times: list[float] = []
-        self.body: Body = Quadrotor(vehicle).at_rest(track.start_pos, track.start_yaw)
-        self._quad, self._clock, self._obeys = Quadrotor(vehicle), clock, obeys
+        own = Quadrotor(vehicle)
+        self._quad: Dynamics = dynamics or own
+        self.body: Body = self._quad.begin(start or own.at_rest(track.start_pos, track.start_yaw))
+        self._clock, self._obeys = clock, obeys
         self._start = self._now = clock.now()
         self._command = self._before = hover_action(vehicle)
         self._lap_began: float | None = None

@@ -1,0 +1,91 @@
+"""Flies exported policies in other physics and through real firmware: 20 flights each, from starts that differ a little.
+
+Writes ``results/deploy/transfer/<policy>-<target>.json``; a target whose package is missing is named and left out.
+
+    python benchmarks/transfer.py [--policies split-s ...] [--targets sim betaflight rotorpy crazyflow] [--flights 20]
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from s5wm.deploy.card import FlightCard, VehicleCard
+from s5wm.deploy.firmware.build import find_firmware
+from s5wm.deploy.firmware.flight import firmware_vehicle
+from s5wm.deploy.runtime.fly import load_engine, open_export
+from s5wm.deploy.runtime.simulation import Dynamics
+from s5wm.deploy.runtime.trials import StartNoise, draw_starts, fly_trial, summary
+from s5wm.deploy.simulators import load_simulator, simulator_version
+from s5wm.errors import ConfigError
+from s5wm.provenance import provenance
+
+POLICIES = ("split-s", "figure-8-state")
+TARGETS = ("sim", "betaflight", "rotorpy", "crazyflow")
+SEED = 0
+
+Starter = Callable[[VehicleCard], AbstractContextManager[Dynamics | None]]
+
+
+def starter(target: str) -> tuple[Starter, str]:
+    """What gives the physics of one flight, and its version; raises ``ConfigError`` where it is not installed."""
+    if target == "sim":
+        return lambda _: nullcontext(None), "s5wm"
+    if target == "betaflight":
+        return firmware_vehicle, f"Betaflight {find_firmware().version}"
+    version = simulator_version(target)
+    return lambda card: nullcontext(load_simulator(target, card)), version
+
+
+def flown(folder: Path, card: FlightCard, target: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All flights of one policy with one target."""
+    start_physics, version = starter(target)
+    engine, trials = load_engine(folder, "c"), []
+    assert card.vehicle is not None
+    for start in draw_starts(card, arguments.flights, seed=SEED):
+        with start_physics(card.vehicle) as dynamics:
+            trials.append(fly_trial(card, engine, dynamics, start, arguments.seconds))
+        print(target, trials[-1], flush=True)
+    about = {"target": target, "version": version, "seconds": arguments.seconds, "seed": SEED}
+    return about | {"start_noise": asdict(StartNoise())} | summary(trials)
+
+
+def main() -> None:
+    """Export, fly and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--policies", nargs="+", default=POLICIES)
+    parser.add_argument("--targets", nargs="+", default=TARGETS, choices=TARGETS)
+    parser.add_argument("--flights", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--export", type=Path, default=None, help="an export to fly instead of the policies")
+    parser.add_argument("--out", type=Path, default=Path("results") / "deploy" / "transfer")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for policy in arguments.policies:
+        with tempfile.TemporaryDirectory() as made:
+            folder = arguments.export or Path(made)
+            if arguments.export is None:
+                from s5wm.deploy.export import export
+
+                export(f"pretrained/{policy}", folder, which="best", say=print)
+            card = open_export(folder)
+            for target in arguments.targets:
+                try:
+                    figures = flown(folder, card, target, arguments)
+                except ConfigError as error:
+                    print(f"{target} is left out: {error}", flush=True)
+                    continue
+                origin = {"policy": policy, "env_steps": card.origin.env_steps}
+                text = {**provenance(), "load": os.getloadavg(), **origin, **figures}
+                (arguments.out / f"{policy}-{target}.json").write_text(json.dumps(text, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Betaflight firmware, compiled for this machine, in lockstep with the simulated drone of the runtime."""

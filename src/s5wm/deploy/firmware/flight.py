@@ -1,0 +1,39 @@
+"""Flights behind the firmware: ``s5wm fly --target betaflight``, and several of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from s5wm.deploy.card import VehicleCard
+from s5wm.deploy.firmware.build import find_firmware
+from s5wm.deploy.firmware.process import FirmwareProcess
+from s5wm.deploy.firmware.setup import configured
+from s5wm.deploy.firmware.sticks import settings_of
+from s5wm.deploy.firmware.vehicle import FirmwareVehicle
+from s5wm.deploy.runtime.fly import FlightPlan, fly_simulated, open_export
+from s5wm.errors import ConfigError
+
+
+@contextmanager
+def firmware_vehicle(card: VehicleCard, *, rc_delay: float = 0.0) -> Iterator[FirmwareVehicle]:
+    """A configured firmware that has just started, and the drone that it controls."""
+    firmware = find_firmware()
+    with FirmwareProcess(firmware, configured(firmware, settings_of(card))) as process:
+        yield FirmwareVehicle(card, process, rc_delay=rc_delay)
+
+
+def fly_firmware(folder: Path, plan: FlightPlan, out: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """A flight through the firmware; files go to ``out``, the summary is returned.
+
+    The firmware waits for the simulation, so the flight takes as long as the machine needs.
+    """
+    card = open_export(folder)
+    if card.vehicle is None:
+        raise ConfigError(f"the policy of {card.origin.run} flies no quadrotor, so there is nothing to control")
+    version = find_firmware().version
+    say(f"starting Betaflight {version} in a network namespace of its own, arming it on the stand ...")
+    with firmware_vehicle(card.vehicle) as vehicle:
+        figures = fly_simulated(folder, replace(plan, fast=True), out, say=say, dynamics=vehicle)
+    return figures | {"firmware": f"Betaflight {version}"}
