@@ -1,4 +1,4 @@
-"""Flies exported policies in other physics and through real firmware: 20 flights each, from starts that differ a little.
+"""Flies exported policies in other physics and through real firmware: 20 flights each, starts that differ a little.
 
 Writes ``results/deploy/transfer/<policy>-<target>.json``; a target whose package is missing is named and left out.
 
@@ -23,7 +23,7 @@ from s5wm.deploy.runtime.simulation import Dynamics
 from s5wm.deploy.runtime.trials import StartNoise, draw_starts, fly_trial, summary
 from s5wm.deploy.simulators import load_simulator, simulator_version
 from s5wm.errors import ConfigError
-from s5wm.provenance import provenance
+from s5wm.runs.provenance import provenance
 
 POLICIES = ("split-s", "figure-8-state")
 TARGETS = ("sim", "betaflight", "rotorpy", "crazyflow")

@@ -87,8 +87,9 @@ class Fly(Verb):
     """Fly an exported policy at its fixed rate, without JAX.
 
     On a simulated drone (sim), on the same behind real firmware (betaflight: a process of this machine, in lockstep),
-    or on a vehicle over MAVLink, where nothing is sent without --live and nothing is ever armed.  Estimates are checked, commands limited; a bad estimate or a missed deadline holds the last command, five in
-    a row hand over to a level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash.
+    or on a vehicle over MAVLink, where nothing is sent without --live and nothing is ever armed.  Estimates are
+    checked, commands limited; a bad estimate or a missed deadline holds the last command, five in a row hand over to a
+    level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash.
     Example: s5wm fly exported --target sim --seconds 20
     """
 

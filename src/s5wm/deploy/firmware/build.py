@@ -46,7 +46,9 @@ def find_firmware() -> Firmware:
     if program is None:
         raise ConfigError(f"there is no Betaflight here: {INSTALL}, or name a SITL in {PATH_VARIABLE}")
     if not os.access(program, os.X_OK) or not program.is_file():
-        raise ConfigError(f"{program} is no program that can be run; {PATH_VARIABLE} must name a Betaflight SITL")
+        raise ConfigError(
+            f"{program} is no program that can be run; {PATH_VARIABLE} must name a Betaflight SITL"
+        )
     return Firmware(program.resolve(), _compiled())
 
 

@@ -31,7 +31,9 @@ def fly_firmware(folder: Path, plan: FlightPlan, out: Path, *, say: Callable[[st
     """
     card = open_export(folder)
     if card.vehicle is None:
-        raise ConfigError(f"the policy of {card.origin.run} flies no quadrotor, so there is nothing to control")
+        raise ConfigError(
+            f"the policy of {card.origin.run} flies no quadrotor, so there is nothing to control"
+        )
     version = find_firmware().version
     say(f"starting Betaflight {version} in a network namespace of its own, arming it on the stand ...")
     with firmware_vehicle(card.vehicle) as vehicle:

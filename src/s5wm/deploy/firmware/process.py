@@ -54,7 +54,9 @@ class Outputs:
 
     clock: float  # s since the firmware started
     updates: int  # of the motors in this step
-    throttle: Float[np.ndarray, " 4"]  # 0 to 1, in Betaflight's order: rear right, front right, rear left, front left
+    throttle: Float[
+        np.ndarray, " 4"
+    ]  # 0 to 1, in Betaflight's order: rear right, front right, rear left, front left
 
 
 class FirmwareProcess:
@@ -137,7 +139,9 @@ class FirmwareProcess:
     def __enter__(self) -> "FirmwareProcess":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def _send(self, message: bytes) -> None:

@@ -76,6 +76,8 @@ def _answer(process: FirmwareProcess, line: str) -> str:
         process.step(still(), sticks_at_rest(armed=False), STEP)
         time.sleep(5e-4)
         if time.monotonic() > end:
-            raise FirmwareError(f"Betaflight's command line has not answered {line!r}: {process.text[-200:]!r}")
+            raise FirmwareError(
+                f"Betaflight's command line has not answered {line!r}: {process.text[-200:]!r}"
+            )
     answer, _, process.text = process.text.partition(PROMPT)
     return answer

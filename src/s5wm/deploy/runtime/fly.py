@@ -57,7 +57,7 @@ def fly_simulated(
     say: Callable[[str], None],
     dynamics: Dynamics | None = None,
 ) -> dict[str, Any]:
-    """A flight in the simulator of the runtime, or with these dynamics; files go to ``out``, the summary is returned."""
+    """A flight in the runtime's simulator, or with these dynamics; files go to ``out``, the summary is returned."""
     card, limits = open_export(folder), Limits()
     pilot = Pilot(card, load_engine(folder, plan.engine), limits)
     assert card.vehicle is not None and card.track is not None, "the pilot has asked for both"

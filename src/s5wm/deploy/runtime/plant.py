@@ -66,15 +66,23 @@ class Quadrotor:
 
     def fly(self, body: Body, action: Float[np.ndarray, " 4"], seconds: float) -> Body:
         """The state after a command was held for so long."""
-        thrust, *turn = np.clip(np.asarray(action, np.float64), -1.0, 1.0).tolist()
-        collective = 2.0 * self.card.thrust_max * (thrust + 1.0)
-        omega = [limit * each for limit, each in zip(self.card.rate_max, turn, strict=True)]
+        collective, omega = self._scaled(action)
         return self._integrated(body, seconds, lambda y: self._rate_controller(y, collective, omega))
+
+    def rotor_targets(self, body: Body, action: Float[np.ndarray, " 4"]) -> Float[np.ndarray, " 4"]:
+        """Rotor speeds in rad/s that the rate controller asks for in this state."""
+        return np.array(self._rate_controller(_packed(body), *self._scaled(action)))
 
     def spin(self, body: Body, rotor_speed: Float[np.ndarray, " 4"], seconds: float) -> Body:
         """The state after somebody else's controller held these rotor speeds as targets for so long."""
         targets = np.clip(rotor_speed, 0.0, self.card.rotor_speed_max).tolist()
         return self._integrated(body, seconds, lambda _: targets)
+
+    def _scaled(self, action: Float[np.ndarray, " 4"]) -> tuple[float, Numbers]:
+        """Collective thrust in N and body rates in rad/s."""
+        thrust, *turn = np.clip(np.asarray(action, np.float64), -1.0, 1.0).tolist()
+        omega = [limit * each for limit, each in zip(self.card.rate_max, turn, strict=True)]
+        return 2.0 * self.card.thrust_max * (thrust + 1.0), omega
 
     def specific_force(self, body: Body) -> Float[np.ndarray, " 3"]:
         """What an accelerometer measures, body axes, m/s^2."""
@@ -118,7 +126,9 @@ class Quadrotor:
         gyro = _cross(rates, [inertia * rate for inertia, rate in zip(card.inertia, rates, strict=True)])
         torque = self._thrust_torque([card.thrust_coeff * speed * speed for speed in y[13:17]])
         wanted = [
-            card.inertia[i] * card.rate_gain[i] * (omega[i] - rates[i]) - card.rate_damping[i] * torque[i] + gyro[i]
+            card.inertia[i] * card.rate_gain[i] * (omega[i] - rates[i])
+            - card.rate_damping[i] * torque[i]
+            + gyro[i]
             for i in range(3)
         ]
         low, high = card.rotor_speed_min, card.rotor_speed_max
@@ -135,7 +145,11 @@ class Quadrotor:
     def _force(self, vel_b: Numbers, thrust: float) -> Numbers:
         u, v, w = vel_b
         k_x, k_y, k_z = self.card.drag
-        return [-k_x * u, -k_y * v, -k_z * w + thrust + self.card.lift * min(u * u + v * v, LIFT_SPEED_MAX**2)]
+        return [
+            -k_x * u,
+            -k_y * v,
+            -k_z * w + thrust + self.card.lift * min(u * u + v * v, LIFT_SPEED_MAX**2),
+        ]
 
     def _thrust_torque(self, thrusts: Numbers) -> Numbers:
         roll = sum(y * f for y, f in zip(self._y, thrusts, strict=True))
