@@ -1,6 +1,5 @@
 """``s5wm fly``: an exported policy at a fixed rate, on a simulated or a real vehicle."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from s5wm.deploy.runtime.logbook import Logbook, Outcome
 from s5wm.deploy.runtime.loop import Clock, Loop, SimulatedClock
 from s5wm.deploy.runtime.mavlink import MavlinkTarget
 from s5wm.deploy.runtime.pilot import Pilot
+from s5wm.deploy.runtime.realtime import prepare
 from s5wm.deploy.runtime.simulation import FLYING, Dynamics, Simulation
 from s5wm.errors import ConfigError
 from s5wm.runs.files import verify_manifest
@@ -61,12 +61,12 @@ def fly_simulated(
     card, limits = open_export(folder), Limits()
     pilot = Pilot(card, load_engine(folder, plan.engine), limits)
     assert card.vehicle is not None and card.track is not None, "the pilot has asked for both"
-    set_priority(plan.priority)
     clock = SimulatedClock() if plan.fast else Clock()
     target = Simulation(card.vehicle, card.track, clock, obeys=not plan.dry_run, dynamics=dynamics)
     logbook = Logbook(card, limits.deadline)
     say(f"flying {plan.seconds:g} s {'on a simulated clock' if plan.fast else 'in real time'} ...")
     pilot.warm_up()
+    prepare(plan.priority, say)
     Loop(pilot, target, clock, card.control_period, logbook.add).run(plan.seconds)
     ending = "TIME_LIMIT" if target.ending == FLYING else target.ending
     return logbook.save(out, Outcome(ending, target.passed, target.lap_times))
@@ -103,7 +103,7 @@ def fly_mavlink(
     logbook, ending, figures = Logbook(card, limits.deadline), "FLYING", dict[str, Any]()
     try:
         pilot.warm_up()
-        set_priority(plan.priority)
+        prepare(plan.priority, say)
         say(
             f"waiting for ODOMETRY at {link.address}, {'sending nothing' if plan.dry_run else 'SENDING COMMANDS'} ..."
         )
@@ -114,16 +114,3 @@ def fly_mavlink(
         if logbook.periods:  # somebody who ends the program by Ctrl-C wants the record most
             figures = logbook.save(out, Outcome(ending, pilot.passed, ()))
     return figures | {"commands_sent": target.sent}
-
-
-def set_priority(priority: int) -> None:
-    """A fixed priority for this process; raises ``ConfigError`` where the system does not allow it."""
-    if priority == 0:
-        return
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-    except OSError as error:
-        raise ConfigError(
-            f"--priority {priority} is not allowed here ({error.strerror}): run as root, give the user an rtprio "
-            "limit, or leave it out"
-        ) from error

@@ -35,7 +35,9 @@ class CrazyflowVehicle:
         try:
             from crazyflow.control import Control
         except RuntimeError as error:  # how it says so, where SciPy was imported before it
-            raise ConfigError(f"crazyflow needs the environment variable {SWITCH}: {SWITCH}=1 s5wm ...") from error
+            raise ConfigError(
+                f"crazyflow needs the environment variable {SWITCH}: {SWITCH}=1 s5wm ..."
+            ) from error
         from crazyflow.dynamics import Dynamics
         from crazyflow.sim import Sim
         from crazyflow.sim import functional as F
