@@ -91,7 +91,7 @@ def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
     middle = share + z * z / (2.0 * count)
     half = z * math.sqrt(share * (1.0 - share) / count + z * z / (4.0 * count * count))
     low, high = ((middle + sign * half) / (1.0 + z * z / count) for sign in (-1.0, 1.0))
-    return max(low, 0.0), min(high, 1.0)
+    return round(max(low, 0.0), 4), round(min(high, 1.0), 4)
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, object]:
