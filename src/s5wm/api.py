@@ -56,20 +56,32 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     start_from: Run | str | Path | None = None,
     trackers: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    env_args: Sequence[str] = (),
+    privileged: Sequence[str] = (),
 ) -> Run:
     """Train an agent, evaluate it, and give the run; on an existing ``run`` it goes on where that stopped.
 
     ``start_from`` names a run or a shipped policy of the same architecture whose parameters a new run begins with;
     optimiser, replay and schedules are fresh.  ``trackers`` of "wandb" and "trackio" are told every row of metrics.
     ``overrides`` are ``"path.to.field=value"`` strings on
-    ``s5wm.experiments.experiment.Experiment``.
+    ``s5wm.experiments.experiment.Experiment``.  ``env_args`` (``"name=value"``) are given to the environment of a SPEC;
+    ``privileged`` are keys of its ``Dict`` observation for agents ``s5wm-p`` and the like.
     """
     from s5wm.distributed.processes import leads
     from s5wm.experiments.configure import configure
     from s5wm.experiments.policies import evaluate_run
     from s5wm.experiments.run import How, run_experiment
 
-    experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
+    experiment = configure(
+        task,
+        agent,
+        size,
+        seed=seed,
+        budget=(env_steps, minutes),
+        overrides=overrides,
+        env_args=env_args,
+        privileged=privileged,
+    )
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
     how = How(devices=devices, source=_named(start_from), trackers=tuple(trackers))
     if run_experiment(experiment, path, how) and leads():

@@ -20,6 +20,16 @@ class ObservationError(S5wmError, ValueError):
     """An observation that no action can come from; what the agent remembers stays as it was."""
 
 
+class EnvironmentFailedError(S5wmError):
+    """Copies of an environment failed too often; ``story`` is what the latest one said of it."""
+
+    exit_code = 69
+
+    def __init__(self, message: str, story: str) -> None:
+        super().__init__(message)
+        self.story = story
+
+
 class DivergedError(S5wmError):
     """Training produced numbers that are not finite."""
 

@@ -12,7 +12,8 @@ Alignment of one episode of three actions, followed by the next episode::
     action    a0   a1   a2   (ignored) a0'        the step after is_last is a reset
 """
 
-from typing import Any, Generic, TypeVar
+import math
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -57,10 +58,28 @@ class Reward(eqx.Module):
         return self.nominal if self.smoothing is None else self.nominal + smoothing_weight * self.smoothing
 
 
+class MixedObs(eqx.Module):
+    """An image, and a vector of numbers beside it."""
+
+    image: Shaped[Array | np.ndarray, "*b h w c"]  # uint8; of estimates in (0, 1)
+    vector: Float[Array | np.ndarray, "*b V"]
+
+
+Obs: TypeAlias = Shaped[Array, "..."] | MixedObs
+"""A vector ``[*b, O]``, an image ``[*b, h, w, c]``, or both."""
+
+
+def array_of(obs: Obs) -> Shaped[Array, "..."]:
+    """An observation that is one array; raises ``TypeError`` for one that is not."""
+    if isinstance(obs, MixedObs):
+        raise TypeError("this reads observations of one array, and was given an image with numbers beside it")
+    return obs
+
+
 class TimeStep(eqx.Module):
     """What an environment shows at one step; no batch axis here, ``[N]`` or ``[B, T]`` in front outside."""
 
-    obs: Shaped[Array, "..."]  # [*b, O] or [*b, 64, 64, 3]; the only thing a policy sees, besides is_first
+    obs: Obs  # the only thing a policy sees, besides is_first
     # Targets of decoders, input of critics, what believed dynamics learn from; never an argument of a policy.
     privileged: Float[Array, "*b X"] | None
     reward: Reward
@@ -81,14 +100,14 @@ def existing(privileged: Float[Array, "*b X"] | None) -> Float[Array, "*b X"]:
     return privileged
 
 
-def first_step(obs: Shaped[Array, "..."], privileged: Float[Array, " X"] | None = None) -> TimeStep:
+def first_step(obs: Obs, privileged: Float[Array, " X"] | None = None) -> TimeStep:
     """The time step with which an episode of ONE environment with one reward begins."""
     zero, no = jnp.zeros(()), jnp.zeros((), bool)
     return TimeStep(obs, privileged, Reward(zero), ~no, no, no)
 
 
 def later_step(
-    obs: Shaped[Array, "..."],
+    obs: Obs,
     reward: Float[Array, ""],
     *,
     is_last: Bool[Array, ""] | bool,
@@ -112,12 +131,15 @@ class Transition(eqx.Module, Generic[Extras]):
 class EnvSpec(eqx.Module):
     """What an agent needs to be built; all static."""
 
-    obs_shape: tuple[int, ...] = eqx.field(static=True)
+    obs_shape: tuple[int, ...] = eqx.field(static=True)  # of the image, where there are numbers beside one
     obs_dtype: np.dtype = eqx.field(static=True)  # float32 vectors or uint8 images
     action: ActionSpec = eqx.field(static=True)
     ctrl_dt: float = eqx.field(static=True)  # seconds between two actions
     privileged_size: int = eqx.field(static=True, default=0)  # 0: time steps hold None
     has_smoothing: bool = eqx.field(static=True, default=False)  # whether rewards have that component
+    vector_size: int = eqx.field(
+        static=True, default=0
+    )  # numbers beside an image; 0: observations are one array
 
     @property
     def action_size(self) -> int:
@@ -126,8 +148,18 @@ class EnvSpec(eqx.Module):
 
     @property
     def has_images(self) -> bool:
-        """Whether observations are images ``[h, w, c]`` rather than vectors."""
+        """Whether observations are or hold images ``[h, w, c]``."""
         return len(self.obs_shape) == 3
+
+    @property
+    def obs_numbers(self) -> int:
+        """Numbers in an observation."""
+        return math.prod(self.obs_shape) + self.vector_size
+
+    def zero_obs(self, *batch: int) -> Obs:
+        """Observations of zeros, with these axes in front."""
+        zeros = jnp.zeros((*batch, *self.obs_shape), self.obs_dtype)
+        return MixedObs(zeros, jnp.zeros((*batch, self.vector_size))) if self.vector_size else zeros
 
 
 def is_key(leaf: Any) -> bool:

@@ -3,18 +3,28 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.cli.evaluating import Evaluate
 from s5wm.cli.initenv import TEMPLATE, InitEnv
 from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError
+from s5wm.experiments.configfile import Wish, resolve
 from s5wm.experiments.experiment import Experiment, check_storable
 from s5wm.experiments.run import run_experiment
+from s5wm.nn.conv import PatchConfig
+from s5wm.runs.files import read_json
 from s5wm.training.config import TrainConfig
+
+from ..tiny import S5WM
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -28,6 +38,13 @@ TRAIN = TrainConfig(
     checkpoint_every=32,
 )
 AGENT = PPOConfig(units=4, layers=1, epochs=1, minibatches=2)
+MIXED = replace(
+    S5WM,
+    world_model=replace(
+        S5WM.world_model, image=PatchConfig(patch=8, depth=2, multipliers=(1, 1)), target="privileged"
+    ),
+    replay=replace(S5WM.replay, prefill=16),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +71,16 @@ def test_the_written_environment_is_the_example(tmp_path: Path, capsys: pytest.C
     [
         ("own_jax_env:make", ("steps=10",), False, 10),
         ("own_gymnasium_env:Lamp", ("steps=6",), True, 10_000),
+        ("own_dict_env:Reach", ("steps=6",), True, 10_000),
     ],
 )
 def test_an_agent_trains_on_it(
     spec: str, args: tuple[str, ...], is_hosted: bool, limit: int, tmp_path: Path
 ) -> None:
-    task = FactoryConfig(factory=spec, args=args, eval_steps=10_000 if is_hosted else 10)
+    hidden = ("state",) if spec == "own_dict_env:Reach" else ()
+    task = FactoryConfig(factory=spec, args=args, eval_steps=10_000 if is_hosted else 10, privileged=hidden)
     assert isinstance(task.build(), HostEnv) == is_hosted and task.eval_config().max_steps == limit
-    experiment = Experiment(task=task, agent=AGENT, train=TRAIN)
+    experiment = Experiment(task=task, agent=MIXED if hidden else AGENT, train=TRAIN)
     check_storable(experiment)
     assert run_experiment(experiment, tmp_path / "run")
     import s5wm
@@ -69,6 +88,29 @@ def test_an_agent_trains_on_it(
     run = s5wm.Run(tmp_path / "run")
     assert run.metrics[-1]["eval/length"] > 0
     assert ("eval/success" in run.metrics[-1]) == is_hosted
+    if hidden:
+        assert run.metrics[-1]["episode/distance"] > 0
+        video = tmp_path / "reach.gif"
+        assert Evaluate(str(run.path), episodes=2, video=video).run() == 0
+        with Image.open(video) as pictures:
+            assert pictures.size == (256, 256) and pictures.n_frames > 3
+        assert "distance_mean" in read_json(run.path / "eval.json")
+
+
+def test_only_training_knows_a_privileged_key() -> None:
+    from own_dict_env import Reach
+
+    experiment = resolve(Wish(task="own_dict_env:Reach", privileged=("state",)), None, print)
+    assert experiment.name.agent == "s5wm-p" and experiment.task.privileged == ("state",)
+    env = experiment.build_env()
+    assert (env.spec.obs_shape, env.spec.vector_size, env.spec.privileged_size) == ((32, 32, 3), 2, 4)
+    shown, _ = Reach().reset(seed=0)
+    seen = env.encode(shown, None)
+    jax.tree.map(np.testing.assert_array_equal, (seen.image, seen.vector), (shown["camera"], shown["hand"]))
+    with pytest.raises(ConfigError, match="hover shows none"):
+        resolve(Wish(task="hover", privileged=("state",)), None, print)
+    with pytest.raises(ConfigError, match="no key of its observation"):
+        resolve(Wish(task="own_dict_env:Reach", privileged=("stat",)), None, print)
 
 
 def test_pictures_are_what_an_agent_sees() -> None:

@@ -6,9 +6,9 @@ from typing import Any, Generic, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.types import Carry, Extras, Key, Metrics, Scalar, Transition
+from s5wm.types import Carry, Extras, Key, Metrics, Obs, Scalar, Transition
 
 Learner = TypeVar("Learner")
 Tree = TypeVar("Tree")
@@ -92,7 +92,7 @@ class AbstractPolicy(eqx.Module, Generic[Carry, Extras]):
 
     @abstractmethod
     def __call__(
-        self, carry: Carry, obs: Shaped[Array, " ..."], is_first: Bool[Array, ""], *, key: Key | None
+        self, carry: Carry, obs: Obs, is_first: Bool[Array, ""], *, key: Key | None
     ) -> tuple[Carry, Float[Array, " A"], Extras]:
         """One step of ONE environment; ``key=None`` takes modes instead of samples."""
 

@@ -1,12 +1,15 @@
 """Which agents can train on an environment, and why others cannot; nothing is compiled to find out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from s5wm.envs.adapters.spaces import read_actions, read_observations
+from s5wm.envs.adapters.gymnasium import spec_of
+from s5wm.envs.adapters.observations import read_observations
+from s5wm.envs.adapters.spaces import read_actions
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import ConfigError
 from s5wm.experiments.presets.sizes import AGENTS, agent_configs
@@ -19,14 +22,14 @@ def agents_on_jax(env: AbstractEnv[Any], is_task: bool) -> dict[str, str]:
     return {agent: _misfit(agent, env.spec, is_known=is_task) for agent in AGENTS}
 
 
-def agents_on_gym(env: Any) -> dict[str, str]:
+def agents_on_gym(env: Any, privileged: Sequence[str] = ()) -> dict[str, str]:
     """The same of a Gymnasium environment."""
     try:
-        observations = read_observations(env.observation_space)
+        observations = read_observations(env.observation_space, privileged)
         action, _ = read_actions(env.action_space)
     except (ConfigError, AttributeError) as error:
         return dict.fromkeys(AGENTS, str(error))
-    spec = EnvSpec(observations.shape, observations.dtype, action, ctrl_dt=1.0)
+    spec = spec_of(observations, action, 1.0)
     return {agent: _misfit(agent, spec, is_known=False) for agent in AGENTS}
 
 
@@ -48,5 +51,4 @@ def _misfit(name: str, spec: EnvSpec, *, is_known: bool) -> str:
 def _acted(agent: Any, spec: EnvSpec) -> Any:
     """One action of fresh parameters."""
     policy = agent.policy(agent.init(jr.key(0)))
-    obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
-    return policy(policy.initial(), obs, jnp.ones((), bool), key=None)
+    return policy(policy.initial(), spec.zero_obs(), jnp.ones((), bool), key=None)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -39,22 +39,22 @@ RESTARTS = 3
 """So often a process that died is started anew."""
 
 
-def check_in_child(spec: str, steps: int, timeout: float) -> Report:
+def check_in_child(spec: str, steps: int, timeout: float, privileged: Sequence[str] = ()) -> Report:
     """Check the environment that ``spec`` names; no call of it may take more than ``timeout`` seconds.
 
     One whose process dies is started anew, up to three times, to tell whether it always does.
     """
-    tries = [_check_once(spec, steps, timeout)]
+    tries = [_check_once(spec, steps, timeout, privileged)]
     while tries[-1].death is not None and len(tries) <= RESTARTS:
-        tries.append(_check_once(spec, steps, timeout))
+        tries.append(_check_once(spec, steps, timeout, privileged))
     last = tries[-1].report
     deaths = [each.death for each in tries if each.death is not None]
     died = [f"its process {deaths[0]}, in {len(deaths)} of {len(tries)} tries"] if deaths else []
     return Report(problems=last.problems + died, agents=last.agents)
 
 
-def _check_once(spec: str, steps: int, timeout: float) -> _Try:
-    command = [sys.executable, "-m", "s5wm.checkenv", spec, str(steps)]
+def _check_once(spec: str, steps: int, timeout: float, privileged: Sequence[str]) -> _Try:
+    command = [sys.executable, "-m", "s5wm.checkenv", spec, str(steps), *privileged]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines: queue.Queue[dict[str, str]] = queue.Queue()
@@ -94,10 +94,10 @@ def _read(stdout: IO[str], lines: "queue.Queue[dict[str, str]]") -> None:
 
 def main() -> int:
     """Check, and tell as it goes."""
-    spec, steps = sys.argv[1], int(sys.argv[2])
+    spec, steps, privileged = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     told = Progress()
     try:
-        for problem in _check(spec, steps, told):
+        for problem in _check(spec, steps, told, privileged):
             _tell(problem=problem)
     except ConfigError as error:
         _tell(problem=str(error))
@@ -125,7 +125,7 @@ def _tell(**line: str) -> None:
     print(json.dumps(line), flush=True)
 
 
-def _check(spec: str, steps: int, told: Progress) -> Iterator[str]:
+def _check(spec: str, steps: int, told: Progress, privileged: Sequence[str]) -> Iterator[str]:
     from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
     from s5wm.checkenv.gymenv import check_gym
     from s5wm.checkenv.jaxenv import check_jax
@@ -138,14 +138,15 @@ def _check(spec: str, steps: int, told: Progress) -> Iterator[str]:
         agents = agents_on_jax(env, is_task=":" not in spec)
     else:
         yield from check_gym(env, steps, told)
-        agents = agents_on_gym(env)
+        agents = agents_on_gym(env, privileged)
     for name, why in agents.items():
         _tell(agent=name, why=why)
 
 
 def make(spec: str) -> Any:
     """The environment of a SPEC; what it names is imported, because its user has named it."""
-    from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig, call_factory
+    from s5wm.envs.adapters.makers import call_factory
+    from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig
     from s5wm.envs.task import AbstractTask
     from s5wm.experiments.tasks import task_config
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.wrappers import AutoReset
-from s5wm.types import Key, TimeStep
+from s5wm.types import Key, MixedObs, Obs, TimeStep
 
 COPIES = 4
 
@@ -39,19 +39,24 @@ def check_jax(env: AbstractEnv[Any], steps: int, told: Callable[[str], None]) ->
 
 
 def _check_shapes(env: AbstractEnv[Any], first: TimeStep) -> Iterator[str]:
-    spec, obs = env.spec, first.obs
-    if obs.shape != spec.obs_shape or obs.dtype != spec.obs_dtype:
-        expected = f"{spec.obs_dtype}{list(spec.obs_shape)}"
-        yield f"the observation is {obs.dtype}{list(obs.shape)}, its spec {expected}"
-    shown = (0,) if first.privileged is None else first.privileged.shape
-    if shown != (spec.privileged_size,):
-        yield f"privileged has shape {shown}, its spec ({spec.privileged_size},)"
+    spec = env.spec
+    shown, told = (_described(obs) for obs in (first.obs, spec.zero_obs()))
+    if shown != told:
+        yield f"the observation is {shown}, its spec {told}"
+    size = (0,) if first.privileged is None else first.privileged.shape
+    if size != (spec.privileged_size,):
+        yield f"privileged has shape {size}, its spec ({spec.privileged_size},)"
     if (first.reward.smoothing is not None) != spec.has_smoothing:
         yield f"has_smoothing of its spec is {spec.has_smoothing}, and its rewards are otherwise"
     if not bool(first.is_first) or bool(first.is_last) or bool(first.is_terminal):
         yield "the time step of reset is not is_first, or is is_last or is_terminal"
     if any(float(each) != 0.0 for each in jax.tree.leaves(first.reward)):
         yield "reset gives a reward that is not zero"
+
+
+def _described(obs: Obs) -> str:
+    """Dtype and shape of an observation, or of its parts."""
+    return " and ".join(f"{part.dtype}{list(part.shape)}" for part in jax.tree.leaves(obs))
 
 
 def _changed(before: Any, after: Any) -> str | None:
@@ -84,7 +89,7 @@ def _course(env: AutoReset[Any], key: Key, steps: int) -> TimeStep:
 
 def _check_finite(course: TimeStep) -> Iterator[str]:
     told = {
-        "observation": course.obs,
+        **{f"observation{at}": part for at, part in _named_parts(course.obs)},
         "privileged": course.privileged,
         "nominal reward": course.reward.nominal,
         "smoothing reward": course.reward.smoothing,
@@ -97,6 +102,13 @@ def _check_finite(course: TimeStep) -> Iterator[str]:
         if wrong.any():
             copy, step = np.argwhere(wrong)[0]
             yield f"the {name} of copy {copy} is not finite at step {step}"
+
+
+def _named_parts(obs: Obs) -> list[tuple[str, Any]]:
+    """Parts of an observation, by what tells them apart; one array needs no name."""
+    if isinstance(obs, MixedObs):
+        return [("'s image", obs.image), ("'s vector", obs.vector)]
+    return [("", obs)]
 
 
 def _check_flags(course: TimeStep) -> Iterator[str]:

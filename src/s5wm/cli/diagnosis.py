@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from s5wm.cli.common import DONE, Verb, print_json, table
 from s5wm.errors import ConfigError
@@ -83,6 +83,12 @@ class CheckEnv(Verb):
     spec: Annotated[Positional[str], arg(metavar="SPEC", help="task, module:name or gymnasium:ID.")]
     steps: Annotated[int, arg(help="Steps to take with random actions.")] = 300
     env_timeout: Annotated[float, arg(help="Seconds that one call of the environment may take.")] = 60.0
+    privileged: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="KEY", help="A key of a Dict observation that is hidden from the policy; may be repeated."
+        ),
+    ] = ()
     json_: Json = False
 
     def run(self) -> int:
@@ -93,7 +99,7 @@ class CheckEnv(Verb):
             )
         from s5wm.checkenv.child import check_in_child
 
-        found = check_in_child(self.spec, self.steps, self.env_timeout)
+        found = check_in_child(self.spec, self.steps, self.env_timeout, self.privileged)
         problems = found.problems
         if self.json_:
             agents = {agent: {"trains": not why, "why": why or None} for agent, why in found.agents.items()}

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import ConfigError
-from s5wm.types import EnvSpec, Key, Reward, TimeStep, first_step
+from s5wm.types import EnvSpec, Key, MixedObs, Reward, TimeStep, first_step
 
 Values: TypeAlias = NDArray[Any]
 
@@ -25,19 +26,21 @@ Values: TypeAlias = NDArray[Any]
 class HostRows:
     """What ``N`` environments show at one step, on the host."""
 
-    obs: Values  # [N, ...] as the spec has them
+    obs: Values | MixedObs  # [N, ...] as the spec has them
+    privileged: Values | None = None  # [N, X]
     reward: Values  # [N], of the arrival here
     is_first: Values  # [N]
     is_last: Values  # [N]
     is_terminal: Values  # [N]
+    cut: Values  # [N], whether the row before was the last that its episode had, for its copy failed
     metrics: Mapping[str, Values]  # [N], of episodes that end here; NaN: has no such figure
 
 
 def timestep_of(rows: HostRows) -> TimeStep:
     """The same, as agents know it."""
     return TimeStep(
-        obs=jnp.asarray(rows.obs),
-        privileged=None,
+        obs=jax.tree.map(jnp.asarray, rows.obs),
+        privileged=None if rows.privileged is None else jnp.asarray(rows.privileged),
         reward=Reward(jnp.asarray(rows.reward, jnp.float32)),
         is_first=jnp.asarray(rows.is_first, bool),
         is_last=jnp.asarray(rows.is_last, bool),
@@ -56,6 +59,14 @@ class AbstractHostEnvs(ABC):
     def step(self, action: Values) -> HostRows:
         """One row of each copy, for actions ``[N, ...]`` in the environment's own form."""
 
+    def news(self) -> list[str]:
+        """What a person is to know of since the last call."""
+        return []
+
+    def render(self) -> Any:
+        """A picture of the first copy; None where there is none."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """End all that was started."""
@@ -66,10 +77,11 @@ class HostEnv(AbstractEnv[None]):
 
     described: EnvSpec
     open: Callable[[int], AbstractHostEnvs] = eqx.field(static=True)  # so many copies
-    encode: Callable[[Any, int | None], Values] = eqx.field(static=True)  # a user's observation, or N of them
+    encode: Callable[[Any, int | None], Any] = eqx.field(static=True)  # a user's observation, or N of them
     give: Callable[[Values], Any] = eqx.field(
         static=True
     )  # decoded actions [N, ...] in the environment's own form
+    overlap: bool = eqx.field(static=True, default=False)  # whether it is stepped while the device learns
 
     @property
     def spec(self) -> EnvSpec:
@@ -79,7 +91,8 @@ class HostEnv(AbstractEnv[None]):
     def reset(self, key: Key) -> tuple[None, TimeStep]:
         """A time step of zeros, which the first one of the environment replaces."""
         del key
-        return None, first_step(jnp.zeros(self.spec.obs_shape, self.spec.obs_dtype))
+        size = self.spec.privileged_size
+        return None, first_step(self.spec.zero_obs(), jnp.zeros(size) if size else None)
 
     def step(self, state: None, action: Shaped[Array, "..."], key: Key) -> NoReturn:
         """Never: raises ``ConfigError``."""

@@ -22,9 +22,10 @@ MOST_AT_ONCE = 16
 
 
 @ft.partial(jax.jit, static_argnames=("spec", "sampled"))
-def _act_to_judge(
+def act_to_judge(
     policy: AbstractPolicy[Any, Any], carry: Any, rows: TimeStep, key: Key, *, spec: ActionSpec, sampled: bool
 ) -> tuple[Any, Array]:
+    """Carries that follow, and actions as the environment takes them: the mode, or drawn."""
     keys = jr.split(key, rows.is_first.shape[0])
     carry, action, _ = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k if sampled else None))(
         carry, rows.obs, rows.is_first, keys
@@ -95,8 +96,9 @@ def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
         if watch is not None:
             watch(rows)
         key = jr.fold_in(jr.key(seed), t)
-        carry, action = _act_to_judge(policy, carry, timestep_of(rows), key, spec=spec, sampled=plan.sampled)
+        carry, action = act_to_judge(policy, carry, timestep_of(rows), key, spec=spec, sampled=plan.sampled)
         rows = envs.step(np.asarray(action))
+        running &= ~rows.cut  # what its copy did not live to see is as it was
         total += np.where(running, rows.reward, 0.0)
         steps += running
         ends = running & rows.is_last

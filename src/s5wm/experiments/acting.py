@@ -1,7 +1,7 @@
 """A trained policy outside of training: found by name, loaded without running anything, driven with NumPy."""
 
 import functools as ft
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from s5wm.runs.codec import Warn, suggest
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.files import MANIFEST, read_json, verify_manifest
 from s5wm.runs.policyfile import load_policy
-from s5wm.types import EnvSpec
+from s5wm.types import EnvSpec, MixedObs, Obs
 
 Which = Literal["best", "latest"]
 
@@ -50,12 +50,12 @@ class _Acted(eqx.Module):
 def _act(
     policy: AbstractPolicy[Any, Any],
     state: ActingState,
-    obs: Array,
+    obs: Obs,
     first: Bool[Array, "*n"],
     *,
     spec: ActionSpec,
 ) -> _Acted:
-    def act(carry: Any, obs: Array, first: Bool[Array, ""]) -> _Acted:
+    def act(carry: Any, obs: Obs, first: Bool[Array, ""]) -> _Acted:
         carry, action, _ = policy(carry, obs, first, key=None)
         state = ActingState(carry, jnp.zeros((), bool))
         return _Acted(spec.decode(action), state, is_finite((carry, action)))
@@ -129,7 +129,13 @@ class TrainedAgent:
             raise ValueError(
                 f"first is {first!r}; it must be True or False" + (f" or {count[0]} of them" * len(count))
             )
-        acted = _act(self.policy, state, jnp.asarray(given), jnp.asarray(first_rows), spec=self.spec.action)
+        acted = _act(
+            self.policy,
+            state,
+            jax.tree.map(jnp.asarray, given),
+            jnp.asarray(first_rows),
+            spec=self.spec.action,
+        )
         if not np.all(acted.is_finite):
             raise ObservationError(self._blame(given, np.asarray(acted.is_finite)))
         action = np.asarray(acted.action)
@@ -137,12 +143,13 @@ class TrainedAgent:
             action = np.asarray(self.env.give(action) if count else self.env.give(action[None])[0])
         return action, acted.state
 
-    def _blame(self, obs: NDArray[Any], is_finite: NDArray[np.bool_]) -> str:
+    def _blame(self, obs: Any, is_finite: NDArray[np.bool_]) -> str:
         """Why a finite observation gave no finite action and memory."""
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(self.policy)):
             return f"the policy of {self.source} has parameters that are not finite: load another (which='latest')"
         row = 0 if is_finite.ndim == 0 else int(np.argmin(is_finite))
-        largest = np.abs(obs if is_finite.ndim == 0 else obs[row]).max()
+        parts = jax.tree.leaves(obs)
+        largest = max(np.abs(part if is_finite.ndim == 0 else part[row]).max() for part in parts)
         where = f" {row}" if is_finite.ndim else ""
         return (
             f"observation{where} makes the policy overflow (its largest number is {largest:g}), or the state that was "
@@ -150,13 +157,26 @@ class TrainedAgent:
         )
 
 
-def checked_observation(
-    obs: NDArray[Any] | Array, spec: EnvSpec, count: tuple[int, ...] = ()
-) -> NDArray[Any]:
+def checked_observation(obs: Any, spec: EnvSpec, count: tuple[int, ...] = ()) -> Any:
     """Observations ``[*count, ...]`` in the dtype of the task; raises ``ObservationError`` if these are none.
 
     Any finite real numbers make a vector.  Pixels must come as uint8: floats could mean 0 to 1 as well as 0 to 255.
     """
+    if not spec.vector_size:
+        return _checked_array(obs, spec, count)
+    if not isinstance(obs, MixedObs):
+        raise ObservationError(
+            f"an observation of {type(obs).__name__} was given; this task shows an image with numbers beside it: pass "
+            "what its environment gives, or s5wm.types.MixedObs"
+        )
+    image, numbers = (
+        replace(spec, vector_size=0),
+        replace(spec, obs_shape=(spec.vector_size,), obs_dtype=np.dtype(np.float32), vector_size=0),
+    )
+    return MixedObs(_checked_array(obs.image, image, count), _checked_array(obs.vector, numbers, count))
+
+
+def _checked_array(obs: NDArray[Any] | Array, spec: EnvSpec, count: tuple[int, ...]) -> NDArray[Any]:
     given = np.asarray(obs)
     expected = (*count, *spec.obs_shape)
     fits = given.dtype == spec.obs_dtype if spec.has_images else given.dtype.kind in "fiu"

@@ -44,6 +44,7 @@ class Wish:
     minutes: float | None = None
     override: Sequence[str] = ()  # PATH=VALUE
     env_arg: Sequence[str] = ()  # NAME=VALUE
+    privileged: Sequence[str] = ()  # keys of a Dict observation
 
 
 def resolve(wish: Wish, file: Path | None, warn: Warn) -> Experiment:
@@ -73,6 +74,7 @@ def read_wish(data: Mapping[str, Any]) -> Wish:
     _check_types(values)
     values["override"] = tuple(flattened(data.get("override") or {}))
     values["env_arg"] = tuple(flattened(data.get("env_arg") or {}))
+    values["privileged"] = tuple(data.get("privileged") or ())
     return Wish(**values)
 
 
@@ -105,6 +107,7 @@ def _check_types(data: Mapping[str, Any]) -> None:
         "minutes": (int, float),
         "override": (dict, list),
         "env_arg": (dict, list),
+        "privileged": (list,),
     }
     for name, value in data.items():
         if value is not None and (not isinstance(value, kinds[name]) or isinstance(value, bool)):
@@ -112,6 +115,7 @@ def _check_types(data: Mapping[str, Any]) -> None:
                 "minutes": "a number",
                 "override": "a mapping of fields, or a list of PATH=VALUE",
                 "env_arg": "a mapping of arguments, or a list of NAME=VALUE",
+                "privileged": "a list of keys of the observation",
             }
             rule = wanted.get(name, "a name" if kinds[name] == (str,) else "a whole number")
             raise ConfigError(f"{name} is {value!r}; it must be {rule}")
@@ -125,6 +129,7 @@ def _merged(file: Wish, wish: Wish) -> Wish:
         | {
             "override": (*file.override, *wish.override),
             "env_arg": (*file.env_arg, *wish.env_arg),
+            "privileged": (*file.privileged, *wish.privileged),
         },
     )
 
@@ -134,12 +139,13 @@ def _from_names(wish: Wish) -> Experiment:
         raise ConfigError("no task was named; give one of s5wm list, or --config FILE that names one")
     return configure(
         wish.task,
-        wish.agent or "s5wm",
+        wish.agent or ("s5wm-p" if wish.privileged else "s5wm"),
         wish.size or "cpu",
         seed=wish.seed or 0,
         budget=(wish.env_steps, wish.minutes),
         overrides=wish.override,
         env_args=wish.env_arg,
+        privileged=wish.privileged,
     )
 
 

@@ -17,13 +17,16 @@ def configure(  # noqa: PLR0913 - keywords, the same as those of the command lin
     budget: tuple[int | None, float | None],
     overrides: Sequence[str],
     env_args: Sequence[str] = (),
+    privileged: Sequence[str] = (),
 ) -> Experiment:
     """The experiment of these names with budget (env steps, minutes) and ``path=value`` overrides applied."""
     check_settings()
     env_steps, minutes = budget
     return override(
         with_budget(
-            preset(task, agent, size, seed=seed, env_args=env_args), env_steps=env_steps, minutes=minutes
+            preset(task, agent, size, seed=seed, env_args=env_args, privileged=privileged),
+            env_steps=env_steps,
+            minutes=minutes,
         ),
         overrides,
     )

@@ -60,18 +60,27 @@ SPECS = ("gymnasium:ID", "gymnax:ID", "brax:NAME", "package.module:function")
 """Forms of names of environments that the package does not know."""
 
 
-def task_config(spec: str, env_args: Sequence[str] = ()) -> TaskConfig:
+def task_config(spec: str, env_args: Sequence[str] = (), privileged: Sequence[str] = ()) -> TaskConfig:
     """The task of a SPEC: a name of ours, or one of the forms of ``SPECS``.
 
-    ``env_args`` (``NAME=VALUE``) are arguments of what makes the environment.
+    ``env_args`` (``NAME=VALUE``) are arguments of what makes the environment, ``privileged`` keys of a ``Dict``
+    observation that are hidden from the policy.
     """
     parsed(env_args)
     source, colon, name = spec.partition(":")
     if colon and source and name:
-        args = tuple(env_args)
-        if source in SOURCES:
+        args, hidden = tuple(env_args), tuple(privileged)
+        if source == "gymnasium":
+            return GymnasiumConfig(id=name, args=args, privileged=hidden)
+        if source not in SOURCES:
+            return FactoryConfig(factory=spec, args=args, privileged=hidden)
+        if not hidden:
             return SOURCES[source](id=name, args=args)
-        return FactoryConfig(factory=spec, args=args)
+    if privileged:
+        raise ConfigError(
+            f"--privileged {privileged[0]} names a key of a Gymnasium Dict observation (gymnasium:ID or "
+            f"package.module:function); {spec} shows none"
+        )
     if spec not in TASKS:
         forms = f"; environments of others are named {', '.join(SPECS)}"
         raise ConfigError(f"unknown task {spec!r}" + suggest(spec, list(TASKS)) + forms)

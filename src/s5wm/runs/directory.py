@@ -50,6 +50,11 @@ class RunDirectory:
         return self.path / "diverged"
 
     @property
+    def failure(self) -> Path:
+        """What an environment said that failed too often."""
+        return self.path / "environment-failure.txt"
+
+    @property
     def flights(self) -> Path:
         """Recorded episodes of the latest evaluation."""
         return self.path / "flights.npz"

@@ -15,7 +15,7 @@ import numpy as np
 
 from s5wm.distributed.processes import from_leader, in_any
 from s5wm.envs.host import HostEnv
-from s5wm.errors import ConfigError, DivergedError
+from s5wm.errors import ConfigError, DivergedError, EnvironmentFailedError
 from s5wm.runs.elapsed import elapsed
 from s5wm.runs.log import Row, Sink
 from s5wm.training.clock import Clock
@@ -139,9 +139,24 @@ def _train(crew: Crew, say: Say, stop: StopRequest) -> None:
     enough = PIECES_AFTER * from_leader(time.monotonic() - begun)
     try:
         _go_on(crew, chunk, clock, enough, say, stop)
+    except EnvironmentFailedError as error:
+        _keep_failure(crew[0], error)
+        raise
     finally:
         if isinstance(chunk, HostedChunk):
             chunk.close()
+
+
+def _keep_failure(member: Member, error: EnvironmentFailedError) -> None:
+    """Write what the environment said, and a checkpoint of the last whole iteration."""
+    path, say = member.trainer.directory.failure, member.sink.say
+    try:
+        path.write_text(error.story, encoding="utf-8")
+    except OSError as full:
+        say(f"cannot write {path} ({full}); the environment said: {error.story}")
+    else:
+        say(f"what the environment said is in {path}")
+    member.trainer.end(member.sink)
 
 
 def _hosted(crew: Crew) -> HostedChunk | None:
@@ -213,6 +228,10 @@ def _advance(crew: Crew, chunk: Chunk, clock: Clock, say: Say) -> list[Row] | No
     states = [member.trainer.scheduled() for member in crew]
     begun = time.monotonic()
     results = jax.block_until_ready(chunk(states, iterations))
+    if isinstance(chunk, HostedChunk):
+        iterations = chunk.done
+        for news in chunk.news():
+            say(news)
     seconds = from_leader(time.monotonic() - begun)
     clock.trained(iterations, seconds)
     took = ChunkTime(iterations=iterations, seconds=seconds, wall_minutes=clock.minutes)

@@ -1,15 +1,20 @@
 """Collection from environments outside the program: the host steps them, ``agent.update`` is the same as ever.
 
 An iteration is ``collect``, then ``learn``, one after the other: no row is collected by parameters that are older
-than the latest update.  On resumption the learner is bitwise what it was; the environments begin anew, and the
-episodes that were under way are cut as truncations.
+than the latest update.  With ``HostEnv.overlap`` the device learns from the rollout of before while the host collects
+the next one, by parameters that are one iteration older; no further ahead, so that the train ratio is kept, and every
+chunk ends with all its rollouts learned from.
+
+On resumption the learner is bitwise what it was; the environments begin anew, and the episodes that were under way are
+cut as truncations, as are those of copies that fail.
 """
 
 import functools as ft
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -19,8 +24,17 @@ from jaxtyping import Array, Int
 from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
 from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Values, timestep_of
+from s5wm.errors import EnvironmentFailedError
 from s5wm.training.loop import choose_actions
-from s5wm.training.state import NEVER, ActorState, EpisodeSums, Faults, TrainState, following_actor
+from s5wm.training.state import (
+    NEVER,
+    ActorState,
+    EpisodeSums,
+    Faults,
+    TrainState,
+    following_actor,
+    init_actor,
+)
 from s5wm.types import Key, TimeStep, Transition
 
 Result = tuple[TrainState[Any], MetricSums, EpisodeSums]
@@ -51,16 +65,62 @@ def _follow(actor: ActorState, timestep: TimeStep, carry: Any) -> ActorState:
     return following_actor(actor, None, timestep, carry)
 
 
-@ft.partial(jax.jit, donate_argnames="state")
+@ft.partial(jax.jit, donate_argnames="learner")
 def _learn(
     agent: AbstractAgent[Any, Any, Any],
-    state: TrainState[Any],
+    learner: Any,
     rollout: Transition[Any],
+    smoothing_weight: Array,
     key: Key,
-    following: Key,
-) -> tuple[TrainState[Any], MetricSums]:
-    learner, metrics = agent.update(state.learner, rollout, smoothing_weight=state.smoothing_weight, key=key)
-    return TrainState(learner, state.actor, state.smoothing_weight, following, state.iteration + 1), metrics
+) -> tuple[Any, MetricSums]:
+    return agent.update(learner, rollout, smoothing_weight=smoothing_weight, key=key)
+
+
+@ft.partial(jax.jit, donate_argnames="rollout")
+def _cut(rollout: Transition[Any], actor: ActorState, t: Array, cut: Array) -> tuple[Any, ActorState]:
+    """End the episodes of some environments at row ``t``, where they stand."""
+    is_last = actor.timestep.is_last | cut
+    rollout = eqx.tree_at(
+        lambda r: r.timestep.is_last, rollout, rollout.timestep.is_last.at[:, t].set(is_last)
+    )
+    return rollout, eqx.tree_at(lambda a: a.timestep.is_last, actor, is_last)
+
+
+class _Learning:
+    """A learner, and what its updates told; with ``lag`` a rollout waits until the next one is collected."""
+
+    def __init__(
+        self, agent: AbstractAgent[Any, Any, Any], learner: Any, weight: Array, *, lag: bool
+    ) -> None:
+        self._agent, self._weight, self._lag = agent, weight, lag
+        self._waiting: tuple[Transition[Any], Key] | None = None
+        self.learner = learner
+        self._told: list[MetricSums] = []
+
+    def policy(self) -> AbstractPolicy[Any, Any]:
+        """Its policy now, which stays as it is while more is learned."""
+        return _copied(self._agent.policy(self.learner))
+
+    def take(self, rollout: Transition[Any], key: Key) -> None:
+        """Learn from a rollout, now or later."""
+        self._waiting = (rollout, key)
+        if not self._lag:
+            self.begin()
+
+    def begin(self) -> None:
+        """Begin the update that waits, if one does; whoever needs what comes of it waits for it."""
+        if self._waiting is None:
+            return
+        (rollout, key), self._waiting = self._waiting, None
+        self.learner, metrics = _learn(self._agent, self.learner, rollout, self._weight, key)
+        self._told.append(metrics)
+
+    def total(self) -> MetricSums:
+        """Of all updates."""
+        return jax.tree.map(lambda *each: jnp.stack(each).sum(0), *self._told)
+
+
+_copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 class HostedChunk:
@@ -73,24 +133,48 @@ class HostedChunk:
         self._num_envs, self._length, self._seed = num_envs, length, seed
         self._envs: AbstractHostEnvs | None = None
         self._iteration = -1  # at which the living episodes stand
+        self._began = 0  # at which they began
         self._is_cut = False  # the next step begins new episodes
+        self._failure: EnvironmentFailedError | None = None
+        self.done = 0
+        """Iterations of the latest call: fewer than asked for where the environments failed for good."""
 
     def __call__(self, states: Sequence[TrainState[Any]], iterations: int) -> list[Result]:
-        """The state after so many iterations; sums are over all of them."""
+        """The state after so many iterations; sums are over all of them.
+
+        Where environments fail for good after the first iteration, the state is that after the last whole one, and
+        the next call raises ``EnvironmentFailedError``.
+        """
+        if self._failure is not None:
+            raise self._failure
         (state,) = states
         if int(state.iteration) != self._iteration:
             state = self._begin(state)
-        totals = _EpisodeTotals()
-        learned: list[MetricSums] = []
+        totals, actor, key = _EpisodeTotals(), state.actor, state.key
+        learning = _Learning(self._agent, state.learner, state.smoothing_weight, lag=self._env.overlap)
+        self.done = 0
         for index in range(iterations):
-            k_act, k_learn, key = jr.split(state.key, 3)
-            actor, rollout = self._collect(state, k_act, totals, index * self._length)
-            state = TrainState(state.learner, actor, state.smoothing_weight, state.key, state.iteration)
-            state, metrics = _learn(self._agent, state, rollout, k_learn, key)
-            learned.append(metrics)
-        self._iteration = int(state.iteration)
-        total = jax.tree.map(lambda *each: jnp.stack(each).sum(0), *learned)
-        return [(state, total, totals.sums())]
+            k_act, k_learn, following = jr.split(key, 3)
+            policy = learning.policy()
+            learning.begin()
+            try:
+                after, rollout = self._collect(policy, actor, k_act, totals, index * self._length)
+            except EnvironmentFailedError as error:
+                if index == 0:
+                    raise
+                self._failure = error
+                break
+            actor, key, self.done = after, following, index + 1
+            learning.take(rollout, k_learn)
+        learning.begin()
+        iteration = state.iteration + self.done
+        self._iteration = int(iteration)
+        state = TrainState(learning.learner, actor, state.smoothing_weight, key, iteration)
+        return [(state, learning.total(), totals.sums())]
+
+    def news(self) -> list[str]:
+        """What a person is to know of the environments."""
+        return [] if self._envs is None else self._envs.news()
 
     def close(self) -> None:
         """End the environments."""
@@ -100,7 +184,7 @@ class HostedChunk:
 
     def _begin(self, state: TrainState[Any]) -> TrainState[Any]:
         """The first episodes of a training; of one that goes on, cut those that were under way."""
-        iteration = int(state.iteration)
+        iteration = self._began = int(state.iteration)
         if self._envs is None:
             self._envs = self._env.open(self._num_envs)
         actor = state.actor
@@ -120,25 +204,67 @@ class HostedChunk:
         )
 
     def _collect(
-        self, state: TrainState[Any], key: Key, totals: "_EpisodeTotals", before: int
+        self,
+        policy: AbstractPolicy[Any, Any],
+        actor: ActorState,
+        key: Key,
+        totals: "_EpisodeTotals",
+        before: int,
     ) -> tuple[ActorState, Transition[Any]]:
         """``length`` steps of every environment; ``before`` of this chunk were taken already."""
         assert self._envs is not None, "begin comes first"
-        policy, actor = self._agent.policy(state.learner), state.actor
-        rollout, keys = _blank(policy, actor, self._length), jr.split(key, self._length)
-        for t in range(self._length):
-            carry, rollout, chosen, action = _act(
-                policy, actor, rollout, np.int32(t), keys, spec=self._env.spec.action
-            )
-            given = np.asarray(action)
-            if self._is_cut:
-                rows = self._envs.reset(_seed_of(self._seed, int(state.iteration)))
-                self._is_cut = False
-            else:
-                rows = self._envs.step(given)
-            actor = _follow(actor, timestep_of(rows), carry)
-            totals.add(rows, actor, np.asarray(chosen), before + t)  # decoding hides what is not finite
-        return actor, rollout
+        envs = self._envs
+
+        def step(action: Values) -> HostRows:
+            if not self._is_cut:
+                return envs.step(action)
+            self._is_cut = False
+            return envs.reset(_seed_of(self._seed, self._began))
+
+        def seen(rows: HostRows, actor: ActorState, chosen: Values, t: int) -> None:
+            totals.add(rows, actor, chosen, before + t)
+
+        keys = jr.split(key, self._length)
+        return collect_rows(step, self._env.spec.action, policy, actor, keys, seen)
+
+
+def unroll_hosted(
+    env: HostEnv, policy: AbstractPolicy[Any, Any], *, num: int, length: int, key: Key
+) -> Transition[Any]:
+    """Rows ``[num, length]`` of fresh copies."""
+    k_actor, k_seed, k_act = jr.split(key, 3)
+    actor, envs = init_actor(env, policy, num, key=k_actor), env.open(num)
+    try:
+        rows = envs.reset(int(jr.randint(k_seed, (), 0, 2**30)))
+        actor = replace(actor, timestep=timestep_of(rows))
+        return collect_rows(envs.step, env.spec.action, policy, actor, jr.split(k_act, length))[1]
+    finally:
+        envs.close()
+
+
+def unseen(rows: HostRows, actor: ActorState, chosen: Values, t: int) -> None:
+    """Nothing is made of a step."""
+    del rows, actor, chosen, t
+
+
+def collect_rows(
+    step: Callable[[Values], HostRows],
+    spec: ActionSpec,
+    policy: AbstractPolicy[Any, Any],
+    actor: ActorState,
+    keys: Array,
+    seen: Callable[[HostRows, ActorState, Values, int], None] = unseen,
+) -> tuple[ActorState, Transition[Any]]:
+    """A row for each key; ``seen`` is told what every step gave, and the vectors that the agent chose for it."""
+    rollout = _blank(policy, actor, keys.shape[0])
+    for t in range(keys.shape[0]):
+        carry, rollout, chosen, action = _act(policy, actor, rollout, np.int32(t), keys, spec=spec)
+        rows = step(np.asarray(action))
+        if rows.cut.any():
+            rollout, actor = _cut(rollout, actor, np.int32(t), rows.cut)
+        actor = _follow(actor, timestep_of(rows), carry)
+        seen(rows, actor, np.asarray(chosen), t)  # decoding hides what is not finite
+    return actor, rollout
 
 
 @ft.partial(jax.jit, static_argnames="length")
@@ -163,7 +289,8 @@ class _EpisodeTotals:
 
     def add(self, rows: HostRows, actor: ActorState, action: Values, t: int) -> None:
         """One step of every environment."""
-        for name, values in (("observation", rows.obs), ("reward", rows.reward), ("action", action)):
+        seen = [("observation", part) for part in jax.tree.leaves((rows.obs, rows.privileged))]
+        for name, values in (*seen, ("reward", rows.reward), ("action", action)):
             if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
                 wrong = int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
                 self._faults[name] = min(self._faults[name], t * len(values) + wrong)

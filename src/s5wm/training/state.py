@@ -60,7 +60,8 @@ class Faults(eqx.Module):
     def at(cls, timestep: TimeStep, action: Float[Array, "N A"], step: Int[Array, ""]) -> "Faults":
         """Those of one step of ``N`` environments."""
         reward = timestep.reward.total(1.0)
-        return cls(_first(timestep.obs, step), _first(reward, step), _first(action, step))
+        observation = jnp.stack([_first(part, step) for part in jax.tree.leaves(timestep.obs)]).min()
+        return cls(observation, _first(reward, step), _first(action, step))
 
     def first(self) -> "Faults":
         """The earliest along the leading axis."""

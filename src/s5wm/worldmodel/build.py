@@ -1,10 +1,12 @@
 """A world model from its configuration: which modules a point of the lattice is made of, and how wide they are."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 
 from s5wm.nn.conv import build_decoder, build_encoder, token_size
 from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail, Trunk
@@ -16,7 +18,7 @@ from s5wm.worldmodel.dynamics import AbstractDynamics
 from s5wm.worldmodel.latent import AbstractLatentSpace
 from s5wm.worldmodel.model import WorldModel
 from s5wm.worldmodel.rssm import RSSM
-from s5wm.worldmodel.sensing import Decoder, Encoder
+from s5wm.worldmodel.sensing import AnyEncoder, Decoder, Encoder, MixedDecoder, MixedEncoder
 from s5wm.worldmodel.sequence import CoreConfig, SequenceModel
 
 Space = AbstractLatentSpace[Any, Any]
@@ -65,7 +67,20 @@ def _head(
     return MLP(sizes, outputs, key=key, out_scale=scale, skip=config.linear_skips and not starts_at_zero)
 
 
-def _encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> Encoder:
+def _numbers(spec: EnvSpec) -> EnvSpec:
+    """Of the numbers beside an image."""
+    return replace(spec, obs_shape=(spec.vector_size,), obs_dtype=np.dtype(np.float32), vector_size=0)
+
+
+def _encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> AnyEncoder:
+    if spec.vector_size:
+        k_image, k_vector = jr.split(key)
+        image = Encoder(build_encoder(config.image, spec.obs_shape, key=k_image), symlog_inputs=False)
+        return MixedEncoder(image, _plain_encoder(config, _numbers(spec), key=k_vector))
+    return _plain_encoder(config, spec, key=key)
+
+
+def _plain_encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> Encoder:
     if spec.has_images:
         return Encoder(build_encoder(config.image, spec.obs_shape, key=key), symlog_inputs=False)
     if config.has_plain_latent:
@@ -81,6 +96,12 @@ def _decoder(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key)
         return Tail(config.core.width)
     if config.target == "privileged":
         return _head(config, space, config.decoder_layers, spec.privileged_size, key=key)
+    if spec.vector_size:
+        k_image, k_vector = jr.split(key)
+        image = build_decoder(config.image, config.core.width + space.size, spec.obs_shape, key=k_image)
+        return MixedDecoder(
+            image, _head(config, space, config.decoder_layers, spec.vector_size, key=k_vector)
+        )
     if spec.has_images:
         return build_decoder(config.image, config.core.width + space.size, spec.obs_shape, key=key)
     if config.has_plain_latent:
@@ -95,6 +116,7 @@ def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key
     if config.has_plain_latent:
         return decoupled
     token = token_size(config.image, spec.obs_shape) if spec.has_images else config.units
+    token += config.units if spec.vector_size else 0
     if isinstance(config.latent, BelievedConfig):
         state_filter = _state_filter(config, config.latent.filter, token, spec, key=k_post)
         return BelievedRSSM(space=space, filter=state_filter, states=decoupled)

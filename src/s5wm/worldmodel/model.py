@@ -17,12 +17,12 @@ from s5wm.nn.conv import ImageDecoder, pixels
 from s5wm.nn.mlp import MLP
 from s5wm.ops.distributions import Bernoulli, TwoHot
 from s5wm.ops.transforms import symlog
-from s5wm.types import Reward, Scalar, TimeStep
+from s5wm.types import MixedObs, Obs, Reward, Scalar, TimeStep, array_of
 from s5wm.worldmodel.believed import BelievedRSSM
 from s5wm.worldmodel.chunk import Chunk, Learned
 from s5wm.worldmodel.config import WorldModelConfig
 from s5wm.worldmodel.dynamics import AbstractDynamics, Posterior
-from s5wm.worldmodel.sensing import Decoder, Encoder, decode
+from s5wm.worldmodel.sensing import AnyEncoder, Decoder, MixedDecoder, decode
 
 Memory = TypeVar("Memory")
 
@@ -45,7 +45,7 @@ class Predictions(eqx.Module):
 class WorldModel(eqx.Module, Generic[Memory]):
     """Learns from chunks, then serves imagination; knows nothing of tasks, actors or optimisers."""
 
-    encoder: Encoder
+    encoder: AnyEncoder
     dynamics: AbstractDynamics[Memory]
     decoder: Decoder
     decoder_log_scale: Float[Array, " P"] | None  # None: squared errors
@@ -98,11 +98,16 @@ class WorldModel(eqx.Module, Generic[Memory]):
             self.continues(feature).mean(),
         )
 
-    def target(self, timestep: TimeStep) -> Float[Array, "..."]:
+    def target(self, timestep: TimeStep) -> Obs:
         """What the decoder has to say, in its own units: vectors in symlog where configured, pixels in [0, 1]."""
         if isinstance(self.decoder, ImageDecoder):
-            return pixels(timestep.obs)
-        return self._in_symlog(timestep.obs if self.config.target == "observation" else timestep.state)
+            return pixels(array_of(timestep.obs))
+        if isinstance(self.decoder, MixedDecoder) and isinstance(timestep.obs, MixedObs):
+            image, vector = jnp.asarray(timestep.obs.image), jnp.asarray(timestep.obs.vector)
+            return MixedObs(pixels(image), self._in_symlog(vector))
+        return self._in_symlog(
+            array_of(timestep.obs) if self.config.target == "observation" else timestep.state
+        )
 
     def _in_symlog(self, raw: Float[Array, "*b Y"]) -> Float[Array, "*b Y"]:
         return symlog(raw) if self.config.symlog_inputs else raw
@@ -114,9 +119,11 @@ class WorldModel(eqx.Module, Generic[Memory]):
         sigma-VAE, Rybkin et al. 2021, but of a median, and one for each entry): what can be known to a hundredth
         then counts as much as what cannot, and where a frame leaves two answers, one of them is told, not their mean.
         """
-        error = decode(self.decoder, feature) - self.target(timestep)
+        errors = jax.tree.map(jnp.subtract, decode(self.decoder, feature), self.target(timestep))
         if self.decoder_log_scale is None:
-            return jnp.square(error).reshape(feature.shape[0], -1).sum(-1)
+            squares = [jnp.square(x).reshape(feature.shape[0], -1).sum(-1) for x in jax.tree.leaves(errors)]
+            return sum(squares[1:], squares[0])
+        (error,) = jax.tree.leaves(errors)  # a spread is learned of vectors only
         scale = jnp.broadcast_to(jnp.exp(self.decoder_log_scale) + SPREAD_FLOOR, error.shape)
         return (jnp.abs(error) / scale + jnp.log(2.0 * scale)).sum(-1)
 

@@ -1,9 +1,6 @@
 """Training on environments that the host steps: rows in their places, cut and begun anew on resumption."""
 
 import functools as ft
-import os
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import pytest
 
 from s5wm.actions import Discrete
 from s5wm.agents.ppo.agent import PPOConfig
-from s5wm.envs.adapters.gymnasium import host_env
+from s5wm.envs.adapters.gymnasium import Hosting, host_env
 from s5wm.envs.adapters.tasks import GymnasiumConfig
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.wrappers import AutoReset
@@ -144,6 +141,37 @@ def test_another_process_goes_on_with_the_same_learner_and_cuts_what_was_under_w
     second.close()
 
 
+def test_an_overlapped_iteration_is_collected_by_the_policy_of_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The staleness is one iteration within a chunk, none at its beginning, and all is learned at its end."""
+    plain, state, agent = chunk_of()
+    overlapped = HostedChunk(host_env(Counter, Hosting(overlap=True)), agent, num_envs=2, length=5, seed=0)
+    acted, taken = [], overlapped._collect
+    monkeypatch.setattr(
+        overlapped, "_collect", lambda policy, *more: acted.append(policy) or taken(policy, *more)
+    )
+    ((begun, _, _),) = plain([state], 1)
+    begun = jax.tree.map(jnp.copy, begun)
+    _, state, _ = chunk_of()
+    ((after, metrics, _),) = overlapped([state], 3)
+    _, state, _ = chunk_of()
+
+    def differ(one, other) -> bool:
+        return any(
+            (np.asarray(x) != np.asarray(y)).any()
+            for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+        )
+
+    first, second, third = acted
+    assert not differ(first, agent.policy(state.learner)) and not differ(second, first)
+    assert not differ(third, agent.policy(begun.learner)), "the first update is that without overlap"
+    assert differ(third, agent.policy(after.learner))
+    assert int(after.iteration) == 3 and float(metrics.count) == 3 * 2, "no rollout is left over"
+    plain.close()
+    overlapped.close()
+
+
 def test_a_reward_that_is_no_number_is_found() -> None:
     chunk, state, _ = chunk_of(ft.partial(Counter, wrong_at=2))
     ((_, _, sums),) = chunk([state], 1)
@@ -239,34 +267,6 @@ def test_a_training_on_a_gymnasium_id_is_saved_evaluated_and_loads_again(tmp_pat
     obs, _ = env.reset(seed=0)
     action, _ = agent.act(obs, agent.init())
     assert env.action_space.contains(action)
-
-
-def test_a_worker_that_dies_ends_the_others_and_hangs_nothing() -> None:
-    envs = host_env(Counter, processes=True).open(3)
-    try:
-        assert envs.reset(0).obs.shape == (3, 2)
-        workers = envs._envs.processes
-        workers[1].kill()
-        workers[1].join(10)
-        with pytest.raises((EOFError, BrokenPipeError, ConnectionResetError)):
-            envs.step(np.zeros(3, np.int64))
-            envs.step(np.zeros(3, np.int64))
-    finally:
-        begun = time.monotonic()
-        envs.close()
-    assert time.monotonic() - begun < 30.0
-    for worker in workers:
-        worker.join(10)
-        assert not worker.is_alive()
-
-
-def test_workers_leave_signals_to_stop_to_the_training() -> None:
-    envs = host_env(Counter, processes=True).open(2)
-    envs.reset(0)
-    for worker in envs._envs.processes:
-        os.kill(worker.pid, signal.SIGINT)  # as a terminal sends it to all
-    assert envs.step(np.ones(2, np.int64)).reward.tolist() == [1.0, 1.0]
-    envs.close()
 
 
 class Pushed(Counter):

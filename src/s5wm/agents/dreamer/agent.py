@@ -156,7 +156,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
     def _row(self, params: DreamerParams) -> Transition[Entry[Any]]:
         zero, no = jnp.zeros(()), jnp.zeros((), bool)
         timestep = TimeStep(
-            obs=jnp.zeros(self.spec.obs_shape, self.spec.obs_dtype),
+            obs=self.spec.zero_obs(),
             privileged=jnp.zeros(self.spec.privileged_size) if self.spec.privileged_size else None,
             reward=Reward(zero, zero if self.spec.has_smoothing else None),
             is_first=no,

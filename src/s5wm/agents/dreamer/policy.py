@@ -6,14 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.heads import Actor
 from s5wm.agents.replay import Entry
-from s5wm.types import Key
+from s5wm.types import Key, Obs
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief
-from s5wm.worldmodel.sensing import Encoder
+from s5wm.worldmodel.sensing import AnyEncoder
 
 
 class DreamerCarry(eqx.Module):
@@ -26,7 +26,7 @@ class DreamerCarry(eqx.Module):
 class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
     """Encoder, one filter step, actor: no decoder, no prior, no privileged input."""
 
-    encoder: Encoder
+    encoder: AnyEncoder
     dynamics: AbstractDynamics[Any]
     actor: Actor
 
@@ -35,7 +35,7 @@ class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
         return DreamerCarry(self.dynamics.initial(), jnp.zeros(self.actor.actions))
 
     def __call__(
-        self, carry: DreamerCarry, obs: Shaped[Array, " ..."], is_first: Bool[Array, ""], *, key: Key | None
+        self, carry: DreamerCarry, obs: Obs, is_first: Bool[Array, ""], *, key: Key | None
     ) -> tuple[DreamerCarry, Float[Array, " A"], Entry[Any]]:
         """Filter one observation and act on it; the extras are what replay stores beside the row."""
         k_noise, k_action = (None, None) if key is None else jr.split(key)

@@ -33,7 +33,7 @@ from s5wm.nn.conv import ImageConfig, PatchConfig
 from s5wm.ops.batches import divided
 from s5wm.ops.returns import gae
 from s5wm.ops.running import RunningMoments
-from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep, Transition
+from s5wm.types import EnvSpec, Key, Metrics, Obs, Scalar, TimeStep, Transition, array_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,8 @@ class PPOConfig:
                 "ppo.critic_inputs is 'privileged', but this environment has no privileged vector: use 'obs' "
                 "(agent ppo)"
             )
+        if spec.vector_size:
+            raise ValueError("PPO reads vectors or images, not both at once: train s5wm or dreamerv3")
         if spec.has_images and self.critic_inputs == "obs":
             raise ValueError(
                 f"ppo.critic_inputs is 'obs', but this task shows images of {spec.obs_shape} and the critic reads "
@@ -119,10 +121,10 @@ class PPOPolicy(AbstractPolicy[Any, Acted]):
         return carry, action_distribution(self.action, out, self.log_std)
 
     def __call__(
-        self, carry: Any, obs: Shaped[Array, "..."], is_first: Bool[Array, ""], *, key: Key | None
+        self, carry: Any, obs: Obs, is_first: Bool[Array, ""], *, key: Key | None
     ) -> tuple[Any, Float[Array, " A"], Acted]:
         """Act on one observation."""
-        after, dist = self.distribution(carry, obs, is_first)
+        after, dist = self.distribution(carry, array_of(obs), is_first)
         action = dist.mode() if key is None else dist.sample(key)
         return after, action, Acted(dist.log_prob(action), carry)
 
@@ -210,7 +212,7 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
         return (learner.obs_moments, learner.critic_moments)
 
     def _critic_obs(self, timestep: TimeStep) -> Array:
-        return timestep.state if self.config.critic_inputs == "privileged" else timestep.obs
+        return timestep.state if self.config.critic_inputs == "privileged" else array_of(timestep.obs)
 
     def update(
         self,
@@ -228,7 +230,7 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             params,
             opt_state,
             rate,
-            None if moments is None else moments.update(rollout.timestep.obs),
+            None if moments is None else moments.update(array_of(rollout.timestep.obs)),
             learner.critic_moments.update(self._critic_obs(rollout.timestep)),
             guard,
         )
@@ -251,7 +253,7 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
 
         return Samples(
             jax.tree.map(lambda x: segments(x)[:, 0], rollout.extras.carry),
-            segments(normalised(learner.obs_moments, timestep.obs)),
+            segments(normalised(learner.obs_moments, array_of(timestep.obs))),
             segments(timestep.is_first),
             segments(critic_obs),
             segments(rollout.action),

@@ -1,46 +1,104 @@
-"""Gymnasium environments as ``HostEnv``: copies side by side in this process, or each in a process of its own."""
+"""Gymnasium environments as ``HostEnv``: copies side by side in this process, or each in a process of its own.
 
-import functools as ft
-import multiprocessing
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+A copy that raises, whose process dies, or that does not answer in time is made anew: its latest row becomes the last
+one of its episode, cut there, and the next is the first of another.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from s5wm.envs.adapters.spaces import Observations, Values, read_actions, read_observations
+from s5wm.envs.adapters.copy import Make
+from s5wm.envs.adapters.observations import Observations, Values, batched, read_observations
+from s5wm.envs.adapters.pools import AbstractPool, Failures, LocalPool, ProcessPool
+from s5wm.envs.adapters.rows import Field, Layout
+from s5wm.envs.adapters.spaces import read_actions
 from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows
-from s5wm.errors import ConfigError
-from s5wm.types import EnvSpec
+from s5wm.errors import EnvironmentFailedError
+from s5wm.types import EnvSpec, MixedObs
 
-SUCCESS = ("is_success", "success")
-"""Keys of ``info`` at the end of an episode by which environments tell whether it was solved."""
-
-Make = Callable[[], Any]
-"""Makes one Gymnasium environment; it can be pickled."""
+SECONDS_PER_MINUTE = 60.0
 
 
-def host_env(make: Make, *, processes: bool = False) -> HostEnv:
+@dataclass(frozen=True, kw_only=True)
+class Hosting:
+    """How copies are kept, and what of a ``Dict`` observation is hidden from the policy."""
+
+    processes: bool = False
+    timeout: float = 60.0  # s, of a step or a reset in a process
+    failures: int = 10  # so many within ``failure_minutes`` are borne, one more ends the training
+    failure_minutes: float = 10.0
+    overlap: bool = False
+    privileged: tuple[str, ...] = ()
+
+
+def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
     """The environment that ``make`` gives; one is made, looked at and closed.
 
     Raises ``ConfigError`` where agents cannot read its observations or choose its actions.
     """
     env = make()
     try:
-        observations = read_observations(env.observation_space)
+        observations = read_observations(env.observation_space, hosting.privileged)
         action, give = read_actions(env.action_space)
         seconds = _period(env)
     finally:
         env.close()
-    spec = EnvSpec(observations.shape, observations.dtype, action, ctrl_dt=seconds)
-    return HostEnv(
-        described=spec,
-        open=ft.partial(GymnasiumEnvs, make, processes=processes),
-        encode=observations.encode,
-        give=give,
+    example = np.asarray(give(np.asarray(action.blank())[None]))
+    layout = Layout(
+        {
+            name: Field(part.shape, "u1" if name == "image" else "f4")
+            for name, part in observations.parts.items()
+        },
+        Field(example.shape[1:], example.dtype.str),
     )
+
+    def open_copies(num: int) -> GymnasiumEnvs:
+        given = (make, layout, num, hosting.privileged)
+        pool = ProcessPool(*given, hosting.timeout) if hosting.processes else LocalPool(*given)
+        return GymnasiumEnvs(pool, num, give, _Budget(hosting.failures, hosting.failure_minutes))
+
+    return HostEnv(
+        described=spec_of(observations, action, seconds),
+        open=open_copies,
+        encode=lambda obs, count: seen(observations, obs, count),
+        give=give,
+        overlap=hosting.overlap,
+    )
+
+
+def spec_of(observations: Observations, action: Any, seconds: float) -> EnvSpec:
+    """What agents are built for."""
+    image, vector, hidden = observations.image, observations.vector, observations.privileged
+    main = image or vector
+    assert main is not None, "an observation has parts"
+    return EnvSpec(
+        main.shape,
+        np.dtype(np.uint8 if image else np.float32),
+        action,
+        ctrl_dt=seconds,
+        privileged_size=0 if hidden is None else hidden.shape[0],
+        vector_size=vector.shape[0] if image and vector else 0,
+    )
+
+
+def seen(observations: Observations, obs: Any, count: int | None) -> Any:
+    """What the policy sees of an observation of a user (``count`` None), or of ``count`` of them."""
+    together = batched(obs) if count is None else obs
+    parts = {name: part.read(together) for name, part in observations.parts.items() if name != "privileged"}
+    if count is None:
+        parts = {name: values[0] for name, values in parts.items()}
+    return _joined(parts)
+
+
+def _joined(parts: dict[str, Values]) -> Any:
+    if "image" in parts and "vector" in parts:
+        return MixedObs(parts["image"], parts["vector"])
+    return parts["image"] if "image" in parts else parts["vector"]
 
 
 def _period(env: Any) -> float:
@@ -58,103 +116,103 @@ def time_limit(env: Any) -> int | None:
     return int(limit) if limit else None
 
 
-@dataclass(frozen=True)
-class _Reading:
-    observations: Observations
-    encode_action: Callable[[Values], Any]
+class _Budget:
+    """Failures that are borne."""
+
+    def __init__(self, most: int, minutes: float) -> None:
+        self._most, self._minutes = most, minutes
+        self._times: deque[float] = deque()
+
+    def spend(self, number: int, why: str) -> None:
+        """Raises ``EnvironmentFailedError`` where there have been too many."""
+        now = time.monotonic()
+        self._times.append(now)
+        while now - self._times[0] > self._minutes * SECONDS_PER_MINUTE:
+            self._times.popleft()
+        if len(self._times) > self._most:
+            raise EnvironmentFailedError(
+                f"environments failed {len(self._times)} times within {self._minutes:g} minutes, copy {number} the "
+                f"latest: {reason(why)}. Correct the environment (s5wm check-env), or allow more with --override "
+                "task.failures=N",
+                why,
+            )
 
 
-def _in_worker(make: Make) -> Any:
-    """The environment, in a process that leaves signals to stop to the training: that one ends its workers."""
-    if multiprocessing.parent_process() is not None:  # the training itself makes one too, to look at it
-        for number in (signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
-    return make()
+def reason(why: str) -> str:
+    """The last line of a traceback."""
+    return why.strip().splitlines()[-1]
 
 
 class GymnasiumEnvs(AbstractHostEnvs):
-    """``num_envs`` copies, stepped one after the other, or each in a process of its own (``processes``)."""
+    """``num`` copies of a pool, those that fail made anew."""
 
-    def __init__(self, make: Make, num_envs: int, *, processes: bool = False) -> None:
-        from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-
-        makes: Sequence[Make] = [ft.partial(_in_worker, make) if processes else make] * num_envs
-        mode = AutoresetMode.NEXT_STEP
-        self._envs: Any = (
-            AsyncVectorEnv(makes, context="spawn", autoreset_mode=mode)
-            if processes
-            else SyncVectorEnv(makes, autoreset_mode=mode)
-        )
-        self._num = num_envs
-        observations = read_observations(self._envs.single_observation_space)
-        self._reading = _Reading(observations, read_actions(self._envs.single_action_space)[1])
-        self._ended = np.zeros(num_envs, bool)
-        self._is_broken = False
+    def __init__(self, pool: AbstractPool, num: int, give: Callable[[Values], Any], budget: _Budget) -> None:
+        self._pool, self._num, self._give, self._budget = pool, num, give, budget
+        self._seed, self._restarts, self._news = 0, 0, list[str]()
+        self._is_started = False
 
     def reset(self, seed: int) -> HostRows:
         """New episodes of all copies."""
-        obs, _ = self._envs.reset(seed=seed)
-        none = np.zeros(self._num, bool)
-        self._ended = none
-        return HostRows(
-            obs=self._read(obs),
-            reward=np.zeros(self._num, np.float32),
-            is_first=~none,
-            is_last=none,
-            is_terminal=none,
-            metrics={},
-        )
+        self._seed = seed
+        everyone = range(self._num)
+        failures = {} if self._is_started else self._pool.start(everyone)
+        self._is_started = True
+        seeds = {number: seed + number for number in everyone if number not in failures}
+        self._renew(failures | self._pool.reset(seeds))
+        return self._rows({}, np.zeros(self._num, bool))
 
     def step(self, action: Values) -> HostRows:
         """One row of each copy."""
-        try:
-            obs, reward, terminated, truncated, info = self._envs.step(self._reading.encode_action(action))
-        except BaseException:
-            self._is_broken = True
-            raise
-        is_first = self._ended
-        self._ended = np.asarray(terminated | truncated, bool)
-        return HostRows(
-            obs=self._read(obs),
-            reward=np.asarray(reward, np.float32),
-            is_first=is_first,
-            is_last=self._ended,
-            is_terminal=np.asarray(terminated, bool),
-            metrics=_successes(info, self._ended),
-        )
+        rows = self._pool.rows
+        ended = rows["is_last"].copy()
+        rows["action"][...] = self._give(action)
+        failures = self._pool.step()
+        metrics = dict(self._pool.metrics)
+        failed = np.zeros(self._num, bool)
+        failed[list(failures)] = True
+        self._renew(failures)
+        return self._rows(metrics, failed & ~ended)
+
+    def news(self) -> list[str]:
+        """Which copies failed and were made anew since the last call, and why."""
+        told, self._news = self._news, []
+        return told
 
     def close(self) -> None:
         """End the copies and their processes."""
-        processes = getattr(self._envs, "processes", ())
-        if not (self._is_broken or any(not process.is_alive() for process in processes)):
-            self._envs.close()
-            return
-        for process in processes:  # a worker that died would be waited for without end
-            process.terminate()
-        with suppress(Exception):  # its pipes may be broken too; what matters is that no process is left
-            self._envs.close(**({"terminate": True} if processes else {}))
+        self._pool.close()
 
     def render(self) -> Any:
         """The picture of the first copy, where it renders."""
-        pictures = self._envs.render()
-        return pictures[0] if pictures else None
+        return self._pool.render()
 
-    def _read(self, obs: Any) -> Values:
-        read = self._reading.observations
-        values = read.batch(obs)
-        if values.shape != (self._num, *read.shape):
-            raise ConfigError(
-                f"an observation has shape {values.shape[1:]}, its space {read.shape}: correct the environment "
-                "(s5wm check-env finds such)"
-            )
-        return np.array(values, read.dtype)  # a vector environment may write into its own again
+    def _renew(self, failures: Failures) -> None:
+        """Make those that failed anew, until all stand at the first row of an episode."""
+        while failures:
+            for number, why in failures.items():
+                self._budget.spend(number, why)
+                self._news.append(f"environment {number} failed ({reason(why)}); it was made anew")
+            again = self._pool.start(list(failures))
+            seeds: dict[int, int] = {}
+            for number in failures.keys() - again.keys():
+                self._restarts += 1
+                entropy = np.random.SeedSequence([self._seed, number, self._restarts])
+                seeds[number] = int(entropy.generate_state(1)[0] >> 1)
+            failures = again | self._pool.reset(seeds)
 
-
-def _successes(info: Mapping[str, Any], ended: Values) -> dict[str, Values]:
-    """``success`` of the episodes that end here, where their ``info`` tells."""
-    for name in SUCCESS:
-        if name in info and ended.any():
-            known = np.asarray(info.get(f"_{name}", np.ones(len(ended), bool)), bool) & ended
-            values = np.array([float(v) if k else np.nan for v, k in zip(info[name], known, strict=True)])
-            return {"success": values}
-    return {}
+    def _rows(self, metrics: dict[int, dict[str, float]], cut: Values) -> HostRows:
+        rows = {name: values.copy() for name, values in self._pool.rows.items()}
+        names = dict.fromkeys(name for told in metrics.values() for name in told)
+        return HostRows(
+            obs=_joined(rows),
+            privileged=rows.get("privileged"),
+            reward=rows["reward"].astype(np.float32),
+            is_first=rows["is_first"],
+            is_last=rows["is_last"],
+            is_terminal=rows["is_terminal"],
+            cut=cut,
+            metrics={
+                name: np.array([metrics.get(i, {}).get(name, np.nan) for i in range(self._num)])
+                for name in names
+            },
+        )

@@ -1,10 +1,6 @@
 """Environments that the package does not know, as tasks: by their Gymnasium id, or by a function that makes one."""
 
 import functools as ft
-import importlib
-import inspect
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,15 +8,19 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from s5wm.envs.adapters.arguments import parsed
-from s5wm.envs.adapters.gymnasium import host_env, time_limit
+from s5wm.envs.adapters.gymnasium import Hosting, host_env, time_limit
+from s5wm.envs.adapters.makers import accepts, call_factory, make_gymnasium
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
+from s5wm.envs.host import HostEnv
 from s5wm.envs.task import AbstractTask, Column, Figure
 from s5wm.errors import ConfigError
 
 EVAL_STEPS = 10_000
 """Of an evaluation's episode where an environment tells no limit of its own."""
+
+PICTURES = "rgb_array"
+"""Gymnasium's ``render_mode`` in which environments give pictures."""
 
 Metrics = Mapping[str, Float[np.ndarray, " K"]]
 
@@ -31,17 +31,48 @@ def stated_success(metrics: Metrics) -> Bool[np.ndarray, " K"] | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GymnasiumConfig(AbstractTask):
-    """An environment of Gymnasium, by its id, with ``args`` (``NAME=VALUE``) for ``gymnasium.make``.
+class HostedTask(AbstractTask):
+    """An environment that may live outside the compiled program, and how its copies are kept there."""
 
-    It lives outside the compiled program.  ``processes`` gives every copy a process of its own, which pays where a step
-    takes longer than about a millisecond.
-    """
+    args: tuple[str, ...] = ()  # NAME=VALUE
+    processes: bool = (
+        False  # a process for every copy; pays where a step takes longer than about a millisecond
+    )
+    timeout: float = 60.0  # s; a process that does not answer within has failed
+    failures: int = 10  # so many within ten minutes are borne: a copy that fails is made anew
+    overlap: bool = False  # step while the device learns, by parameters that are one iteration older
+    privileged: tuple[
+        str, ...
+    ] = ()  # keys of a Dict observation, for critics and decoders and not for the policy
+    eval_steps: int = EVAL_STEPS  # longest episode of an evaluation, where nothing tells a limit
+
+    def __post_init__(self) -> None:
+        if not self.timeout > 0:
+            raise ValueError(f"task.timeout is {self.timeout} s; it must be positive")
+        if self.failures < 0:
+            raise ValueError(f"task.failures is {self.failures}; give 0 (none is borne) or more")
+
+    @property
+    def hosting(self) -> Hosting:
+        """The same for the adapter."""
+        return Hosting(
+            processes=self.processes,
+            timeout=self.timeout,
+            failures=self.failures,
+            overlap=self.overlap,
+            privileged=self.privileged,
+        )
+
+    def rendering(self) -> HostEnv | None:
+        """The environment in this process, made to give pictures; None where it is none of Gymnasium's."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GymnasiumConfig(HostedTask):
+    """An environment of Gymnasium, by its id, with ``args`` for ``gymnasium.make``; it is stepped in Python."""
 
     id: str
-    args: tuple[str, ...] = ()
-    processes: bool = False
-    eval_steps: int = EVAL_STEPS  # longest episode of an evaluation, where the environment has no time limit
 
     def build(self) -> AbstractEnv[Any]:
         """What stands for it."""
@@ -57,6 +88,11 @@ class GymnasiumConfig(AbstractTask):
         """Makes one."""
         return ft.partial(make_gymnasium, self.id, self.args)
 
+    def rendering(self) -> HostEnv:
+        """With ``render_mode`` "rgb_array"."""
+        args = (*self.args, f"render_mode={PICTURES}")
+        return host_env(ft.partial(make_gymnasium, self.id, args), replace(self.hosting, processes=False))
+
     def success(self, metrics: Metrics, returns: Float[np.ndarray, " K"]) -> Bool[np.ndarray, " K"] | None:
         """As its ``info`` tells at the end of an episode, if it does."""
         del returns
@@ -65,7 +101,7 @@ class GymnasiumConfig(AbstractTask):
 
 @ft.cache
 def _gymnasium_env(config: GymnasiumConfig) -> AbstractEnv[Any]:
-    return host_env(config.maker, processes=config.processes)
+    return host_env(config.maker, config.hosting)
 
 
 @ft.cache
@@ -77,36 +113,35 @@ def _limit_of(maker: Any, otherwise: int) -> int:
         env.close()
 
 
-def make_gymnasium(name: str, args: tuple[str, ...], **more: Any) -> Any:
-    """``gymnasium.make``; raises ``ConfigError`` where that does not make one."""
-    try:
-        import gymnasium
-    except ModuleNotFoundError as error:
-        raise ConfigError("gymnasium is not installed: pip install 's5wm[gym]'") from error
-    try:
-        return gymnasium.make(name, **parsed(args), **more)
-    except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
-        raise ConfigError(f"gymnasium:{name} cannot be made: {error}") from error
-
-
 @dataclass(frozen=True, kw_only=True)
-class FactoryConfig(AbstractTask):
-    """What ``package.module:function`` returns, called with ``args`` (``NAME=VALUE``).
+class FactoryConfig(HostedTask):
+    """What ``package.module:function`` returns, called with ``args``.
 
     That is one of our environments (``AbstractEnv``), one with its evaluation (``AbstractTask``), or a Gymnasium
     environment.  The module is imported from where Python finds it, and from the working directory.
     """
 
     factory: str
-    args: tuple[str, ...] = ()
-    processes: bool = False  # of a Gymnasium environment: a process for every copy
-    eval_steps: int = EVAL_STEPS  # longest episode of an evaluation, where nothing tells a limit
     is_evaluation: bool = False  # whether it is the form by which the task is judged
 
     def build(self) -> AbstractEnv[Any]:
         """The environment, or what stands for it."""
         made = _made(self)
         return made.build() if isinstance(made, AbstractTask) else made
+
+    @property
+    def maker(self) -> "ft.partial[Any]":
+        """Makes one."""
+        return ft.partial(call_factory, self.factory, self.args)
+
+    def rendering(self) -> HostEnv | None:
+        """With ``render_mode`` "rgb_array", where the function takes it."""
+        if not isinstance(_made(self), HostEnv):
+            return None
+        takes = accepts(self.factory, "render_mode")
+        args = (*self.args, f"render_mode={PICTURES}") if takes else self.args
+        make = ft.partial(call_factory, self.factory, args)
+        return host_env(make, replace(self.hosting, processes=False))
 
     def eval_config(self) -> "FactoryConfig":
         """That of the task, where the function returned one."""
@@ -152,6 +187,11 @@ class FactoryConfig(AbstractTask):
 @ft.cache
 def _made(config: FactoryConfig) -> AbstractTask | AbstractEnv[Any]:
     made = call_factory(config.factory, config.args)
+    if isinstance(made, AbstractTask | AbstractEnv) and config.privileged:
+        raise ConfigError(
+            f"--privileged {config.privileged[0]} names a key of a Gymnasium Dict observation, and {config.factory} "
+            f"returned {type(made).__name__}: there the environment itself tells what is privileged"
+        )
     if isinstance(made, AbstractTask):
         return made.eval_config() if config.is_evaluation else made
     if isinstance(made, AbstractEnv):
@@ -162,7 +202,7 @@ def _made(config: FactoryConfig) -> AbstractTask | AbstractEnv[Any]:
             "AbstractEnv, or Gymnasium's) or a task (s5wm.envs.task.AbstractTask)"
         )
     made.close()
-    return host_env(ft.partial(call_factory, config.factory, config.args), processes=config.processes)
+    return host_env(config.maker, config.hosting)
 
 
 @ft.cache
@@ -174,29 +214,3 @@ def _factory_limit(config: FactoryConfig) -> int:
         return time_limit(made) or config.eval_steps
     finally:
         made.close()
-
-
-def call_factory(spec: str, args: tuple[str, ...]) -> Any:
-    """What the function returns; raises ``ConfigError`` where there is none, or it raises."""
-    module, _, name = spec.partition(":")
-    # A run that somebody else made names a function that is called when it is loaded.
-    if module.split(".")[0] in sys.stdlib_module_names:
-        raise ConfigError(f"no environment {spec!r}: {module} is a module of Python itself")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # an installed command does not look there by itself
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"no environment {spec!r}: {error}; give package.module:function") from error
-    if (factory := getattr(found, name, None)) is None:
-        raise ConfigError(f"no environment {spec!r}: {module} has no {name}")
-    given = parsed(args)
-    try:
-        inspect.signature(factory).bind(**given)
-    except TypeError as error:
-        raise ConfigError(
-            f"{spec} cannot be called with {', '.join(args) or 'no arguments'}: {error}"
-        ) from error
-    except ValueError:  # a callable that tells no signature
-        pass
-    return factory(**given)

@@ -49,10 +49,19 @@ BUDGETS = {
 
 
 def preset(
-    task: str, agent: str = "s5wm", size: str = "cpu", *, seed: int = 0, env_args: Sequence[str] = ()
+    task: str,
+    agent: str = "s5wm",
+    size: str = "cpu",
+    *,
+    seed: int = 0,
+    env_args: Sequence[str] = (),
+    privileged: Sequence[str] = (),
 ) -> Experiment:
-    """The experiment of these names; the task may be any SPEC of ``tasks``, with ``NAME=VALUE`` arguments."""
-    configuration = task_config(task, env_args)
+    """The experiment of these names; the task may be any SPEC of ``tasks``.
+
+    ``env_args`` (``NAME=VALUE``) and ``privileged`` (keys of its observation) are those of ``task_config``.
+    """
+    configuration = task_config(task, env_args, privileged)
     spec = configuration.build().spec
     learner, train = agent_configs(agent, size, images=spec.has_images)
     name = PresetName(task=task, agent=agent, size=size)

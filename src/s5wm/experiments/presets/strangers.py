@@ -10,8 +10,11 @@ from s5wm.actions import Box
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.experiments.experiment import AgentConfig
+from s5wm.experiments.presets.sizes import dreamerv3_vision_cpu, s5wm_vision_cpu
+from s5wm.nn.s5 import S5Config
 from s5wm.training.config import TrainConfig
 from s5wm.types import EnvSpec
+from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.config import BinsConfig
 
 TRAIN_RATIO = 128
@@ -48,10 +51,19 @@ def for_stranger(agent: AgentConfig, train: TrainConfig, size: str, spec: EnvSpe
         checkpoint_every=10_000,
         decay_from=1.0,
     )
+    if isinstance(agent.world_model.latent, BelievedConfig):
+        agent = _with_codes(agent)
     agent = replace(agent, updates_per_rollout=updates_for(agent, train))
     if not isinstance(spec.action, Box):
         agent = replace(agent, actor_critic=replace(agent.actor_critic, gradient="reinforce"))
     return (_small(agent) if size == "cpu" else agent), train
+
+
+def _with_codes(agent: DreamerConfig) -> DreamerConfig:
+    """Codes in place of the privileged state itself: that of a stranger may leave out what the task needs."""
+    is_s5 = isinstance(agent.world_model.core, S5Config)
+    plain, _ = s5wm_vision_cpu() if is_s5 else dreamerv3_vision_cpu()
+    return replace(plain, world_model=replace(plain.world_model, target="privileged"))
 
 
 def updates_for(agent: DreamerConfig, train: TrainConfig, ratio: float = TRAIN_RATIO) -> int:

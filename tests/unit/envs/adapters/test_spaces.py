@@ -1,5 +1,6 @@
 """What Gymnasium's spaces become, with numbers worked out by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from s5wm.actions import Box, Discrete, MultiDiscrete
-from s5wm.envs.adapters.spaces import read_actions, read_observations, resized
+from s5wm.envs.adapters.gymnasium import seen, spec_of
+from s5wm.envs.adapters.observations import batched, read_observations, resized
+from s5wm.envs.adapters.spaces import read_actions
 from s5wm.errors import ConfigError
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float64)
@@ -17,10 +20,17 @@ def read(space: spaces.Space, *samples):
     """One by one, and as a vector environment has them."""
     found = read_observations(space)
     batch = concatenate(space, samples, create_empty_array(space, len(samples)))
-    whole = found.encode(batch, len(samples))
-    np.testing.assert_array_equal(whole, np.stack([found.encode(each, None) for each in samples]))
-    assert whole.shape == (len(samples), *found.shape)
-    return found, whole
+    whole = seen(found, batch, len(samples))
+    jax.tree.map(
+        lambda many, *each: np.testing.assert_array_equal(many, np.stack(each)),
+        whole,
+        *[seen(found, each, None) for each in samples],
+    )
+    spec = spec_of(found, Discrete(2), 1.0)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), whole) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), spec.zero_obs(len(samples))
+    )
+    return spec, whole
 
 
 def test_parts_become_one_vector() -> None:
@@ -34,13 +44,67 @@ def test_parts_become_one_vector() -> None:
     found, whole = read(space, *samples)
     order = list(space.spaces)
     parts = {"a": [0.5, -0.5], "b": [0, 1, 0], "c": [1, 0]}
-    assert found.shape == (7,) and found.dtype == np.float32
+    assert found.obs_shape == (7,) and found.obs_dtype == np.float32
     assert whole[0].tolist() == [x for name in order for x in parts[name]]
 
 
 def test_choices_become_one_hots() -> None:
     _, whole = read(spaces.MultiDiscrete([2, 3], start=[0, 5]), np.array([1, 7]), np.array([0, 5]))
     assert whole.tolist() == [[0, 1, 0, 0, 1], [1, 0, 1, 0, 0]]
+
+
+EYE = spaces.Box(0, 255, (48, 32, 3), np.uint8)
+
+
+def test_an_image_keeps_the_numbers_beside_it() -> None:
+    space = spaces.Dict({"eye": EYE, "a": BOX, "deep": spaces.Dict({"mode": spaces.Discrete(2)})})
+    samples = [
+        {"eye": np.full(EYE.shape, k, np.uint8), "a": np.array([k, 0.5]), "deep": {"mode": np.int64(k)}}
+        for k in range(2)
+    ]
+    spec, whole = read(space, *samples)
+    assert spec.obs_shape == (48, 32, 3) and spec.vector_size == 4
+    assert whole.image[1].min() == whole.image[1].max() == 1
+    order = [{"a": [1.0, 0.5], "deep": [0.0, 1.0], "eye": []}[name] for name in space.spaces]
+    assert whole.vector[1].tolist() == [x for part in order for x in part]
+
+
+def test_images_lie_behind_each_other_in_one_size() -> None:
+    depth = spaces.Box(0, 255, (96, 96), np.uint8)
+    space = spaces.Dict({"depth": depth, "eye": EYE})
+    sample = {"depth": np.full(depth.shape, 7, np.uint8), "eye": np.full(EYE.shape, 9, np.uint8)}
+    spec, whole = read(space, sample)
+    assert spec.obs_shape == (64, 64, 4) and spec.vector_size == 0
+    assert whole[0, 5, 5].tolist() == [7, 9, 9, 9]
+    same = spaces.Tuple([EYE, EYE])
+    spec, whole = read(same, (np.full(EYE.shape, 1, np.uint8), np.full(EYE.shape, 2, np.uint8)))
+    assert spec.obs_shape == (48, 32, 6) and whole[0, 0, 0].tolist() == [1, 1, 1, 2, 2, 2]
+
+
+def test_privileged_keys_are_hidden_from_the_policy() -> None:
+    space = spaces.Dict({"eye": EYE, "state": BOX, "mode": spaces.Discrete(3)})
+    found = read_observations(space, ("state", "mode"))
+    spec = spec_of(found, Discrete(2), 1.0)
+    assert (spec.obs_shape, spec.vector_size, spec.privileged_size) == ((48, 32, 3), 0, 5)
+    sample = {"eye": np.ones(EYE.shape, np.uint8), "state": np.array([0.25, -1.0]), "mode": np.int64(2)}
+    assert found.privileged is not None
+    assert found.privileged.read(batched(sample))[0].tolist() == [0.25, -1.0, 0.0, 0.0, 1.0]
+    at_work = {"eye": sample["eye"]}  # where it acts, nobody knows the state
+    np.testing.assert_array_equal(seen(found, at_work, None), sample["eye"])
+
+
+@pytest.mark.parametrize(
+    ("space", "names", "said"),
+    [
+        (BOX, ("state",), "which is Box"),
+        (spaces.Dict({"a": BOX, "b": BOX}), ("c",), r"no key of its observation \(a, b\)"),
+        (spaces.Dict({"a": BOX}), ("a",), "leaves nothing"),
+        (spaces.Dict({"a": BOX, "eye": EYE}), ("eye",), "holds an image"),
+    ],
+)
+def test_keys_that_cannot_be_privileged_are_named(space: spaces.Space, names, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_observations(space, names)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +114,7 @@ def test_images_have_their_channels_last(shape: tuple[int, ...], shown: tuple[in
     space = spaces.Box(0, 255, shape, np.uint8)
     sample = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
     found, whole = read(space, sample)
-    assert found.shape == shown and found.dtype == np.uint8
+    assert found.obs_shape == shown and found.obs_dtype == np.uint8
     turned = np.moveaxis(sample, 0, -1) if shape[0] == 3 else sample.reshape(shown)
     np.testing.assert_array_equal(whole[0], turned)
 
@@ -60,7 +124,7 @@ def test_images_of_other_sizes_are_resized() -> None:
     sample = np.zeros((96, 192, 1), np.uint8)
     sample[:, 96:] = 200
     found, whole = read(space, sample)
-    assert found.shape == (64, 64, 1)
+    assert found.obs_shape == (64, 64, 1)
     assert (whole[0, :, :32] == 0).all() and (whole[0, :, 32:] == 200).all()
     few = resized(np.arange(32 * 32, dtype=np.uint8).reshape(1, 32, 32, 1))
     assert few[0, 5, 7, 0] == (2 * 32 + 3) % 256
@@ -68,7 +132,7 @@ def test_images_of_other_sizes_are_resized() -> None:
 
 def test_small_arrays_of_bytes_are_vectors() -> None:
     found, _ = read(spaces.Box(0, 255, (4, 4), np.uint8), np.ones((4, 4), np.uint8))
-    assert found.shape == (16,) and found.dtype == np.float32
+    assert found.obs_shape == (16,) and found.obs_dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -102,10 +166,7 @@ def test_the_first_choice_is_where_the_space_begins() -> None:
     ("space", "said"),
     [
         (spaces.Text(5), "its observation is Text"),
-        (
-            spaces.Dict({"eye": spaces.Box(0, 255, (64, 64, 3), np.uint8), "v": BOX}),
-            "image beside other parts",
-        ),
+        (spaces.Dict({"a": BOX, "b": spaces.Sequence(BOX)}), "its observation, b, is Sequence"),
     ],
 )
 def test_what_no_agent_can_read_is_named(space: spaces.Space, said: str) -> None:

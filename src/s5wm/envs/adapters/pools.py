@@ -1,0 +1,221 @@
+"""``N`` copies of an environment: side by side in this process, or each in one of its own that may fail."""
+
+import atexit
+import json
+import multiprocessing
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import wait
+from typing import Any
+
+from s5wm.envs.adapters.copy import Copy, Make, Metrics
+from s5wm.envs.adapters.observations import Values
+from s5wm.envs.adapters.rows import Layout
+from s5wm.envs.adapters.worker import END, RESET, STEP, serve
+
+START_SECONDS = 300.0
+"""A copy that is not there by then has failed: simulators may load for minutes."""
+
+END_SECONDS = 5.0
+"""Given to copies to end by themselves."""
+
+Failures = dict[int, str]
+"""Why copies failed, by their number."""
+
+
+class AbstractPool(ABC):
+    """Copies by number; each call gives those that failed, and why.  ``rows`` are their arrays ``[N, ...]``."""
+
+    rows: Mapping[str, Values]
+    metrics: dict[int, Metrics]
+    """Of the episodes that the latest call ended."""
+
+    @abstractmethod
+    def start(self, numbers: Sequence[int]) -> Failures:
+        """Make these anew, whatever became of those that were there."""
+
+    @abstractmethod
+    def reset(self, seeds: Mapping[int, int]) -> Failures:
+        """New episodes of these."""
+
+    @abstractmethod
+    def step(self) -> Failures:
+        """One row of all, by the actions in ``rows``."""
+
+    def render(self) -> Any:
+        """The picture of the first copy; None where there is none, or where it is in another process."""
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all."""
+
+
+class LocalPool(AbstractPool):
+    """In this process, one after the other."""
+
+    def __init__(self, make: Make, layout: Layout, num: int, privileged: tuple[str, ...]) -> None:
+        self._make, self._privileged, self._num = make, privileged, num
+        self.rows = layout.arrays(num, bytearray(layout.bytes(num)))
+        self.metrics = {}
+        self._copies: dict[int, Copy] = {}
+
+    def start(self, numbers: Sequence[int]) -> Failures:
+        """Make these anew."""
+        failures: Failures = {}
+        for number in numbers:
+            if (old := self._copies.pop(number, None)) is not None:
+                old.close()
+            row = {
+                name: array[number : number + 1].reshape(array.shape[1:]) for name, array in self.rows.items()
+            }
+            try:
+                self._copies[number] = Copy(self._make, row, self._privileged)
+            except Exception:  # noqa: BLE001 - counted and told by the caller
+                failures[number] = traceback.format_exc()
+        return failures
+
+    def reset(self, seeds: Mapping[int, int]) -> Failures:
+        """New episodes."""
+        return self._each({number: (seed,) for number, seed in seeds.items()}, "reset")
+
+    def step(self) -> Failures:
+        """One row of all."""
+        return self._each(dict.fromkeys(self._copies, ()), "step")
+
+    def _each(self, arguments: Mapping[int, tuple[int, ...]], call: str) -> Failures:
+        failures: Failures = {}
+        self.metrics = {}
+        for number, given in arguments.items():
+            try:
+                metrics = getattr(self._copies[number], call)(*given)
+            except Exception:  # noqa: BLE001 - counted and told by the caller
+                failures[number] = traceback.format_exc()
+                continue
+            if metrics:
+                self.metrics[number] = metrics
+        return failures
+
+    def render(self) -> Any:
+        """The picture of the first."""
+        return self._copies[0].render()
+
+    def close(self) -> None:
+        """End all."""
+        for copy in self._copies.values():
+            copy.close()
+        self._copies.clear()
+
+
+class _Worker:
+    """A process and the pipe to it."""
+
+    def __init__(self, process: Any, pipe: Any) -> None:
+        self.process, self.pipe = process, pipe
+
+    def tell(self, word: bytes) -> bool:
+        """Whether there is somebody to tell."""
+        try:
+            self.pipe.send_bytes(word)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def end(self) -> None:
+        """At once, in the middle of a step too."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+class ProcessPool(AbstractPool):
+    """Each in a process started by spawn; one that does not answer within ``timeout`` seconds has failed."""
+
+    def __init__(
+        self, make: Make, layout: Layout, num: int, privileged: tuple[str, ...], timeout: float
+    ) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._memory = self._context.RawArray("b", layout.bytes(num))
+        self._given = (make, layout, privileged)
+        self._num, self._timeout = num, timeout
+        self.rows = layout.arrays(num, self._memory)
+        self.metrics = {}
+        self._workers: dict[int, _Worker] = {}
+        atexit.register(self.close)  # before multiprocessing waits for them
+
+    def start(self, numbers: Sequence[int]) -> Failures:
+        """Start these processes anew, side by side."""
+        for number in numbers:
+            if (old := self._workers.pop(number, None)) is not None:
+                old.end()
+            self._workers[number] = self._spawn(number)
+        return self._answers(dict.fromkeys(numbers), START_SECONDS)
+
+    def _spawn(self, number: int) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        make, layout, privileged = self._given
+        given = (theirs, make, layout, self._memory, (number, self._num), privileged)
+        process = self._context.Process(target=serve, args=given, name=f"environment {number}")
+        process.start()
+        theirs.close()  # so that the pipe ends with the process
+        return _Worker(process, ours)
+
+    def reset(self, seeds: Mapping[int, int]) -> Failures:
+        """New episodes."""
+        return self._answers({number: RESET + str(seed).encode() for number, seed in seeds.items()})
+
+    def step(self) -> Failures:
+        """One row of all."""
+        return self._answers(dict.fromkeys(self._workers, STEP))
+
+    def _answers(self, words: Mapping[int, bytes | None], seconds: float | None = None) -> Failures:
+        """Tell these copies and take their answers, the first ready first."""
+        seconds = self._timeout if seconds is None else seconds
+        self.metrics = {}
+        waiting = {self._workers[number].pipe: number for number in words}
+        for number, word in words.items():
+            if word is not None:
+                self._workers[number].tell(word)  # where nobody hears it, the pipe has ended
+        failures: Failures = {}
+        until = time.monotonic() + seconds
+        while waiting:
+            ready = wait(list(waiting), timeout=max(0.0, until - time.monotonic()))
+            if not ready:
+                why = f"it did not answer within {seconds:g} s"
+                return failures | dict.fromkeys(waiting.values(), why)
+            for pipe in ready:
+                number = waiting.pop(pipe)
+                if (why := self._take(number)) is not None:
+                    failures[number] = why
+        return failures
+
+    def _take(self, number: int) -> str | None:
+        """An answer: why the copy failed, if it did."""
+        worker = self._workers[number]
+        try:
+            answer = worker.pipe.recv_bytes()
+        except (EOFError, ConnectionResetError, OSError):
+            worker.process.join(END_SECONDS)
+            return f"its process ended with exit code {worker.process.exitcode}"
+        if not answer:
+            return None
+        told: dict[str, Any] = json.loads(answer)
+        if "failure" in told:
+            return told["failure"]
+        self.metrics[number] = told["metrics"]
+        return None
+
+    def close(self) -> None:
+        """End all; those that do not end by themselves are killed."""
+        atexit.unregister(self.close)
+        for worker in self._workers.values():
+            worker.tell(END)
+        until = time.monotonic() + END_SECONDS
+        for worker in self._workers.values():
+            with suppress(OSError):
+                worker.process.join(max(0.0, until - time.monotonic()))
+            worker.end()
+        self._workers.clear()

@@ -1,0 +1,75 @@
+"""A process that steps one copy of an environment.  Nothing here, nor what it imports, loads JAX.
+
+It is told one byte at a time what to do, finds its action in shared memory and writes its row there; it answers with
+JSON: nothing, the figures of an episode that ended, or what went wrong.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from s5wm.envs.adapters.copy import Copy, Make
+from s5wm.envs.adapters.rows import Layout
+
+STEP, RESET, END = b"s", b"r", b"e"
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Those that a scheduler or a terminal sends to all: the training is the one to act on them, and ends its workers."""
+
+
+def serve(
+    pipe: Connection,
+    make: Make,
+    layout: Layout,
+    memory: Any,
+    place: tuple[int, int],
+    privileged: tuple[str, ...],
+) -> None:
+    """Serve copy ``place[0]`` of ``place[1]`` until told to end, or nobody is left to tell."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    _die_with_parent()
+    index, num = place
+    arrays = layout.arrays(num, memory)
+    row = {name: array[index : index + 1].reshape(array.shape[1:]) for name, array in arrays.items()}
+    copy: Copy | None = None
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            copy = Copy(make, row, privileged)
+        except Exception:  # noqa: BLE001 - whatever it raises is told
+            pipe.send_bytes(_failure())
+            return
+        pipe.send_bytes(b"")
+        _loop(pipe, copy)
+    if copy is not None:
+        copy.close()
+
+
+def _loop(pipe: Connection, copy: Copy) -> None:
+    while (word := pipe.recv_bytes())[:1] != END:
+        try:
+            metrics = copy.step() if word[:1] == STEP else copy.reset(int(word[1:]))
+            answer = json.dumps({"metrics": metrics}).encode() if metrics else b""
+        except Exception:  # noqa: BLE001 - whatever an environment raises is told
+            answer = _failure()
+        pipe.send_bytes(answer)
+
+
+def _failure() -> bytes:
+    return json.dumps({"failure": traceback.format_exc()}).encode()
+
+
+def _die_with_parent() -> None:
+    """Whatever ends the training ends this process, in the middle of a step too."""
+    if sys.platform != "linux":
+        return  # the pipe ends with the training; a step that hangs outlives it
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
