@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from s5wm.api import make
 from s5wm.cli.common import DONE, Verb, print_json
@@ -22,8 +22,11 @@ class Bench(Verb):
     """
 
     what: Annotated[
-        Positional[Literal["env", "update", "inference", "loop"]],
-        arg(help="Environment without an agent; one gradient update; one policy step; training itself."),
+        Positional[Literal["env", "update", "inference", "loop", "host"]],
+        arg(
+            help="Environment without an agent; one gradient update; one policy step; training itself; an environment "
+            "of Gymnasium in processes, beside Gymnasium's own."
+        ),
     ]
     task: Annotated[str, arg(help="See s5wm list.")] = "race/split-s"
     agents: Annotated[tuple[str, ...], arg(help="Agents side by side (not for env).")] = ("s5wm", "dreamerv3")
@@ -37,12 +40,23 @@ class Bench(Verb):
     )
     seeds: Annotated[int, arg(help="Seeds that train together (loop).")] = 1
     repeats: Annotated[int, arg(help="Repeats; the median counts (env, loop).")] = 5
+    env_arg: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="NAME=VALUE", help="Argument of an environment of your own (host); may be repeated."),
+    ] = ()
+    learn: Annotated[bool, arg(help="Time training too, beside collection (host).")] = True
     json_: Json = False
 
     def run(self) -> int:
         """Time and print."""
         self._check()
-        timed = {"env": self._env, "update": self._update, "inference": self._inference, "loop": self._loop}
+        timed = {
+            "env": self._env,
+            "update": self._update,
+            "inference": self._inference,
+            "loop": self._loop,
+            "host": self._host,
+        }
         figures, lines = timed[self.what]()
         if self.json_:
             print_json(figures | provenance())
@@ -113,6 +127,20 @@ class Bench(Verb):
             for name, own in agents.items()
         ]
         return {"task": self.task, "size": self.size, "agents": agents}, lines
+
+    def _host(self) -> tuple[dict[str, Any], Sequence[str]]:
+        from s5wm.bench.hosted import time_hosted
+        from s5wm.experiments.presets import preset
+
+        agent = self.agents[0]
+        experiment = preset(self.task, agent, self.size, env_args=self.env_arg)
+        figures = time_hosted(experiment, steps=self.steps, repeats=self.repeats, learn=self.learn)
+        lines = [
+            f"{name:<10} {rate:8,.0f} environment steps/s, {figures['of_gymnasium'][name]:.2f} of Gymnasium's"
+            for name, rate in figures["env_steps_per_s"].items()
+        ]
+        named = {"task": self.task, "env_args": list(self.env_arg), "agent": agent, "size": self.size}
+        return named | figures, lines
 
 
 def _parts(own: dict[str, Any]) -> str:
