@@ -96,13 +96,12 @@ class BraxEnv(AbstractEnv[Any]):
     """``done`` is terminal; brax's own wrappers are not used."""
 
     env: Any = eqx.field(static=True)
+    described: EnvSpec
 
     @property
     def spec(self) -> EnvSpec:
         """A vector in, numbers in [-1, 1] out."""
-        size = int(self.env.observation_size)
-        action = Box((int(self.env.action_size),))
-        return EnvSpec((size,), np.dtype(np.float32), action, ctrl_dt=float(getattr(self.env, "dt", 1.0)))
+        return self.described
 
     def reset(self, key: Key) -> tuple[Any, TimeStep]:
         """A new episode."""
@@ -164,4 +163,8 @@ def _brax_env(config: BraxConfig) -> "TimeLimit[Any]":
         raise ConfigError(f"brax:{config.id} cannot be made: {error!r}") from error
     if not isinstance(env.observation_size, int):
         raise ConfigError(f"brax:{config.id} shows {env.observation_size}; agents read one vector")
-    return TimeLimit(BraxEnv(env=env), config.steps)
+    # Brax resets a copy to tell its size, which cannot be done while a program is traced.
+    action = Box((int(env.action_size),))
+    period = float(getattr(env, "dt", 1.0))
+    spec = EnvSpec((env.observation_size,), np.dtype(np.float32), action, ctrl_dt=period)
+    return TimeLimit(BraxEnv(env=env, described=spec), config.steps)
