@@ -1,7 +1,8 @@
 """The command line: ``s5wm VERB``.
 
-Exit codes: 0 done, 1 a check found problems, 2 bad usage or configuration, 65 a stored file is damaged, 70 training
-diverged, 73 cannot use the run directory, 74 cannot write, 75 stopped on request and resumable.
+Exit codes: 0 done, 1 a check found problems, 2 bad usage or configuration, 65 a stored file is damaged, 69 environments
+failed too often, 70 training diverged, 73 cannot use the run directory, 74 cannot write, 75 stopped on request and
+resumable.
 
 Nothing is imported before it is needed: help and lists must not wait for JAX.
 """
@@ -58,7 +59,7 @@ VERBS: dict[str, Entry] = {
         computes=False,
     ),
     "eval": Entry(
-        "training",
+        "evaluating",
         "Evaluate",
         "Fly the evaluation protocol: start pose, mean action, success is three laps in a row.",
     ),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from s5wm.cli.common import DONE, Verb, print_json, say, table
-from s5wm.cli.training import Json, Policy, RunName, report
+from s5wm.cli.evaluating import Json, Policy, RunName, report
 from s5wm.errors import ConfigError
 from s5wm.experiments.names import pretrained_folder
 

@@ -9,7 +9,7 @@ from tyro.conf import arg
 from s5wm.cli.advice import Trained, advice
 from s5wm.cli.common import DONE, STOPPED, Verb, say
 from s5wm.cli.drawing import draw, sketch
-from s5wm.cli.training import Json, report
+from s5wm.cli.evaluating import Json, report
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.log import read_rows
 

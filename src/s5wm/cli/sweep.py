@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
-from s5wm.cli.training import Json
+from s5wm.cli.evaluating import Json
 from s5wm.errors import ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
 

@@ -2,24 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from s5wm.api import fresh_path
-from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
-from s5wm.cli.drawing import draw_flights, draw_training
+from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say
+from s5wm.cli.drawing import draw_training
+from s5wm.cli.evaluating import Json, report
 from s5wm.errors import ConfigError
 from s5wm.runs.directory import CONFIG
 
 if TYPE_CHECKING:
     from s5wm.experiments.experiment import Experiment
     from s5wm.experiments.run import How
-
-Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
-RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
-Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated best, or the latest one saved.")]
-
 
 Log = Annotated[
     UseAppendAction[tuple[str, ...]],
@@ -125,6 +121,14 @@ class Train(Verb):
         UseAppendAction[tuple[str, ...]],
         arg(metavar="NAME=VALUE", help="Argument of an environment of your own; may be repeated."),
     ] = ()
+    privileged: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="KEY",
+            help="A key of a Dict observation that critics and decoders learn from and the policy is never shown; may "
+            "be repeated.  The default agent becomes s5wm-p.",
+        ),
+    ] = ()
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Change any field, e.g. agent.world_model.units=64; may be repeated."),
@@ -152,6 +156,7 @@ class Train(Verb):
             minutes=self.minutes,
             override=self.override,
             env_arg=self.env_arg,
+            privileged=self.privileged,
         )
         experiment = resolve(wish, self.config, say)
         name = experiment.name
@@ -206,89 +211,6 @@ class Resume(Verb):
             _resume(self.run_dir, How(devices=self.hardware.devices, trackers=self.log)),
             self.json_,
         )
-
-
-@dataclass(frozen=True)
-class Evaluate(Verb):
-    """Fly the evaluation protocol: start pose, mean action, success is three laps in a row.
-
-    A run keeps its figures, flights and their picture itself; those of a shipped policy, and of a task changed by
-    --override, are kept with --out alone.
-    Example: s5wm eval pretrained/split-s --override task.action_delay=0.02 --json
-    """
-
-    policy_run: RunName
-    episodes: Annotated[int, arg(help="Flights.")] = 100
-    seed: Annotated[int, arg(help="Of the start poses.")] = 12345
-    policy: Policy = "best"
-    out: Annotated[
-        Path | None, arg(help="Where eval.json, flights and their picture go, instead of into the run.")
-    ] = None
-    override: Annotated[
-        UseAppendAction[tuple[str, ...]],
-        arg(
-            metavar="task.PATH=VALUE",
-            help="Fly the same policy in a changed task, e.g. task.quad.name=kolibri or task.action_delay=0.02; may be "
-            "repeated.",
-        ),
-    ] = ()
-    perturb: Annotated[
-        str | None,
-        arg(
-            metavar="SUITE",
-            help="Instead, fly where something is not as it was in training (all, or one of start, mass, thrust, "
-            "inertia, drag, motor, battery, delay, wind, noise, gates, map), at several strengths; with --out "
-            "perturb.json and a heat map are kept.",
-        ),
-    ] = None
-    json_: Json = False
-
-    def run(self) -> int:
-        """Evaluate."""
-        if self.perturb is not None:
-            if self.override:
-                raise ConfigError("--perturb flies the task as it was trained: leave out --override")
-            from s5wm.cli.robustness import report_perturbed
-            from s5wm.experiments.perturb import perturb_run
-
-            figures = perturb_run(
-                self.policy_run,
-                self.perturb,
-                episodes=self.episodes,
-                seed=self.seed,
-                which=self.policy,
-                say=say,
-            )
-            report_perturbed(figures, self.out, as_json=self.json_)
-            return DONE
-        from s5wm.experiments.policies import evaluate_run, kept_in
-
-        figures = evaluate_run(
-            self.policy_run,
-            episodes=self.episodes,
-            seed=self.seed,
-            which=self.policy,
-            out=self.out,
-            overrides=self.override,
-        )
-        report(figures, self.json_)
-        folder = kept_in(self.policy_run, self.out, self.override)
-        if folder is None:
-            say("its figures, flights and picture are not kept: name a folder for them with --out DIR")
-        else:
-            draw_flights(folder)
-        return DONE
-
-
-def report(figures: dict[str, Any], as_json: bool) -> None:
-    """Figures of an evaluation."""
-    if as_json:
-        print_json(figures)
-        return
-    print(figures["headline"])
-    hidden = ("config", "task", "versions", "headline")
-    shown = {k: v for k, v in figures.items() if v is not None and k not in hidden}
-    table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])
 
 
 def _resume(path: Path, how: "How") -> bool:

@@ -15,8 +15,8 @@ import jax.random as jr
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.replay import Entry
 from s5wm.diagnostics.foreseer import Foreseer, tested
-from s5wm.diagnostics.run import SEED, fly_streams, measure, sizes
-from s5wm.envs.wrappers import AutoReset
+from s5wm.diagnostics.run import LONGEST, SEED, fly_streams, measure, sizes, stream_of
+from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError
 from s5wm.runs.codec import Warn
 from s5wm.runs.files import plain
@@ -49,7 +49,9 @@ def imagine_beside(
             )
     length = first.check(horizon, episodes)
     k_fly, k_report = jr.split(jr.key(seed))
-    env = AutoReset(tested(first.experiment))
+    env = stream_of(tested(first.experiment))
+    if isinstance(env, HostEnv):
+        length = max(min(length, LONGEST), horizon + 1)
     flown: list[Transition[Any]] = [
         fly_streams(env, one.policy, episodes=episodes, length=length, key=k_fly) for one in loaded
     ]

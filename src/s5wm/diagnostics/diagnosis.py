@@ -16,7 +16,7 @@ from s5wm.diagnostics.forecast import Forecast, Reach, describe, flat, forecast_
 from s5wm.diagnostics.statistics import Agreement, Band, Values, masked_mean, with_gaps
 from s5wm.diagnostics.values import Calibration, calibrate
 from s5wm.envs.groups import Groups, unnamed_group
-from s5wm.types import Key, Scalar, TimeStep, Transition
+from s5wm.types import Key, Scalar, TimeStep, Transition, array_of
 from s5wm.worldmodel.dynamics import Posterior
 from s5wm.worldmodel.model import WorldModel
 
@@ -145,8 +145,8 @@ def _report(  # noqa: PLR0913 - as above
     beyond = forecast_from(model, out.belief, chunk.action, far, key=k_open)
     valid = jnp.ones((batch * length,), bool)
     return Diagnosis(
-        reconstruction=GroupErrors.measure(groups, flat(filtered.state), flat(state), valid),
-        open_loop=GroupErrors.measure(groups, flat(beyond.state), flat(state[:, far.row]), flat(far.valid)),
+        reconstruction=GroupErrors.measure(groups, flat(filtered.vector), flat(state), valid),
+        open_loop=GroupErrors.measure(groups, flat(beyond.vector), flat(state[:, far.row]), flat(far.valid)),
         reward=compare_rewards(beyond, far, step),
         events=measure_events(filtered, ahead, soon, step, state=state, groups=groups),
         value=calibrate(
@@ -192,7 +192,7 @@ def _open_loop_errors(
     groups = unnamed_group(state.shape[-1]) if groups is None else groups
     far = far_reach(step, horizon)
     beyond = forecast_from(model, belief, chunk.action, far, key=k_open)
-    return GroupErrors.measure(groups, flat(beyond.state), flat(state[:, far.row]), flat(far.valid))
+    return GroupErrors.measure(groups, flat(beyond.vector), flat(state[:, far.row]), flat(far.valid))
 
 
 def far_reach(step: TimeStep, horizon: int) -> Reach:
@@ -202,7 +202,7 @@ def far_reach(step: TimeStep, horizon: int) -> Reach:
 
 def raw_state(model: WorldModel[Any], timestep: TimeStep) -> Float[Array, "*b Y"]:
     """What the decoder is asked for, in the environment's own numbers."""
-    return timestep.obs if model.config.target == "observation" else timestep.state
+    return array_of(timestep.obs) if model.config.target == "observation" else timestep.state
 
 
 def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardFidelity:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from s5wm.agents.replay import Entry, to_chunk
 from s5wm.diagnostics.fans import choose_moments
 from s5wm.diagnostics.forecast import Reach, describe, forecast
+from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import to_rotation
 from s5wm.envs.quadrotor.quaternion import from_matrix
 from s5wm.envs.racing.camera import Pose, render
@@ -23,22 +24,26 @@ from s5wm.envs.racing.observation import POSITION_SCALE
 from s5wm.envs.racing.task import RacingEnv
 from s5wm.runs.dreams import Dream
 from s5wm.runs.fans import ErrorBand
-from s5wm.types import Key, Transition
+from s5wm.types import Key, MixedObs, Obs, Transition
 from s5wm.worldmodel.model import WorldModel
 
 DREAM = Path("plots") / "dream.npz"
 
 
 def make_dreams(
-    model: WorldModel[Any], env: RacingEnv, rows: Transition[Entry[Any]], *, horizon: int, key: Key
+    model: WorldModel[Any], env: AbstractEnv[Any], rows: Transition[Entry[Any]], *, horizon: int, key: Key
 ) -> list[Dream]:
-    """One dream from each of a few moments, from which the flight goes on for as long as any does."""
+    """One dream from each of a few moments, from which the flight goes on for as long as any does.
+
+    A model that decodes the privileged state needs the camera of a race.
+    """
     reach = Reach.of(rows.timestep.is_first[:, 1:], horizon=horizon, stride=1)
     dreams: list[Dream] = []
+    is_ghost = model.config.target == "privileged"
     for moment in choose_moments(reach):
         flight = jax.tree.map(lambda x, f=moment[0]: x[f : f + 1], rows)
         real, *told = dream(model, flight, jnp.asarray(moment[1]), horizon=horizon, key=key)
-        show = ft.partial(ghost_images, env) if model.config.target == "privileged" else _rounded
+        show = ft.partial(ghost_images, env) if isinstance(env, RacingEnv) and is_ghost else _rounded
         believed, dreamed = (show(state) for state in told)
         dreams.append(
             Dream(
@@ -46,7 +51,7 @@ def make_dreams(
                 real=np.asarray(real),
                 believed=np.asarray(believed),
                 dreamed=np.asarray(dreamed),
-                is_ghost=model.config.target == "privileged",
+                is_ghost=is_ghost,
             )
         )
     return dreams
@@ -65,10 +70,15 @@ def dream(
     belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
     place = jnp.minimum(row + jnp.arange(horizon + 1), chunk.timestep.is_first.shape[1] - 1)
     followed = jax.tree.map(lambda x: x[0, place], belief)
-    believed = describe(model, followed.latent.feature).state
+    believed = _image(describe(model, followed.latent.feature).state)
     begun = jax.tree.map(lambda x: x[:1], followed)
-    said = forecast(model, begun, chunk.action[:, place[:-1]], key=key).state[0]
-    return chunk.timestep.obs[0, place], believed, jnp.concatenate([believed[:1], said])
+    said = _image(forecast(model, begun, chunk.action[:, place[:-1]], key=key).state)[0]
+    return _image(chunk.timestep.obs)[0, place], believed, jnp.concatenate([believed[:1], said])
+
+
+def _image(obs: Obs) -> Array:
+    """The image of an observation; other arrays as they are."""
+    return jnp.asarray(obs.image) if isinstance(obs, MixedObs) else obs
 
 
 @jax.jit

@@ -59,7 +59,7 @@ def measure_events(
     columns = {
         "reward": _columns(filtered.reward, ahead.reward, leads),
         "terminal": _columns(filtered.terminal, ahead.terminal, leads),
-        "miss": _columns(misses(filtered.state, state), misses(ahead.state, state[:, reach.row]), leads),
+        "miss": _columns(misses(filtered.vector, state), misses(ahead.vector, state[:, reach.row]), leads),
     }
     real = _columns(timestep.reward.nominal, timestep.reward.nominal[:, reach.row], leads)
     # A row on which an episode begins has no reward and no terminal flag of its own.

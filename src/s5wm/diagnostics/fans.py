@@ -67,8 +67,8 @@ def futures(
 
     actions = chunk.action[each[:, None], row[:, :-1]]
     repeated = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), (belief, actions))
-    said = forecast(model, *repeated, key=k_open).state
-    begun = describe(model, repeated[0].latent.feature).state[:, None]
+    said = forecast(model, *repeated, key=k_open).vector
+    begun = describe(model, repeated[0].latent.feature).vector[:, None]
     imagined = jnp.concatenate([begun, said], axis=1).reshape(count, samples, horizon + 1, -1)
     return real, imagined, valid
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.nn.conv import ImageDecoder
 from s5wm.ops.transforms import symexp
-from s5wm.types import Key
+from s5wm.types import Key, MixedObs, Obs, array_of
 from s5wm.worldmodel.dynamics import Belief
 from s5wm.worldmodel.model import WorldModel
 from s5wm.worldmodel.sensing import decode
@@ -22,11 +22,14 @@ from s5wm.worldmodel.sensing import decode
 class Forecast(eqx.Module):
     """What the heads say of some rows."""
 
-    state: Float[
-        Array, "..."
-    ]  # [*b, Y] or images [*b, h, w, c]: the decoder's target in raw units of the environment
+    state: Obs  # [*b, Y], images [*b, h, w, c] or both: the decoder's target in raw units of the environment
     reward: Float[Array, "*b"]  # nominal
     terminal: Float[Array, "*b"]  # P(is_terminal)
+
+    @property
+    def vector(self) -> Float[Array, "..."]:
+        """The state of a model that decodes one array."""
+        return array_of(self.state)
 
 
 class Reach(eqx.Module):
@@ -55,8 +58,13 @@ def describe(model: WorldModel[Any], feature: Float[Array, "*b F"]) -> Forecast:
     state = decode(model.decoder, feature)
     said = model.predict(feature)
     terminal = jnp.clip(1.0 - said.cont / model.discount, 0.0, 1.0)
-    has_symlog = model.config.symlog_inputs and not isinstance(model.decoder, ImageDecoder)
-    return Forecast(symexp(state) if has_symlog else state, said.reward_nominal, terminal)
+    if model.config.symlog_inputs and not isinstance(model.decoder, ImageDecoder):
+        state = (
+            MixedObs(state.image, symexp(jnp.asarray(state.vector)))
+            if isinstance(state, MixedObs)
+            else symexp(state)
+        )
+    return Forecast(state, said.reward_nominal, terminal)
 
 
 def forecast(

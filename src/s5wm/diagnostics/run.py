@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors
@@ -16,6 +16,7 @@ from s5wm.diagnostics.dreams import DREAM, make_dreams, pixel_errors
 from s5wm.diagnostics.fans import error_bands, make_fans
 from s5wm.diagnostics.foreseer import Foreseer, tested
 from s5wm.envs.base import AbstractEnv
+from s5wm.envs.host import HostEnv
 from s5wm.envs.racing.task import RacingEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.runs.codec import Warn
@@ -24,12 +25,16 @@ from s5wm.runs.fans import ErrorBand, save_fans
 from s5wm.runs.files import plain
 from s5wm.runs.flights import Course, course_of
 from s5wm.runs.provenance import provenance
+from s5wm.training.hosted import unroll_hosted
 from s5wm.training.loop import unroll
 from s5wm.training.state import init_actor
-from s5wm.types import Carry, Extras, Key, Transition
+from s5wm.types import Carry, Extras, Key, Obs, Transition
 
 FANS = Path("plots") / "imagination.npz"
 SEED = 2027  # of the held-out flights
+
+LONGEST = 1000
+"""Rows of a stream that the host steps, however long an episode may last."""
 
 
 class ModePolicy(AbstractPolicy[Carry, Extras]):
@@ -42,7 +47,7 @@ class ModePolicy(AbstractPolicy[Carry, Extras]):
         return self.policy.initial()
 
     def __call__(
-        self, carry: Carry, obs: Shaped[Array, " ..."], is_first: Bool[Array, ""], *, key: Key | None
+        self, carry: Carry, obs: Obs, is_first: Bool[Array, ""], *, key: Key | None
     ) -> tuple[Carry, Float[Array, " A"], Extras]:
         """The policy's mode."""
         del key
@@ -71,11 +76,13 @@ def imagine_run(
     a task with a camera to ``plots/dream.npz``; without ``out``, those of a shipped policy are not kept.
     """
     own = Foreseer.load(run, say)
+    env = stream_of(tested(own.experiment))
     length = own.check(horizon, episodes)
+    if isinstance(env, HostEnv):
+        length = max(min(length, LONGEST), horizon + 1)
     if out is None and own.state is not None:
         out = own.folder
     k_fly, k_report, k_fans = jr.split(jr.key(seed), 3)
-    env = AutoReset(tested(own.experiment))
     rows = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
     strips = dreams_of(own, rows, horizon, k_fans)
     fans = None
@@ -123,9 +130,11 @@ def measure(
 
 
 def dreams_of(own: Foreseer, rows: Transition[Any], horizon: int, key: Key) -> list[Dream]:
-    """Film strips of a task with a camera; none of other tasks."""
+    """Film strips of a task with images, of what the model decodes or, in a race, of where it believes the drone."""
     env = tested(own.experiment)
-    if not isinstance(env, RacingEnv) or not env.spec.has_images:
+    if not env.spec.has_images or not (
+        isinstance(env, RacingEnv) or own.model.config.target == "observation"
+    ):
         return []
     return make_dreams(own.model, env, rows, horizon=horizon, key=key)
 
@@ -141,11 +150,24 @@ def sizes(rows: Transition[Any]) -> dict[str, int]:
     return {"episodes": int(rows.timestep.is_first.sum()), "steps": int(rows.timestep.is_first.size)}
 
 
-@ft.partial(jax.jit, static_argnames=("episodes", "length"))
+def stream_of(env: AbstractEnv[Any]) -> AbstractEnv[Any]:
+    """Episode after episode; environments that the host steps do so themselves."""
+    return env if isinstance(env, HostEnv) else AutoReset(env)
+
+
 def fly_streams(
     env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], *, episodes: int, length: int, key: Key
 ) -> Transition[Any]:
-    """Rows ``[episodes, length]`` of an environment with ``AutoReset``, flown with the policy's mode."""
+    """Rows ``[episodes, length]`` of an endless stream, flown with the policy's mode."""
+    if isinstance(env, HostEnv):
+        return unroll_hosted(env, ModePolicy(policy), num=episodes, length=length, key=key)
+    return _fly_compiled(env, policy, episodes=episodes, length=length, key=key)
+
+
+@ft.partial(jax.jit, static_argnames=("episodes", "length"))
+def _fly_compiled(
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], *, episodes: int, length: int, key: Key
+) -> Transition[Any]:
     k_reset, k_fly = jr.split(key)
     steady = ModePolicy(policy)
     actor = init_actor(env, steady, episodes, key=k_reset)

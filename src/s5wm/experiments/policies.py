@@ -9,8 +9,10 @@ from typing import Any
 
 import jax.random as jr
 
+from s5wm.envs.adapters.tasks import HostedTask
 from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
+from s5wm.evaluation.filming import film
 from s5wm.evaluation.protocol import evaluator_as_given
 from s5wm.experiments.acting import TrainedAgent, Which, find, is_run, load_agent, trained_steps
 from s5wm.experiments.experiment import Experiment, save_experiment
@@ -71,6 +73,27 @@ def evaluate_run(
     return figures
 
 
+def film_run(
+    run: str | Path,
+    *,
+    episodes: int,
+    seed: int = FINAL_SEED,
+    which: Which = "best",
+    overrides: Sequence[str] = (),
+) -> tuple[list[Any], float]:
+    """Pictures of episodes of a policy, and the seconds between two; raises ``ConfigError`` where nothing renders."""
+    agent = load_agent(find(run), which=which, say=to_stderr)
+    task = judged_task(agent.experiment, overrides)
+    env = task.rendering() if isinstance(task, HostedTask) else None
+    if env is None:
+        raise ConfigError(
+            f"{run}: --video films environments of Gymnasium that render pictures; flights of our own tasks are drawn "
+            "by s5wm plot RUN"
+        )
+    shown = film(env, agent.policy, episodes=episodes, max_steps=task.max_steps, seed=seed)
+    return shown, env.spec.ctrl_dt
+
+
 def kept_in(run: str | Path, out: Path | None, overrides: Sequence[str] = ()) -> Path | None:
     """Where an evaluation leaves its files: ``out``, else the run itself.
 
@@ -103,7 +126,7 @@ def _check_fits(agent: TrainedAgent, task: AbstractTask, overrides: Sequence[str
     """Raises where the policy would read or steer something else than it was trained for."""
     trained, spec = agent.spec, task.build().spec
     what = f"the policy does not fit the task with {', '.join(overrides)}"
-    for name in ("obs_shape", "obs_dtype", "action_size"):
+    for name in ("obs_shape", "obs_dtype", "vector_size", "action_size"):
         was, now = getattr(trained, name), getattr(spec, name)
         if was != now:
             raise ConfigError(

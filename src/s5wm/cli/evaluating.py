@@ -1,0 +1,122 @@
+"""The verb that judges policies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from s5wm.cli.common import DONE, Verb, print_json, say, table
+from s5wm.cli.drawing import draw_flights
+from s5wm.errors import ConfigError
+
+Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
+RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
+Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated best, or the latest one saved.")]
+
+
+@dataclass(frozen=True)
+class Evaluate(Verb):
+    """Fly the evaluation protocol: start pose, mean action, success is three laps in a row.
+
+    A run keeps its figures, flights and their picture itself; those of a shipped policy, and of a task changed by
+    --override, are kept with --out alone.
+    Example: s5wm eval pretrained/split-s --override task.action_delay=0.02 --json
+    """
+
+    policy_run: RunName
+    episodes: Annotated[int, arg(help="Flights.")] = 100
+    seed: Annotated[int, arg(help="Of the start poses.")] = 12345
+    policy: Policy = "best"
+    out: Annotated[
+        Path | None, arg(help="Where eval.json, flights and their picture go, instead of into the run.")
+    ] = None
+    override: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="task.PATH=VALUE",
+            help="Fly the same policy in a changed task, e.g. task.quad.name=kolibri or task.action_delay=0.02; may be "
+            "repeated.",
+        ),
+    ] = ()
+    perturb: Annotated[
+        str | None,
+        arg(
+            metavar="SUITE",
+            help="Instead, fly where something is not as it was in training (all, or one of start, mass, thrust, "
+            "inertia, drag, motor, battery, delay, wind, noise, gates, map), at several strengths; with --out "
+            "perturb.json and a heat map are kept.",
+        ),
+    ] = None
+    video: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE",
+            help="Write a video too, .gif or .mp4, of three episodes of a Gymnasium environment that renders.",
+        ),
+    ] = None
+    json_: Json = False
+
+    def run(self) -> int:
+        """Evaluate."""
+        if self.perturb is not None:
+            if self.override:
+                raise ConfigError("--perturb flies the task as it was trained: leave out --override")
+            from s5wm.cli.robustness import report_perturbed
+            from s5wm.experiments.perturb import perturb_run
+
+            figures = perturb_run(
+                self.policy_run,
+                self.perturb,
+                episodes=self.episodes,
+                seed=self.seed,
+                which=self.policy,
+                say=say,
+            )
+            report_perturbed(figures, self.out, as_json=self.json_)
+            return DONE
+        from s5wm.experiments.policies import evaluate_run, kept_in
+
+        if self.video is not None:
+            self._film(self.video)
+        figures = evaluate_run(
+            self.policy_run,
+            episodes=self.episodes,
+            seed=self.seed,
+            which=self.policy,
+            out=self.out,
+            overrides=self.override,
+        )
+        report(figures, self.json_)
+        folder = kept_in(self.policy_run, self.out, self.override)
+        if folder is None:
+            say("its figures, flights and picture are not kept: name a folder for them with --out DIR")
+        else:
+            draw_flights(folder)
+        return DONE
+
+    def _film(self, file: Path) -> None:
+        from s5wm.experiments.policies import film_run
+        from s5wm.plots.video import check_video, write_video
+
+        check_video(file)
+        pictures, seconds = film_run(
+            self.policy_run, episodes=FILMED, seed=self.seed, which=self.policy, overrides=self.override
+        )
+        write_video(pictures, seconds, file)
+        say(f"{len(pictures)} pictures of {FILMED} episodes: {file}")
+
+
+FILMED = 3
+"""Episodes of a video."""
+
+
+def report(figures: dict[str, Any], as_json: bool) -> None:
+    """Figures of an evaluation."""
+    if as_json:
+        print_json(figures)
+        return
+    print(figures["headline"])
+    hidden = ("config", "task", "versions", "headline")
+    shown = {k: v for k, v in figures.items() if v is not None and k not in hidden}
+    table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])

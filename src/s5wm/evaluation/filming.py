@@ -1,0 +1,58 @@
+"""Episodes of a policy as pictures, where the environment renders."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.envs.host import AbstractHostEnvs, HostEnv, timestep_of
+from s5wm.errors import ConfigError
+from s5wm.evaluation.hosted import act_to_judge
+
+Picture = UInt8[np.ndarray, "H W 3"]
+
+MOST = 2000
+"""Pictures of a video."""
+
+
+def film(
+    env: HostEnv, policy: AbstractPolicy[Any, Any], *, episodes: int, max_steps: int, seed: int
+) -> list[Picture]:
+    """Pictures of episodes acted with the mode of a policy, one for each step; at most ``MOST``.
+
+    Raises ``ConfigError`` where the environment gives none.
+    """
+    pictures: list[Picture] = []
+    envs = env.open(1)
+    try:
+        for episode in range(episodes):
+            rows = envs.reset(seed + episode)
+            carry = jax.tree.map(lambda x: x[None], policy.initial())
+            for _ in range(max_steps):
+                pictures.append(_picture(envs))
+                if rows.is_last[0] or len(pictures) >= MOST:
+                    break
+                key = jax.random.key(0)  # the mode draws nothing
+                carry, action = act_to_judge(
+                    policy, carry, timestep_of(rows), key, spec=env.spec.action, sampled=False
+                )
+                rows = envs.step(np.asarray(action))
+            if len(pictures) >= MOST:
+                break
+    finally:
+        envs.close()
+    return pictures
+
+
+def _picture(envs: AbstractHostEnvs) -> Picture:
+    shown = envs.render()
+    picture = np.asarray(shown)
+    if picture.ndim != 3 or picture.shape[-1] not in (3, 4):
+        found = "nothing" if shown is None else f"an array of shape {picture.shape}"
+        raise ConfigError(
+            f"this environment renders {found}; a video needs pictures [h, w, 3] from render() with "
+            "render_mode='rgb_array'"
+        )
+    return picture[..., :3].astype(np.uint8)

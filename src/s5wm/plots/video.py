@@ -1,0 +1,71 @@
+"""Pictures of episodes as a GIF, or as an MP4 where imageio-ffmpeg is installed."""
+
+import importlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from s5wm.errors import ConfigError, WriteError
+
+Pictures = Sequence[UInt8[np.ndarray, "H W 3"]]
+
+FORMS = (".gif", ".mp4")
+
+FASTEST = 50.0
+"""Frames per second of a GIF; viewers show a shorter pause than 20 ms as a longer one."""
+
+LEAST_SIDE = 128
+"""Pixels: smaller pictures are enlarged, whole pixels at a time."""
+
+
+def check_video(file: Path) -> None:
+    """Raises ``ConfigError`` for a file that no video can be written to; before anything is run."""
+    if file.suffix not in FORMS:
+        raise ConfigError(f"--video {file} ends with {file.suffix or 'nothing'}; name a file .gif or .mp4")
+    if file.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        raise ConfigError(f"--video {file} needs a package: pip install imageio-ffmpeg, or name a file .gif")
+    if not file.parent.is_dir():
+        raise ConfigError(f"--video {file}: there is no folder {file.parent}")
+
+
+def write_video(pictures: Pictures, seconds: float, file: Path) -> None:
+    """Pictures that are so many seconds apart; of a GIF, where they follow faster than ``FASTEST``, every other one."""
+    check_video(file)
+    shown, fps = list(pictures), 1.0 / seconds
+    if file.suffix == ".gif" and fps > FASTEST:
+        stride = int(np.ceil(fps / FASTEST))
+        shown, fps = shown[::stride], fps / stride
+    shown = [_enlarged(picture) for picture in shown]
+    try:
+        (_write_gif if file.suffix == ".gif" else _write_mp4)(shown, fps, file)
+    except OSError as error:
+        raise WriteError(f"cannot write {file}: {error}; name another file") from error
+
+
+def _enlarged(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
+    factor = -(-LEAST_SIDE // min(picture.shape[:2]))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
+
+
+def _write_gif(pictures: Pictures, fps: float, file: Path) -> None:
+    # One palette, of pictures spread over all of them, so that what stands still stays the same.
+    sample = np.concatenate(pictures[:: max(1, len(pictures) // 8)], axis=0)
+    palette = Image.fromarray(sample).quantize(256, dither=Image.Dither.NONE)
+    frames = [Image.fromarray(x).quantize(palette=palette, dither=Image.Dither.NONE) for x in pictures]
+    pause = round(1000.0 / fps)
+    frames[0].save(file, save_all=True, append_images=frames[1:], duration=pause, loop=0, optimize=True)
+
+
+def _write_mp4(pictures: Pictures, fps: float, file: Path) -> None:
+    ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
+    high, wide = (side - side % 2 for side in pictures[0].shape[:2])  # the format takes even sides only
+    writer = ffmpeg.write_frames(str(file), (wide, high), fps=fps, macro_block_size=2)
+    writer.send(None)
+    for picture in pictures:
+        writer.send(np.ascontiguousarray(picture[:high, :wide]))
+    writer.close()
