@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,7 +44,7 @@ def fresh_path(task: str, agent: str, size: str, seed: int) -> Path:
 
 
 def train(  # noqa: PLR0913 - keywords, the same as those of the command line
-    task: str,
+    task: str | Callable[..., Any],
     *,
     agent: str = "s5wm",
     size: str = "cpu",
@@ -61,6 +61,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
 ) -> Run:
     """Train an agent, evaluate it, and give the run; on an existing ``run`` it goes on where that stopped.
 
+    ``task`` is a SPEC of ``s5wm train``, or a function of a module that returns an environment.
     ``start_from`` names a run or a shipped policy of the same architecture whose parameters a new run begins with;
     optimiser, replay and schedules are fresh.  ``trackers`` of "wandb" and "trackio" are told every row of metrics.
     ``overrides`` are ``"path.to.field=value"`` strings on
@@ -72,6 +73,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     from s5wm.experiments.policies import evaluate_run
     from s5wm.experiments.run import How, run_experiment
 
+    task = _spec(task)
     experiment = configure(
         task,
         agent,
@@ -114,6 +116,20 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
         for each in paths:
             evaluate_run(each)
     return [Run(each) for each in paths]
+
+
+def _spec(task: str | Callable[..., Any]) -> str:
+    """A function by the name under which it is found again when its run is loaded."""
+    if isinstance(task, str):
+        return task
+    module, name = getattr(task, "__module__", ""), getattr(task, "__qualname__", "")
+    if module in ("", "__main__") or not name.isidentifier():
+        from s5wm.errors import ConfigError
+
+        raise ConfigError(
+            f"{task!r} cannot be found again when its run is loaded: define it at the top of a module, and import it"
+        )
+    return f"{module}:{name}"
 
 
 def _named(run: Run | str | Path | None) -> str | None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from s5wm.actions import Box
+from s5wm.bench.hosted import time_hosted
 from s5wm.bench.inference import time_policy
 from s5wm.bench.lattice import dreamer_configs
 from s5wm.bench.loop import time_training
 from s5wm.bench.update import MIN_SAMPLES, PARTS, filled_learner, speedups, time_updates
 from s5wm.cli import main
+from s5wm.envs.adapters.tasks import GymnasiumConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment
@@ -126,3 +128,17 @@ def test_images_are_timed_as_images():
     frames = filled_learner(config.build(spec, num_envs=2), jr.key(0)).replay.rows.timestep.obs
     assert frames.dtype == np.uint8
     assert 100 < float(frames.mean()) < 155
+
+
+@pytest.mark.slow
+def test_host_environments_are_timed_beside_gymnasium_s_own() -> None:
+    train = TrainConfig(num_envs=2, rollout_length=8)
+    task = GymnasiumConfig(id="CartPole-v1")
+    agent = replace(S5WM, actor_critic=replace(S5WM.actor_critic, gradient="reinforce"))
+    timed = time_hosted(Experiment(task=task, agent=agent, train=train), steps=16, repeats=2)
+    ways = ("gymnasium", "processes", "collect", "train", "overlap")
+    assert tuple(timed["env_steps_per_s"]) == tuple(timed["samples"]) == ways
+    assert all(len(values) == 2 and min(values) > 0 for values in timed["samples"].values())
+    assert timed["of_gymnasium"]["gymnasium"] == 1.0
+    with pytest.raises(ConfigError, match="environments of Gymnasium"):
+        time_hosted(Experiment(agent=agent), steps=1, repeats=1)

@@ -113,6 +113,16 @@ def test_only_training_knows_a_privileged_key() -> None:
         resolve(Wish(task="own_dict_env:Reach", privileged=("stat",)), None, print)
 
 
+def test_a_function_stands_for_its_name() -> None:
+    from own_dict_env import Reach
+
+    from s5wm.api import _spec
+
+    assert _spec(Reach) == "own_dict_env:Reach" and _spec("hover") == "hover"
+    with pytest.raises(ConfigError, match="define it at the top of a module"):
+        _spec(lambda: Reach())
+
+
 def test_pictures_are_what_an_agent_sees() -> None:
     spec = FactoryConfig(factory="own_image_env:make").build().spec
     assert spec.obs_shape == (64, 64, 3) and spec.has_images

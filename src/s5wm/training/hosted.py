@@ -11,6 +11,7 @@ cut as truncations, as are those of copies that fail.
 
 import functools as ft
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
 from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Values, timestep_of
 from s5wm.errors import EnvironmentFailedError
+from s5wm.training.learning import Learning
 from s5wm.training.loop import choose_actions
 from s5wm.training.state import (
     NEVER,
@@ -65,17 +67,6 @@ def _follow(actor: ActorState, timestep: TimeStep, carry: Any) -> ActorState:
     return following_actor(actor, None, timestep, carry)
 
 
-@ft.partial(jax.jit, donate_argnames="learner")
-def _learn(
-    agent: AbstractAgent[Any, Any, Any],
-    learner: Any,
-    rollout: Transition[Any],
-    smoothing_weight: Array,
-    key: Key,
-) -> tuple[Any, MetricSums]:
-    return agent.update(learner, rollout, smoothing_weight=smoothing_weight, key=key)
-
-
 @ft.partial(jax.jit, donate_argnames="rollout")
 def _cut(rollout: Transition[Any], actor: ActorState, t: Array, cut: Array) -> tuple[Any, ActorState]:
     """End the episodes of some environments at row ``t``, where they stand."""
@@ -84,43 +75,6 @@ def _cut(rollout: Transition[Any], actor: ActorState, t: Array, cut: Array) -> t
         lambda r: r.timestep.is_last, rollout, rollout.timestep.is_last.at[:, t].set(is_last)
     )
     return rollout, eqx.tree_at(lambda a: a.timestep.is_last, actor, is_last)
-
-
-class _Learning:
-    """A learner, and what its updates told; with ``lag`` a rollout waits until the next one is collected."""
-
-    def __init__(
-        self, agent: AbstractAgent[Any, Any, Any], learner: Any, weight: Array, *, lag: bool
-    ) -> None:
-        self._agent, self._weight, self._lag = agent, weight, lag
-        self._waiting: tuple[Transition[Any], Key] | None = None
-        self.learner = learner
-        self._told: list[MetricSums] = []
-
-    def policy(self) -> AbstractPolicy[Any, Any]:
-        """Its policy now, which stays as it is while more is learned."""
-        return _copied(self._agent.policy(self.learner))
-
-    def take(self, rollout: Transition[Any], key: Key) -> None:
-        """Learn from a rollout, now or later."""
-        self._waiting = (rollout, key)
-        if not self._lag:
-            self.begin()
-
-    def begin(self) -> None:
-        """Begin the update that waits, if one does; whoever needs what comes of it waits for it."""
-        if self._waiting is None:
-            return
-        (rollout, key), self._waiting = self._waiting, None
-        self.learner, metrics = _learn(self._agent, self.learner, rollout, self._weight, key)
-        self._told.append(metrics)
-
-    def total(self) -> MetricSums:
-        """Of all updates."""
-        return jax.tree.map(lambda *each: jnp.stack(each).sum(0), *self._told)
-
-
-_copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 class HostedChunk:
@@ -136,6 +90,7 @@ class HostedChunk:
         self._began = 0  # at which they began
         self._is_cut = False  # the next step begins new episodes
         self._failure: EnvironmentFailedError | None = None
+        self._thread = ThreadPoolExecutor(1, "learning") if env.overlap else None
         self.done = 0
         """Iterations of the latest call: fewer than asked for where the environments failed for good."""
 
@@ -151,7 +106,7 @@ class HostedChunk:
         if int(state.iteration) != self._iteration:
             state = self._begin(state)
         totals, actor, key = _EpisodeTotals(), state.actor, state.key
-        learning = _Learning(self._agent, state.learner, state.smoothing_weight, lag=self._env.overlap)
+        learning = Learning(self._agent, state.learner, state.smoothing_weight, self._thread)
         self.done = 0
         for index in range(iterations):
             k_act, k_learn, following = jr.split(key, 3)
@@ -169,7 +124,7 @@ class HostedChunk:
         learning.begin()
         iteration = state.iteration + self.done
         self._iteration = int(iteration)
-        state = TrainState(learning.learner, actor, state.smoothing_weight, key, iteration)
+        state = TrainState(learning.settled(), actor, state.smoothing_weight, key, iteration)
         return [(state, learning.total(), totals.sums())]
 
     def news(self) -> list[str]:
@@ -181,6 +136,8 @@ class HostedChunk:
         if self._envs is not None:
             self._envs.close()
             self._envs = None
+        if self._thread is not None:
+            self._thread.shutdown()
 
     def _begin(self, state: TrainState[Any]) -> TrainState[Any]:
         """The first episodes of a training; of one that goes on, cut those that were under way."""

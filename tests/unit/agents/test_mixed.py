@@ -74,7 +74,7 @@ def test_both_parts_reach_the_token_and_come_back() -> None:
 
 
 def test_the_loss_counts_each_part_once() -> None:
-    built, now = model(), first_step(SPEC.zero_obs(4), jnp.zeros((4, 2)))
+    built, now = model(), jax.vmap(first_step)(SPEC.zero_obs(4), jnp.zeros((4, 2)))
     feature = jnp.zeros((4, built.dynamics.initial().latent.feature.shape[0]))
     said = decode(built.decoder, feature)
     expected = jnp.square(said.image).sum((1, 2, 3)) + jnp.square(said.vector).sum(-1)
@@ -102,7 +102,8 @@ def test_it_is_trained_in_the_one_loop() -> None:
 def test_a_number_that_is_none_is_found_in_the_vector() -> None:
     obs = SPEC.zero_obs(3)
     broken = MixedObs(obs.image, obs.vector.at[1, 2].set(jnp.nan))
-    now = later_step(broken, jnp.zeros(3), is_last=jnp.zeros(3, bool), is_terminal=jnp.zeros(3, bool))
+    no = jnp.zeros((), bool)
+    now = jax.vmap(lambda obs: later_step(obs, jnp.zeros(()), is_last=no, is_terminal=no))(broken)
     assert int(Faults.at(now, jnp.zeros((3, 1)), jnp.asarray(5)).observation) == 5 * 3 + 1
 
 

@@ -1,0 +1,85 @@
+"""Updates of a learner from rollouts that the host collects: at once, or in a thread while the next is collected."""
+
+import functools as ft
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
+from s5wm.types import Key, Transition
+
+
+@ft.partial(jax.jit, donate_argnames="learner")
+def _learn(
+    agent: AbstractAgent[Any, Any, Any],
+    learner: Any,
+    rollout: Transition[Any],
+    smoothing_weight: Array,
+    key: Key,
+) -> tuple[Any, MetricSums]:
+    return agent.update(learner, rollout, smoothing_weight=smoothing_weight, key=key)
+
+
+_copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
+class Learning:
+    """A learner, and what its updates told; with a thread a rollout waits until the next one is collected.
+
+    Programs that one thread begins run one after the other on a CPU, so that it takes another one to act meanwhile.
+    """
+
+    def __init__(
+        self,
+        agent: AbstractAgent[Any, Any, Any],
+        learner: Any,
+        weight: Array,
+        thread: ThreadPoolExecutor | None,
+    ) -> None:
+        self._agent, self._weight, self._thread = agent, weight, thread
+        self._waiting: tuple[Transition[Any], Key] | None = None
+        self._running: Future[None] | None = None
+        self._learner = learner
+        self._told: list[MetricSums] = []
+
+    def settled(self) -> Any:
+        """The learner, once no update is under way."""
+        if self._running is not None:
+            self._running.result()
+            self._running = None
+        return self._learner
+
+    def policy(self) -> AbstractPolicy[Any, Any]:
+        """Its policy now, which stays as it is while more is learned."""
+        return _copied(self._agent.policy(self.settled()))
+
+    def take(self, rollout: Transition[Any], key: Key) -> None:
+        """Learn from a rollout, now or later."""
+        self._waiting = (rollout, key)
+        if self._thread is None:
+            self.begin()
+
+    def begin(self) -> None:
+        """Begin the update that waits, if one does."""
+        if self._waiting is None:
+            return
+        waiting, self._waiting = self._waiting, None
+        if self._thread is None:
+            self._learn(*waiting)
+        else:
+            self.settled()
+            self._running = self._thread.submit(self._learn, *waiting)
+
+    def _learn(self, rollout: Transition[Any], key: Key) -> None:
+        self._learner, metrics = _learn(self._agent, self._learner, rollout, self._weight, key)
+        self._told.append(metrics)
+        if self._thread is not None:
+            jax.block_until_ready(self._learner)
+
+    def total(self) -> MetricSums:
+        """Of all updates."""
+        self.settled()
+        return jax.tree.map(lambda *each: jnp.stack(each).sum(0), *self._told)
