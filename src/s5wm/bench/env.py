@@ -9,6 +9,7 @@ import jax.random as jr
 
 from s5wm.api import make
 from s5wm.runs.provenance import provenance
+from s5wm.types import array_of
 
 
 def time_env(task: str, num_envs: int, steps: int, repeats: int) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def time_env(task: str, num_envs: int, steps: int, repeats: int) -> dict[str, An
             action = jr.uniform(k_action, (num_envs, env.spec.action_size), minval=-1.0, maxval=1.0)
             states, timestep = jax.vmap(env.step)(states, action, jr.split(k_env, num_envs))
             # What is not used is not computed, a picture least of all.
-            return states, (timestep.reward.nominal.sum(), jnp.max(timestep.obs))
+            return states, (timestep.reward.nominal.sum(), jnp.max(array_of(timestep.obs)))
 
         return jax.lax.scan(step, states, jr.split(key, steps))
 

@@ -44,9 +44,8 @@ def time_hosted(experiment: Experiment, *, steps: int, repeats: int, learn: bool
     hosting = replace(task.hosting, processes=True)
     env = host_env(task.maker, hosting)
     num = experiment.train.num_envs
-    actions = np.asarray(
-        env.spec.action.decode(np.random.default_rng(0).normal(size=(256, num, env.spec.action_size)))
-    )
+    drawn = jr.normal(jr.key(0), (256, num, env.spec.action_size))
+    actions = np.asarray(env.spec.action.decode(drawn))
     learns = replace(agent, replay=replace(agent.replay, prefill=1))
     chunks = -(-steps // experiment.train.rollout_length)
     with ExitStack() as stack:

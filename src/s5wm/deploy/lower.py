@@ -26,6 +26,7 @@ from s5wm.worldmodel.believed import BelievedRSSM
 from s5wm.worldmodel.decoupled import DecoupledRSSM
 from s5wm.worldmodel.latent import AbstractLatentSpace, CategoricalSpace, GaussianSpace, ObservedSpace
 from s5wm.worldmodel.rssm import RSSM
+from s5wm.worldmodel.sensing import MixedEncoder
 from s5wm.worldmodel.sequence import SequenceModel
 
 PREV_ACTION = "prev_action"
@@ -123,9 +124,12 @@ def _act(policy: Any, b: Builder, obs: Value, memory: _Memory) -> Value:
 @_act.register
 def _(policy: DreamerPolicy, b: Builder, obs: Value, memory: _Memory) -> Value:
     check_fields(policy, "encoder", "dynamics", "actor")
-    check_fields(policy.encoder, "network", "symlog_inputs")
-    seen = b.unary(Function.SYMLOG, obs) if policy.encoder.symlog_inputs else obs
-    token = apply(policy.encoder.network, b, seen)
+    encoder = policy.encoder
+    if isinstance(encoder, MixedEncoder):
+        raise ConfigError("export reads one array, and this policy reads an image with numbers beside it")
+    check_fields(encoder, "network", "symlog_inputs")
+    seen = b.unary(Function.SYMLOG, obs) if encoder.symlog_inputs else obs
+    token = apply(encoder.network, b, seen)
     feature = _filter(policy.dynamics, b, token, memory)
     action = _mode(policy.actor, b, feature)
     memory.write(PREV_ACTION, action)

@@ -22,6 +22,7 @@ from s5wm.envs.forks import check_fork
 from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.gymnasium.vector import GymVectorEnv
 from s5wm.envs.screen import RENDER_MODES, Screen, check_render_mode, render_modes
+from s5wm.types import array_of
 
 Values = NDArray[Any]
 Info = dict[str, Any]
@@ -76,7 +77,7 @@ class GymEnv(gym.Env[Values, Values]):
         else:
             self._fleet.begin(ALL)
         row = self._seen(is_first=True)
-        return np.array(row.timestep.obs[0]), info_of(row, 0)
+        return np.array(array_of(row.timestep.obs)[0]), info_of(row, 0)
 
     def step(self, action: Values) -> tuple[Values, float, bool, bool, Info]:
         """One control period; call ``reset`` after ``terminated`` or ``truncated``."""
@@ -87,7 +88,13 @@ class GymEnv(gym.Env[Values, Values]):
         terminated, truncated = bool(timestep.is_terminal[0]), bool(timestep.is_last[0])
         reward = float(rewards_of(advanced)[0])
         row = self._seen(is_first=bool(timestep.is_first[0]))
-        return np.array(timestep.obs[0]), reward, terminated, truncated and not terminated, info_of(row, 0)
+        return (
+            np.array(array_of(timestep.obs)[0]),
+            reward,
+            terminated,
+            truncated and not terminated,
+            info_of(row, 0),
+        )
 
     def render(self) -> Values | None:
         """With ``rgb_array`` the picture of the present state; ``human`` has shown it already."""

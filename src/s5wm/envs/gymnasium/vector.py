@@ -13,6 +13,7 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.fleet import Fleet, Row, copy_of, figures_of, rewards_of
 from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.screen import Screen, check_render_mode, render_modes
+from s5wm.types import array_of
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -182,6 +183,6 @@ def _final(row: Row | None, ended: Mask) -> Infos:
     assert row is not None
     final_obs = np.full(len(ended), None, object)
     for index in np.flatnonzero(ended):
-        final_obs[index] = np.array(row.timestep.obs[index])
+        final_obs[index] = np.array(array_of(row.timestep.obs)[index])
     infos: Infos = {"final_obs": final_obs, "_final_obs": ended.copy()}
     return infos | {"final_info": _infos(row, ended), "_final_info": ended.copy()}
