@@ -79,6 +79,11 @@ VERBS: dict[str, Entry] = {
         "Plot",
         "Draw learning curves and flights of runs into their plots/ folders; several runs also into the same axes.",
     ),
+    "view": Entry(
+        "viewing",
+        "View",
+        "Show an episode in the browser: the flight, and imagination against reality at any moment of it.",
+    ),
     "compare": Entry(
         "pictures",
         "Compare",

@@ -105,16 +105,13 @@ def tested(experiment: Experiment) -> AbstractEnv[Any]:
 
 def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, say: Warn) -> Foreseer:
     """The shipped encoder and dynamics in a world model whose other heads are zero, and which nothing reads."""
-    shapes = jax.eval_shape(lambda: agent.init(jr.key(0)).params.world_model)
-    if jax.tree.leaves(shapes.decoder):
+    policy = load_agent(folder, which="latest", say=say).policy
+    model = policy_model(agent, policy)
+    if model is None:
         raise RunDirectoryError(
             f"{folder} is a single policy without the decoder of its world model, so nothing can be said of what that "
             "foresees; name the run that it was shipped from"
         )
-    policy = load_agent(folder, which="latest", say=say).policy
-    assert isinstance(policy, DreamerPolicy)
-    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    model = eqx.tree_at(lambda m: (m.encoder, m.dynamics), blank, (policy.encoder, policy.dynamics))
     return Foreseer(
         folder=folder,
         experiment=experiment,
@@ -125,6 +122,19 @@ def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, say: Warn) ->
         env_steps=trained_steps(folder),
         checkpoint=folder.name,
     )
+
+
+def policy_model(agent: Dreamer, policy: AbstractPolicy[Any, Any]) -> WorldModel[Any] | None:
+    """A world model that predicts states, of a policy alone: its heads for rewards and ends are zero.
+
+    None where the state has to be decoded, because a policy holds no decoder.
+    """
+    shapes = jax.eval_shape(lambda: agent.init(jr.key(0)).params.world_model)
+    if jax.tree.leaves(shapes.decoder):
+        return None
+    assert isinstance(policy, DreamerPolicy), "only world models predict"
+    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return eqx.tree_at(lambda m: (m.encoder, m.dynamics), blank, (policy.encoder, policy.dynamics))
 
 
 def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:

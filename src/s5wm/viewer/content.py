@@ -1,0 +1,242 @@
+"""What a page holds: JSON of one or several policies on one task."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from s5wm.acting import Which
+from s5wm.codec import Warn
+from s5wm.diagnose.dreams import ghost_images
+from s5wm.diagnose.run import tested
+from s5wm.envs.racing.task import RacingEnv
+from s5wm.errors import ConfigError
+from s5wm.flights import Course
+from s5wm.provenance import version
+from s5wm.viewer.episode import Episode, course_of_task, run_episode
+from s5wm.viewer.futures import Futures, FuturesConfig, ImageFutures, predict_futures, predict_images
+from s5wm.viewer.pack import packed, sprite
+from s5wm.viewer.panels import (
+    Panel,
+    action_panels,
+    flight_panels,
+    predicted_group,
+    return_panels,
+    state_panels,
+    value_panel,
+)
+from s5wm.viewer.positions import predicted_positions
+from s5wm.viewer.subject import Subject, load_subject
+
+Content = dict[str, Any]
+"""JSON values."""
+
+Target = Literal["observation", "privileged"]
+"""What a world model predicts."""
+
+
+def view_content(
+    runs: Sequence[str | Path], *, config: FuturesConfig, which: Which, seed: int, say: Warn
+) -> Content:
+    """Content of a page on which every policy flies the same task from the same start."""
+    subjects = [load_subject(run, which=which, say=say) for run in runs]
+    check_comparable(subjects, runs)
+    names = _distinct([subject.name for subject in subjects], runs)
+    course = course_of_task(subjects[0].experiment.task)
+    policies: list[Content] = []
+    for subject, name in zip(subjects, names, strict=True):
+        say(f"running an episode of {name} ...")
+        episode = run_episode(subject.experiment.task, subject.policy, seed)
+        policies.append({"name": name, **policy_content(subject, episode, config)})
+    return {
+        "task": subjects[0].experiment.name.task or "task",
+        "version": version("s5wm"),
+        "seed": seed,
+        "course": None if course is None else course_content(course),
+        "policies": policies,
+    }
+
+
+def check_comparable(subjects: Sequence[Subject], runs: Sequence[str | Path]) -> None:
+    """Raises ``ConfigError`` unless all fly through the same gates, or share their task where there are none.
+
+    Rewards, starts and quadrotors of races may differ: that is what one compares.
+    """
+    if len(set(map(str, runs))) < len(runs):
+        raise ConfigError("a run was given twice; name each once")
+    first = _compared(subjects[0])
+    for subject, run in zip(subjects[1:], runs[1:], strict=True):
+        if _compared(subject) != first:
+            raise ConfigError(
+                f"{run} was trained on another track or task than {runs[0]}, and a page shows one track: view them "
+                "one by one"
+            )
+
+
+def _compared(subject: Subject) -> Any:
+    task = subject.experiment.task
+    course = course_of_task(task)
+    return task.eval_config() if course is None else course_content(course)
+
+
+def policy_content(subject: Subject, episode: Episode, config: FuturesConfig) -> Content:
+    """One policy: its episode, curves, flight, images, and what its world model predicted."""
+    model = subject.model
+    has_images = np.asarray(episode.timestep.obs).ndim == 4
+    target: Target = "observation" if model is None else model.config.target
+    decodes_images = has_images and target == "observation"
+    futures = None
+    if model is not None and not decodes_images:
+        futures = predict_futures(model, episode, config, has_heads=subject.has_heads)
+    panels = _panels(subject, episode, futures, target)
+    spec = tested(subject.experiment).spec
+    content: Content = {
+        "facts": subject.facts,
+        "note": subject.why_no_model,
+        "dt": episode.dt,
+        "rows": episode.rows,
+        "outcome": _outcome(episode),
+        "panels": [_panel_content(panel) for panel in [*panels, *action_panels(spec.action, episode.action)]],
+        "flight": _flight_content(episode),
+        "futures": None if futures is None else _futures_content(subject, futures, target),
+        "camera": None,
+    }
+    if has_images:
+        predicted = None
+        if model is not None:
+            predicted = _predicted_images(subject, episode, futures, config)
+        content["camera"] = _camera_content(episode, predicted)
+    return content
+
+
+def _panels(subject: Subject, episode: Episode, futures: Futures | None, target: Target) -> list[Panel]:
+    flight, groups = episode.snapshot, subject.experiment.task.state_groups(target)
+    panels: list[Panel] = []
+    if flight:
+        velocity, position = (
+            predicted_group(groups, futures, "velocity"),
+            _positions(subject, futures, target),
+        )
+        panels += flight_panels(flight["vel_w"], flight["pos_w"], velocity, position)
+    read = episode.timestep.obs if target == "observation" else episode.timestep.privileged
+    if read is not None and np.asarray(read).ndim == 2:
+        panels += state_panels(groups, np.asarray(read), futures)
+    panels += return_panels(episode, futures)
+    if subject.values is not None:
+        values = np.asarray(subject.values(episode.memory, episode.timestep))
+        discount, weight = subject.experiment.agent.discount, subject.smoothing_weight
+        panels.append(value_panel(episode, values, discount=discount, smoothing_weight=weight))
+    return panels
+
+
+def _panel_content(panel: Panel) -> Content:
+    content: Content = {
+        "section": panel.section,
+        "title": panel.title,
+        "unit": panel.unit,
+        "real": packed(panel.real),
+        "also": None if panel.also is None else packed(panel.also),
+        "also_title": panel.also_title,
+        "band": None,
+    }
+    if panel.predicted is not None:
+        ordered = np.sort(panel.predicted, axis=1)  # NaN last, and for all samples or none
+        middle = np.median(ordered, axis=1)
+        content["band"] = packed(np.stack([ordered[:, 0], middle, ordered[:, -1]], axis=1))  # [M, 3, H]
+    return content
+
+
+def _outcome(episode: Episode) -> list[list[str]]:
+    """Pairs of a name and a figure, for a person."""
+    rows = [["return", f"{episode.reward.sum():.2f}"], ["length", f"{(episode.rows - 1) * episode.dt:.2f} s"]]
+    outcome = episode.outcome
+    if outcome is None:
+        rows += [[name.replace("_", " "), f"{value:.4g}"] for name, value in episode.figures.items()]
+        return [*rows, ["end", episode.ending]]
+    if outcome["gates"] or outcome["lap_times"]:
+        rows.append(["gates", str(outcome["gates"])])
+    laps = ", ".join(f"{lap:.2f}" for lap in outcome["lap_times"])
+    if laps:
+        rows.append(["laps", f"{laps} s"])
+    return [*rows, ["end", str(outcome["ending"]).replace("_", " ").lower()]]
+
+
+def _flight_content(episode: Episode) -> Content | None:
+    if not episode.snapshot:
+        return None
+    shown = episode.snapshot
+    return {
+        "position": packed(shown["pos_w"]),
+        "attitude": packed(shown["quat"]),
+        "speed": packed(np.linalg.norm(shown["vel_w"], axis=-1)),
+        "target": [int(gate) for gate in shown["target"]],
+    }
+
+
+def _futures_content(subject: Subject, futures: Futures, target: Target) -> Content:
+    position = _positions(subject, futures, target)
+    return {
+        "moment": futures.moment.tolist(),
+        "ahead": futures.ahead.tolist(),
+        "position": None if position is None else packed(position),
+    }
+
+
+def _positions(subject: Subject, futures: Futures | None, target: Target) -> np.ndarray | None:
+    if futures is None:
+        return None
+    task = subject.experiment.task
+    return predicted_positions(task, course_of_task(task), futures.state, target)
+
+
+def _predicted_images(
+    subject: Subject, episode: Episode, futures: Futures | None, config: FuturesConfig
+) -> tuple[ImageFutures, str] | None:
+    """Decoded images, or the task's camera at the predicted pose where a state is predicted."""
+    assert subject.model is not None, "only a world model predicts"
+    if futures is None:
+        return predict_images(subject.model, episode, config), "decoded by the world model"
+    env: Any = tested(subject.experiment)
+    if not isinstance(env, RacingEnv):
+        return None
+    moment, places = slice(None, None, 2), np.linspace(0, len(futures.ahead) - 1, 6).round().astype(int)
+    states = futures.state[moment, 0][:, places]
+    known = np.isfinite(states).all(axis=-1)
+    # Beyond the end of the episode nothing is predicted; the last state that is stands there.
+    last = np.maximum.accumulate(np.where(known, np.arange(len(places)), 0), axis=1)
+    states = np.take_along_axis(states, last[..., None], axis=1)
+    images = [np.asarray(ghost_images(env, jnp.asarray(one, jnp.float32))) for one in states]
+    shown = ImageFutures(
+        moment=futures.moment[moment], ahead=futures.ahead[places], image=np.stack(images) / 255.0
+    )
+    return shown, "the task's camera at the predicted pose"
+
+
+def _camera_content(episode: Episode, predicted: tuple[ImageFutures, str] | None) -> Content:
+    seen = np.asarray(episode.timestep.obs)
+    content: Content = {"real": sprite(seen), "predicted": None}
+    if predicted is not None:
+        futures, how = predicted
+        images = np.round(255.0 * np.clip(futures.image, 0.0, 1.0)).astype(np.uint8)
+        content["predicted"] = {
+            "sprite": sprite(images.reshape(-1, *images.shape[2:])),
+            "moment": futures.moment.tolist(),
+            "ahead": futures.ahead.tolist(),
+            "how": how,
+        }
+    return content
+
+
+def course_content(course: Course) -> Content:
+    """Gates, box and start."""
+    return {field.name: np.asarray(getattr(course, field.name)).tolist() for field in fields(Course)}
+
+
+def _distinct(names: Sequence[str], runs: Sequence[str | Path]) -> list[str]:
+    """Agents and sizes, with the run where several share one."""
+    if len(set(names)) == len(names):
+        return list(names)
+    return [f"{name} ({run})" for name, run in zip(names, runs, strict=True)]

@@ -1,0 +1,170 @@
+"""One episode of a policy, step by step, in an environment of ours or one that the host steps.
+
+Axis ``T``: rows of the episode, the last one being the observation with which it ended.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float
+
+from s5wm.agents.base import AbstractPolicy
+from s5wm.envs.base import AbstractEnv
+from s5wm.envs.host import HostEnv
+from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes
+from s5wm.flights import Course
+from s5wm.train.hosted import timestep_of
+from s5wm.types import OptionalMetric, TimeStep
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Episode:
+    """What happened, as NumPy arrays."""
+
+    dt: float  # s between two rows
+    timestep: TimeStep  # [T]
+    action: Float[np.ndarray, "T A"]  # the agent's vector
+    memory: Any  # what the policy remembers after each row, [T, ...]
+    snapshot: dict[str, np.ndarray]  # pose of a drone, [T, ...]; empty on other tasks
+    figures: dict[str, float]  # of the whole episode, by name
+    outcome: dict[str, Any] | None  # of a flight: ``gates``, ``lap_times`` and ``ending``
+    ending: str
+
+    @property
+    def rows(self) -> int:
+        """``T``."""
+        return len(self.action)
+
+    @property
+    def reward(self) -> Float[np.ndarray, " T"]:
+        """Nominal, of the arrival at each row."""
+        return np.asarray(self.timestep.reward.nominal)
+
+
+def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int) -> Episode:
+    """One episode under the rules of a test, acted with the policy's mode."""
+    judged = task.eval_config()
+    env = judged.build()
+    snapshot = jax.jit(judged.snapshot()) if isinstance(judged, AbstractDroneTask) else None
+    runner = _Runner(env, policy, snapshot)
+    if isinstance(env, HostEnv):
+        rows, final = _hosted(runner, env, seed, judged.max_steps)
+    else:
+        rows, final = _compiled(runner, seed, judged.max_steps)
+    timestep, action, memory, shown = jax.tree.map(lambda *each: np.stack(each), *rows)
+    has_ended = bool(timestep.is_terminal[-1])
+    return Episode(
+        dt=float(env.spec.ctrl_dt),
+        timestep=timestep,
+        action=action,
+        memory=memory,
+        snapshot=shown,
+        figures={} if final is None else _figures(env, final),
+        outcome=_outcome(judged, timestep, final) if isinstance(judged, AbstractDroneTask) else None,
+        ending="ended by the task" if has_ended else "time is up",
+    )
+
+
+def course_of_task(task: AbstractTask) -> Course | None:
+    """The gates, where there are any."""
+    judged = task.eval_config()
+    return judged.course(judged.build()) if isinstance(judged, AbstractDroneTask) else None
+
+
+class _Runner:
+    """Acts on one row after the other, and keeps them on the host."""
+
+    def __init__(
+        self,
+        env: AbstractEnv[Any],
+        policy: AbstractPolicy[Any, Any],
+        snapshot: Callable[[Any], dict[str, Any]] | None,
+    ) -> None:
+        self.env, self._policy, self._snapshot = env, policy, snapshot
+
+        @jax.jit
+        def act(memory: Any, now: TimeStep) -> tuple[Any, Any, Any]:
+            memory, action, _ = policy(memory, now.obs, now.is_first, key=None)
+            return memory, action, env.spec.action.decode(action)
+
+        self._act = act
+        self.memory = policy.initial()
+        self.rows: list[Any] = []
+
+    def __call__(self, state: Any, now: TimeStep) -> Any:
+        """The action in the environment's form; the row is kept."""
+        self.memory, action, given = self._act(self.memory, now)
+        shown = {} if self._snapshot is None else self._snapshot(state)
+        self.rows.append(jax.device_get((now, action, self.memory, shown)))
+        return given
+
+
+def _compiled(runner: _Runner, seed: int, max_steps: int) -> tuple[list[Any], Any]:
+    env = runner.env
+    k_reset, k_steps = jr.split(jr.key(seed))
+
+    @jax.jit
+    def step(state: Any, action: Any, t: Any) -> tuple[Any, TimeStep]:
+        return env.step(state, action, jr.fold_in(k_steps, t))
+
+    state, now = jax.jit(env.reset)(k_reset)
+    for t in range(max_steps):
+        action = runner(state, now)
+        if bool(now.is_last):
+            return runner.rows, state
+        state, now = step(state, action, np.int32(t))
+    runner(state, now)
+    return runner.rows, state
+
+
+def _hosted(runner: _Runner, env: HostEnv, seed: int, max_steps: int) -> tuple[list[Any], None]:
+    envs = env.open(1)
+    try:
+        rows = envs.reset(seed)
+        for _ in range(max_steps):
+            now = _first_of(timestep_of(rows))
+            action = runner(None, now)
+            if bool(now.is_last):
+                return runner.rows, None
+            rows = envs.step(np.asarray(action)[None])
+        runner(None, _first_of(timestep_of(rows)))
+        return runner.rows, None
+    finally:
+        envs.close()
+
+
+def _outcome(task: AbstractDroneTask, timestep: TimeStep, final: Any) -> dict[str, Any]:
+    """What the task says of its one flight."""
+    each = jax.tree.map(lambda x: jnp.asarray(x)[None], final)
+    total = np.asarray(timestep.reward.nominal).sum(keepdims=True)
+    one = Episodes(
+        final=each,
+        return_nominal=total,
+        return_smoothing=None,
+        steps=np.asarray([len(timestep.is_last) - 1], np.int32),
+        is_terminal=np.asarray(timestep.is_terminal[-1:]),
+        metrics={},
+        recording=None,
+    )
+    return task.outcome(one, 0)
+
+
+def _first_of(timestep: TimeStep) -> TimeStep:
+    return jax.tree.map(lambda x: x[0], timestep)
+
+
+def _figures(env: AbstractEnv[Any], state: Any) -> dict[str, float]:
+    """Metrics of the episode that it has."""
+    found: dict[str, float] = {}
+    for name, metric in env.episode_metrics(state).items():
+        if isinstance(metric, OptionalMetric):
+            if not bool(metric.exists):
+                continue
+            metric = metric.value
+        found[name] = float(jnp.asarray(metric))
+    return found

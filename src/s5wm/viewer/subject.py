@@ -1,0 +1,128 @@
+"""Whose episode a page shows: a policy, the world model that predicts for it, and its critic."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from s5wm.acting import Which, find, is_run, load_agent, trained_steps
+from s5wm.agents.base import AbstractPolicy
+from s5wm.agents.dreamer import DreamerConfig, DreamerLearner
+from s5wm.agents.ppo import PPOConfig, PPOLearner
+from s5wm.codec import Warn
+from s5wm.diagnose.foreseer import Foreseer, policy_model
+from s5wm.errors import RunDirectoryError
+from s5wm.experiment import Experiment
+from s5wm.train.checkpoint import Checkpoints, restore
+from s5wm.train.directory import RunDirectory
+from s5wm.train.run import abstract_state
+from s5wm.types import TimeStep
+from s5wm.worldmodel.model import WorldModel
+
+Values = Callable[[Any, TimeStep], Float[Array, " T"]]
+"""Values of the rows of an episode, from the policy's memories and the time steps, each with a leading ``T``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A trained policy with what is known of its world model."""
+
+    name: str  # agent and size, or the folder where they are unknown
+    facts: str  # which policy of which run
+    experiment: Experiment
+    policy: AbstractPolicy[Any, Any]
+    model: WorldModel[Any] | None  # None: nothing can be predicted
+    has_heads: bool  # whether the model predicts rewards, too
+    values: Values | None
+    smoothing_weight: float  # of the reward's second component in what the values are of
+    why_no_model: str  # empty where there is one
+
+
+def load_subject(run: str | Path, *, which: Which, say: Warn) -> Subject:
+    """From a run or a shipped policy; ``which`` of a run's policies.
+
+    The newest checkpoint holds all heads and the critic; the best and a shipped policy hold what acting needs: encoder,
+    dynamics and actor, which predict states where the latent is the state.
+    """
+    folder = find(run)
+    agent = load_agent(folder, which=which, say=say)
+    name = agent.experiment.name
+    is_latest = is_run(folder) and which == "latest"
+    loaded = _latest(agent.experiment, folder, say) if is_latest else _acting(agent.experiment, agent.policy)
+    kind = which if is_run(folder) else "shipped"
+    steps = trained_steps(agent.source)
+    trained = "" if steps is None else f" after {steps:,} environment steps"
+    return Subject(
+        name=" ".join(word for word in (name.agent, name.size) if word) or folder.name,
+        facts=f"{kind} policy of {run}{trained}",
+        experiment=agent.experiment,
+        policy=loaded.policy or agent.policy,
+        model=loaded.model,
+        has_heads=is_latest and loaded.model is not None,
+        values=loaded.values,
+        smoothing_weight=loaded.smoothing_weight,
+        why_no_model=loaded.why_no_model,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    policy: AbstractPolicy[Any, Any] | None = None
+    model: WorldModel[Any] | None = None
+    values: Values | None = None
+    smoothing_weight: float = 0.0
+    why_no_model: str = ""
+
+
+MODEL_FREE = "the agent has no world model, so nothing is imagined"
+
+
+def _latest(experiment: Experiment, folder: Path, say: Warn) -> _Loaded:
+    if isinstance(experiment.agent, DreamerConfig):
+        own = Foreseer.load(folder, say)
+        assert own.state is not None, "a run has a training state"
+        return _Loaded(
+            policy=own.policy,
+            model=own.model,
+            values=_dreamer_values(own.state.learner),
+            smoothing_weight=float(own.state.smoothing_weight),
+        )
+    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(say)
+    if checkpoint is None:
+        raise RunDirectoryError(f"{folder} has no checkpoint yet: train until the first one is saved")
+    template = abstract_state(experiment.build(), experiment.train, experiment.seed)
+    state, _ = restore(checkpoint, template)
+    return _Loaded(
+        values=_ppo_values(experiment.agent, state.learner),
+        smoothing_weight=float(state.smoothing_weight),
+        why_no_model=MODEL_FREE,
+    )
+
+
+def _acting(experiment: Experiment, policy: AbstractPolicy[Any, Any]) -> _Loaded:
+    if not isinstance(experiment.agent, DreamerConfig):
+        return _Loaded(why_no_model=MODEL_FREE)
+    agent = experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
+    model = policy_model(agent, policy)
+    why = "this policy is stored without the decoder of its world model; name a run, with --which latest"
+    return _Loaded(model=model, why_no_model="" if model is not None else why)
+
+
+def _dreamer_values(learner: DreamerLearner) -> Values:
+    critic = learner.params.critic
+    return jax.jit(lambda memory, timestep: critic(memory.belief.latent.feature).mean())
+
+
+def _ppo_values(config: PPOConfig, learner: PPOLearner) -> Values:
+    moments, critic = learner.critic_moments, learner.params.critic
+
+    @jax.jit
+    def values(memory: Any, timestep: TimeStep) -> Float[Array, " T"]:
+        del memory
+        read = timestep.state if config.critic_inputs == "privileged" else timestep.obs
+        return jax.vmap(critic)(moments.normalise(read))[..., 0]
+
+    return values
