@@ -8,14 +8,14 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from s5wm.acting import Which
-from s5wm.codec import Warn
-from s5wm.diagnose.dreams import ghost_images
-from s5wm.diagnose.run import tested
+from s5wm.diagnostics.dreams import ghost_images
+from s5wm.diagnostics.run import tested
 from s5wm.envs.racing.task import RacingEnv
 from s5wm.errors import ConfigError
-from s5wm.flights import Course
-from s5wm.provenance import version
+from s5wm.experiments.acting import Which
+from s5wm.runs.codec import Warn
+from s5wm.runs.flights import Course
+from s5wm.runs.provenance import version
 from s5wm.viewer.episode import Episode, course_of_task, run_episode
 from s5wm.viewer.futures import Futures, FuturesConfig, ImageFutures, predict_futures, predict_images
 from s5wm.viewer.pack import packed, sprite

@@ -15,10 +15,9 @@ from jaxtyping import Float
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.host import HostEnv
+from s5wm.envs.host import HostEnv, timestep_of
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes
-from s5wm.flights import Course
-from s5wm.train.hosted import timestep_of
+from s5wm.runs.flights import Course
 from s5wm.types import OptionalMetric, TimeStep
 
 

@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from s5wm.diagnose.forecast import Forecast, describe, forecast
+from s5wm.diagnostics.forecast import Forecast, describe, forecast
 from s5wm.types import Key
 from s5wm.viewer.episode import Episode
 from s5wm.worldmodel.dynamics import Belief

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from s5wm.actions import ActionSpec, Box
-from s5wm.diagnose.values import realised_return
+from s5wm.diagnostics.values import realised_return
 from s5wm.envs.groups import Groups
 from s5wm.viewer.episode import Episode
 from s5wm.viewer.futures import Futures

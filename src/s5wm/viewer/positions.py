@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from s5wm.envs.racing.observation import POSITION_SCALE
-from s5wm.flights import Course
+from s5wm.runs.flights import Course
 
 UP, GATE, NORMAL, PHASE = slice(3, 6), slice(9, 12), slice(12, 15), slice(25, 27)
 """Places in observation layout C."""

@@ -8,17 +8,17 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from s5wm.acting import Which, find, is_run, load_agent, trained_steps
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.dreamer import DreamerConfig, DreamerLearner
-from s5wm.agents.ppo import PPOConfig, PPOLearner
-from s5wm.codec import Warn
-from s5wm.diagnose.foreseer import Foreseer, policy_model
+from s5wm.agents.dreamer.agent import DreamerConfig, DreamerLearner
+from s5wm.agents.ppo.agent import PPOConfig, PPOLearner
+from s5wm.diagnostics.foreseer import Foreseer, policy_model
 from s5wm.errors import RunDirectoryError
-from s5wm.experiment import Experiment
-from s5wm.train.checkpoint import Checkpoints, restore
-from s5wm.train.directory import RunDirectory
-from s5wm.train.run import abstract_state
+from s5wm.experiments.acting import Which, find, is_run, load_agent, trained_steps
+from s5wm.experiments.experiment import Experiment
+from s5wm.runs.checkpoint import Checkpoints, restore
+from s5wm.runs.codec import Warn
+from s5wm.runs.directory import RunDirectory
+from s5wm.training.run import abstract_state
 from s5wm.types import TimeStep
 from s5wm.worldmodel.model import WorldModel
 

@@ -1,0 +1,212 @@
+"""What a page holds is what happened, and what the world model predicted of it."""
+
+import dataclasses
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s5wm.cli.viewing import View
+from s5wm.envs.quadrotor.state import QuadState
+from s5wm.envs.racing.observation import View as RaceView
+from s5wm.envs.racing.observation import observe
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.track import SplitSConfig
+from s5wm.envs.toys import DoubleIntegratorConfig
+from s5wm.errors import ConfigError
+from s5wm.experiments.experiment import Experiment, PresetName
+from s5wm.runs.flights import course_of
+from s5wm.training.config import TrainConfig
+from s5wm.viewer.content import policy_content, view_content
+from s5wm.viewer.episode import run_episode
+from s5wm.viewer.futures import FuturesConfig, predict_futures
+from s5wm.viewer.pack import packed, sprite, unpacked
+from s5wm.viewer.page import page_of
+from s5wm.viewer.panels import value_panel
+from s5wm.viewer.positions import positions_in_gate_frame
+from s5wm.viewer.server import HOST, serve
+from s5wm.viewer.subject import Subject
+
+from ..diagnostics.oracle import CONFIG, DT, STEPS, make_learner, make_oracle
+from ..diagnostics.saved import SMALL, save_run
+from .pages import episode, flying, page_content
+
+LONG = 40
+TASK = DoubleIntegratorConfig(steps=LONG, ctrl_dt=DT)
+FEW = FuturesConfig(horizon=STEPS, every=3, samples=2, keep=1)
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Subject:
+    """A model that knows the double integrator exactly, and the policy that flies for it."""
+    env = TASK.build()
+    agent = CONFIG.build(env.spec, num_envs=1)
+    learner = make_oracle(make_learner(agent))
+    experiment = Experiment(
+        task=TASK,
+        agent=CONFIG,
+        train=TrainConfig(num_envs=2, rollout_length=6),
+        name=PresetName(task="toy", agent="s5wm", size="cpu"),
+    )
+    critic = learner.params.critic
+    return Subject(
+        name="oracle",
+        facts="",
+        experiment=experiment,
+        policy=agent.policy(learner),
+        model=learner.params.world_model,
+        has_heads=True,
+        values=lambda memory, timestep: critic(memory.belief.latent.feature).mean(),
+        smoothing_weight=0.0,
+        why_no_model="",
+    )
+
+
+@pytest.mark.slow
+def test_what_an_exact_model_predicts_is_what_then_happens(oracle: Subject) -> None:
+    found = run_episode(TASK, oracle.policy, seed=1)
+    assert oracle.model is not None
+    futures = predict_futures(oracle.model, found, FEW, has_heads=True)
+    obs = np.asarray(found.timestep.obs)
+    row = futures.moment[:, None] + futures.ahead
+    inside = row < found.rows
+    assert found.rows == LONG + 1 or found.timestep.is_terminal[-1]
+    assert inside[:-4].all() and not inside.all()
+    real = np.broadcast_to(obs[np.minimum(row, found.rows - 1)][:, None], futures.state.shape)
+    known = np.broadcast_to(inside[:, None, :, None], futures.state.shape)
+    assert np.abs(futures.state[known] - real[known]).max() < 1e-4
+    assert np.isnan(futures.state[~known]).all()
+    assert futures.reward is not None
+    assert np.allclose(futures.reward[:, 0, 0], found.reward[futures.moment])
+
+
+@pytest.mark.slow
+def test_a_page_has_bands_where_something_is_predicted(oracle: Subject) -> None:
+    found = run_episode(TASK, oracle.policy, seed=1)
+    content = policy_content(oracle, found, FEW)
+    panels = {panel["title"]: panel for panel in content["panels"]}
+    assert list(panels) == ["number 0", "number 1", "reward", "return so far", "value", "action"]
+    assert content["flight"] is None and content["camera"] is None
+    band = unpacked(panels["number 0"]["band"])
+    assert band.shape == (len(content["futures"]["moment"]), 3, STEPS + 1)
+    assert np.allclose(unpacked(panels["return so far"]["real"])[-1], found.reward.sum(), atol=1e-3)
+    assert panels["value"]["also_title"]
+    assert page_of({"task": "toy", "course": None, "policies": [{"name": "oracle", **content}]})
+
+
+def test_a_value_stands_beside_the_discounted_return_that_followed() -> None:
+    found = episode(np.zeros((4, 2), np.float32))
+    panel = value_panel(found, np.zeros(4, np.float32), discount=0.5, smoothing_weight=0.0)
+    assert panel.also == pytest.approx([1.75, 1.5, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("target", range(7))
+def test_the_place_in_the_world_comes_from_body_axes_and_gates(target: int) -> None:
+    track = RacingConfig(track=SplitSConfig()).build().track
+    rng = np.random.default_rng(target)
+    quat = rng.normal(size=4)
+    quad = QuadState(
+        pos_w=jnp.asarray(rng.uniform(-5, 5, 3), jnp.float32),
+        vel_w=jnp.asarray(rng.normal(size=3), jnp.float32),
+        quat=jnp.asarray(quat / np.linalg.norm(quat), jnp.float32),
+        omega_b=jnp.asarray(rng.normal(size=3), jnp.float32),
+        rotor_speed=jnp.zeros(4),
+    )
+    state = observe("C", track, RaceView(quad, jnp.int32(target), jnp.zeros(4), jnp.float32(1.0)))
+    found = positions_in_gate_frame(course_of(track), np.asarray(state, np.float64)[None, None])
+    assert found[0, 0] == pytest.approx(np.asarray(quad.pos_w), abs=1e-4)
+
+
+def test_numbers_come_back_from_a_page_to_the_step() -> None:
+    values = np.random.default_rng(0).uniform(-10, 10, (5, 7))
+    values[2, 3] = np.nan
+    back = unpacked(packed(values))
+    assert np.nanmax(np.abs(back - values)) <= 20 / 65534
+    assert np.isnan(back[2, 3]) and np.isnan(back).sum() == 1
+    assert np.isnan(unpacked(packed(np.full(3, np.nan)))).all()
+    assert unpacked(packed(np.full(3, 2.5))) == pytest.approx([2.5] * 3)
+
+
+def test_images_are_tiles_of_one_picture() -> None:
+    sheet = sprite(np.zeros((10, 4, 6, 5), np.uint8))
+    assert (sheet["width"], sheet["height"], sheet["columns"]) == (6, 4, 4)
+    assert sheet["source"].startswith("data:image/jpeg;base64,")
+
+
+def test_a_page_needs_nothing_else_and_its_content_cannot_leave_its_element() -> None:
+    policy = flying("</script><script>alert(1)</script> {{scripts}}", 0.0)
+    content = page_content(policy)
+    page = page_of(content)
+    held = re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.DOTALL)
+    assert held is not None
+    assert json.loads(held[1]) == json.loads(json.dumps(content))
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
+    assert "@import" not in page and "url(http" not in page
+    assert "three" in page and "MIT" in page  # the licences of what is embedded
+
+
+def test_a_page_is_served_on_the_loopback_interface_alone(capsys) -> None:
+    told: list[str] = []
+    ready = threading.Event()
+
+    def say(text: str) -> None:
+        told.append(text)
+        ready.set()
+
+    threading.Thread(
+        target=serve, args=("<p>page</p>",), kwargs={"port": 0, "opens": False, "say": say}, daemon=True
+    ).start()
+    assert ready.wait(20)
+    address = re.search(r"http://\S+", told[0])
+    assert address is not None and address[0].startswith(f"http://{HOST}:") and HOST == "127.0.0.1"
+    with urllib.request.urlopen(address[0], timeout=20) as answer:
+        assert answer.read() == b"<p>page</p>"
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(address[0] + "etc/passwd", timeout=20)
+
+
+@pytest.mark.slow
+def test_a_run_and_its_page(tmp_path: Path, capsys) -> None:
+    run = save_run(tmp_path / "run", SMALL)
+    page = tmp_path / "out" / "page.html"
+    assert View(runs=(str(run),), html=page, horizon=4, samples=2).run() == 0
+    text = page.read_text()
+    held = re.search(r'id="content">(.*?)</script>', text, re.DOTALL)
+    assert held is not None
+    (policy,) = json.loads(held[1])["policies"]
+    assert policy["flight"] is not None and policy["futures"]["position"] is not None
+    assert "latest policy" in policy["facts"] and "192 environment steps" in policy["facts"]
+    with pytest.raises(ConfigError, match="given twice"):
+        View(runs=(str(run), str(run)), html=page).run()
+
+
+@pytest.mark.slow
+def test_runs_of_two_tasks_are_not_on_one_page(tmp_path: Path) -> None:
+    runs = [
+        save_run(
+            tmp_path / name, dataclasses.replace(SMALL, task=dataclasses.replace(SMALL.task, seconds=seconds))
+        )
+        for name, seconds in (("short", 0.1), ("long", 0.2))
+    ]
+    with pytest.raises(ConfigError, match="another track or task"):
+        view_content(runs, config=FEW, which="latest", seed=0, say=print)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"runs": ()}, "no run"),
+        ({"runs": ("a",), "horizon": 0}, "--horizon is 0"),
+        ({"runs": ("a",), "samples": 0}, "--samples is 0"),
+        ({"runs": ("a",), "port": 70000}, "--port is 70000"),
+    ],
+)
+def test_wrong_options_are_named(options: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        View(**options).run()
