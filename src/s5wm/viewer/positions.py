@@ -21,9 +21,8 @@ def positions_in_gate_frame(course: Course, state: Float[np.ndarray, "*b 27"]) -
     target = _targets(course, state[..., PHASE])
     yaw = np.asarray(course.gate_yaw)[target]
     in_body = _frame(state[..., NORMAL], state[..., UP])
-    in_world = _frame(
-        np.stack([np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)], axis=-1), np.array([0.0, 0.0, 1.0])
-    )
+    normal = np.stack([np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)], axis=-1)
+    in_world = _frame(normal, np.broadcast_to(np.array([0.0, 0.0, 1.0]), normal.shape))
     to_gate = np.einsum(
         "...ij,...i->...j", in_world, np.einsum("...ij,...j->...i", in_body, state[..., GATE])
     )
@@ -54,7 +53,6 @@ def _frame(ahead: Float[np.ndarray, "*b 3"], up: Float[np.ndarray, "*b 3"]) -> F
     """Rows: up, ahead made orthogonal to it, and left."""
     e_z = _unit(up)
     e_x = _unit(ahead - np.sum(ahead * e_z, axis=-1, keepdims=True) * e_z)
-    e_z = np.broadcast_to(e_z, e_x.shape)
     return np.stack([e_z, e_x, np.cross(e_z, e_x)], axis=-2)
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,10 +29,10 @@ def episode(obs: np.ndarray) -> Episode:
     last[-1] = True
     first = flags.copy()
     first[0] = True
-    step = TimeStep(obs, None, Reward(np.ones(rows, np.float32)), first, last, last)
+    ends = jnp.asarray(last)
     return Episode(
         dt=DT,
-        timestep=jax.tree.map(jnp.asarray, step),
+        timestep=TimeStep(jnp.asarray(obs), None, Reward(jnp.ones(rows)), jnp.asarray(first), ends, ends),
         action=np.zeros((rows, 1), np.float32),
         memory=Memory(),
         snapshot={},
