@@ -5,6 +5,7 @@ SHELL := bash
 .PHONY: help setup race test test-fast faults lint format types docs bench learn lock clean
 MAKEFLAGS += --no-print-directory
 
+comma := ,
 VENV ?= .venv
 EXTRA ?=
 PYTHON ?=
@@ -53,8 +54,10 @@ format: setup ## format the code and repair what ruff can
 types: setup ## strict type check of src
 	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-docs: setup ## build the documentation into site/
-	@$(BIN)/zensical build --clean
+docs: ## build the documentation into site/ and check its links
+	@$(MAKE) setup EXTRA="$(if $(EXTRA),$(EXTRA)$(comma))docs"
+	@$(BIN)/zensical build --clean --strict
+	@$(BIN)/python tools/check_site.py site
 
 bench: setup ## time the environment on this machine
 	@$(BENCH)

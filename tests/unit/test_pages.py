@@ -21,13 +21,69 @@ def test_tables_agree_with_the_results() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def program_of(page: str) -> str:
+    """The first program in Python of a page."""
+    found = re.search(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
 @pytest.mark.slow
-def test_the_program_of_the_readme_flies_three_laps() -> None:
-    program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert program is not None
+def test_the_program_of_the_first_flight_flies_three_laps() -> None:
     names: dict[str, Any] = {}
-    exec(program[1], names)  # noqa: S102 - what a reader would run
+    exec(program_of("docs/first-flight.md"), names)  # noqa: S102 - what a reader would run
     assert float(names["env"].episode_metrics(names["flight"])["laps"]) >= 3
+
+
+SMALL = """agent="ppo", env_steps=64, run="run", overrides=[
+    "train.num_envs=4", "train.rollout_length=8", "train.iterations_per_chunk=2", "train.eval_episodes=1",
+    "agent.units=4", "agent.layers=1", "agent.epochs=1", "agent.minibatches=2"]"""
+
+
+@pytest.mark.slow
+def test_the_program_of_the_readme_trains_and_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = program_of("README.md")
+    assert "minutes=5" in program
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(program.replace("minutes=5", SMALL), names)  # noqa: S102 - what a reader would run
+    assert names["done"] and names["run"].evaluation is not None
+
+
+def test_messages_that_troubleshooting_explains_are_messages_of_ours() -> None:
+    source = "".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    named = re.findall(r"^### `(.+)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(named) >= 15
+    assert [message for message in named if message not in source] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    named = re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(file.name for file in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_site_loads_nothing_from_elsewhere() -> None:
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert "://" not in settings and "font: false" in settings
+
+
+def test_broken_links_of_a_site_are_found(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top"></h1><a href="#top"></a><a href="#no"></a><a href="gone/"></a><a href="https://x.org"></a>'
+        '<script src="https://x.org/a.js"></script>'
+    )
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/check_site.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[:-1] == [
+        "index.html loads https://x.org/a.js",
+        "index.html links to #no, which has no such anchor",
+        "index.html links to gone/, which is not there",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,11 @@ def frames(browser: Any) -> int:
 def open_page(browser: Any, file: Path) -> None:
     browser.get(file.as_uri())
     wait_until(lambda: frames(browser) > 0)
+    # Curves out of sight are not drawn.
+    browser.execute_script("document.querySelector('.panel').scrollIntoView()")
+    is_drawn = "const c = document.querySelector('.panel canvas.over'); return c.style.width !== ''"
+    wait_until(lambda: browser.execute_script(is_drawn))
+    time.sleep(0.5)
 
 
 def settle(browser: Any, act: Callable[[], object]) -> None:
