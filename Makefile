@@ -5,7 +5,6 @@ SHELL := bash
 .PHONY: help setup race test test-fast faults lint format types docs bench learn lock clean
 MAKEFLAGS += --no-print-directory
 
-comma := ,
 VENV ?= .venv
 EXTRA ?=
 PYTHON ?=
@@ -54,8 +53,7 @@ format: setup ## format the code and repair what ruff can
 types: setup ## strict type check of src
 	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-docs: ## build the documentation into site/ and check its links
-	@$(MAKE) setup EXTRA="$(if $(EXTRA),$(EXTRA)$(comma))docs"
+docs: setup ## build the documentation into site/ and check its links
 	@$(BIN)/zensical build --clean --strict
 	@$(BIN)/python tools/check_site.py site
 
