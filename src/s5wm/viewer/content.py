@@ -85,7 +85,7 @@ def _compared(subject: Subject) -> Any:
 def policy_content(subject: Subject, episode: Episode, config: FuturesConfig) -> Content:
     """One policy: its episode, curves, flight, images, and what its world model predicted."""
     model = subject.model
-    has_images = np.asarray(episode.timestep.obs).ndim == 4
+    has_images = episode.images is not None
     target: Target = "observation" if model is None else model.config.target
     decodes_images = has_images and target == "observation"
     futures = None
@@ -121,8 +121,8 @@ def _panels(subject: Subject, episode: Episode, futures: Futures | None, target:
             _positions(subject, futures, target),
         )
         panels += flight_panels(flight["vel_w"], flight["pos_w"], velocity, position)
-    read = episode.timestep.obs if target == "observation" else episode.timestep.privileged
-    if read is not None and np.asarray(read).ndim == 2:
+    read = episode.numbers if target == "observation" else episode.timestep.privileged
+    if read is not None:
         panels += state_panels(groups, np.asarray(read), futures)
     panels += return_panels(episode, futures)
     if subject.values is not None:
@@ -216,8 +216,8 @@ def _predicted_images(
 
 
 def _camera_content(episode: Episode, predicted: tuple[ImageFutures, str] | None) -> Content:
-    seen = np.asarray(episode.timestep.obs)
-    content: Content = {"real": sprite(seen), "predicted": None}
+    assert episode.images is not None, "only a camera is shown"
+    content: Content = {"real": sprite(episode.images), "predicted": None}
     if predicted is not None:
         futures, how = predicted
         images = np.round(255.0 * np.clip(futures.image, 0.0, 1.0)).astype(np.uint8)

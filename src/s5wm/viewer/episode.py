@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv, timestep_of
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes
 from s5wm.runs.flights import Course
-from s5wm.types import OptionalMetric, TimeStep
+from s5wm.types import MixedObs, OptionalMetric, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +43,20 @@ class Episode:
     def reward(self) -> Float[np.ndarray, " T"]:
         """Nominal, of the arrival at each row."""
         return np.asarray(self.timestep.reward.nominal)
+
+    @property
+    def images(self) -> Shaped[np.ndarray, "T h w c"] | None:
+        """What a camera saw, where observations have one."""
+        obs = self.timestep.obs
+        seen = np.asarray(obs.image if isinstance(obs, MixedObs) else obs)
+        return seen if seen.ndim == 4 else None
+
+    @property
+    def numbers(self) -> Float[np.ndarray, "T O"] | None:
+        """The numbers of the observations, where they have any."""
+        obs = self.timestep.obs
+        seen = np.asarray(obs.vector if isinstance(obs, MixedObs) else obs)
+        return seen if seen.ndim == 2 else None
 
 
 def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int) -> Episode:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from s5wm.diagnostics.forecast import Forecast, describe, forecast
-from s5wm.types import Key
+from s5wm.types import Key, MixedObs
 from s5wm.viewer.episode import Episode
 from s5wm.worldmodel.dynamics import Belief
 from s5wm.worldmodel.model import WorldModel
@@ -68,7 +68,7 @@ def predict_futures(
     return Futures(
         moment=moment,
         ahead=ahead,
-        state=np.where(inside[..., None], said.state[:, :, ahead], np.nan),
+        state=np.where(inside[..., None], np.asarray(said.state)[:, :, ahead], np.nan),
         reward=reward,
     )
 
@@ -82,7 +82,8 @@ def predict_images(model: WorldModel[Any], episode: Episode, config: FuturesConf
         row = np.minimum(one + np.arange(config.horizon), episode.rows - 1)
         actions = jnp.asarray(episode.action[row])[None]
         said = _imagined(model, _beliefs(episode, np.asarray([one])), actions, samples=1, key=jr.key(SEED))
-        images.append(np.asarray(said.state[0, 0, ahead]))
+        state = said.state.image if isinstance(said.state, MixedObs) else said.state
+        images.append(np.asarray(state[0, 0, ahead]))
     return ImageFutures(moment=moment, ahead=ahead, image=np.stack(images))
 
 

@@ -19,7 +19,7 @@ from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.codec import Warn
 from s5wm.runs.directory import RunDirectory
 from s5wm.training.run import abstract_state
-from s5wm.types import TimeStep
+from s5wm.types import TimeStep, array_of
 from s5wm.worldmodel.model import WorldModel
 
 Values = Callable[[Any, TimeStep], Float[Array, " T"]]
@@ -122,7 +122,7 @@ def _ppo_values(config: PPOConfig, learner: PPOLearner) -> Values:
     @jax.jit
     def values(memory: Any, timestep: TimeStep) -> Float[Array, " T"]:
         del memory
-        read = timestep.state if config.critic_inputs == "privileged" else timestep.obs
+        read = timestep.state if config.critic_inputs == "privileged" else array_of(timestep.obs)
         return jax.vmap(critic)(moments.normalise(read))[..., 0]
 
     return values
