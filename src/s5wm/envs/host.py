@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Shaped
 from numpy.typing import NDArray
 
@@ -36,16 +37,36 @@ class HostRows:
     metrics: Mapping[str, Values]  # [N], of episodes that end here; NaN: has no such figure
 
 
-def timestep_of(rows: HostRows) -> TimeStep:
-    """The same, as agents know it."""
-    return TimeStep(
-        obs=jax.tree.map(jnp.asarray, rows.obs),
-        privileged=None if rows.privileged is None else jnp.asarray(rows.privileged),
-        reward=Reward(jnp.asarray(rows.reward, jnp.float32)),
-        is_first=jnp.asarray(rows.is_first, bool),
-        is_last=jnp.asarray(rows.is_last, bool),
-        is_terminal=jnp.asarray(rows.is_terminal, bool),
+Shown: TypeAlias = tuple[Any, ...]
+"""The arrays of rows that agents are shown, on the host: what programs take as it is."""
+
+
+def shown_by(rows: HostRows) -> Shown:
+    """Given to a program whole, they need not be moved to the device one by one."""
+    return (
+        rows.obs,
+        rows.privileged,
+        np.asarray(rows.reward, np.float32),
+        *(np.asarray(flag, bool) for flag in (rows.is_first, rows.is_last, rows.is_terminal)),
     )
+
+
+def timestep_from(shown: Shown) -> TimeStep:
+    """What agents know of them; within a program or outside."""
+    obs, privileged, reward, is_first, is_last, is_terminal = jax.tree.map(jnp.asarray, shown)
+    return TimeStep(
+        obs=obs,
+        privileged=privileged,
+        reward=Reward(reward),
+        is_first=is_first,
+        is_last=is_last,
+        is_terminal=is_terminal,
+    )
+
+
+def timestep_of(rows: HostRows) -> TimeStep:
+    """The same of rows."""
+    return timestep_from(shown_by(rows))
 
 
 class AbstractHostEnvs(ABC):

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.envs.host import AbstractHostEnvs, HostEnv, timestep_of
+from s5wm.envs.host import AbstractHostEnvs, HostEnv, shown_by
 from s5wm.errors import ConfigError
 from s5wm.evaluation.hosted import act_to_judge
 
@@ -36,7 +36,7 @@ def film(
                     break
                 key = jax.random.key(0)  # the mode draws nothing
                 carry, action = act_to_judge(
-                    policy, carry, timestep_of(rows), key, spec=env.spec.action, sampled=False
+                    policy, carry, shown_by(rows), key, spec=env.spec.action, sampled=False
                 )
                 rows = envs.step(np.asarray(action))
             if len(pictures) >= MOST:

@@ -12,10 +12,10 @@ from jaxtyping import Array
 
 from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractPolicy
-from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Values, timestep_of
+from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Shown, Values, shown_by, timestep_from
 from s5wm.envs.task import Episodes
 from s5wm.evaluation.rollout import EvalPlan
-from s5wm.types import EpisodeMetrics, Key, OptionalMetric, TimeStep
+from s5wm.types import EpisodeMetrics, Key, OptionalMetric
 
 MOST_AT_ONCE = 16
 """Copies that an evaluation steps side by side."""
@@ -23,9 +23,10 @@ MOST_AT_ONCE = 16
 
 @ft.partial(jax.jit, static_argnames=("spec", "sampled"))
 def act_to_judge(
-    policy: AbstractPolicy[Any, Any], carry: Any, rows: TimeStep, key: Key, *, spec: ActionSpec, sampled: bool
+    policy: AbstractPolicy[Any, Any], carry: Any, shown: Shown, key: Key, *, spec: ActionSpec, sampled: bool
 ) -> tuple[Any, Array]:
     """Carries that follow, and actions as the environment takes them: the mode, or drawn."""
+    rows = timestep_from(shown)
     keys = jr.split(key, rows.is_first.shape[0])
     carry, action, _ = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k if sampled else None))(
         carry, rows.obs, rows.is_first, keys
@@ -96,7 +97,7 @@ def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
         if watch is not None:
             watch(rows)
         key = jr.fold_in(jr.key(seed), t)
-        carry, action = act_to_judge(policy, carry, timestep_of(rows), key, spec=spec, sampled=plan.sampled)
+        carry, action = act_to_judge(policy, carry, shown_by(rows), key, spec=spec, sampled=plan.sampled)
         rows = envs.step(np.asarray(action))
         running &= ~rows.cut  # what its copy did not live to see is as it was
         total += np.where(running, rows.reward, 0.0)

@@ -24,7 +24,16 @@ from jaxtyping import Array, Int
 
 from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
-from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Values, timestep_of
+from s5wm.envs.host import (
+    AbstractHostEnvs,
+    HostEnv,
+    HostRows,
+    Shown,
+    Values,
+    shown_by,
+    timestep_from,
+    timestep_of,
+)
 from s5wm.errors import EnvironmentFailedError
 from s5wm.training.learning import Learning
 from s5wm.training.loop import choose_actions
@@ -63,8 +72,8 @@ def _act(
 
 
 @jax.jit
-def _follow(actor: ActorState, timestep: TimeStep, carry: Any) -> ActorState:
-    return following_actor(actor, None, timestep, carry)
+def _follow(actor: ActorState, shown: Shown, carry: Any) -> ActorState:
+    return following_actor(actor, None, timestep_from(shown), carry)
 
 
 @ft.partial(jax.jit, donate_argnames="rollout")
@@ -219,7 +228,7 @@ def collect_rows(
         rows = step(np.asarray(action))
         if rows.cut.any():
             rollout, actor = _cut(rollout, actor, np.int32(t), rows.cut)
-        actor = _follow(actor, timestep_of(rows), carry)
+        actor = _follow(actor, shown_by(rows), carry)
         seen(rows, actor, np.asarray(chosen), t)  # decoding hides what is not finite
     return actor, rollout
 
