@@ -113,6 +113,22 @@ def test_only_training_knows_a_privileged_key() -> None:
         resolve(Wish(task="own_dict_env:Reach", privileged=("stat",)), None, print)
 
 
+def test_tasks_of_the_control_suite_hold_an_action_for_two_frames() -> None:
+    pytest.importorskip("shimmy")
+    pytest.importorskip("dm_control")
+    from dm_control_env import make
+
+    env = make("cartpole-swingup")
+    env.reset(seed=0)
+    steps, ended = 0, False
+    while not ended:
+        *_, terminated, truncated, _ = env.step(np.zeros(1))
+        steps, ended = steps + 1, terminated or truncated
+    assert steps == 500 and not terminated
+    task = FactoryConfig(factory="dm_control_env:make", args=("task=walker-walk",))
+    assert task.build().spec.obs_shape == (24,)
+
+
 def test_a_function_stands_for_its_name() -> None:
     from own_dict_env import Reach
 
