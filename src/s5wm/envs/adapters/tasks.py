@@ -2,7 +2,7 @@
 
 import functools as ft
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,8 @@ from s5wm.errors import ConfigError
 
 EVAL_STEPS = 10_000
 """Of an evaluation's episode where an environment tells no limit of its own."""
+
+LATER: dict[str, Any] = {"since": "copies that are made anew"}
 
 PICTURES = "rgb_array"
 """Gymnasium's ``render_mode`` in which environments give pictures."""
@@ -35,15 +37,17 @@ class HostedTask(AbstractTask):
     """An environment that may live outside the compiled program, and how its copies are kept there."""
 
     args: tuple[str, ...] = ()  # NAME=VALUE
-    processes: bool = (
-        False  # a process for every copy; pays where a step takes longer than about a millisecond
-    )
-    timeout: float = 60.0  # s; a process that does not answer within has failed
-    failures: int = 10  # so many within ten minutes are borne: a copy that fails is made anew
-    overlap: bool = False  # step while the device learns, by parameters that are one iteration older
-    privileged: tuple[
-        str, ...
-    ] = ()  # keys of a Dict observation, for critics and decoders and not for the policy
+    # A process for every copy; pays where a step takes longer than about a millisecond.
+    processes: bool = False
+    timeout: float = field(
+        default=60.0, metadata=LATER
+    )  # s; a process that does not answer within has failed
+    # So many within ten minutes are borne: a copy that fails is made anew.
+    failures: int = field(default=10, metadata=LATER)
+    # Step while the device learns, by parameters that are one iteration older.
+    overlap: bool = field(default=False, metadata=LATER)
+    # Keys of a Dict observation, for critics and decoders and not for the policy.
+    privileged: tuple[str, ...] = field(default=(), metadata=LATER)
     eval_steps: int = EVAL_STEPS  # longest episode of an evaluation, where nothing tells a limit
 
     def __post_init__(self) -> None:
