@@ -48,9 +48,10 @@ def oracle() -> Subject:
     env = TASK.build()
     agent = CONFIG.build(env.spec, num_envs=1)
     learner = make_oracle(make_learner(agent))
+    small = dataclasses.replace(CONFIG, replay=dataclasses.replace(CONFIG.replay, prefill=16))
     experiment = Experiment(
         task=TASK,
-        agent=CONFIG,
+        agent=small,
         train=TrainConfig(num_envs=2, rollout_length=6),
         name=PresetName(task="toy", agent="s5wm", size="cpu"),
     )
