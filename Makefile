@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup race test test-fast faults lint format types docs bench learn lock clean
+.PHONY: help setup race test test-fast faults deploy-results lint format types docs bench learn lock clean
 MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
@@ -21,7 +21,7 @@ FAULTS ?= $(BIN)/python benchmarks/faults.py --out $(FAULTS_OUT)
 PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Options: EXTRA=cuda (CUDA GPU), PYTHON=python3.12, VENV=.venv"
 
 setup: ## create or update .venv (minutes the first time, nothing to do later)
@@ -59,6 +59,13 @@ docs: setup ## build the documentation into site/ and check its links
 
 bench: setup ## time the environment on this machine
 	@$(BENCH)
+
+deploy-results: setup ## export, fly and time the shipped policies; each simulator by its own extra, and Betaflight
+	@$(BIN)/python benchmarks/transfer.py
+	@SCIPY_ARRAY_API=1 $(BIN)/python benchmarks/transfer.py --targets crazyflow
+	@$(BIN)/python benchmarks/deploy.py
+	@$(BIN)/python benchmarks/punctual.py
+	@$(BIN)/python benchmarks/tables.py
 
 learn: setup ## tests that train agents to a threshold (long)
 	@$(BIN)/python -m pytest -m learning

@@ -98,6 +98,7 @@ def test_the_runtime_judges_crossings_as_the_task():
         side = gates.normal[target] * rng.choice([-1.0, 1.0]) * 0.1
         at = gates.pos[target] + rng.uniform(-1.3, 1.3, 3) * (1.0 - np.abs(gates.normal[target]))
         mine = gates.cross(target, at - side, at + side)
+        assert gates.passes(target, at - side, at + side) == mine.passed
         theirs = judge(target, *(jnp.asarray(end, jnp.float32) for end in (at - side, at + side)))
         assert (mine.passed, mine.wrong_way, mine.rim_hit) == (
             theirs.passed,

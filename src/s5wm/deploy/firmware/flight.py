@@ -1,6 +1,6 @@
 """Flights behind the firmware: ``s5wm fly --target betaflight``, and several of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from s5wm.errors import ConfigError
 
 
 @contextmanager
-def firmware_vehicle(card: VehicleCard, *, rc_delay: float = 0.0) -> Iterator[FirmwareVehicle]:
+def firmware_vehicle(card: VehicleCard, *, rc_delay: float = 0.0) -> Generator[FirmwareVehicle]:
     """A configured firmware that has just started, and the drone that it controls."""
     firmware = find_firmware()
     with FirmwareProcess(firmware, configured(firmware, settings_of(card))) as process:

@@ -29,6 +29,7 @@ class Gates:
         self.pos = np.array(card.gate_pos)
         self.normal = np.stack([np.cos(yaw), np.sin(yaw), zero], axis=1)
         self.left = np.stack([-np.sin(yaw), np.cos(yaw), zero], axis=1)
+        self._places, self._normals = self.pos.tolist(), self.normal.tolist()
         self._posts = ~np.array(card.has_lower_rim)
         self.clearance = card.half_opening - card.drone_radius
 
@@ -46,6 +47,19 @@ class Gates:
         side = np.array([1.0, -1.0, -1.0, 1.0])[:, None] * self.left[gate]
         up = np.array([1.0, 1.0, -1.0, -1.0])[:, None] * np.array([0.0, 0.0, 1.0])
         return self.pos[gate] + self.card.half_opening * (side + up)
+
+    def passes(self, target: int, start: Vector, end: Vector) -> bool:
+        """``cross(...).passed`` alone, in plain floats: a fifth of its time, for a loop that has a deadline."""
+        n_x, n_y, _ = self._normals[target]
+        (g_x, g_y, g_z), (a_x, a_y, a_z), (b_x, b_y, b_z) = self._places[target], start.tolist(), end.tolist()
+        before = (a_x - g_x) * n_x + (a_y - g_y) * n_y
+        after = (b_x - g_x) * n_x + (b_y - g_y) * n_y
+        if not before < 0.0 <= after:
+            return False
+        share = before / (before - after)
+        off_x, off_y = a_x + share * (b_x - a_x) - g_x, a_y + share * (b_y - a_y) - g_y
+        aside, above = n_x * off_y - n_y * off_x, a_z + share * (b_z - a_z) - g_z
+        return abs(aside) <= self.clearance and abs(above) <= self.clearance
 
     def cross(self, target: int, start: Vector, end: Vector) -> Crossing:
         """What the straight piece from ``start`` to ``end`` does."""

@@ -74,7 +74,7 @@ class Pilot:
         track = self.gates.card
         state = Quadrotor(self._vehicle).at_rest(track.start_pos, track.start_yaw).seen(0.0)
         level_hover(self._vehicle, state)
-        self.gates.cross(0, state.pos_w, state.pos_w)
+        self.gates.passes(0, state.pos_w, state.pos_w)
         self._engine.step(observe(self._layout, self.gates, state, 0))
         self._engine.reset()
 
@@ -125,7 +125,7 @@ class Pilot:
         """The next gate, by the way since the last good estimate."""
         if before is None:
             return
-        if self.gates.cross(self.target, before.pos_w, state.pos_w).passed:
+        if self.gates.passes(self.target, before.pos_w, state.pos_w):
             self.target = self.gates.following(self.target)
             self.passed += 1
 

@@ -33,15 +33,15 @@ class CrazyflowVehicle:
 
     def __init__(self, card: VehicleCard) -> None:
         try:
-            from crazyflow.control import Control
+            from crazyflow.control import Control  # pyright: ignore[reportMissingImports]
         except RuntimeError as error:  # how it says so, where SciPy was imported before it
             raise ConfigError(
                 f"crazyflow needs the environment variable {SWITCH}: {SWITCH}=1 s5wm ..."
             ) from error
-        from crazyflow.dynamics import Dynamics
-        from crazyflow.sim import Sim
-        from crazyflow.sim import functional as F
-        from crazyflow.sim.integration import Integrator
+        from crazyflow.dynamics import Dynamics  # pyright: ignore[reportMissingImports]
+        from crazyflow.sim import Sim  # pyright: ignore[reportMissingImports]
+        from crazyflow.sim import functional as F  # pyright: ignore[reportMissingImports]
+        from crazyflow.sim.integration import Integrator  # pyright: ignore[reportMissingImports]
 
         self._ours = Quadrotor(card)
         self._sim: Any = Sim(

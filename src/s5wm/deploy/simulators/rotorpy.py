@@ -21,7 +21,7 @@ class RotorpyVehicle:
     """``Dynamics`` of the runtime's simulation."""
 
     def __init__(self, card: VehicleCard) -> None:
-        from rotorpy.vehicles.multirotor import Multirotor
+        from rotorpy.vehicles.multirotor import Multirotor  # pyright: ignore[reportMissingImports]
 
         self._ours = Quadrotor(card)
         self._theirs: Any = Multirotor(
