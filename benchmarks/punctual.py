@@ -167,7 +167,7 @@ def main() -> None:
             export(f"pretrained/{arguments.policy}", folder, which="best", say=print)
         load = os.getloadavg()
         figures = flown(folder, arguments.rate, arguments.seconds)
-    text = {**provenance(), "load": load, "cores": os.cpu_count(), "policy": arguments.policy, **figures}
+    text = {**provenance(), "load": load, "policy": arguments.policy, **figures}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(text, indent=2) + "\n")
     print(json.dumps(figures))

@@ -347,7 +347,13 @@ PHYSICS = ("sim", "betaflight", "rotorpy", "crazyflow")
 
 def transfer() -> str:
     """The same exported files in other physics and behind real firmware; one row per file that is there."""
-    head = ("policy", "flown in", "three laps without a crash (95 % interval)", "lap, mean and sd", "against ours")
+    head = (
+        "policy",
+        "flown in",
+        "three laps without a crash (95 % interval)",
+        "lap, mean and sd",
+        "against ours",
+    )
     rows: list[Row] = []
     for policy in ("split-s", "figure-8-state"):
         files = [ROOT / f"results/deploy/transfer/{policy}-{target}.json" for target in PHYSICS]
@@ -371,7 +377,13 @@ def _transfer_row(policy: str, found: dict[str, Any], ours: float | None) -> Row
 def punctual() -> str:
     """The loop at a fixed rate beside a busy core."""
     found = json.loads((ROOT / "results/deploy/punctual.json").read_text())
-    head = ("rate", "latency p50 / p99", "later than 2 ms", "of them while the core stood still", "left to the runtime")
+    head = (
+        "rate",
+        "latency p50 / p99",
+        "later than 2 ms",
+        "of them while the core stood still",
+        "left to the runtime",
+    )
     latency = found["latency_ms"]
     row = (
         f"{found['rate_hz']:g} Hz, {found['seconds']:g} s",
@@ -380,7 +392,7 @@ def punctual() -> str:
         f"{found['misses_in_pauses_of_the_core']}",
         f"{found['misses_of_the_runtime']}",
     )
-    load = f"{found['load'][0]:.0f} runnable processes on {found['cores']} cores before it began"
+    load = f"load average {found['load'][0]:.0f} before it began"
     return _table(head, [row]) + f"\n{found['device']}, {load}, commit {found['commit']}.\n"
 
 

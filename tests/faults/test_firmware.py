@@ -98,13 +98,12 @@ def test_a_firmware_that_hangs_is_killed(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_firmware_outlives_the_program_that_flies(number):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    pid = int(process.stdout.readline())
-    assert is_running(pid)
-    process.send_signal(number)
-    process.wait(20)
+    command = [sys.executable, "-c", HOLDER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        pid = int(process.stdout.readline())
+        assert is_running(pid)
+        process.send_signal(number)
+        process.wait(20)
     assert ends_within(pid, 5.0)
 
 

@@ -105,7 +105,12 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class FlightCard:
-    """All of it.  Actions lie in ``[-1, 1]``: collective thrust from 0 to ``4 thrust_max``, then three body rates."""
+    """All of it.
+
+    Actions of a quadrotor lie in ``[-1, 1]``: collective thrust from 0 to ``4 thrust_max``, then three body rates.
+    Those of other tasks lie between ``action_low`` and ``action_high``, or are one-hots of ``choices``, one after the
+    other: variable ``i`` is one of ``choices[i]``.
+    """
 
     version: int
     origin: Origin
@@ -116,6 +121,9 @@ class FlightCard:
         float, ...
     ]  # largest change of each action in a step that an honest flight has, with a margin
     memory: tuple[MemorySlot, ...]
+    choices: tuple[int, ...] = ()  # empty: the actions are numbers
+    action_low: tuple[float, ...] = ()  # empty: -1 for each, as in exports that do not tell
+    action_high: tuple[float, ...] = ()
     vehicle: VehicleCard | None  # None: the task flies no quadrotor
     track: TrackCard | None
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from s5wm.actions import ActionSpec, Box
 from s5wm.deploy.card import (
     VERSION,
     FlightCard,
@@ -34,9 +35,6 @@ from s5wm.types import EnvSpec
 
 SLEW_MARGIN = 1.25
 """By how much an action may change more than it ever did in the recorded flights."""
-
-FULL_RANGE = 2.0
-"""Of an action."""
 
 
 def _trained_at(run: str | Path) -> str | None:
@@ -63,7 +61,10 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
         control_period=agent.spec.ctrl_dt,
         observation=_observation(env, agent.spec),
         actions=agent.spec.action_size,
-        action_slew=_slew(golden),
+        action_slew=_slew(golden, agent.spec.action),
+        choices=() if isinstance(agent.spec.action, Box) else agent.spec.action.groups,
+        action_low=_bounds(agent.spec.action)[0],
+        action_high=_bounds(agent.spec.action)[1],
         memory=tuple(MemorySlot(name=s.name, start=s.start, size=s.size) for s in graph.slots),
         vehicle=None if params is None else vehicle_card(params),
         track=track_card(env) if isinstance(env, RacingEnv) else None,
@@ -80,11 +81,18 @@ def _observation(env: AbstractEnv[Any], spec: EnvSpec) -> ObservationCard:
     return ObservationCard(layout=layout, shape=spec.obs_shape, dtype=dtype, entries=ENTRIES.get(layout, ()))
 
 
-def _slew(golden: Golden) -> tuple[float, ...]:
+def _bounds(spec: ActionSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of each number that is given out; those of a one-hot are 0 and 1."""
+    low, high = spec.bounds if isinstance(spec, Box) else (0.0, 1.0)
+    return _numbers(np.broadcast_to(low, (spec.width,))), _numbers(np.broadcast_to(high, (spec.width,)))
+
+
+def _slew(golden: Golden, spec: ActionSpec) -> tuple[float, ...]:
     """The largest change of each action from one step to the next, with a margin."""
+    low, high = (np.array(bound) for bound in _bounds(spec))
     change = np.abs(np.diff(golden.action, axis=0))[~golden.is_first[1:]]
-    largest = change.max(axis=0) if len(change) else np.full(golden.action.shape[1], FULL_RANGE)
-    return tuple(float(min(FULL_RANGE, SLEW_MARGIN * value)) for value in largest)
+    largest = SLEW_MARGIN * change.max(axis=0) if len(change) else high - low
+    return tuple(float(value) for value in np.minimum(largest, high - low))
 
 
 def _numbers(array: Any) -> Any:
@@ -110,6 +118,11 @@ def track_card(env: RacingEnv) -> TrackCard:
     return TrackCard(**own, **{name: _numbers(getattr(env.track, name)) for name in names})
 
 
+def as_exported(spec: ActionSpec, vector: Any) -> Any:
+    """What exported files make of an action vector ``[A]``: numbers as the task takes them; one-hots as they are."""
+    return spec.decode(vector).reshape(vector.shape) if isinstance(spec, Box) else vector
+
+
 def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
     """Consecutive steps of the policy's mode in its task, by the rules of a test."""
     env = replace(agent.experiment, task=agent.experiment.task.eval_config()).build_env()
@@ -118,9 +131,8 @@ def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
     def advance(carry: Any, key: Any) -> tuple[Any, Any]:
         state, timestep, memory = carry
         after, action, _ = policy(memory, timestep.obs, timestep.is_first, key=None)
-        action = env.spec.action.decode(action)
-        row = (timestep.obs, timestep.is_first, action)
-        state, following = env.step(state, action, key)
+        row = (timestep.obs, timestep.is_first, as_exported(env.spec.action, action))
+        state, following = env.step(state, env.spec.action.decode(action), key)
         return (state, following, after), row
 
     @jax.jit
@@ -141,7 +153,7 @@ def act_along(agent: TrainedAgent, obs: Any, is_first: Any) -> Any:
     def fold(obs: Any, is_first: Any) -> Any:
         def advance(memory: Any, row: Any) -> tuple[Any, Any]:
             after, action, _ = agent.policy(memory, row[0], row[1], key=None)
-            return after, agent.spec.action.decode(action)
+            return after, as_exported(agent.spec.action, action)
 
         return jax.lax.scan(advance, agent.policy.initial(), (obs, is_first))[1]
 

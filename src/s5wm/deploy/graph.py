@@ -232,7 +232,7 @@ class Graph:
 
     obs: Value
     memory: Value  # [M]; M is 0 for a policy without memory
-    action: Value  # [A], inside [-1, 1]
+    action: Value  # [A], as the task takes it
     next_memory: Value  # [M]
     slots: tuple[Slot, ...]
     operations: tuple[Operation, ...]

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from s5wm.actions import Box
+from s5wm.actions import ActionSpec, Box
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.heads import Actor
 from s5wm.agents.dreamer.policy import DreamerPolicy
@@ -74,19 +74,32 @@ def lower(policy: AbstractPolicy[Any, Any], spec: EnvSpec) -> Graph:
             raise DivergedError(
                 f"the policy's {name} is not finite; it is not exported: choose --policy latest or best"
             )
-    _check_actions(spec)
     _check_starts_at_zero(policy)
     b = Builder()
     memory = _Memory(b, _sizes(policy))
     obs = Value("obs", spec.obs_shape, is_uint8=spec.has_images)
-    raw = _act(policy, b, obs, memory)
-    action = b.clip(raw, -1.0, 1.0)
+    action = _as_taken(b, _act(policy, b, obs, memory), spec.action)
     return Graph(obs, memory.whole, action, memory.collected(), memory.slots, tuple(b.operations))
 
 
-def _check_actions(spec: EnvSpec) -> None:
-    if spec.action != Box((spec.action_size,)):
-        raise ConfigError(f"export knows actions in [-1, 1], and this task takes {spec.action}")
+def _as_taken(b: Builder, vector: Value, spec: ActionSpec) -> Value:
+    """What the task takes: numbers between its bounds, flat; of choices the one-hots, one after the other."""
+    if not isinstance(spec, Box):
+        return vector
+    inside = b.clip(vector, -1.0, 1.0)
+    if spec.bounds == (-1.0, 1.0):
+        return inside
+    low, high = (np.broadcast_to(np.asarray(bound, np.float64), (spec.width,)) for bound in spec.bounds)
+    return b.affine(inside, 1.0 + 2.0 * low / (high - low), 0.5 * (high - low))
+
+
+def _one_hots(b: Builder, logits: Value, groups: tuple[int, ...]) -> Value:
+    """The largest of each group."""
+    if len(set(groups)) == 1:
+        return b.one_hot(logits, len(groups))
+    starts = np.cumsum([0, *groups])
+    parts = [b.slice(logits, int(start), size) for start, size in zip(starts, groups, strict=False)]
+    return b.concat(*(b.one_hot(part, 1) for part in parts))
 
 
 def _check_starts_at_zero(policy: AbstractPolicy[Any, Any]) -> None:
@@ -137,8 +150,10 @@ def _(policy: DreamerPolicy, b: Builder, obs: Value, memory: _Memory) -> Value:
 
 
 def _mode(actor: Actor, b: Builder, feature: Value) -> Value:
-    """``tanh`` of the mean; the rows of the spread are left out."""
+    """``tanh`` of the mean, the rows of the spread left out; of choices the likeliest one."""
     check_fields(actor, "network", "config", "spec")
+    if not isinstance(actor.spec, Box):
+        return _one_hots(b, apply(actor.network, b, feature), actor.spec.groups)
 
     def last(network: MLP) -> list[Any]:
         return jax.tree.leaves((network.out, network.skip))
@@ -216,22 +231,26 @@ def _latent(
 def _(policy: PPOPolicy, b: Builder, obs: Value, memory: _Memory) -> Value:
     check_fields(policy, "actor", "log_std", "moments", "action")
     seen = obs if policy.moments is None else _normalised(policy.moments, b, obs)
-    match policy.actor:
-        case ReactiveActor() as actor:
+    out = _actor_output(policy.actor, b, seen, memory)
+    return out if isinstance(policy.action, Box) else _one_hots(b, out, policy.action.groups)
+
+
+def _actor_output(actor: Any, b: Builder, seen: Value, memory: _Memory) -> Value:
+    """The mean of numbers, the logits of choices."""
+    match actor:
+        case ReactiveActor():
             check_fields(actor, "network")
             return apply(actor.network, b, seen)
-        case StackActor() as actor:
+        case StackActor():
             return apply(actor.network, b, _stacked(actor, b, seen, memory))
-        case RecurrentActor() as actor:
+        case RecurrentActor():
             check_fields(actor, "encoder", "core", "head")
             token = seen if actor.encoder is None else apply(actor.encoder, b, seen)
             state, h = step_core(actor.core, b, memory.read("core"), token)
             memory.write("core", state)
             return apply(actor.head, b, b.concat(h, token))
         case _:
-            raise ConfigError(
-                f"export knows no actor {type(policy.actor).__name__}; add it to s5wm.deploy.lower"
-            )
+            raise ConfigError(f"export knows no actor {type(actor).__name__}; add it to s5wm.deploy.lower")
 
 
 def _normalised(moments: RunningMoments, b: Builder, obs: Value) -> Value:

@@ -55,8 +55,20 @@ def _observation(card: FlightCard) -> str:
 
 def _action(card: FlightCard) -> str:
     vehicle = card.vehicle
+    if card.choices:
+        return f"One-hots of {len(card.choices)} choices, of {', '.join(map(str, card.choices))}: take the largest."
     if vehicle is None:
-        return "The numbers are those of the task's own action."
+        rows = zip(card.action_low, card.action_high, strict=True)
+        lines = [f"| {i} | {low:g} | {high:g} |" for i, (low, high) in enumerate(rows)]
+        return "\n".join(
+            [
+                "The numbers are those of the task's own action.",
+                "",
+                "| number | from | to |",
+                "|---|---|---|",
+                *lines,
+            ]
+        )
     p, q, r = vehicle.rate_max
     full = 4.0 * vehicle.thrust_max
     return "\n".join(

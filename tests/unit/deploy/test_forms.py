@@ -9,13 +9,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.actions import Box
+from s5wm.actions import Box, Discrete, MultiDiscrete
 from s5wm.agents.dreamer.heads import ActorConfig
 from s5wm.agents.dreamer.policy import DreamerPolicy
 from s5wm.agents.ppo.actor import ActorSizes, FrameStackConfig, S5MemoryConfig, build_actor
 from s5wm.agents.ppo.agent import PPOPolicy
 from s5wm.deploy.builder import Builder
 from s5wm.deploy.c_file import to_c
+from s5wm.deploy.describe import as_exported
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Value
 from s5wm.deploy.layers import apply, check_fields
@@ -38,6 +39,9 @@ from s5wm.worldmodel.latent import GaussianConfig, ObservedConfig
 from ...tiny import DREAMERV3, S5WM
 
 VECTORS = EnvSpec((5,), np.dtype(np.float32), Box((3,)), 0.02, privileged_size=7, has_smoothing=True)
+BOUNDED = replace(VECTORS, action=Box((3,), low=(-2.0, 0.0, 5.0), high=(2.0, 1.0, 9.0)))
+CHOICES = replace(VECTORS, action=Discrete(4))
+SEVERAL = replace(VECTORS, action=MultiDiscrete((2, 3)))
 IMAGES = EnvSpec((16, 16, 3), np.dtype(np.uint8), Box((3,)), 0.02, privileged_size=7, has_smoothing=True)
 STEPS = 40
 CORE = S5Config(width=8, state_size=8, block_size=4, layers=2)
@@ -57,7 +61,8 @@ def ppo(memory, spec, key):
     sizes = ActorSizes(hidden=(8, 8), image=PATCHES)
     actor = build_actor(memory, sizes, spec, key=key)
     moments = None if spec.has_images else RunningMoments.init(spec.obs_shape[0])
-    return PPOPolicy(actor, jnp.zeros(spec.action_size), moments, spec.action)
+    log_std = jnp.zeros(spec.action_size) if isinstance(spec.action, Box) else None
+    return PPOPolicy(actor, log_std, moments, spec.action)
 
 
 NETWORKS = {
@@ -96,6 +101,10 @@ NETWORKS = {
         ),
         IMAGES,
     ),
+    "between bounds": (dreamer, WORLD, BOUNDED),
+    "choices": (dreamer, WORLD, CHOICES),
+    "ppo, between bounds": (ppo, None, BOUNDED),
+    "ppo, several choices": (ppo, None, SEVERAL),
     "ppo": (ppo, None, VECTORS),
     "ppo, frames": (ppo, FrameStackConfig(frames=3), VECTORS),
     "ppo, S5": (ppo, S5MemoryConfig(core=CORE), VECTORS),
@@ -128,7 +137,7 @@ def network(request):
 
     def advance(carry, row):
         after, action, _ = policy(carry, row[0], row[1], key=None)
-        return after, jnp.clip(action, -1.0, 1.0)
+        return after, as_exported(spec.action, action)
 
     action = jax.jit(lambda *rows: jax.lax.scan(advance, policy.initial(), rows)[1])(obs, is_first)
     return lower(policy, spec), Golden(obs, is_first, np.asarray(action))
