@@ -369,7 +369,7 @@ def _transfer_row(policy: str, found: dict[str, Any], ours: float | None) -> Row
     lap, change = "none", ""
     if found["lap_mean"] is not None:
         lap = f"{found['lap_mean']:.3f} s, {found['lap_sd']:.3f} s"
-        change = f"{found['lap_mean'] / ours - 1.0:+.1%}" if ours else ""
+        change = f"{found['lap_mean'] / ours - 1.0:+.1%}" if ours and found["target"] != "sim" else ""
     flights = f"{found['successes']} of {found['flights']} ({low} to {high})"
     return f"`{policy}`", names.get(found["target"], found["version"]), flights, lap, change
 
