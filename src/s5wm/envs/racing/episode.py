@@ -47,7 +47,7 @@ class RacingState(eqx.Module):
     margin: Scalar  # what the tightest pass left between the drone and the rim, m; half the opening before the first
     clock: LapClock
     buffer: RestartBuffer
-    age: Int[Array, ""]  # steps of this copy in all its episodes
+    age: Int[Array, ""]  # steps of this copy in all its episodes, less what crashes set its curriculum back
     camera: CameraState | None = None  # None where the state itself is observed
 
 
