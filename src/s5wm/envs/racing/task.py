@@ -204,7 +204,8 @@ class RacingEnv(AbstractCameraEnv[RacingState], AbstractDroneEnv[RacingState]):
 
     def episode_metrics(self, state: RacingState) -> EpisodeMetrics:
         """Gates, laps, crash, last lap time (s, where there is one), top speed, seconds, begun at the start pose, and
-        the opening of its gates (a factor)."""
+        the opening of its gates (a factor).
+        """
         record = self.flight_record(state)
         return {
             "gates": record.gates.astype(jnp.float32),
