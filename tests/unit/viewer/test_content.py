@@ -37,7 +37,7 @@ from ..diagnostics.oracle import CONFIG, DT, STEPS, make_learner, make_oracle
 from ..diagnostics.saved import SMALL, save_run
 from .pages import episode, flying, page_content
 
-LONG = 40
+LONG = 20
 TASK = DoubleIntegratorConfig(steps=LONG, ctrl_dt=DT)
 FEW = FuturesConfig(horizon=STEPS, every=3, samples=2, keep=1)
 
