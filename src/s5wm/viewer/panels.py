@@ -91,11 +91,10 @@ def value_panel(
     episode: Episode, values: Float[np.ndarray, " T"], *, discount: float, smoothing_weight: float
 ) -> Panel:
     """The critic's value beside the discounted return that followed."""
-    reward = np.asarray(episode.timestep.reward.total(smoothing_weight))
-    followed = np.asarray(
-        realised_return(jnp.asarray(reward), jnp.asarray(values), episode.timestep, discount)
-    )
-    last = 0.0 if episode.timestep.is_terminal[-1] else values[-1]
+    timestep = jax.tree.map(jnp.asarray, episode.timestep)
+    reward = timestep.reward.total(smoothing_weight)
+    followed = np.asarray(realised_return(reward, jnp.asarray(values), timestep, discount))
+    last = 0.0 if timestep.is_terminal[-1] else values[-1]
     return Panel(
         section=RETURNS,
         title="value",
