@@ -58,6 +58,16 @@ def test_a_second_signal_exits_at_once_even_inside_a_chunk(command: Command, tmp
     process.communicate()
 
 
+def test_ctrl_c_before_there_is_anything_to_save_is_told_in_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\n\n\ndef make():\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
+    )
+    code, said = command.run("train", "slow:make", "--run", str(tmp_path / "run"))
+    assert code == 130, said
+    assert said.startswith("s5wm: stopped by Ctrl-C"), said
+    assert len(said.splitlines()) == 1, said
+
+
 def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(command: Command, tmp_path: Path) -> None:
     process = begun(command, tmp_path / "run")
     code, said = command.run("resume", str(tmp_path / "run"))

@@ -1,14 +1,23 @@
 """The figures on README and docs are those of the committed results."""
 
+import io
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from s5wm.cli import VERBS, main
+
 ROOT = Path(__file__).parents[2]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "examples/README.md"),
+    *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")),
+]
 
 
 def test_tables_agree_with_the_results() -> None:
@@ -86,11 +95,50 @@ def test_broken_links_of_a_site_are_found(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_local_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def commands_of(page: str) -> list[str]:
+    """What a page tells to type: ``s5wm VERB ...``, in blocks and in sentences, without comments."""
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    fences = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    blocks = "\n".join(block for language, block in fences.findall(text) if language in ("", "bash"))
+    typed = re.findall(r"^(?:.*&& |srun )?(?:\S+/)?s5wm ([a-z][^#&>\n]*)", blocks, re.MULTILINE)
+    said = re.findall(r"`s5wm ([a-z][^`]*)`", fences.sub("", text).replace("\n", " "))
+    return [*typed, *said]
+
+
+@cache
+def options_of(verb: str) -> set[str]:
+    """Of ``verb --help``; the second word of ``bench host`` is an argument."""
+    shown = io.StringIO()
+    with redirect_stdout(shown), pytest.raises(SystemExit):
+        main([verb, "--help"])
+    return set(re.findall(r"--[a-z][a-z-]*", shown.getvalue()))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_on_a_page_have_the_verbs_and_options_that_it_names(page: str) -> None:
+    wrong = [
+        f"s5wm {command}"
+        for command in commands_of(page)
+        if (verb := command.split()[0]) not in VERBS
+        or not set(re.findall(r"(?<!\S)--[a-z][a-z-]*", command)) <= options_of(verb)
+    ]
+    assert wrong == []
+    assert page not in ("README.md", "docs/deploy.md") or len(commands_of(page)) >= 4
+
+
+NAMED_FILE = re.compile(r"`((?:benchmarks|docs|examples|results|src|tests|tools)/[\w./*-]+|s5wm/[\w./]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    named = set(NAMED_FILE.findall((ROOT / page).read_text()))
+    gone = [name for name in sorted(named) if not any(any(top.glob(name)) for top in (ROOT, ROOT / "src"))]
+    assert gone == []

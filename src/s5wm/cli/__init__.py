@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 a check found problems, 2 bad usage or configuration, 65 a stored file is damaged, 69 environments
 failed too often, 70 training diverged, 73 cannot use the run directory, 74 cannot write, 75 stopped on request and
-resumable.
+resumable, 130 stopped by Ctrl-C with nothing new to save.
 
 Nothing is imported before it is needed: help and lists must not wait for JAX.
 """
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 CLOSED_PIPE = 128 + 13
 """Exit code of a command whose reader went away, as that of one ended by SIGPIPE."""
+
+INTERRUPTED = 128 + 2
+"""Exit code of a command that Ctrl-C ended while it had nothing to save, as that of one ended by SIGINT."""
 
 NARROWEST = 40
 """Columns below which help cannot be laid out; a narrower terminal gets lines of this width."""
@@ -158,6 +161,13 @@ def main(arguments: list[str] | None = None) -> None:
     except S5wmError as error:
         print(f"s5wm: {error}", file=sys.stderr)
         code = error.exit_code
+    except KeyboardInterrupt:
+        print(
+            "s5wm: stopped by Ctrl-C with nothing new to save; the same command starts it again", file=sys.stderr
+        )
+        # The threads of an interrupted compilation go on, and may crash a process that ends in the usual way.
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
     except Exception:
         if not _is_joined():
             raise
