@@ -58,7 +58,9 @@ def test_a_second_signal_exits_at_once_even_inside_a_chunk(command: Command, tmp
     process.communicate()
 
 
-def test_ctrl_c_before_there_is_anything_to_save_is_told_in_one_line(command: Command, tmp_path: Path) -> None:
+def test_ctrl_c_before_there_is_anything_to_save_is_told_in_one_line(
+    command: Command, tmp_path: Path
+) -> None:
     (tmp_path / "slow.py").write_text(
         "import os, signal, time\n\n\ndef make():\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
     )

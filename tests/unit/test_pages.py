@@ -109,7 +109,7 @@ def commands_of(page: str) -> list[str]:
     fences = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
     blocks = "\n".join(block for language, block in fences.findall(text) if language in ("", "bash"))
     typed = re.findall(r"^(?:.*&& |srun )?(?:\S+/)?s5wm ([a-z][^#&>\n]*)", blocks, re.MULTILINE)
-    said = re.findall(r"`s5wm ([a-z][^`]*)`", fences.sub("", text).replace("\n", " "))
+    said = re.findall(r"`s5wm\s([a-z][^`]*)`", re.sub(r"^#.*$", "", fences.sub("", text), flags=re.MULTILINE))
     return [*typed, *said]
 
 

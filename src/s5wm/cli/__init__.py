@@ -163,7 +163,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except KeyboardInterrupt:
         print(
-            "s5wm: stopped by Ctrl-C with nothing new to save; the same command starts it again", file=sys.stderr
+            "s5wm: stopped by Ctrl-C with nothing new to save; the same command starts it again",
+            file=sys.stderr,
         )
         # The threads of an interrupted compilation go on, and may crash a process that ends in the usual way.
         sys.stderr.flush()
