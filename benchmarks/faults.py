@@ -46,9 +46,9 @@ TINY = {
         *("agent.world_model.core.layers=1", "agent.world_model.core.block_size=4"),
         *("agent.world_model.encoder_layers=1", "agent.world_model.prior_layers=1"),
         *("agent.world_model.decoder_layers=1", "agent.actor.units=8", "agent.critic.units=8"),
-        *("agent.actor_critic.imagination_horizon=2", "agent.actor_critic.starts=4"),
+        *("agent.actor_critic.imagination_horizon=2", "agent.actor_critic.num_imagination_starts=4"),
         *("agent.replay.capacity=65536", "agent.replay.batch=2", "agent.replay.length=4"),
-        *("agent.replay.prefill=64", "agent.updates_per_rollout=1", "agent.behaviour_delay=0"),
+        *("agent.replay.prefill=64", "agent.updates_per_rollout=1", "agent.actor_critic_warmup=0"),
     ),
 }
 INTERVAL = 512
@@ -265,8 +265,8 @@ REFUSED = (
         "agent.replay.capacity=0",
         "agent.replay.capacity=-16",
     ),
-    *("agent.replay.prefill=100000000", "agent.replay.surprising=-1", "agent.replay.surprising=1000"),
-    *("agent.actor_critic.imagination_horizon=0", "agent.actor_critic.starts=100000000"),
+    *("agent.replay.prefill=100000000"),
+    *("agent.actor_critic.imagination_horizon=0", "agent.actor_critic.num_imagination_starts=100000000"),
     *("agent.actor_critic.gradient=magic", "agent.discount_horizon=1", "agent.updates_per_rollout=0"),
     *(
         "agent.type=Nothing",

@@ -25,7 +25,7 @@ import numpy as np
 
 from s5wm.nn.s5 import S5Config
 from s5wm.ops import recurrence
-from s5wm.ops.pairs import Pair
+from s5wm.ops.pairs import ComplexPair
 from s5wm.ops.recurrence import FORMS, ScanMethod, linear_recurrence
 
 UNROLLS = (1, 4, 8)  # a full unroll of 64 steps compiled for a minute on CPU and ran slower still
@@ -48,19 +48,19 @@ class Case:
 def recurrence_cases(states: int, batch: int, length: int) -> list[Case]:
     """Value and gradient of the recurrence alone, with its own reverse rule and with plain autodiff."""
     k_b, k_x, k_first = jr.split(jr.key(0), 3)
-    decay = Pair(jnp.full(states, 0.9), jnp.full(states, 0.3))
-    b = Pair(*jr.normal(k_b, (2, batch, length, states)))
-    x0 = Pair(*jr.normal(k_x, (2, batch, states)))
+    decay = ComplexPair(jnp.full(states, 0.9), jnp.full(states, 0.3))
+    b = ComplexPair(*jr.normal(k_b, (2, batch, length, states)))
+    x0 = ComplexPair(*jr.normal(k_x, (2, batch, states)))
     first = jr.bernoulli(k_first, 0.02, (batch, length))
 
-    def program(form: Callable[..., Pair]) -> Callable[..., Any]:
-        def loss(decay: Pair, b: Pair, x0: Pair) -> jax.Array:
+    def program(form: Callable[..., ComplexPair]) -> Callable[..., Any]:
+        def loss(decay: ComplexPair, b: ComplexPair, x0: ComplexPair) -> jax.Array:
             x = jax.vmap(form, (None, 0, 0, 0))(decay, b, x0, first)
             return jnp.sum(jnp.sin(x.re)) + jnp.sum(jnp.sin(x.im))
 
         return jax.value_and_grad(loss, argnums=(0, 1, 2))
 
-    def custom(method: ScanMethod) -> Callable[..., Pair]:
+    def custom(method: ScanMethod) -> Callable[..., ComplexPair]:
         return lambda decay, b, x0, first: linear_recurrence(decay, b, x0, first, method)
 
     rules = {"custom": custom, "autodiff": FORMS.__getitem__}

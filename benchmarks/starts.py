@@ -39,7 +39,7 @@ def trained(starts: int, seed: int, env_steps: int, path: Path) -> bool:
     rows = read_rows(path / "metrics.jsonl")
     if rows and rows[-1]["env_steps"] >= env_steps:
         return True
-    changes = (f"agent.actor_critic.starts={starts}", *CHANGES)
+    changes = (f"agent.actor_critic.num_imagination_starts={starts}", *CHANGES)
     return run_experiment(
         configure(TASK, AGENT, SIZE, seed=seed, budget=(env_steps, None), overrides=changes), path
     )

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.random as jr
 
-from s5wm.bench.lattice import dreamer_configs
+from s5wm.bench.agents import dreamer_configs
 from s5wm.bench.update import PARTS, side_by_side
 from s5wm.experiments.presets import task_config
 from s5wm.runs.provenance import provenance

@@ -24,7 +24,7 @@ S5WM = DreamerConfig(
     world_model=WORLD_MODEL,
     actor=ActorConfig(units=4, layers=1),
     critic=CriticConfig(units=4, layers=1, bins=5),
-    actor_critic=ActorCriticConfig(imagination_horizon=2, starts=4),
+    actor_critic=ActorCriticConfig(imagination_horizon=2, num_imagination_starts=4),
     replay=ReplayConfig(capacity=32, batch=2, length=4, prefill=32),
 )
 DREAMERV3 = replace(
@@ -40,4 +40,4 @@ def learning(agent: DreamerConfig) -> DreamerConfig:
 
     Tests that train it so share one compiled program, through the cache of compiled programs.
     """
-    return replace(agent, replay=replace(agent.replay, surprising=1, prefill=64))
+    return replace(agent, replay=replace(agent.replay, prefill=64))

@@ -68,7 +68,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     ``s5wm.experiments.experiment.Experiment``.  ``env_args`` (``"name=value"``) are given to the environment of a SPEC;
     ``privileged`` are keys of its ``Dict`` observation for agents ``s5wm-p`` and the like.
     """
-    from s5wm.distributed.processes import leads
+    from s5wm.distributed.processes import is_main_process
     from s5wm.experiments.configure import configure
     from s5wm.experiments.policies import evaluate_run
     from s5wm.experiments.run import How, run_experiment
@@ -86,7 +86,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     )
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
     how = How(devices=devices, source=_named(start_from), trackers=tuple(trackers))
-    if run_experiment(experiment, path, how) and leads():
+    if run_experiment(experiment, path, how) and is_main_process():
         evaluate_run(path)
     return Run(path)
 

@@ -30,11 +30,11 @@ def address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-Pair = list["subprocess.Popen[str]"]
+ComplexPair = list["subprocess.Popen[str]"]
 
 
 @contextmanager
-def both(command: Command, address: str, run: Path, more: tuple[str, ...] = ()) -> Generator[Pair]:
+def both(command: Command, address: str, run: Path, more: tuple[str, ...] = ()) -> Generator[ComplexPair]:
     """Two processes with two devices each, the leading one first, that train without end."""
     how = command.train(run, env_steps=10**9, more=("train.num_envs=8", *more))
     how += ["--coordinator", address, "--processes", "2", "--process"]
@@ -47,7 +47,7 @@ def both(command: Command, address: str, run: Path, more: tuple[str, ...] = ()) 
             process.communicate()
 
 
-def wait_for(there: Callable[[], bool], pair: Pair, seconds: float = 240.0) -> None:
+def wait_for(there: Callable[[], bool], pair: ComplexPair, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < end

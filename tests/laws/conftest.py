@@ -18,13 +18,13 @@ from s5wm.nn.conv import ConvConfig, PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
-from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.chunk import Chunk, Context
 from s5wm.worldmodel.config import BinsConfig, PosteriorInput
 from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
-from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig, ObservedSpace
+from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, IdentityLatent, IdentityLatentConfig
 from s5wm.worldmodel.model import WorldModel
+from s5wm.worldmodel.privileged_state import PrivilegedStateConfig
 
 from ..tiny import WORLD_MODEL
 
@@ -54,14 +54,14 @@ GAUSSIAN = replace(
 )
 OBSERVED = replace(
     GAUSSIAN,
-    latent=ObservedConfig(std=0.1, changes=(0.1, 1.0)),
+    latent=IdentityLatentConfig(std=0.1, changes=(0.1, 1.0)),
     target="observation",
     prior_products=True,
 )
 BELIEVED = replace(
     GAUSSIAN,
-    latent=BelievedConfig(states=OBSERVED.latent, filter=replace(CORE, width=4)),
-    learned_spread=True,
+    latent=PrivilegedStateConfig(states=OBSERVED.latent, filter=replace(CORE, width=4)),
+    learned_scale=True,
 )
 CONFIGS = {
     "categorical": SMALL,
@@ -177,7 +177,7 @@ def build_lab(kind: str, is_first: tuple[int, ...]) -> Lab:
     leaves, kind_of_memory = jax.tree.flatten(initial.memory)
     memory = jax.tree.unflatten(kind_of_memory, [jr.normal(next(keys), leaf.shape) for leaf in leaves])
     noise, space = model.dynamics.space.noise(next(keys), (STEPS + 1,)), model.dynamics.space
-    head_size = space.size if isinstance(space, ObservedSpace) else space.params_size
+    head_size = space.size if isinstance(space, IdentityLatent) else space.params_size
     stoch = space.sample(space.posterior(jr.normal(next(keys), (head_size,))), noise[0])
     latent = Latent(jnp.zeros(model.config.core.width), stoch)
     context = Context(Belief(memory, latent), jr.normal(next(keys), (3,)), jr.normal(next(keys), (2,)))
@@ -193,7 +193,7 @@ def _wake(model: WorldModel, key: Array) -> WorldModel:
 
     woken = [0.3 * jr.normal(k, w.shape) for k, w in zip(jr.split(key), heads(model), strict=True)]
     model = eqx.tree_at(heads, model, woken)
-    if isinstance(model.dynamics.space, ObservedSpace):
+    if isinstance(model.dynamics.space, IdentityLatent):
         return model
     return eqx.tree_at(lambda m: m.dynamics.posterior_head.out.weight, model, replace_fn=lambda w: 5 * w)
 

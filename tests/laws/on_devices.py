@@ -24,7 +24,7 @@ from s5wm.training.state import init_train
 
 from ..tiny import DREAMERV3, S5WM
 
-BATCH = replace(S5WM.replay, batch=8, surprising=2)
+BATCH = replace(S5WM.replay, batch=8)
 AGENTS: dict[str, AgentConfig] = {
     "s5wm": replace(S5WM, replay=BATCH),
     "dreamerv3": replace(DREAMERV3, replay=BATCH),

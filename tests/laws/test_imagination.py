@@ -13,7 +13,7 @@ from s5wm.actions import Box
 from s5wm.agents.dreamer.heads import ActorConfig, CriticConfig
 from s5wm.agents.dreamer.imagination import (
     ActorCriticConfig,
-    Behaviour,
+    Networks,
     Rollouts,
     actor_loss,
     critic_loss,
@@ -52,7 +52,7 @@ def nets(lab):
         weight = 0.3 * jr.normal(key, critic.network.out.weight.shape)
         return eqx.tree_at(lambda c: c.network.out.weight, critic, weight)
 
-    return Behaviour(lab.model, actor, wake(k_value), wake(k_slow))
+    return Networks(lab.model, actor, wake(k_value), wake(k_slow))
 
 
 @eqx.filter_jit

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s5wm.ops.pairs import Pair
+from s5wm.ops.pairs import ComplexPair
 from s5wm.ops.recurrence import FORMS, ScanMethod, compose, linear_recurrence
 
 METHODS = list(FORMS)
@@ -27,11 +27,11 @@ def naive(
     return np.stack(states)
 
 
-def pair(array: np.ndarray) -> Pair:
-    return Pair(jnp.asarray(array.real), jnp.asarray(array.imag))
+def pair(array: np.ndarray) -> ComplexPair:
+    return ComplexPair(jnp.asarray(array.real), jnp.asarray(array.imag))
 
 
-def whole(x: Pair) -> np.ndarray:
+def whole(x: ComplexPair) -> np.ndarray:
     out = np.empty(x.re.shape, complex)  # not re + 1j * im, where an infinity warns
     out.real, out.imag = x.re, x.im
     return out
@@ -129,12 +129,12 @@ def test_splitting_changes_nothing(seed: int, cut: int, method: ScanMethod) -> N
     np.testing.assert_allclose(rest[: 12 - cut], together[cut:], atol=1e-4)
 
 
-COMPILED: dict[ScanMethod, Callable[..., Pair]] = {
+COMPILED: dict[ScanMethod, Callable[..., ComplexPair]] = {
     method: jax.jit(lambda *args, method=method: linear_recurrence(*args, method)) for method in METHODS
 }
 
 
-def loss(x: Pair, weight: np.ndarray) -> jax.Array:
+def loss(x: ComplexPair, weight: np.ndarray) -> jax.Array:
     return jnp.sum(jnp.sin(x.re) * weight.real + jnp.cos(x.im) * weight.imag)
 
 
@@ -145,10 +145,10 @@ def test_segments_are_separate_scans(x64: None, method: ScanMethod) -> None:
     bounds = [0, 4, 5, 13]
     first = np.isin(np.arange(13), bounds[1:])
 
-    def packed(decay: Pair, b: Pair, x_init: Pair) -> jax.Array:
+    def packed(decay: ComplexPair, b: ComplexPair, x_init: ComplexPair) -> jax.Array:
         return loss(linear_recurrence(decay, b, pair(x0), jnp.asarray(first), method, x_init), weight)
 
-    def apart(decay: Pair, b: Pair, x_init: Pair) -> jax.Array:
+    def apart(decay: ComplexPair, b: ComplexPair, x_init: ComplexPair) -> jax.Array:
         total = jnp.zeros(())
         for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
             carried = pair(x0) if start == 0 else x_init
@@ -170,10 +170,10 @@ def test_gradients(x64: None, method: ScanMethod) -> None:
     weight = draw(8, 11)[1]
     first = jnp.asarray(np.isin(np.arange(11), (3, 4, 10)))
 
-    def own(decay: Pair, b: Pair, x0: Pair, x_init: Pair) -> jax.Array:
+    def own(decay: ComplexPair, b: ComplexPair, x0: ComplexPair, x_init: ComplexPair) -> jax.Array:
         return loss(linear_recurrence(decay, b, x0, first, method, x_init), weight)
 
-    def plain(decay: Pair, b: Pair, x0: Pair, x_init: Pair) -> jax.Array:
+    def plain(decay: ComplexPair, b: ComplexPair, x0: ComplexPair, x_init: ComplexPair) -> jax.Array:
         b = b + (decay * x_init)[None].masked(~first[:, None])
         return loss(FORMS[method](decay, b, x0, first), weight)
 
@@ -204,7 +204,7 @@ def test_nothing_crosses_a_reset(method: ScanMethod, poison: float) -> None:
     dirty = b.copy()
     dirty[5] = complex(poison, poison)
 
-    def after(decay: Pair, b: Pair, x0: Pair) -> tuple[jax.Array, Pair]:
+    def after(decay: ComplexPair, b: ComplexPair, x0: ComplexPair) -> tuple[jax.Array, ComplexPair]:
         x = linear_recurrence(decay, b, x0, first, method)
         return jnp.sum(jnp.sin(x.re[6:]) + x.im[6:] ** 2), x
 

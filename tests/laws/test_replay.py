@@ -13,7 +13,8 @@ import pytest
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.agents.dreamer.policy import DreamerPolicy
-from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
+from s5wm.agents.dreamer.stored import StoredLatent, fresh_latents, stored_latents, to_chunk
+from s5wm.agents.replay import Replay, ReplayConfig, Windows
 from s5wm.envs.toys import ChainConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.s5 import S5Config
@@ -34,7 +35,7 @@ def numbered(start, length):
     no = jnp.zeros((ENVS, length), bool)
     timestep = TimeStep(time[..., None], time[..., None], Reward(time, -time), no, no, no)
     return Transition(
-        timestep, env[..., None], Entry(100 * env[..., None] + time[..., None], time[..., None])
+        timestep, env[..., None], StoredLatent(100 * env[..., None] + time[..., None], time[..., None])
     )
 
 
@@ -62,39 +63,12 @@ def test_windows_are_consecutive_rows_of_one_environment_and_never_cross_the_wri
     assert set(env[:, 0]) == set(range(ENVS))
 
 
-def test_surprising_windows_win_their_tournament():
-    """A single surprising row is four times as likely in the windows that are drawn for surprise."""
-    length, batch = 4, 2000
-    replay = filled(20)
-    every = replay.draw(jr.key(2), batch=4000, length=length)
-    rows = replay.read(every, length=length)
-    is_it = (rows.action[..., 0] == 1) & (rows.timestep.obs[..., 0] == 13.0)
-    replay = replay.mark(every, jnp.where(is_it, 5.0, 1.0)[:, 1:])
-    assert int((replay.surprise == 5.0).sum()) == 1
-
-    drawn = replay.draw(jr.key(3), batch=batch, length=length, surprising=batch // 2)
-    drawn_rows = replay.read(drawn, length=length)
-    trained = ((drawn_rows.action[..., 0] == 1) & (drawn_rows.timestep.obs[..., 0] == 13.0))[:, 1:]
-    share = np.asarray(trained.any(1)).reshape(2, -1).mean(1)
-    # A window holds it in 3 of its 9 places, in one of 3 environments.
-    np.testing.assert_allclose(share, [1 / 9, 4 / 9], atol=0.06)
-
-
-def test_new_rows_take_part_as_if_they_surprised_most():
-    replay = filled(12)
-    everywhere = replay.draw(jr.key(2), batch=4000, length=4)
-    replay = replay.mark(everywhere, jnp.broadcast_to(jnp.array([1.0, 2.0, 3.0]), (4000, 3)))
-    again = replay.add(numbered(12, LENGTH))
-    unseen = again.rows.timestep.obs[..., 0] >= 12
-    np.testing.assert_array_equal(again.surprise[unseen], 3.0)
-
-
 def test_beliefs_are_written_back_to_the_rows_they_came_from():
     replay = filled(20)
     windows = replay.draw(jr.key(0), batch=5, length=6)
     sample = replay.read(windows, length=6)
     marked = jax.tree.map(lambda x: x + 1000.0, sample.extras)
-    written = replay.write_back(windows, marked)
+    written = replay.write_back(windows, marked, at=stored_latents)
     touched = {
         (int(e), t)
         for e, row in zip(windows.env, sample.timestep.obs[..., 0], strict=True)
@@ -112,8 +86,8 @@ def test_beliefs_are_written_back_to_the_rows_they_came_from():
 
 def test_a_window_that_wraps_is_written_back_to_both_ends_of_the_ring():
     replay = filled(20)  # the head is at 8, row 8 of time sits there
-    entries = Entry(jnp.full((1, 6, 1), -1.0), jnp.full((1, 6, 1), -1.0))
-    written = replay.write_back(Windows(jnp.array([1]), jnp.array([9])), entries)
+    entries = StoredLatent(jnp.full((1, 6, 1), -1.0), jnp.full((1, 6, 1), -1.0))
+    written = replay.write_back(Windows(jnp.array([1]), jnp.array([9])), entries, at=stored_latents)
     rows = np.nonzero(written.rows.extras.stoch[1, :, 0] == -1.0)[0]
     np.testing.assert_array_equal(rows, [0, 1, 2, 9, 10, 11])
 
@@ -196,7 +170,7 @@ def test_acting_stores_what_one_unbroken_training_pass_would_compute(learner, st
     before = Context(initial, jnp.zeros(rows.timestep.privileged.shape[-1]), jnp.zeros(1))
     context = jax.tree.map(lambda x: jnp.broadcast_to(x, (AGENT.num_envs, *x.shape)), before)
     belief = posterior(learner, Chunk(context, rows.timestep, rows.action))
-    close(Entry(belief.memory, belief.latent.stoch), rows.extras)
+    close(StoredLatent(belief.memory, belief.latent.stoch), rows.extras)
 
 
 def test_a_window_with_context_repeats_the_unbroken_pass(learner, stream):
@@ -205,9 +179,9 @@ def test_a_window_with_context_repeats_the_unbroken_pass(learner, stream):
     windows = replay.draw(jr.key(2), batch=16, length=13)
     rows = replay.read(windows, length=13)
     belief = posterior(learner, to_chunk(rows))
-    fresh = fresh_entries(rows, belief)
+    fresh = fresh_latents(rows, belief)
     close(fresh, rows.extras)
-    close(replay.write_back(windows, fresh).rows.extras, replay.rows.extras)
+    close(replay.write_back(windows, fresh, at=stored_latents).rows.extras, replay.rows.extras)
     # The rows tell neighbours apart, so a shift by one would show.
     assert np.abs(np.diff(rows.extras.memory, axis=1)).max(axis=(2, 3, 4)).min() > 1e-3
 
@@ -260,7 +234,7 @@ def chain_errors(learner):
         windows, rows = rows_of(replay, k_sample, shift)
         gradient, belief = jax.grad(observe, has_aux=True)(model, to_chunk(rows), k_noise)
         updates, opt_state = optimiser.update(gradient, opt_state)
-        replay = replay.write_back(windows, fresh_entries(rows, belief))
+        replay = replay.write_back(windows, fresh_latents(rows, belief), at=stored_latents)
         return (optax.apply_updates(model, updates), opt_state, replay), None
 
     @jax.jit

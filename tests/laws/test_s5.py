@@ -13,7 +13,7 @@ import pytest
 from s5wm.nn.hippo import block_spectrum, hippo_eigen, hippo_normal
 from s5wm.nn.s5 import S5, Gate, S5Config
 from s5wm.nn.ssm import DiagonalSSM, Discretization, GemmDtype, SSMOptions, ssm_parameter_labels, zoh
-from s5wm.ops.pairs import Pair
+from s5wm.ops.pairs import ComplexPair
 from s5wm.ops.recurrence import ScanMethod
 
 SMALL = S5Config(width=6, state_size=8, block_size=4, layers=2, scan=ScanMethod.SEQUENTIAL)
@@ -28,7 +28,7 @@ def layer(
     return DiagonalSSM(width, block_spectrum(state, block), dt, OPTIONS, key=jr.key(0))
 
 
-def whole(x: Pair) -> np.ndarray:
+def whole(x: ComplexPair) -> np.ndarray:
     return np.asarray(x.re, np.float64) + 1j * np.asarray(x.im, np.float64)
 
 
@@ -94,11 +94,11 @@ def test_layer_equals_a_dense_real_system(x64: None) -> None:
             jnp.asarray(spectrum.eigenvalues.imag),
             jnp.full(size // 2, jnp.log(0.5)),
             jnp.full(size // 2, jnp.log(dt)),
-            Pair(jnp.asarray(b_rot.real), jnp.asarray(b_rot.imag)),
-            Pair(jnp.asarray(c_rot.real), jnp.asarray(c_rot.imag)),
+            ComplexPair(jnp.asarray(b_rot.real), jnp.asarray(b_rot.imag)),
+            ComplexPair(jnp.asarray(c_rot.real), jnp.asarray(c_rot.imag)),
         ),
     )
-    zero = Pair(jnp.zeros(size // 2), jnp.zeros(size // 2))
+    zero = ComplexPair(jnp.zeros(size // 2), jnp.zeros(size // 2))
     _, y = ssm.scan(zero, jnp.asarray(u), jnp.zeros(length, bool))
     transition, drive = dense_zoh(np.kron(np.eye(2), hippo_normal(8)), b, dt)
     expected = simulate_dense(transition, drive, c, u) + np.asarray(ssm.d) * u
@@ -107,7 +107,7 @@ def test_layer_equals_a_dense_real_system(x64: None) -> None:
 
 def test_half_spectrum_equals_full_spectrum(x64: None) -> None:
     half = double(layer())
-    join = lambda p, axis: Pair(  # noqa: E731
+    join = lambda p, axis: ComplexPair(  # noqa: E731
         jnp.concatenate([p.re, p.re], axis), jnp.concatenate([p.im, -p.im], axis)
     )
     full = eqx.tree_at(
@@ -125,7 +125,7 @@ def test_half_spectrum_equals_full_spectrum(x64: None) -> None:
     first = jnp.arange(20) == 9
     outputs = []
     for ssm in (half, full):
-        zero = Pair(jnp.zeros_like(ssm.nu), jnp.zeros_like(ssm.nu))
+        zero = ComplexPair(jnp.zeros_like(ssm.nu), jnp.zeros_like(ssm.nu))
         x, y = ssm.scan(zero, u, first)
         readout = whole(x) @ whole(ssm.c).T
         outputs.append(y)
@@ -153,7 +153,7 @@ def test_discretizations_agree_for_small_steps(x64: None) -> None:
 
 
 def test_zoh_is_accurate_for_tiny_steps() -> None:
-    eigenvalues = Pair(jnp.full(4, -0.5), jnp.array([-20.0, -3.0, 0.0, 80.0]))
+    eigenvalues = ComplexPair(jnp.full(4, -0.5), jnp.array([-20.0, -3.0, 0.0, 80.0]))
     for dt in (1e-6, 1e-3, 0.1):
         _, gain = zoh(eigenvalues, jnp.full(4, dt))
         exact = np.expm1(np.float64(np.float32(dt)) * whole(eigenvalues)) / whole(eigenvalues)
@@ -226,9 +226,9 @@ def test_layer_gradients_match_finite_differences(x64: None) -> None:
     ssm = double(layer(3, 8, 4))
     u = jr.normal(jr.key(1), (7, 3))
     first = jnp.arange(7) == 3
-    x0 = Pair(*jr.normal(jr.key(2), (2, 4)))
+    x0 = ComplexPair(*jr.normal(jr.key(2), (2, 4)))
 
-    def loss(ssm: DiagonalSSM, x0: Pair, u: jax.Array) -> jax.Array:
+    def loss(ssm: DiagonalSSM, x0: ComplexPair, u: jax.Array) -> jax.Array:
         return jnp.sum(jnp.sin(ssm.scan(x0, u, first)[1]))
 
     arguments = (ssm, x0, u)
@@ -266,7 +266,7 @@ def test_stable_under_any_parameters(x64: None) -> None:
     walk = lambda key, scale, size: jnp.cumsum(scale * jr.normal(key, (1000, size)), 0)  # noqa: E731
     updates = (walk(keys[0], 1.0, 8), walk(keys[1], 100.0, 8), walk(keys[2], 1.0, 8))
 
-    def discretized(nu: jax.Array, omega: jax.Array, log_dt: jax.Array) -> tuple[Pair, Pair]:
+    def discretized(nu: jax.Array, omega: jax.Array, log_dt: jax.Array) -> tuple[ComplexPair, ComplexPair]:
         fields = lambda s: (s.nu, s.omega, s.log_dt)  # noqa: E731
         moved = [a + b for a, b in zip(fields(ssm), (nu, omega, log_dt), strict=True)]
         return eqx.tree_at(fields, ssm, moved).discretize()
@@ -279,7 +279,7 @@ def test_stable_under_any_parameters(x64: None) -> None:
 
 
 def test_extreme_decay_gives_zeros() -> None:
-    decay, gain = zoh(Pair(jnp.array([-100.0]), jnp.array([5.0])), jnp.ones(1))
+    decay, gain = zoh(ComplexPair(jnp.array([-100.0]), jnp.array([5.0])), jnp.ones(1))
     assert np.abs(whole(decay)).max() < 1e-30
     assert np.all(np.isfinite(whole(gain)))
 

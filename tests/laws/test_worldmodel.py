@@ -12,11 +12,11 @@ import scipy.stats
 
 from s5wm.nn.conv import PatchConfig
 from s5wm.types import Reward, TimeStep
-from s5wm.worldmodel.believed import BelievedRSSM, inner_of
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.config import PosteriorInput
 from s5wm.worldmodel.dynamics import Belief, Latent, bounded_gradient, imagine
 from s5wm.worldmodel.model import SPREAD_FLOOR
+from s5wm.worldmodel.privileged_state import PrivilegedStateRSSM, inner_of
 
 from .conftest import CONFIGS, IMAGES, SPEC, STEPS, TERMS
 
@@ -36,7 +36,7 @@ def filter_one_by_one(lab_model, chunk, noise):
         belief, prev_action = carry
         obs, action, is_first, uniform = inputs
         states, inner = dynamics, belief
-        if isinstance(dynamics, BelievedRSSM):
+        if isinstance(dynamics, PrivilegedStateRSSM):
             states, inner = dynamics.states, inner_of(belief)
         _, deter, previous = states.sequence.step(inner.memory, inner.latent.stoch, prev_action, is_first)
         prior = states.sequence.prior(deter, previous)
@@ -366,7 +366,7 @@ def rows_telling(privileged):
     return TimeStep(obs, jnp.asarray(privileged), reward, is_first=no, is_last=no, is_terminal=no)
 
 
-SPREAD = replace(CONFIGS["gaussian"], learned_spread=True)
+SPREAD = replace(CONFIGS["gaussian"], learned_scale=True)
 
 
 def test_a_learned_spread_is_the_likelihood_of_a_laplace_distribution():
@@ -401,7 +401,7 @@ def test_a_learned_spread_settles_at_the_size_of_the_error():
 
 def test_no_spread_of_images():
     config = replace(SPREAD, target="observation", image=PatchConfig(patch=4, depth=2, multipliers=(1,)))
-    with pytest.raises(ValueError, match="learned_spread is true, but the decoder tells an image"):
+    with pytest.raises(ValueError, match="learned_scale is true, but the decoder tells an image"):
         config.check(IMAGES)
 
 

@@ -38,7 +38,9 @@ CONFIG = DreamerConfig(
     ),
     actor=ActorConfig(units=32, layers=2, std_min=0.05, std_bias=0.0),
     critic=CriticConfig(units=32, layers=2, bins=63, limit=4.0),
-    actor_critic=ActorCriticConfig(gradient="dynamics", starts=128, imagination_horizon=10, entropy=1e-4),
+    actor_critic=ActorCriticConfig(
+        gradient="dynamics", num_imagination_starts=128, imagination_horizon=10, entropy=1e-4
+    ),
     optimiser=OptimiserConfig(learning_rate=1e-3, warmup=50),
     replay=ReplayConfig(capacity=1024, batch=16, length=16, prefill=512),
     discount_horizon=20.0,

@@ -12,23 +12,24 @@ from jaxtyping import Array
 from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner
 from s5wm.agents.dreamer.heads import ActorConfig, CriticConfig
 from s5wm.agents.dreamer.imagination import ActorCriticConfig
+from s5wm.agents.dreamer.stored import to_chunk
 from s5wm.agents.optimiser import OptimiserConfig
-from s5wm.agents.replay import ReplayConfig, to_chunk
+from s5wm.agents.replay import ReplayConfig
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.toys import MemoryCueConfig
 from s5wm.envs.wrappers import AutoReset
-from s5wm.evaluation.rollout import EvalPlan, run_episodes
+from s5wm.evaluation.rollout import EvalConfig, run_episodes
 from s5wm.nn.s5 import S5Config
 from s5wm.training.loop import train
 from s5wm.training.state import init_train
 from s5wm.types import EnvSpec, TimeStep
 from s5wm.worldmodel.config import BinsConfig, WorldModelConfig
-from s5wm.worldmodel.latent import ObservedConfig
+from s5wm.worldmodel.latent import IdentityLatentConfig
 
 CONFIG = DreamerConfig(
     world_model=WorldModelConfig(
         core=S5Config(width=32, state_size=128, block_size=16, layers=1, dt_min=0.01, dt_max=0.3),
-        latent=ObservedConfig(),
+        latent=IdentityLatentConfig(),
         units=32,
         encoder_layers=1,
         prior_layers=1,
@@ -41,7 +42,11 @@ CONFIG = DreamerConfig(
     actor=ActorConfig(units=32, layers=1),
     critic=CriticConfig(units=32, layers=1, bins=41, limit=3.0),
     actor_critic=ActorCriticConfig(
-        gradient="dynamics", starts=128, imagination_horizon=3, entropy=1e-3, replay_critic_weight=1.0
+        gradient="dynamics",
+        num_imagination_starts=128,
+        imagination_horizon=3,
+        entropy=1e-3,
+        replay_critic_weight=1.0,
     ),
     optimiser=OptimiserConfig(
         learning_rate=3e-3, ssm_multiplier=1.0, actor_multiplier=0.2, critic_multiplier=0.3, warmup=50
@@ -49,7 +54,7 @@ CONFIG = DreamerConfig(
     replay=ReplayConfig(capacity=1024, batch=48, length=63, prefill=1024),
     discount_horizon=50.0,
     updates_per_rollout=2,
-    behaviour_delay=1000,
+    actor_critic_warmup=1000,
 )
 
 ENVS = 64
@@ -91,7 +96,7 @@ def trained(env: AbstractEnv, *, seed: int, chunks: int = 56) -> tuple[Dreamer, 
 
 def mean_return(env: AbstractEnv, agent: Dreamer, learner: DreamerLearner) -> float:
     """Of greedy episodes; 1 is perfect, 0 is the best guess."""
-    plan = EvalPlan(episodes=64, max_steps=64, recorded=1, snapshot=lambda state: state.elapsed)
+    plan = EvalConfig(episodes=64, max_steps=64, recorded=1, snapshot=lambda state: state.elapsed)
     return float(run_episodes(env, agent.policy(learner), plan, jr.key(1)).return_nominal.mean())
 
 

@@ -9,8 +9,8 @@ import pytest
 from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.racing.track import Track
 from s5wm.envs.wrappers import AutoReset
-from s5wm.evaluation.rollout import EvalPlan, run_episodes
-from s5wm.experiments.presets import gentle
+from s5wm.evaluation.rollout import EvalConfig, run_episodes
+from s5wm.experiments.presets import easier_task
 from s5wm.experiments.presets.sizes import s5wm_cpu
 from s5wm.training.loop import train
 from s5wm.training.state import init_train
@@ -40,13 +40,15 @@ def race(config: RacingConfig) -> RacingEnv:
 
 @pytest.mark.learning
 def test_one_gate_ahead_is_passed():
-    config = replace(gentle(RacingConfig()), p_start_initial=1.0, p_start_final=1.0, episode_seconds=SECONDS)
+    config = replace(
+        easier_task(RacingConfig()), p_start_initial=1.0, p_start_final=1.0, episode_seconds=SECONDS
+    )
     config = replace(config, curriculum_steps=3000)
     env, judged = AutoReset(race(config)), race(replace(config.eval_config(), episode_seconds=SECONDS))
     agent_config, loop = s5wm_cpu()
     agent = agent_config.build(env.spec, num_envs=loop.num_envs)
     state = init_train(env, agent, loop.num_envs, seed=0)
-    plan = EvalPlan(episodes=100, max_steps=100, recorded=1, snapshot=lambda state: state.gates)
+    plan = EvalConfig(episodes=100, max_steps=100, recorded=1, snapshot=lambda state: state.gates)
 
     def passes() -> float:
         """Share of flights through the gate."""

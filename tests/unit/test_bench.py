@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from s5wm.actions import Box
+from s5wm.bench.agents import dreamer_configs
 from s5wm.bench.hosted import time_hosted
 from s5wm.bench.inference import time_policy
-from s5wm.bench.lattice import dreamer_configs
 from s5wm.bench.loop import time_training
 from s5wm.bench.update import MIN_SAMPLES, PARTS, filled_learner, speedups, time_updates
 from s5wm.cli import main
@@ -85,7 +85,11 @@ def test_the_loop_of_seeds_together_is_timed_as_all_of_them():
 
 def test_presets_are_resized_for_a_timing():
     config = dreamer_configs(["s5wm"], "cpu", SPEC, batch=4, length=8)["s5wm"]
-    assert (config.replay.batch, config.replay.length, config.actor_critic.starts) == (4, 8, 32)
+    assert (config.replay.batch, config.replay.length, config.actor_critic.num_imagination_starts) == (
+        4,
+        8,
+        32,
+    )
     assert dreamer_configs(["s5wm"], "cpu", SPEC, length=2048)["s5wm"].replay.capacity > 2048
     with pytest.raises(
         ConfigError, match="'ppo' has no world model to time; choose of s5wm, s5wm-p, dreamerv3"

@@ -70,7 +70,9 @@ def test_what_cannot_see_is_refused():
     with pytest.raises(ConfigError, match="agent 'ppo' reads vectors, but this task shows images"):
         agent_configs("ppo", "cpu", images=True)
     blind, _ = agent_configs("s5wm", "cpu")
-    with pytest.raises(ValueError, match=r"ObservedConfig.*images of \(64, 64, 3\): choose GaussianConfig"):
+    with pytest.raises(
+        ValueError, match=r"IdentityLatentConfig.*images of \(64, 64, 3\): choose GaussianConfig"
+    ):
         blind.build(IMAGES, num_envs=1)
 
 

@@ -14,7 +14,7 @@ Learner = TypeVar("Learner")
 Tree = TypeVar("Tree")
 
 
-class Guard(eqx.Module):
+class NonFiniteGuard(eqx.Module):
     """Learning rates as the host has them, and the gradient steps skipped because something was not finite.
 
     Every learner has one as ``guard``: the host reads the counts after each chunk, lowers ``rate`` when it rolls back
@@ -29,7 +29,7 @@ class Guard(eqx.Module):
     longest: Int[Array, ""]  # such row so far
 
     @classmethod
-    def init(cls) -> "Guard":
+    def init(cls) -> "NonFiniteGuard":
         """Nothing skipped yet."""
         zero = jnp.zeros((), jnp.int32)
         return cls(jnp.ones(()), jnp.ones(()), zero, zero, zero)
@@ -39,11 +39,13 @@ class Guard(eqx.Module):
         """Of every learning rate."""
         return self.rate * self.schedule
 
-    def count(self, healthy: Bool[Array, ""]) -> "Guard":
+    def count(self, healthy: Bool[Array, ""]) -> "NonFiniteGuard":
         """After one more step."""
         in_a_row = jnp.where(healthy, 0, self.in_a_row + 1)
         skipped = self.skipped + (~healthy).astype(jnp.int32)
-        return Guard(self.rate, self.schedule, skipped, in_a_row, jnp.maximum(self.longest, in_a_row))
+        return NonFiniteGuard(
+            self.rate, self.schedule, skipped, in_a_row, jnp.maximum(self.longest, in_a_row)
+        )
 
 
 class MetricSums(eqx.Module):
@@ -78,7 +80,7 @@ def is_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.all(jnp.stack(leaves))
 
 
-def pick(condition: Bool[Array, ""], on_true: Tree, on_false: Tree) -> Tree:
+def tree_where(condition: Bool[Array, ""], on_true: Tree, on_false: Tree) -> Tree:
     """One of two trees; what the other holds, NaN or not, does not matter."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), on_true, on_false)
 
@@ -109,7 +111,7 @@ class AbstractAgent(eqx.Module, Generic[Learner, Carry, Extras]):
         """The policy that collects and that is evaluated."""
 
     @abstractmethod
-    def evidence(self, learner: Learner) -> Any:
+    def debug_state(self, learner: Learner) -> Any:
         """Arrays that help to understand why learning fails: the batch that was skipped, where it is still there."""
 
     @abstractmethod

@@ -22,9 +22,9 @@ from jaxtyping import Array
 
 from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner, batch_loss
 from s5wm.agents.dreamer.heads import Actor, Critic
-from s5wm.agents.dreamer.imagination import Behaviour
+from s5wm.agents.dreamer.imagination import Networks
+from s5wm.agents.dreamer.stored import to_chunk
 from s5wm.agents.optimiser import untyped
-from s5wm.agents.replay import to_chunk
 from s5wm.bench.roofline import Work, measure_ceilings, work_of
 from s5wm.types import EnvSpec, Key, Reward, Scalar, TimeStep, Transition
 from s5wm.worldmodel.chunk import Chunk
@@ -81,7 +81,7 @@ def time_updates(
             "params": sum(leaf.size for leaf in jax.tree.leaves(learner.params)),
             "world_model_params": sum(leaf.size for leaf in jax.tree.leaves(learner.params.world_model)),
             "per_call": per_call,
-            "starts": configs[name].actor_critic.starts,
+            "starts": configs[name].actor_critic.num_imagination_starts,
         }
         for name, learner in learners.items()
     }
@@ -211,8 +211,8 @@ def _model_loss(part: _ModelPart, key: Key, chunk: Chunk[Any]) -> Scalar:
 def _behaviour_loss(
     agent: Dreamer, part: _BehaviourPart, key: Key, learner: DreamerLearner, belief: Any, timestep: TimeStep
 ) -> Scalar:
-    nets = Behaviour(learner.params.world_model, part.actor, part.critic, learner.slow_critic)
-    return agent.behaviour_loss(nets, learner.return_scale, belief, timestep, jnp.zeros(()), key)[0]
+    nets = Networks(learner.params.world_model, part.actor, part.critic, learner.slow_critic)
+    return agent.actor_critic_loss(nets, learner.return_scale, belief, timestep, jnp.zeros(()), key)[0]
 
 
 def _repeated(program: _Program) -> Callable[..., Any]:

@@ -81,7 +81,7 @@ class Bench(Verb):
     def _update(self) -> tuple[dict[str, Any], Sequence[str]]:
         import jax.random as jr
 
-        from s5wm.bench.lattice import dreamer_configs
+        from s5wm.bench.agents import dreamer_configs
         from s5wm.bench.update import PARTS, side_by_side
 
         spec = make(self.task).spec
@@ -98,8 +98,8 @@ class Bench(Verb):
         return figures, lines
 
     def _inference(self) -> tuple[dict[str, Any], Sequence[str]]:
+        from s5wm.bench.agents import policy_configs
         from s5wm.bench.inference import time_policy
-        from s5wm.bench.lattice import policy_configs
 
         spec = make(self.task).spec
         configs = policy_configs(self.agents, self.size, spec)

@@ -223,10 +223,10 @@ def _resume(path: Path, how: "How") -> bool:
 
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:
-    from s5wm.distributed.processes import leads
+    from s5wm.distributed.processes import is_main_process
     from s5wm.experiments.policies import evaluate_run
 
-    if not leads():
+    if not is_main_process():
         return DONE if finished else STOPPED
     if not finished:
         say(f"stopped; go on with: s5wm resume {path}")

@@ -193,11 +193,21 @@ def _woven(re: Weights, im: Weights) -> Weights:
 
 @step_core.register
 def _(module: BlockGRU, b: Builder, memory: Value, x: Value) -> tuple[Value, Value]:
-    known = ("look", "look_norm", "mix", "mix_look", "mix_input", "mix_norm", "gates", "gate_bias", "unroll")
+    known = (
+        "hidden",
+        "hidden_norm",
+        "dyn",
+        "dyn_hidden",
+        "dyn_input",
+        "dyn_norm",
+        "gates",
+        "gate_bias",
+        "unroll",
+    )
     check_fields(module, *known)
-    look = activated(b, module.look_norm, apply(module.look, b, memory))
-    mixed = b.add(b.block_dense(memory, host(module.mix.weight)), b.dense(look, host(module.mix_look)))
-    mixed = activated(b, module.mix_norm, b.add(mixed, apply(module.mix_input, b, x)))
+    hidden = activated(b, module.hidden_norm, apply(module.hidden, b, memory))
+    mixed = b.add(b.block_dense(memory, host(module.dyn.weight)), b.dense(hidden, host(module.dyn_hidden)))
+    mixed = activated(b, module.dyn_norm, b.add(mixed, apply(module.dyn_input, b, x)))
     reset, candidate, update = (
         b.affine(b.block_dense(mixed, weight), bias, 1.0) for weight, bias in _gates(module)
     )

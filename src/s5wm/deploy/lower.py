@@ -13,7 +13,7 @@ from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.heads import Actor
 from s5wm.agents.dreamer.policy import DreamerPolicy
 from s5wm.agents.ppo.actor import ReactiveActor, RecurrentActor, StackActor
-from s5wm.agents.ppo.agent import PPOPolicy
+from s5wm.agents.ppo.policy import PPOPolicy
 from s5wm.deploy.builder import Builder
 from s5wm.deploy.graph import Function, Graph, Slot, Value
 from s5wm.deploy.layers import activated, apply, check_fields, host, step_core
@@ -22,9 +22,9 @@ from s5wm.nn.mlp import MLP
 from s5wm.ops.running import RunningMoments
 from s5wm.runs.policyfile import named_leaves
 from s5wm.types import EnvSpec
-from s5wm.worldmodel.believed import BelievedRSSM
 from s5wm.worldmodel.decoupled import DecoupledRSSM
-from s5wm.worldmodel.latent import AbstractLatentSpace, CategoricalSpace, GaussianSpace, ObservedSpace
+from s5wm.worldmodel.latent import AbstractLatentSpace, CategoricalSpace, GaussianSpace, IdentityLatent
+from s5wm.worldmodel.privileged_state import PrivilegedStateRSSM
 from s5wm.worldmodel.rssm import RSSM
 from s5wm.worldmodel.sensing import MixedEncoder
 from s5wm.worldmodel.sequence import SequenceModel
@@ -170,8 +170,8 @@ def _filter(dynamics: Any, b: Builder, token: Value, memory: _Memory) -> Value:
     )
 
 
-@_filter.register(BelievedRSSM)
-def _(dynamics: BelievedRSSM[Any], b: Builder, token: Value, memory: _Memory) -> Value:
+@_filter.register(PrivilegedStateRSSM)
+def _(dynamics: PrivilegedStateRSSM[Any], b: Builder, token: Value, memory: _Memory) -> Value:
     check_fields(dynamics, "space", "filter", "states")
     teller = dynamics.filter
     check_fields(teller, "inputs", "norm", "core", "head")
@@ -199,7 +199,7 @@ def _(dynamics: RSSM[Any], b: Builder, token: Value, memory: _Memory) -> Value:
 
 def _deter(sequence: SequenceModel[Any], b: Builder, memory: _Memory) -> Value:
     """``h_t`` from the latent, the action and the memory before; the prior heads have no part in acting."""
-    known = ("inputs", "norm", "core", "prior_head", "switch_head", "space", "prior_sees_inputs")
+    known = ("inputs", "norm", "core", "prior_head", "mixture_logits_head", "space", "prior_sees_inputs")
     check_fields(sequence, *known)
     previous = b.concat(memory.read("latent"), b.clip(memory.read(PREV_ACTION), -1.0, 1.0))
     u = activated(b, sequence.norm, apply(sequence.inputs, b, previous))
@@ -217,7 +217,7 @@ def _latent(
             stoch = b.one_hot(params, space.groups)
         case GaussianSpace():
             stoch = b.slice(params, 0, space.width)
-        case ObservedSpace():
+        case IdentityLatent():
             stoch = params
         case _:
             raise ConfigError(

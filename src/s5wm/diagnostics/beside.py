@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.replay import Entry
-from s5wm.diagnostics.foreseer import Foreseer, tested
+from s5wm.agents.dreamer.stored import StoredLatent
+from s5wm.diagnostics.loaded import LoadedRun, tested
 from s5wm.diagnostics.run import LONGEST, SEED, fly_streams, measure, sizes, stream_of
 from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError
@@ -36,7 +36,7 @@ def imagine_beside(
 
     ``episodes`` are flown by every policy, with the same initial conditions.
     """
-    loaded = [Foreseer.load(run, say) for run in runs]
+    loaded = [LoadedRun.load(run, say) for run in runs]
     names = _names(runs, loaded)
     first, spec = loaded[0], loaded[0].agent.spec
     for other, name in zip(loaded, names, strict=True):
@@ -76,14 +76,16 @@ def imagine_beside(
     )
 
 
-def seen_by(policy: AbstractPolicy[Any, Entry[Any]], rows: Transition[Any]) -> Transition[Entry[Any]]:
+def seen_by(
+    policy: AbstractPolicy[Any, StoredLatent[Any]], rows: Transition[Any]
+) -> Transition[StoredLatent[Any]]:
     """Flights of any policy with the entries that this one would have stored beside their first row.
 
     The first row begins an episode and is the context of all others; no other entry is ever read.
     """
     first = jax.tree.map(lambda x: x[:, 0], rows.timestep)
 
-    def entry(obs: Any, is_first: Any) -> Entry[Any]:
+    def entry(obs: Any, is_first: Any) -> StoredLatent[Any]:
         return policy(policy.initial(), obs, is_first, key=None)[2]
 
     entries = jax.vmap(entry)(first.obs, first.is_first)
@@ -93,7 +95,7 @@ def seen_by(policy: AbstractPolicy[Any, Entry[Any]], rows: Transition[Any]) -> T
     return Transition(rows.timestep, rows.action, spread)
 
 
-def _names(runs: Sequence[str | Path], loaded: Sequence[Foreseer]) -> list[str]:
+def _names(runs: Sequence[str | Path], loaded: Sequence[LoadedRun]) -> list[str]:
     """Agent and size; the directory besides where runs share them."""
     short = [f"{one.experiment.name.agent} {one.experiment.name.size}" for one in loaded]
     long = [f"{name} ({run})" for name, run in zip(short, runs, strict=True)]

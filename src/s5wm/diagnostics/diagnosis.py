@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.dreamer.agent import Dreamer, DreamerLearner
-from s5wm.agents.replay import Entry, to_chunk
+from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.events import LEADS, Events, gate_passes, measure_events
 from s5wm.diagnostics.forecast import Forecast, Reach, describe, flat, forecast_from
 from s5wm.diagnostics.statistics import Agreement, Band, Values, masked_mean, with_gaps
@@ -102,7 +102,7 @@ class Diagnosis(eqx.Module):
 def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to look at them
     agent: Dreamer,
     learner: DreamerLearner,
-    rows: Transition[Entry[Any]],
+    rows: Transition[StoredLatent[Any]],
     horizon: int,
     key: Key,
     *,
@@ -123,7 +123,7 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
 def _report(  # noqa: PLR0913 - as above
     agent: Dreamer,
     learner: DreamerLearner,
-    rows: Transition[Entry[Any]],
+    rows: Transition[StoredLatent[Any]],
     horizon: int,
     key: Key,
     smoothing_weight: Scalar,
@@ -157,7 +157,7 @@ def _report(  # noqa: PLR0913 - as above
         ),
         latent=latent_health(
             model,
-            jax.vmap(lambda c, o, n: model.told(c, o, noise=n))(chunk, out, noise),
+            jax.vmap(lambda c, o, n: model.teacher_forced(c, o, noise=n))(chunk, out, noise),
             gate_passes(step, groups),
         ),
     )
@@ -165,7 +165,7 @@ def _report(  # noqa: PLR0913 - as above
 
 def open_loop_errors(
     model: WorldModel[Any],
-    rows: Transition[Entry[Any]],
+    rows: Transition[StoredLatent[Any]],
     horizon: int,
     key: Key,
     *,
@@ -178,7 +178,7 @@ def open_loop_errors(
 @ft.partial(jax.jit, static_argnames=("horizon", "groups"))
 def _open_loop_errors(
     model: WorldModel[Any],
-    rows: Transition[Entry[Any]],
+    rows: Transition[StoredLatent[Any]],
     horizon: int,
     key: Key,
     groups: Groups | None,
@@ -216,13 +216,15 @@ def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardF
     )
 
 
-def latent_health(model: WorldModel[Any], told: Posterior[Any], passes: Bool[Array, "B T"]) -> LatentHealth:
+def latent_health(
+    model: WorldModel[Any], teacher_forced: Posterior[Any], passes: Bool[Array, "B T"]
+) -> LatentHealth:
     """KL of posterior and prior, and their entropies, of the pass that the prior learns from."""
     space = model.dynamics.space
-    kl = space.kl(told.posterior, told.prior)
+    kl = space.kl(teacher_forced.posterior, teacher_forced.prior)
     return LatentHealth(
         kl=kl.mean(),
         kl_at_passes=masked_mean(kl.reshape(-1), passes.reshape(-1)),
-        posterior_entropy=space.entropy(told.posterior).mean(),
-        prior_entropy=space.entropy(told.prior).mean(),
+        posterior_entropy=space.entropy(teacher_forced.posterior).mean(),
+        prior_entropy=space.entropy(teacher_forced.prior).mean(),
     )

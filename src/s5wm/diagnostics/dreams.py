@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from s5wm.agents.replay import Entry, to_chunk
+from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.fans import choose_moments
 from s5wm.diagnostics.forecast import Reach, describe, forecast
 from s5wm.envs.base import AbstractEnv
@@ -31,7 +31,12 @@ DREAM = Path("plots") / "dream.npz"
 
 
 def make_dreams(
-    model: WorldModel[Any], env: AbstractEnv[Any], rows: Transition[Entry[Any]], *, horizon: int, key: Key
+    model: WorldModel[Any],
+    env: AbstractEnv[Any],
+    rows: Transition[StoredLatent[Any]],
+    *,
+    horizon: int,
+    key: Key,
 ) -> list[Dream]:
     """One dream from each of a few moments, from which the flight goes on for as long as any does.
 
@@ -59,7 +64,12 @@ def make_dreams(
 
 @ft.partial(jax.jit, static_argnames="horizon")
 def dream(
-    model: WorldModel[Any], flight: Transition[Entry[Any]], row: Int[Array, ""], *, horizon: int, key: Key
+    model: WorldModel[Any],
+    flight: Transition[StoredLatent[Any]],
+    row: Int[Array, ""],
+    *,
+    horizon: int,
+    key: Key,
 ) -> tuple[UInt8[Array, "H1 h w 3"], Float[Array, "H1 ..."], Float[Array, "H1 ..."]]:
     """Images of one flight ``[1, T+1]`` from a row on, the state decoded from the belief of each, and the open loop.
 

@@ -9,11 +9,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.agents.replay import Entry, to_chunk
+from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.diagnosis import GroupErrors, raw_state
 from s5wm.diagnostics.forecast import Reach, describe, forecast
 from s5wm.diagnostics.statistics import Band
-from s5wm.runs.fans import ErrorBand, Fans
+from s5wm.runs.fans import ErrorBand, OpenLoopPredictions
 from s5wm.types import Key, Transition
 from s5wm.worldmodel.model import WorldModel
 
@@ -39,7 +39,7 @@ def choose_moments(reach: Reach) -> Moments:
 @ft.partial(jax.jit, static_argnames=("horizon", "samples"))
 def futures(
     model: WorldModel[Any],
-    rows: Transition[Entry[Any]],
+    rows: Transition[StoredLatent[Any]],
     moments: Array,
     *,
     horizon: int,
@@ -75,12 +75,12 @@ def futures(
 
 def make_fans(
     model: WorldModel[Any],
-    rows: Transition[Entry[Any]],
+    rows: Transition[StoredLatent[Any]],
     open_loop: GroupErrors,
     *,
     dt: float,
     key: Key,
-) -> Fans | None:
+) -> OpenLoopPredictions | None:
     """What ``s5wm.runs.fans`` keeps; None where the task has no position or no flight lasted for a step."""
     groups, horizon = open_loop.groups, open_loop.band.median.shape[1]
     position = [group for group in groups if group.name == "position"]
@@ -92,7 +92,7 @@ def make_fans(
         futures(model, rows, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
     )
     place = slice(position[0].start, position[0].stop)
-    return Fans(
+    return OpenLoopPredictions(
         dt=dt,
         real_pos=np.where(valid[..., None], position[0].scale * real[..., place], np.nan),
         imagined_pos=np.where(valid[:, None, :, None], position[0].scale * imagined[..., place], np.nan),

@@ -14,7 +14,7 @@ from s5wm.agents.base import AbstractPolicy
 from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors
 from s5wm.diagnostics.dreams import DREAM, make_dreams, pixel_errors
 from s5wm.diagnostics.fans import error_bands, make_fans
-from s5wm.diagnostics.foreseer import Foreseer, tested
+from s5wm.diagnostics.loaded import LoadedRun, tested
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.envs.racing.task import RacingEnv
@@ -75,7 +75,7 @@ def imagine_run(
     The fans of imagined positions go to ``plots/imagination.npz`` of ``out``, by default the run itself, film strips of
     a task with a camera to ``plots/dream.npz``; without ``out``, those of a shipped policy are not kept.
     """
-    own = Foreseer.load(run, say)
+    own = LoadedRun.load(run, say)
     env = stream_of(tested(own.experiment))
     length = own.check(horizon, episodes)
     if isinstance(env, HostEnv):
@@ -117,7 +117,7 @@ def imagine_run(
 
 
 def measure(
-    own: Foreseer, rows: Transition[Any], horizon: int, key: Key
+    own: LoadedRun, rows: Transition[Any], horizon: int, key: Key
 ) -> tuple[GroupErrors, dict[str, ErrorBand], dict[str, Any]]:
     """All that the model has heads for: errors of the state, their curves with the reward's, figures."""
     if own.state is None:
@@ -129,7 +129,7 @@ def measure(
     return found.open_loop, error_bands(found.open_loop, found.reward.error), figures(found)
 
 
-def dreams_of(own: Foreseer, rows: Transition[Any], horizon: int, key: Key) -> list[Dream]:
+def dreams_of(own: LoadedRun, rows: Transition[Any], horizon: int, key: Key) -> list[Dream]:
     """Film strips of a task with images, of what the model decodes or, in a race, of where it believes the drone."""
     env = tested(own.experiment)
     if not env.spec.has_images or not (
@@ -139,7 +139,7 @@ def dreams_of(own: Foreseer, rows: Transition[Any], horizon: int, key: Key) -> l
     return make_dreams(own.model, env, rows, horizon=horizon, key=key)
 
 
-def _course(own: Foreseer) -> Course | None:
+def _course(own: LoadedRun) -> Course | None:
     """The gates of a race."""
     env = tested(own.experiment)
     return course_of(env.track) if isinstance(env, RacingEnv) else None

@@ -1,7 +1,7 @@
-"""Several processes that train as one: joining, parting, and telling each other what each has to know alike.
+"""Multi-process training: join, shut down, broadcast.
 
-The leading process, number 0, reads the clock, finds and writes files, and speaks.  Every function here but ``leads``
-is a place where all wait for each other; with one process each gives back what it was given.
+The main process, number 0, reads the clock, finds and writes files, and logs.  Every function here except
+``is_main_process`` is a barrier; with one process each returns its argument.
 """
 
 import os
@@ -63,7 +63,7 @@ def join(coordinator: str, processes: int | None, process: int | None) -> None:
         raise ConfigError(f"cannot join the others by --coordinator {coordinator}: {error}") from error
 
 
-def part() -> None:
+def shutdown() -> None:
     """Training is over: from here on each is by itself, once the leading one has got here."""
     if is_joined():
         jax.distributed.shutdown()
@@ -83,7 +83,7 @@ def end(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this is the leading process, or the only one."""
     return jax.process_index() == 0
 

@@ -14,7 +14,7 @@ from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Shown, Values, shown_by, timestep_from
 from s5wm.envs.task import Episodes
-from s5wm.evaluation.rollout import EvalPlan
+from s5wm.evaluation.rollout import EvalConfig
 from s5wm.types import EpisodeMetrics, Key, OptionalMetric
 
 MOST_AT_ONCE = 16
@@ -37,7 +37,7 @@ def act_to_judge(
 def run_hosted_episodes(
     env: HostEnv,
     policy: AbstractPolicy[Any, Any],
-    plan: EvalPlan,
+    plan: EvalConfig,
     key: Key,
     *,
     watch: Callable[[HostRows], None] | None = None,
@@ -81,7 +81,7 @@ _OURS = ("return", "steps", "terminal")
 class _Runner(NamedTuple):
     envs: AbstractHostEnvs
     policy: AbstractPolicy[Any, Any]
-    plan: EvalPlan
+    plan: EvalConfig
     action: ActionSpec
     watch: Callable[[HostRows], None] | None
 

@@ -17,14 +17,14 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes, Figure, Summary
 from s5wm.evaluation.hosted import run_hosted_episodes
-from s5wm.evaluation.result import Judgement
-from s5wm.evaluation.rollout import EvalPlan, run_episodes
+from s5wm.evaluation.result import EvalResult
+from s5wm.evaluation.rollout import EvalConfig, run_episodes
 from s5wm.runs.flights import Course, Flight, save_flights
 from s5wm.types import Key
 
 RECORDED = 4
 
-Run = Callable[[AbstractPolicy[Any, Any], EvalPlan, Key], Episodes]
+Run = Callable[[AbstractPolicy[Any, Any], EvalConfig, Key], Episodes]
 """Runs the episodes of a plan."""
 
 
@@ -34,11 +34,11 @@ class Evaluator:
 
     task: AbstractTask
     env: AbstractEnv[Any]
-    plan: EvalPlan
+    plan: EvalConfig
     run: Run
     draws: bool = False  # whether episodes with drawn actions are run too, which takes as long again
 
-    def __call__(self, policy: AbstractPolicy[Any, Any], key: Key) -> Judgement:
+    def __call__(self, policy: AbstractPolicy[Any, Any], key: Key) -> EvalResult:
         """One evaluation."""
         episodes = self.run(policy, self.plan, key)
         summary = self._summary(episodes) | (self._sampled(policy, key) if self.draws else {})
@@ -71,7 +71,7 @@ def evaluator(task: AbstractTask, episodes: int) -> Evaluator:
 def evaluator_as_given(judged: AbstractTask, episodes: int) -> Evaluator:
     """The evaluator of a task whose rules stay as they are."""
     env = judged.build()
-    plan = EvalPlan(
+    plan = EvalConfig(
         episodes=episodes,
         max_steps=judged.max_steps,
         recorded=min(RECORDED, episodes) if isinstance(judged, AbstractDroneTask) else 0,
@@ -82,7 +82,9 @@ def evaluator_as_given(judged: AbstractTask, episodes: int) -> Evaluator:
     return Evaluator(task=judged, env=env, plan=plan, run=ft.partial(_compiled, env), draws=True)
 
 
-def _compiled(env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalPlan, key: Key) -> Episodes:
+def _compiled(
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalConfig, key: Key
+) -> Episodes:
     return jax.device_get(run_episodes(env, policy, plan, key))
 
 
@@ -91,7 +93,7 @@ def _nothing(state: Any) -> dict[str, Any]:
     return {}
 
 
-def judge(task: AbstractTask, summary: Summary, save: Callable[..., None]) -> Judgement:
+def judge(task: AbstractTask, summary: Summary, save: Callable[..., None]) -> EvalResult:
     """Score and texts from the figures of a summary."""
     logged = {
         "success": "success_rate",
@@ -104,7 +106,7 @@ def judge(task: AbstractTask, summary: Summary, save: Callable[..., None]) -> Ju
         for short, name in logged.items()
         if summary.get(name) is not None
     }
-    return Judgement(
+    return EvalResult(
         success=summary.get("success_rate"),
         score=task.score(summary),
         row=row,

@@ -13,7 +13,7 @@ from s5wm.runs.policyfile import save_policy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class EvalResult:
     """One evaluation of a policy."""
 
     success: float | None  # share of episodes, where the task has such
@@ -31,7 +31,7 @@ class Judgement:
         self.save_flights(path, about={"policy": policy, "env_steps": env_steps, **facts, **more})
 
 
-def keep_best(folder: Path, policy: Any, judged: Judgement, env_steps: int) -> None:
+def keep_best(folder: Path, policy: Any, judged: EvalResult, env_steps: int) -> None:
     """Replace the best policy by this one."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

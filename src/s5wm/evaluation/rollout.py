@@ -19,7 +19,7 @@ from s5wm.types import Key, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalPlan:
+class EvalConfig:
     """What to run and what to write down; hashable, because it is part of the compiled program."""
 
     episodes: int
@@ -42,7 +42,7 @@ class _Progress(eqx.Module):
 
 @ft.partial(jax.jit, static_argnames=("plan",))
 def run_episodes(
-    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalPlan, key: Key
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalConfig, key: Key
 ) -> Episodes:
     """Run ``plan.episodes`` episodes, each from a reset of its own.
 
@@ -79,7 +79,7 @@ def run_episodes(
 
 
 def _advance(
-    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalPlan, key: Key, now: _Progress
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], plan: EvalConfig, key: Key, now: _Progress
 ) -> _Progress:
     k_env, k_policy = jr.split(jr.fold_in(key, now.t))
     keys = jr.split(k_env, plan.episodes)
@@ -110,13 +110,13 @@ def _written(env: AbstractEnv[Any], action: Float[Array, "R A"]) -> Float[Array,
     return spec.decode(action).reshape(action.shape) if isinstance(spec, Box) else action
 
 
-def _blank(plan: EvalPlan, env_state: Any, action_size: int) -> Recording:
+def _blank(plan: EvalConfig, env_state: Any, action_size: int) -> Recording:
     shapes = jax.eval_shape(jax.vmap(plan.snapshot), _head(plan, env_state))
     rows = jax.tree.map(lambda x: jnp.zeros((x.shape[0], plan.max_steps + 1, *x.shape[1:]), x.dtype), shapes)
     return Recording(rows, jnp.zeros((plan.recorded, plan.max_steps, action_size)))
 
 
-def _head(plan: EvalPlan, tree: Any) -> Any:
+def _head(plan: EvalConfig, tree: Any) -> Any:
     return jax.tree.map(lambda x: x[: plan.recorded], tree)
 
 

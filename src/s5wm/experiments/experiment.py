@@ -20,10 +20,12 @@ from s5wm.experiments.tasks import TaskConfig
 from s5wm.experiments.timing import time_pieces
 from s5wm.runs.codec import Warn, decode, differences, encode, unstorable
 from s5wm.runs.files import read_json, write_json
+from s5wm.runs.renamed import updated
 from s5wm.training.config import TrainConfig
 from s5wm.training.run import Program
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: other names of classes and fields (``s5wm.runs.renamed``)."""
 
 LARGEST = 2**20
 """Bytes that a configuration file may have; ours have five thousand."""
@@ -164,12 +166,11 @@ def load_experiment(path: Path, *, warn: Warn) -> Experiment:
             "it is none of ours; restore the one that the run was started with"
         )
     stored = read_json(path)
-    if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
+    if not isinstance(stored, dict) or stored.get("schema") not in (1, SCHEMA):
         found = stored.get("schema") if isinstance(stored, dict) else None
-        raise CorruptError(
-            f"{path} has schema {str(found)[:20]!r}; this version of s5wm reads schema {SCHEMA}"
-        )
+        raise CorruptError(f"{path} has schema {str(found)[:20]!r}; this version of s5wm reads 1 to {SCHEMA}")
     try:
-        return decode(Experiment, stored.get("experiment"), warn=lambda text: warn(f"{path}: {text}"))
+        described = updated(stored.get("experiment")) if stored["schema"] == 1 else stored.get("experiment")
+        return decode(Experiment, described, warn=lambda text: warn(f"{path}: {text}"))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

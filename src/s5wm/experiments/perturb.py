@@ -17,7 +17,7 @@ from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.racing.varied import VariedRace, ranges_of
 from s5wm.envs.task import Episodes
 from s5wm.errors import ConfigError
-from s5wm.evaluation.rollout import EvalPlan, run_episodes
+from s5wm.evaluation.rollout import EvalConfig, run_episodes
 from s5wm.experiments.acting import TrainedAgent, Which, load_agent
 from s5wm.runs.codec import encode, suggest
 from s5wm.runs.provenance import provenance
@@ -81,7 +81,7 @@ def _evaluator(
     agent: TrainedAgent, task: RacingConfig, episodes: int, seed: int
 ) -> Callable[[VariationConfig], dict[str, Any]]:
     race = task.build()
-    plan = EvalPlan(
+    plan = EvalConfig(
         episodes=episodes, max_steps=task.max_steps, recorded=0, snapshot=lambda state: jnp.zeros(())
     )
 

@@ -12,7 +12,7 @@ import jax
 
 from s5wm.distributed.memory import check_memory, replay_line
 from s5wm.distributed.placement import Placement
-from s5wm.distributed.processes import from_leader, leads, part
+from s5wm.distributed.processes import from_leader, is_main_process, shutdown
 from s5wm.envs.host import HostEnv
 from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
@@ -26,7 +26,7 @@ from s5wm.runs.files import write_json
 from s5wm.runs.log import JsonLines, Lines, Row, Sink, TensorBoard
 from s5wm.runs.panel import Panel
 from s5wm.runs.provenance import provenance, versions
-from s5wm.training.fit import Member, fit, load
+from s5wm.training.fit import SeedRun, fit, load
 from s5wm.training.run import Program, Trainer, abstract_state
 from s5wm.training.start import Start
 
@@ -77,7 +77,7 @@ class How:
 
 def run_experiment(experiment: Experiment, path: Path, how: How = How()) -> bool:
     """Train in ``path``, from nothing or from where it stopped; False if stopped on request before the end."""
-    if not leads():
+    if not is_main_process():
         return _follow(path)
     return _run({path: experiment}, how)
 
@@ -153,7 +153,7 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
         with ExitStack() as ends:
             for member in crew:
                 ends.callback(member.sink.close)
-    part()
+    shutdown()
     return finished
 
 
@@ -174,13 +174,13 @@ def _what_begins(start: Start) -> str:
     return f"begins with the parameters of {about['run']} ({about['policy']} policy{trained}){fresh}"
 
 
-def _member(experiment: Experiment, trainer: Trainer, screen: Sink, how: How, of: int) -> Member:
+def _member(experiment: Experiment, trainer: Trainer, screen: Sink, how: How, of: int) -> SeedRun:
     directory, on_evaluation = trainer.directory, how.on_evaluation
     files = _files(directory, trainer.host.env_steps)
     told = screen if of == 1 else Lines(experiment.task.columns, prefix=f"seed {trainer.seed}: ")
     trackers = open_trackers(how.trackers, directory, experiment, told.say)
     sinks = Sinks([*files, *trackers, told])
-    return Member(trainer, sinks, lambda: on_evaluation(directory.path) if on_evaluation else None)
+    return SeedRun(trainer, sinks, lambda: on_evaluation(directory.path) if on_evaluation else None)
 
 
 def _follow(path: Path) -> bool:
@@ -199,8 +199,8 @@ def _follow(path: Path) -> bool:
     trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
     nobody = Sinks([])
     load([trainer], nobody.say)
-    finished = fit([Member(trainer, nobody, lambda: None)], nobody.say)
-    part()
+    finished = fit([SeedRun(trainer, nobody, lambda: None)], nobody.say)
+    shutdown()
     return finished
 
 

@@ -47,9 +47,9 @@ DREAMER = Names(
     },
     copies={
         "params.critic": "slow_critic",
-        "params.world_model.encoder": "acting.encoder",
-        "params.world_model.dynamics": "acting.dynamics",
-        "params.actor": "acting.actor",
+        "params.world_model.encoder": "policy_ema.encoder",
+        "params.world_model.dynamics": "policy_ema.dynamics",
+        "params.actor": "policy_ema.actor",
     },
 )
 PPO = Names(

@@ -9,9 +9,9 @@ import jax.random as jr
 
 from s5wm.agents.base import AbstractAgent
 from s5wm.agents.dreamer.agent import Dreamer, DreamerLearner, batch_loss
-from s5wm.agents.replay import to_chunk
+from s5wm.agents.dreamer.stored import to_chunk
 from s5wm.envs.base import AbstractEnv
-from s5wm.ops.batches import divided
+from s5wm.ops.batches import shard_batch
 from s5wm.training.loop import unroll
 from s5wm.training.state import TrainState
 from s5wm.types import Key
@@ -45,7 +45,7 @@ def time_pieces(
 
 def _world_model_gradient(agent: Dreamer, learner: DreamerLearner, key: Key) -> Any:
     k_sample, k_noise = jr.split(key)
-    chunk = divided(to_chunk(agent.sample(learner.replay, k_sample)[1]))
+    chunk = shard_batch(to_chunk(agent.sample(learner.replay, k_sample)[1]))
     return jax.grad(lambda model: batch_loss(model, chunk, k_noise)[0])(learner.params.world_model)
 
 

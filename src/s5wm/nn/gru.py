@@ -71,41 +71,41 @@ class BlockGRUConfig:
 class BlockGRU(AbstractCore[Float[Array, " D"]]):
     """Memory and output are both ``h``."""
 
-    look: Linear
-    look_norm: RMSNorm
-    mix: BlockLinear
-    mix_look: Float[Array, "D hidden"]
-    mix_input: Linear
-    mix_norm: RMSNorm
+    hidden: Linear
+    hidden_norm: RMSNorm
+    dyn: BlockLinear
+    dyn_hidden: Float[Array, "D hidden"]
+    dyn_input: Linear
+    dyn_norm: RMSNorm
     gates: BlockLinear
     gate_bias: Float[Array, "G gates"]
     unroll: int = eqx.field(static=True)
 
     def __init__(self, config: BlockGRUConfig, inputs: int, *, key: Key) -> None:
-        k_look, k_mix, k_mix_look, k_mix_input, k_gates = jr.split(key, 5)
+        k_hidden, k_dyn, k_dyn_hidden, k_dyn_input, k_gates = jr.split(key, 5)
         width, hidden, blocks = config.width, config.hidden, config.blocks
         share = width // blocks
         # The official initialiser counts the inputs of all blocks as the fan-in of each.
         fan_in = blocks * (share + hidden + inputs)
-        self.look = Linear(width, hidden, key=k_look)
-        self.look_norm = RMSNorm(hidden)
-        self.mix = BlockLinear(blocks, share, share, fan_in=fan_in, key=k_mix)
-        self.mix_look = fan_in_normal(k_mix_look, (width, hidden), fan_in=fan_in)
-        self.mix_input = Linear(inputs, width, key=k_mix_input, scale=(inputs / fan_in) ** 0.5)
-        self.mix_norm = RMSNorm(width)
+        self.hidden = Linear(width, hidden, key=k_hidden)
+        self.hidden_norm = RMSNorm(hidden)
+        self.dyn = BlockLinear(blocks, share, share, fan_in=fan_in, key=k_dyn)
+        self.dyn_hidden = fan_in_normal(k_dyn_hidden, (width, hidden), fan_in=fan_in)
+        self.dyn_input = Linear(inputs, width, key=k_dyn_input, scale=(inputs / fan_in) ** 0.5)
+        self.dyn_norm = RMSNorm(width)
         self.gates = BlockLinear(blocks, share, 3 * share, fan_in=blocks * share, key=k_gates)
         self.gate_bias = jnp.zeros((blocks, 3 * share))
         self.unroll = config.unroll
 
     def initial(self) -> Float[Array, " D"]:
         """Zeros."""
-        return jnp.zeros(self.mix_look.shape[0])
+        return jnp.zeros(self.dyn_hidden.shape[0])
 
     def step(
         self, memory: Float[Array, " D"], u: Float[Array, " U"], is_first: Bool[Array, ""]
     ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
         """One step."""
-        h = self._advance(memory, self.mix_input(u), is_first)
+        h = self._advance(memory, self.dyn_input(u), is_first)
         return h, h
 
     def scan(
@@ -117,16 +117,16 @@ class BlockGRU(AbstractCore[Float[Array, " D"]]):
             h = self._advance(h, *inputs)
             return h, h
 
-        _, hs = jax.lax.scan(advance, memory, (self.mix_input(u), is_first), unroll=self.unroll)
+        _, hs = jax.lax.scan(advance, memory, (self.dyn_input(u), is_first), unroll=self.unroll)
         return hs, hs
 
     def _advance(
         self, h: Float[Array, " D"], driven: Float[Array, " D"], is_first: Bool[Array, ""]
     ) -> Float[Array, " D"]:
         h = jnp.where(is_first, 0.0, h)
-        look = jax.nn.silu(self.look_norm(self.look(h)))
-        mixed = self.mix(h).reshape(-1) + self.mix_look @ look + driven
-        mixed = jax.nn.silu(self.mix_norm(mixed))
+        hidden = jax.nn.silu(self.hidden_norm(self.hidden(h)))
+        mixed = self.dyn(h).reshape(-1) + self.dyn_hidden @ hidden + driven
+        mixed = jax.nn.silu(self.dyn_norm(mixed))
         reset, candidate, update = jnp.split(self.gates(mixed) + self.gate_bias, 3, axis=-1)
         candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate).reshape(-1)
         update = jax.nn.sigmoid(update - 1.0).reshape(-1)

@@ -140,7 +140,7 @@ class Identity(eqx.Module):
         return x
 
 
-class Tail(eqx.Module):
+class Slice(eqx.Module):
     """Drops the first ``start`` numbers of its input."""
 
     start: int = eqx.field(static=True)

@@ -18,7 +18,7 @@ from s5wm.nn.core import AbstractCore
 from s5wm.nn.hippo import block_spectrum
 from s5wm.nn.mlp import Linear, RMSNorm
 from s5wm.nn.ssm import DiagonalSSM, Discretization, GemmDtype, SSMOptions
-from s5wm.ops.pairs import Pair
+from s5wm.ops.pairs import ComplexPair
 from s5wm.ops.recurrence import ScanMethod
 from s5wm.types import Key
 
@@ -68,15 +68,15 @@ class S5Block(eqx.Module):
     gate: FullGate | HalfGate
 
     def step(
-        self, x: Pair, u: Float[Array, " D"], is_first: Bool[Array, ""]
-    ) -> tuple[Pair, Float[Array, " D"]]:
+        self, x: ComplexPair, u: Float[Array, " D"], is_first: Bool[Array, ""]
+    ) -> tuple[ComplexPair, Float[Array, " D"]]:
         """New state (parts ``[P]``) and output."""
         x, y = self.ssm.step(x, self.norm(u), is_first)
         return x, u + self.gate(jax.nn.gelu(y))
 
     def scan(
-        self, x: Pair, u: Float[Array, "T D"], is_first: Bool[Array, " T"]
-    ) -> tuple[Pair, Float[Array, "T D"]]:
+        self, x: ComplexPair, u: Float[Array, "T D"], is_first: Bool[Array, " T"]
+    ) -> tuple[ComplexPair, Float[Array, "T D"]]:
         """States at every t (parts ``[T, P]``) and outputs."""
         states, y = self.ssm.scan(x, self.norm(u), is_first)
         return states, u + self.gate(jax.nn.gelu(y))
@@ -177,7 +177,7 @@ class S5(AbstractCore[Float[Array, "L P 2"]]):
 
     def _stack(
         self,
-        advance: Callable[..., tuple[Pair, Float[Array, "*t D"]]],
+        advance: Callable[..., tuple[ComplexPair, Float[Array, "*t D"]]],
         memory: Float[Array, "L P 2"],
         u: Float[Array, "*t U"],
         is_first: Bool[Array, "*t"],
@@ -185,7 +185,7 @@ class S5(AbstractCore[Float[Array, "L P 2"]]):
         h = u if self.project is None else self.project(u)
         states: list[Float[Array, "*t P 2"]] = []
         for layer, block in enumerate(self.blocks):
-            x, h = advance(block, Pair.unstacked(memory[layer]), h, is_first)
+            x, h = advance(block, ComplexPair.unstacked(memory[layer]), h, is_first)
             states.append(x.stacked())
         return jnp.stack(states, axis=-3), self.norm(h)
 

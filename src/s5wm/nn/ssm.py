@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 from numpy.typing import NDArray
 
 from s5wm.nn.hippo import Spectrum
-from s5wm.ops.pairs import Pair
+from s5wm.ops.pairs import ComplexPair
 from s5wm.ops.recurrence import ScanMethod, linear_recurrence
 from s5wm.types import Key
 
@@ -29,17 +29,17 @@ _NU_RANGE = (-9.2, 20.0)
 _LOG_DT_RANGE = (-14.0, 7.0)
 
 
-def zoh(eigenvalues: Pair, dt: Float[Array, " P"]) -> tuple[Pair, Pair]:
+def zoh(eigenvalues: ComplexPair, dt: Float[Array, " P"]) -> tuple[ComplexPair, ComplexPair]:
     """Zero-order hold: ``Lambda_bar = exp(Lambda dt)`` and the input gain ``(Lambda_bar - 1) / Lambda``."""
     z = eigenvalues.scaled(dt)
     return z.exp(), z.expm1() * eigenvalues.reciprocal()
 
 
-def bilinear(eigenvalues: Pair, dt: Float[Array, " P"]) -> tuple[Pair, Pair]:
+def bilinear(eigenvalues: ComplexPair, dt: Float[Array, " P"]) -> tuple[ComplexPair, ComplexPair]:
     """Tustin: ``g = 1 / (1 - dt Lambda / 2)``, ``Lambda_bar = g (1 + dt Lambda / 2)``, input gain ``g dt``."""
     half = eigenvalues.scaled(0.5 * dt)
-    g = Pair(1.0 - half.re, -half.im).reciprocal()
-    return g * Pair(1.0 + half.re, half.im), g.scaled(dt)
+    g = ComplexPair(1.0 - half.re, -half.im).reciprocal()
+    return g * ComplexPair(1.0 + half.re, half.im), g.scaled(dt)
 
 
 class Discretization(enum.StrEnum):
@@ -56,7 +56,9 @@ class GemmDtype(enum.StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-DISCRETIZE: dict[Discretization, Callable[[Pair, Float[Array, " P"]], tuple[Pair, Pair]]] = {
+DISCRETIZE: dict[
+    Discretization, Callable[[ComplexPair, Float[Array, " P"]], tuple[ComplexPair, ComplexPair]]
+] = {
     Discretization.ZOH: zoh,
     Discretization.BILINEAR: bilinear,
 }
@@ -81,8 +83,8 @@ class DiagonalSSM(eqx.Module):
     nu: Float[Array, " P"]
     omega: Float[Array, " P"]
     log_dt: Float[Array, " P"]
-    b: Pair  # [P, D]
-    c: Pair  # [D, P]
+    b: ComplexPair  # [P, D]
+    c: ComplexPair  # [D, P]
     d: Float[Array, " D"]
     options: SSMOptions = eqx.field(static=True)
 
@@ -103,52 +105,52 @@ class DiagonalSSM(eqx.Module):
         state, stored = spectrum.eigenvectors.shape
         low, high = np.log(dt_range[0]), np.log(dt_range[1])
         rows = jax.nn.initializers.lecun_normal(in_axis=-1, out_axis=-2, batch_axis=0)
-        rotation = Pair(_f32(spectrum.eigenvectors.real), _f32(spectrum.eigenvectors.imag))
+        rotation = ComplexPair(_f32(spectrum.eigenvectors.real), _f32(spectrum.eigenvectors.imag))
         b = rows(k_b, (1, state, width))[0]
-        c = Pair(*rows(k_c, (2, width, state)))
+        c = ComplexPair(*rows(k_c, (2, width, state)))
         self.nu = _f32(np.log(-spectrum.eigenvalues.real))
         self.omega = _f32(spectrum.eigenvalues.imag)
         self.log_dt = jr.uniform(k_dt, (stored,), minval=low, maxval=high)
-        self.b = Pair(rotation.re.T @ b, -rotation.im.T @ b)
-        self.c = Pair(
+        self.b = ComplexPair(rotation.re.T @ b, -rotation.im.T @ b)
+        self.c = ComplexPair(
             c.re @ rotation.re - c.im @ rotation.im,
             c.re @ rotation.im + c.im @ rotation.re,
         )
         self.d = jr.normal(k_d, (width,))
         self.options = options
 
-    def eigenvalues(self) -> Pair:
+    def eigenvalues(self) -> ComplexPair:
         """``Lambda = -exp(nu) + i omega``, parts ``[P]``."""
-        return Pair(-jnp.exp(jnp.clip(self.nu, *_NU_RANGE)), self.omega)
+        return ComplexPair(-jnp.exp(jnp.clip(self.nu, *_NU_RANGE)), self.omega)
 
-    def discretize(self) -> tuple[Pair, Pair]:
+    def discretize(self) -> tuple[ComplexPair, ComplexPair]:
         """``Lambda_bar`` with parts ``[P]`` and ``B_bar`` with parts ``[P, D]``."""
         dt = jnp.exp(jnp.clip(self.log_dt, *_LOG_DT_RANGE))
         decay, gain = DISCRETIZE[self.options.discretization](self.eigenvalues(), dt)
         return decay, gain[:, None] * self.b
 
     def step(
-        self, x: Pair, u: Float[Array, " D"], is_first: Bool[Array, ""]
-    ) -> tuple[Pair, Float[Array, " D"]]:
+        self, x: ComplexPair, u: Float[Array, " D"], is_first: Bool[Array, ""]
+    ) -> tuple[ComplexPair, Float[Array, " D"]]:
         """``x_t = Lambda_bar x_{t-1} + B_bar u_t`` and ``y_t``; ``x_t`` already contains ``u_t``."""
         decay, b_bar = self.discretize()
         x = decay * x.masked(is_first) + self._drive(b_bar, u)
         return x, self._readout(x, u)
 
     def scan(
-        self, x0: Pair, u: Float[Array, "T D"], is_first: Bool[Array, " T"]
-    ) -> tuple[Pair, Float[Array, "T D"]]:
+        self, x0: ComplexPair, u: Float[Array, "T D"], is_first: Bool[Array, " T"]
+    ) -> tuple[ComplexPair, Float[Array, "T D"]]:
         """All states (parts ``[T, P]``) and outputs of a sequence; equal to folding ``step``."""
         decay, b_bar = self.discretize()
         x = linear_recurrence(decay, self._drive(b_bar, u), x0, is_first, self.options.scan_method)
         return x, self._readout(x, u)
 
-    def _drive(self, b_bar: Pair, u: Float[Array, "*t D"]) -> Pair:
+    def _drive(self, b_bar: ComplexPair, u: Float[Array, "*t D"]) -> ComplexPair:
         """``B_bar u`` as one real product ``[.., D] x [D, 2 P]``."""
         weight = jnp.concatenate([b_bar.re, b_bar.im])
-        return Pair(*jnp.split(self._gemm(u, weight), 2, axis=-1))
+        return ComplexPair(*jnp.split(self._gemm(u, weight), 2, axis=-1))
 
-    def _readout(self, x: Pair, u: Float[Array, "*t D"]) -> Float[Array, "*t D"]:
+    def _readout(self, x: ComplexPair, u: Float[Array, "*t D"]) -> Float[Array, "*t D"]:
         """``2 Re(C x) + D * u`` as one real product ``[.., 2 P] x [2 P, D]``."""
         weight = jnp.concatenate([2.0 * self.c.re, -2.0 * self.c.im], axis=-1)
         return (

@@ -13,7 +13,7 @@ AXIS = "envs"
 """Name of the mesh's one axis: environments, and batches drawn from what they showed."""
 
 
-def divided(batch: Tree) -> Tree:
+def shard_batch(batch: Tree) -> Tree:
     """Each array's leading axis over the devices of the mesh that the program is traced for; without one, nothing.
 
     To be put where a batch has been gathered from all devices: from there on each computes its part, and the values

@@ -10,56 +10,56 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
-class Pair(eqx.Module):
+class ComplexPair(eqx.Module):
     """``re + i im``: a complex array as two real arrays of one shape."""
 
     re: Float[Array, "*s"]
     im: Float[Array, "*s"]
 
-    def __add__(self, other: "Pair") -> "Pair":
+    def __add__(self, other: "ComplexPair") -> "ComplexPair":
         """Elementwise sum."""
-        return Pair(self.re + other.re, self.im + other.im)
+        return ComplexPair(self.re + other.re, self.im + other.im)
 
-    def __mul__(self, other: "Pair") -> "Pair":
+    def __mul__(self, other: "ComplexPair") -> "ComplexPair":
         """Elementwise complex product, broadcasting like arrays."""
-        return Pair(self.re * other.re - self.im * other.im, self.re * other.im + self.im * other.re)
+        return ComplexPair(self.re * other.re - self.im * other.im, self.re * other.im + self.im * other.re)
 
-    def __getitem__(self, index: object) -> "Pair":
+    def __getitem__(self, index: object) -> "ComplexPair":
         """Index both parts alike."""
-        return Pair(self.re[index], self.im[index])
+        return ComplexPair(self.re[index], self.im[index])
 
-    def scaled(self, factor: float | Float[Array, "..."]) -> "Pair":
+    def scaled(self, factor: float | Float[Array, "..."]) -> "ComplexPair":
         """Product with a real number or array."""
-        return Pair(self.re * factor, self.im * factor)
+        return ComplexPair(self.re * factor, self.im * factor)
 
-    def conj(self) -> "Pair":
+    def conj(self) -> "ComplexPair":
         """Complex conjugate."""
-        return Pair(self.re, -self.im)
+        return ComplexPair(self.re, -self.im)
 
-    def reciprocal(self) -> "Pair":
+    def reciprocal(self) -> "ComplexPair":
         """``1 / z``; ``|z|^2`` must neither overflow nor vanish."""
         norm = self.re**2 + self.im**2
-        return Pair(self.re / norm, -self.im / norm)
+        return ComplexPair(self.re / norm, -self.im / norm)
 
-    def exp(self) -> "Pair":
+    def exp(self) -> "ComplexPair":
         """``exp(z)``."""
         radius = jnp.exp(self.re)
-        return Pair(radius * jnp.cos(self.im), radius * jnp.sin(self.im))
+        return ComplexPair(radius * jnp.cos(self.im), radius * jnp.sin(self.im))
 
-    def expm1(self) -> "Pair":
+    def expm1(self) -> "ComplexPair":
         """``exp(z) - 1`` without the cancellation of the naive form: ``cos b - 1 = -2 sin(b/2)^2``."""
         re = jnp.expm1(self.re) * jnp.cos(self.im) - 2.0 * jnp.sin(0.5 * self.im) ** 2
-        return Pair(re, jnp.exp(self.re) * jnp.sin(self.im))
+        return ComplexPair(re, jnp.exp(self.re) * jnp.sin(self.im))
 
-    def masked(self, drop: Bool[Array, "..."]) -> "Pair":
+    def masked(self, drop: Bool[Array, "..."]) -> "ComplexPair":
         """Zero where ``drop``; a select, not a product, so that a dropped NaN or infinity is really gone."""
-        return Pair(jnp.where(drop, 0.0, self.re), jnp.where(drop, 0.0, self.im))
+        return ComplexPair(jnp.where(drop, 0.0, self.re), jnp.where(drop, 0.0, self.im))
 
     def stacked(self) -> Float[Array, "*s 2"]:
         """Both parts on a new last axis, the layout of memories outside the layer."""
         return jnp.stack([self.re, self.im], axis=-1)
 
     @staticmethod
-    def unstacked(array: Float[Array, "*s 2"]) -> "Pair":
+    def unstacked(array: Float[Array, "*s 2"]) -> "ComplexPair":
         """Inverse of ``stacked``."""
-        return Pair(array[..., 0], array[..., 1])
+        return ComplexPair(array[..., 0], array[..., 1])

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from s5wm.ops.pairs import Pair
+from s5wm.ops.pairs import ComplexPair
 
 # Steps per iteration of the sequential loop.  Unrolling does not pay on CPU: the recurrence itself gets slower
 # with every doubling and compiles longer (benchmarks/scan.py, results/scan/cpu.json).
@@ -33,13 +33,13 @@ class ScanMethod(enum.StrEnum):
 
 
 def linear_recurrence(
-    decay: Pair,
-    b: Pair,
-    x0: Pair,
+    decay: ComplexPair,
+    b: ComplexPair,
+    x0: ComplexPair,
     is_first: Bool[Array, " T"],
     method: ScanMethod = ScanMethod.AUTO,
-    x_init: Pair | None = None,
-) -> Pair:
+    x_init: ComplexPair | None = None,
+) -> ComplexPair:
     """States ``x_1..x_T`` (parts ``[T, P]``) of the recurrence above; ``vmap`` adds batch axes.
 
     ``decay`` is ``Lambda`` with parts ``[P]``, ``b`` has parts ``[T, P]``, ``x0`` (the state carried in)
@@ -57,10 +57,12 @@ def _resolve(method: ScanMethod) -> ScanMethod:
     return ScanMethod.SEQUENTIAL if jax.default_backend() == "cpu" else ScanMethod.ASSOCIATIVE
 
 
-def sequential(decay: Pair, b: Pair, x0: Pair, is_first: Bool[Array, " T"], *, reverse: bool = False) -> Pair:
+def sequential(
+    decay: ComplexPair, b: ComplexPair, x0: ComplexPair, is_first: Bool[Array, " T"], *, reverse: bool = False
+) -> ComplexPair:
     """One step after the other; only the elementwise update is inside the loop."""
 
-    def step(x: Pair, inputs: tuple[Pair, Bool[Array, ""]]) -> tuple[Pair, Pair]:
+    def step(x: ComplexPair, inputs: tuple[ComplexPair, Bool[Array, ""]]) -> tuple[ComplexPair, ComplexPair]:
         b_t, first = inputs
         x = decay * x.masked(first) + b_t
         return x, x
@@ -68,7 +70,7 @@ def sequential(decay: Pair, b: Pair, x0: Pair, is_first: Bool[Array, " T"], *, r
     return jax.lax.scan(step, x0, (b, is_first), reverse=reverse, unroll=UNROLL)[1]
 
 
-Element = tuple[Pair, Pair, Bool[Array, "*t 1"]]
+Element = tuple[ComplexPair, ComplexPair, Bool[Array, "*t 1"]]
 
 
 def compose(first: Element, second: Element) -> Element:
@@ -83,16 +85,18 @@ def compose(first: Element, second: Element) -> Element:
 
 
 def associative(
-    decay: Pair, b: Pair, x0: Pair, is_first: Bool[Array, " T"], *, reverse: bool = False
-) -> Pair:
+    decay: ComplexPair, b: ComplexPair, x0: ComplexPair, is_first: Bool[Array, " T"], *, reverse: bool = False
+) -> ComplexPair:
     """``lax.associative_scan`` of affine maps; a reset is a zero transition."""
     reset = is_first[:, None]
-    a = Pair(jnp.broadcast_to(decay.re, b.re.shape), jnp.broadcast_to(decay.im, b.im.shape))
+    a = ComplexPair(jnp.broadcast_to(decay.re, b.re.shape), jnp.broadcast_to(decay.im, b.im.shape))
     elements = (a.masked(reset), _with_carry(decay, b, x0, reset, reverse), reset)
     return jax.lax.associative_scan(compose, elements, reverse=reverse)[1]
 
 
-def doubling(decay: Pair, b: Pair, x0: Pair, is_first: Bool[Array, " T"], *, reverse: bool = False) -> Pair:
+def doubling(
+    decay: ComplexPair, b: ComplexPair, x0: ComplexPair, is_first: Bool[Array, " T"], *, reverse: bool = False
+) -> ComplexPair:
     """For ``s = 1, 2, 4, ..``: ``x_t += (1 - F_t) Lambda^s x_{t-s}``, then ``F_t |= F_{t-s}``.
 
     After each round ``x_t`` sums the last ``2 s`` inputs and ``F_t`` tells whether a reset lies among them.
@@ -103,7 +107,7 @@ def doubling(decay: Pair, b: Pair, x0: Pair, is_first: Bool[Array, " T"], *, rev
     stride = 1
     while stride < is_first.shape[0]:
         delay = partial(_delayed, by=stride, reverse=reverse)
-        x = x + (power[None] * Pair(delay(x.re), delay(x.im))).masked(blocked)
+        x = x + (power[None] * ComplexPair(delay(x.re), delay(x.im))).masked(blocked)
         blocked = blocked | delay(blocked)
         power = power * power
         stride *= 2
@@ -116,14 +120,16 @@ def _delayed(x: Array, *, by: int, reverse: bool) -> Array:
     return jnp.concatenate([x[by:], gap] if reverse else [gap, x[:-by]])
 
 
-def _with_carry(decay: Pair, b: Pair, x0: Pair, reset: Bool[Array, "T 1"], reverse: bool) -> Pair:
+def _with_carry(
+    decay: ComplexPair, b: ComplexPair, x0: ComplexPair, reset: Bool[Array, "T 1"], reverse: bool
+) -> ComplexPair:
     """Fold the state carried in into the first input."""
     edge = -1 if reverse else 0
     carried = (decay * x0).masked(reset[edge, 0])
-    return Pair(b.re.at[edge].add(carried.re), b.im.at[edge].add(carried.im))
+    return ComplexPair(b.re.at[edge].add(carried.re), b.im.at[edge].add(carried.im))
 
 
-FORMS: dict[ScanMethod, Callable[..., Pair]] = {
+FORMS: dict[ScanMethod, Callable[..., ComplexPair]] = {
     ScanMethod.SEQUENTIAL: sequential,
     ScanMethod.ASSOCIATIVE: associative,
     ScanMethod.DOUBLING: doubling,
@@ -131,21 +137,25 @@ FORMS: dict[ScanMethod, Callable[..., Pair]] = {
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recurrence(method: ScanMethod, decay: Pair, b: Pair, x0: Pair, is_first: Bool[Array, " T"]) -> Pair:
+def _recurrence(
+    method: ScanMethod, decay: ComplexPair, b: ComplexPair, x0: ComplexPair, is_first: Bool[Array, " T"]
+) -> ComplexPair:
     return FORMS[method](decay, b, x0, is_first)
 
 
-Residuals = tuple[Pair, Pair, Pair, Bool[Array, " T"]]
+Residuals = tuple[ComplexPair, ComplexPair, ComplexPair, Bool[Array, " T"]]
 
 
 def _forward(
-    method: ScanMethod, decay: Pair, b: Pair, x0: Pair, is_first: Bool[Array, " T"]
-) -> tuple[Pair, Residuals]:
+    method: ScanMethod, decay: ComplexPair, b: ComplexPair, x0: ComplexPair, is_first: Bool[Array, " T"]
+) -> tuple[ComplexPair, Residuals]:
     x = FORMS[method](decay, b, x0, is_first)
     return x, (decay, x, x0, is_first)
 
 
-def _backward(method: ScanMethod, residuals: Residuals, x_bar: Pair) -> tuple[Pair, Pair, Pair, None]:
+def _backward(
+    method: ScanMethod, residuals: Residuals, x_bar: ComplexPair
+) -> tuple[ComplexPair, ComplexPair, ComplexPair, None]:
     """The same recurrence backwards in time, with the flags moved by one.
 
     ``g_t = xbar_t + (1 - rho_{t+1}) conj(Lambda) g_{t+1}``; ``b_bar = g``;
@@ -154,13 +164,13 @@ def _backward(method: ScanMethod, residuals: Residuals, x_bar: Pair) -> tuple[Pa
     """
     decay, x, x0, is_first = residuals
     next_first = jnp.concatenate([is_first[1:], jnp.ones_like(is_first[:1])])
-    zero = Pair(jnp.zeros_like(x0.re), jnp.zeros_like(x0.im))
+    zero = ComplexPair(jnp.zeros_like(x0.re), jnp.zeros_like(x0.im))
     g = FORMS[method](decay.conj(), x_bar, zero, next_first, reverse=True)
-    previous = Pair(
+    previous = ComplexPair(
         jnp.concatenate([x0.re[None], x.re[:-1]]), jnp.concatenate([x0.im[None], x.im[:-1]])
     ).masked(is_first[:, None])
     product = previous.conj() * g
-    decay_bar = Pair(product.re.sum(0), product.im.sum(0))
+    decay_bar = ComplexPair(product.re.sum(0), product.im.sum(0))
     return decay_bar, g, (decay.conj() * g[0]).masked(is_first[0]), None
 
 

@@ -24,18 +24,18 @@ from s5wm.plots.scene import (
     plain_colours,
 )
 from s5wm.plots.style import IMAGINED, INK, MUTED, coloured_line, heading, new_figure, plain_number
-from s5wm.runs.fans import ErrorBand, Fans
+from s5wm.runs.fans import ErrorBand, OpenLoopPredictions
 from s5wm.runs.flights import Course
 
 DECADES = 4
 """Of an error axis, at most."""
 
 MOST_MOMENTS = 6
-"""Fans drawn; of more, some spread evenly."""
+"""OpenLoopPredictions drawn; of more, some spread evenly."""
 
 
-def draw_imagination(fans: Fans, course: Course | None, title: str) -> Figure:
-    """Fans from above and from the side, and the median error with its 90 % band for every state group."""
+def draw_imagination(fans: OpenLoopPredictions, course: Course | None, title: str) -> Figure:
+    """Predictions from above and from the side, and the median error with its 90 % band for every state group."""
     figure = new_figure(13.0, 7.0)
     moments = spread(len(fans.real_pos))
     plan = figure.add_axes((0.01, 0.33, 0.50, 0.53))
@@ -69,7 +69,7 @@ def spread(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, MOST_MOMENTS).round().astype(int)).tolist()
 
 
-def _room(fans: Fans, moments: Sequence[int], course: Course | None) -> Extent:
+def _room(fans: OpenLoopPredictions, moments: Sequence[int], course: Course | None) -> Extent:
     """The track, what was flown, and some room around it: futures of a poor model go anywhere."""
     flown = fans.real_pos[moments].reshape(-1, 3)
     flown = flown[np.isfinite(flown).all(axis=-1)]
@@ -120,7 +120,7 @@ def _draw_futures(
     scene.mark(real[:, 0], "o", INK, 22.0)
 
 
-def _draw_errors(figure: Figure, fans: Fans) -> None:
+def _draw_errors(figure: Figure, fans: OpenLoopPredictions) -> None:
     rows = max(1, -(-len(fans.errors) // 2))
     grid = figure.add_gridspec(
         rows, 2, left=0.57, right=0.985, top=0.85, bottom=0.085, hspace=0.24 + 0.1 * rows, wspace=0.22

@@ -1,7 +1,7 @@
 """Large arrays on disk as blocks, so that a save writes only the blocks that have changed.
 
 A pack is one file of blocks; an index says, for each array, in which pack each of its blocks lies and what its SHA-256
-is.  Packs are never changed, so that an older index stays readable, and go when no index names them any more.
+is.  BlockStore are never changed, so that an older index stays readable, and go when no index names them any more.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class Block(NamedTuple):
 Index = dict[str, list[Block]]
 
 
-class Packs:
+class BlockStore:
     """A folder of packs."""
 
     def __init__(self, folder: Path) -> None:

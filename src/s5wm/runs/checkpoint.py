@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s5wm.errors import CorruptError, S5wmError, WriteError
-from s5wm.runs.blocks import Index, Packs, decode_index
+from s5wm.runs.blocks import BlockStore, Index, decode_index
 from s5wm.runs.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
-from s5wm.runs.migrate import SCHEMA, added_since, name_now
-from s5wm.runs.orbax import Arrays, describe, restore_arrays, save_arrays
+from s5wm.runs.migrate import SCHEMA, added_since, is_dropped, name_now
+from s5wm.runs.orbax import Arrays, describe, restore_arrays, save_arrays, undescribed
 from s5wm.runs.policyfile import named_leaves, save_policy
 from s5wm.runs.provenance import versions
 from s5wm.types import is_key
@@ -62,7 +62,7 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self.folder = folder
         self.keep = keep
-        self._packs = Packs(folder / PACKS)
+        self._packs = BlockStore(folder / PACKS)
         self._indices: list[Index] = []  # of the latest checkpoints that this process wrote or verified
         self._thread: threading.Thread | None = None
         self._failed: S5wmError | None = None
@@ -190,19 +190,21 @@ def restore_named(checkpoint: Path, template: Any, prefix: str = "") -> Arrays:
     schema: Any = about(checkpoint).get("schema")
     added = added_since(schema, expected)
     stored = {name_now(schema, n): shape for n, shape in _table(checkpoint / "tree.json").items()}
+    dropped = {name: undescribed(shape) for name, shape in stored.items() if is_dropped(schema, name)}
     described = {n: describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
     # Sizes are compared with the configuration's before anything of that size is allocated.
-    if wrong := [name for name in {**described, **stored} if described.get(name) != stored.get(name)]:
+    names = [name for name in {**described, **stored} if name not in dropped]
+    if wrong := [name for name in names if described.get(name) != stored.get(name)]:
         name = wrong[0]
         raise CorruptError(
             f"{checkpoint} belongs to another configuration or version: {len(wrong)} arrays differ, first {name}: "
             f"{stored.get(name)} stored, {described.get(name)} expected"
         )
-    shapes = {name: _data_shape(expected[name]) for name in stored}
+    shapes = {name: dropped.get(name) or _data_shape(expected[name]) for name in stored}
     arrays = _restore_arrays(checkpoint, shapes, schema, prefix)
     # Copies, because no two arrays of a state may share a buffer (donation).
     arrays |= {name: np.array(added[name]) for name in expected if name in added and name not in stored}
-    return {name: array for name, array in arrays.items() if name.startswith(prefix)}
+    return {name: array for name, array in arrays.items() if name.startswith(prefix) and name not in dropped}
 
 
 def about(checkpoint: Path) -> dict[str, Any]:
@@ -212,7 +214,8 @@ def about(checkpoint: Path) -> dict[str, Any]:
 
 
 def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int, prefix: str) -> Arrays:
-    packs, index = Packs(checkpoint.parent / PACKS), _index(checkpoint)
+    packs = BlockStore(checkpoint.parent / PACKS)
+    index = {name_now(schema, name): places for name, places in _index(checkpoint).items()}
     if odd := sorted(set(index) - set(shapes)):
         raise CorruptError(f"{checkpoint / 'blocks.json'} names {odd[0]}, which tree.json does not")
     wanted = [name for name in index if name.startswith(prefix)]

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from s5wm.errors import ConfigError
 from s5wm.runs.datafile import read_data
+from s5wm.runs.renamed import class_name, hint
 
 Config = TypeVar("Config")
 Warn = Callable[[str], None]
@@ -121,7 +122,7 @@ def _decode_dataclass(kind: Any, data: Any, path: str, warn: Warn) -> Any:
     names = [field.name for field in dataclasses.fields(kind)]
     for name in data:
         if name != TAG and name not in names:
-            raise ConfigError(f"unknown field {_join(path, name)}" + suggest(name, names))
+            raise _unknown(kind, path, name, names)
     values = _decode_fields(kind, data, path, warn)
     try:
         return kind(**values)
@@ -161,7 +162,7 @@ def _decode_union(members: tuple[Any, ...], data: Any, path: str, warn: Warn) ->
 
 
 def _member(classes: list[Any], tag: Any, path: str) -> Any:
-    names = [c.__name__ for c in classes]
+    names, tag = [c.__name__ for c in classes], class_name(tag)
     if tag is None and len(classes) == 1:
         return classes[0]
     if tag not in names:
@@ -245,7 +246,7 @@ def _field_kind(kind: Any, data: Mapping[str, Any], name: str, path: str) -> Any
     owner = _member(_classes(kind), data[TAG], path)
     hints = get_type_hints(owner)
     if name not in hints:
-        raise ConfigError(f"unknown field {_join(path, name)}" + suggest(name, list(hints)))
+        raise _unknown(owner, path, name, list(hints))
     return hints[name]
 
 
@@ -268,6 +269,10 @@ def _parse(text: str) -> Any:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def _unknown(kind: Any, path: str, name: str, known: Sequence[str]) -> ConfigError:
+    return ConfigError(f"unknown field {_join(path, name)}{hint(kind.__name__, name)}" + suggest(name, known))
 
 
 def _short(value: Any) -> str:

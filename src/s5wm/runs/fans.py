@@ -36,7 +36,7 @@ class ErrorBand:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fans:
+class OpenLoopPredictions:
     """Open-loop imagination against reality.  NaN where a flight ended before the horizon."""
 
     dt: float  # s per step
@@ -52,12 +52,12 @@ class Fans:
         real, imagined = np.shape(self.real_pos), np.shape(self.imagined_pos)
         if len(imagined) != 4 or (imagined[0], *imagined[2:]) != real:
             raise ValueError(
-                f"Fans.imagined_pos has shape {imagined} beside real_pos {real}; with real_pos [E, H+1, 3] it "
+                f"imagined_pos has shape {imagined} beside real_pos {real}; with real_pos [E, H+1, 3] it "
                 "must be [E, S, H+1, 3]: keep the moment of departure as place 0 of both."
             )
 
 
-def save_fans(path: Path, fans: Fans) -> None:
+def save_fans(path: Path, fans: OpenLoopPredictions) -> None:
     """Writes the file, replacing it whole."""
     arrays: dict[str, np.ndarray] = {
         "about": np.asarray(json.dumps(dict(fans.about))),
@@ -78,7 +78,7 @@ def save_fans(path: Path, fans: Fans) -> None:
     unfinished.replace(path)
 
 
-def load_fans(path: Path) -> Fans:
+def load_fans(path: Path) -> OpenLoopPredictions:
     """What ``save_fans`` wrote."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         errors = {
@@ -90,7 +90,7 @@ def load_fans(path: Path) -> Fans:
             )
             for group, unit in zip(data["groups"], data["units"], strict=True)
         }
-        return Fans(
+        return OpenLoopPredictions(
             dt=float(data["dt"]),
             real_pos=data["real_pos"],
             imagined_pos=data["imagined_pos"],

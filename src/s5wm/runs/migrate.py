@@ -1,4 +1,4 @@
-"""Schemas of checkpoints: what an older one lacks, and what it calls otherwise."""
+"""Schemas of checkpoints: what an older one lacks, what it has besides, and what it calls otherwise."""
 
 import re
 from typing import Any
@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from s5wm.errors import CorruptError
 
-SCHEMA = 4
+SCHEMA = 5
 """1: everything in Orbax.  2: large arrays in blocks, the guard of the gradient steps in every learner, and PPO's actor
 around its network.  3: Dreamer's learner knows which batch it skipped last; Orbax holds the small arrays end
-to end, one array for each type.  4: a flight knows its tightest pass."""
+to end, one array for each type.  4: a flight knows its tightest pass.  5: other names of arrays, and no
+priorities in the replay."""
 
 NEW_GUARD: dict[str, NDArray[Any]] = {
     "rate": np.ones((), np.float32),
@@ -28,6 +29,23 @@ HALF_OPENING = 0.75
 _BARE_ACTOR = re.compile(r"^(learner\.(?:params|opt_state\.1\.(?:mu|nu))\.actor)\.(weights|biases)\.")
 
 
+_RENAMED = [
+    (re.compile(before), now)
+    for before, now in (
+        (r"^network(?=\.)", "actor.network"),
+        (r"^(learner\.)?acting(?=\.)", r"\1policy_ema"),
+        (r"^(learner\.)?suspect(?=\.)", r"\1skipped_batch"),
+        (r"(?<=\.)switch_head(?=\.)", "mixture_logits_head"),
+        (r"(?<=\.core\.)look(?=\.)", "hidden"),
+        (r"(?<=\.core\.)look_norm(?=\.)", "hidden_norm"),
+        (r"(?<=\.core\.)mix(?=\.)", "dyn"),
+        (r"(?<=\.core\.)mix_look$", "dyn_hidden"),
+        (r"(?<=\.core\.)mix_input(?=\.)", "dyn_input"),
+        (r"(?<=\.core\.)mix_norm(?=\.)", "dyn_norm"),
+    )
+]
+
+
 def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
     """Arrays, of those ``expected``, that came after this schema, as a run begins with them."""
     if schema not in range(1, SCHEMA + 1):
@@ -36,7 +54,7 @@ def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
     if schema < 2:
         added |= {f"learner.guard.{name}": leaf for name, leaf in NEW_GUARD.items()}
     if schema < 3:
-        suspects = (name for name in expected if name.startswith("learner.suspect."))
+        suspects = (name for name in expected if name.startswith("learner.skipped_batch."))
         added |= {name: np.full(expected[name].shape, -1, expected[name].dtype) for name in suspects}  # none
     if schema < 4:
         # Until the next pass, of this episode, the margin is that of no pass at all.
@@ -47,4 +65,18 @@ def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
 
 def name_now(schema: int, name: str) -> str:
     """What this version calls an array of that schema."""
-    return _BARE_ACTOR.sub(r"\1.network.\2.", name) if schema == 1 else name
+    if schema == 1:
+        name = _BARE_ACTOR.sub(r"\1.network.\2.", name)
+    return renamed(name) if schema < 5 else name
+
+
+def renamed(name: str) -> str:
+    """What this version calls an array of a checkpoint, a policy or a start of up to schema 4."""
+    for before, now in _RENAMED:
+        name = before.sub(now, name)
+    return name
+
+
+def is_dropped(schema: int, name: str) -> bool:
+    """Whether this version has no such array any more."""
+    return schema < 5 and name == "learner.replay.surprise"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from numpy.typing import NDArray
 
 from s5wm.errors import CorruptError
@@ -70,3 +71,9 @@ def _check_held(folder: Path, held: dict[str, str], target: Arrays) -> None:
 def describe(leaf: Any) -> str:
     """Type and shape of an array, or of what tells them."""
     return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def undescribed(text: str) -> jax.ShapeDtypeStruct:
+    """The inverse, for arrays of plain numbers."""
+    kind, _, shape = text.rstrip("]").partition("[")
+    return jax.ShapeDtypeStruct(tuple(int(size) for size in shape.split(",") if size), np.dtype(kind))

@@ -12,6 +12,7 @@ import numpy as np
 
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.runs.files import write_bytes
+from s5wm.runs.migrate import renamed
 
 Tree = TypeVar("Tree")
 
@@ -38,7 +39,8 @@ def load_policy(path: Path, template: Tree) -> Tree:
     expected = named_leaves(template)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            there = {name: _stored_name(name, stored.files) for name in expected}
+            renamings = {renamed(name): name for name in stored.files}
+            there = {name: renamings.get(name) or _stored_name(name, stored.files) for name in expected}
             _check_names(path, set(stored.files), set(there.values()))
             leaves = [_checked(path, there[name], stored, leaf) for name, leaf in expected.items()]
     except (OSError, ValueError, zipfile.BadZipFile) as error:

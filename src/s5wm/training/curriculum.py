@@ -16,7 +16,6 @@ class CurriculumConfig:
 
     success: float = 0.9  # least success rate of an evaluation that counts
     evaluations: int = 3  # so many of them in a row switch
-    laps: float | None = None  # a mean of laps per training episode that switches too (cheaper, noisier)
     earliest: float = 0.05  # share before which nothing switches
     fallback: float = 0.6  # share at which it switches without mastery
     ramp: float = 0.05  # share over which the weight goes from 0 to 1
@@ -65,20 +64,15 @@ def after_evaluation(
 
 
 def after_chunk(
-    config: CurriculumConfig, state: CurriculumState, *, laps: float | None, share: float, used: float
+    config: CurriculumConfig, state: CurriculumState, *, share: float, used: float
 ) -> CurriculumState:
-    """The state after a chunk that used the share ``used`` of the budget, ``share`` of it being used by now.
-
-    Its training episodes flew ``laps`` on average (None: the task has no laps).
-    """
+    """The state after a chunk that used the share ``used`` of the budget, ``share`` of it being used by now."""
     if state.switched:
         risen = state.weight + used / config.ramp if config.ramp > 0.0 else 1.0
         return replace(state, weight=min(max(risen, state.weight), 1.0))
     if not _is_time(config, state, share):
         return state
     if _has_passed(config, state):
-        return _switch(config, state)
-    if config.laps is not None and laps is not None and laps >= config.laps:
         return _switch(config, state)
     if share >= config.fallback:
         return replace(_switch(config, state), mastered=False)

@@ -9,11 +9,11 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from s5wm.agents.base import Guard
+from s5wm.agents.base import NonFiniteGuard
 from s5wm.runs.files import write_bytes, write_json
 from s5wm.runs.log import Row
 from s5wm.runs.policyfile import named_leaves
-from s5wm.training.state import NEVER, Faults
+from s5wm.training.state import NEVER, NonFiniteReport
 from s5wm.types import is_key
 
 SKIPS = 50
@@ -26,7 +26,7 @@ RATE = 0.5
 """Factor on every learning rate with each roll-back."""
 
 
-def trouble(metrics: Row, guard: Guard, faults: Faults, num_envs: int) -> str | None:
+def failure_reason(metrics: Row, guard: NonFiniteGuard, faults: NonFiniteReport, num_envs: int) -> str | None:
     """Why a chunk is not to be built on, in one sentence; None where all is well."""
     for name in ("observation", "reward", "action"):
         first = int(getattr(faults, name))
@@ -41,15 +41,15 @@ def trouble(metrics: Row, guard: Guard, faults: Faults, num_envs: int) -> str | 
     return None
 
 
-def keep_evidence(folder: Path, env_steps: int, story: str, arrays: Any) -> Path:
-    """Write what was seen to ``folder``: arrays in ``.npz``, the story in ``.json``."""
+def keep_debug_state(folder: Path, env_steps: int, reason: str, arrays: Any) -> Path:
+    """Write what was seen to ``folder``: arrays in ``.npz``, the reason in ``.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     plain = {name: np.asarray(_data(leaf)) for name, leaf in named_leaves(jax.device_get(arrays)).items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **plain)
     path = folder / f"{env_steps:012d}.npz"
     write_bytes(path, buffer.getvalue())
-    write_json(path.with_suffix(".json"), {"env_steps": env_steps, "story": story})
+    write_json(path.with_suffix(".json"), {"env_steps": env_steps, "reason": reason})
     return path
 
 

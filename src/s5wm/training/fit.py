@@ -31,19 +31,19 @@ PIECES_AFTER = 20
 long before it is done: it costs a few per cent, and short trainings go without."""
 
 Chunk = Callable[[Sequence[TrainState[Any]], int], Sequence[Result]]
-"""Moves the states of a crew by so many iterations."""
+"""Moves the states of all seeds by so many iterations."""
 
 
 @dataclass(frozen=True)
-class Member:
-    """A run of a crew, and whom it tells."""
+class SeedRun:
+    """One seed's run, and where its messages go."""
 
     trainer: Trainer
     sink: Sink
     on_evaluation: Callable[[], None]
 
 
-Crew = Sequence[Member]
+SeedGroup = Sequence[SeedRun]
 Say = Callable[[str], None]
 
 
@@ -55,7 +55,7 @@ def load(trainers: Sequence[Trainer], say: Say, accept: Callable[[Path], None] =
             accept(path)
     begun = any(trainer.checkpoints.steps() for trainer in trainers)
     for trainer, path in zip(trainers, found, strict=True):
-        trainer.settle(path)
+        trainer.restore(path)
         if begun:
             say(f"going on at {trainer.host.env_steps:,} environment steps, from {path or 'the beginning'}")
     _in_step(trainers)
@@ -111,43 +111,43 @@ def _check_distance(
             )
 
 
-def fit(crew: Crew, say: Say) -> bool:
+def fit(group: SeedGroup, say: Say) -> bool:
     """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint of each."""
-    first = crew[0].trainer
-    if first.share >= 1.0:
+    first = group[0].trainer
+    if first.progress >= 1.0:
         say("its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run")
         return True
     if news := first.rate_news:
         say(news)
     with StopRequest(say) as stop:
         try:
-            _train(crew, say, stop)
+            _train(group, say, stop)
         finally:
             # Whatever ends training, the checkpoints that are being written are to be completed.
-            _each(crew, Trainer.settle_save)
-        _each(crew, Trainer.end)
-    return first.share >= 1.0
+            _each(group, Trainer.wait_for_save)
+        _each(group, Trainer.end)
+    return first.progress >= 1.0
 
 
-def _train(crew: Crew, say: Say, stop: StopRequest) -> None:
-    first = crew[0].trainer
+def _train(group: SeedGroup, say: Say, stop: StopRequest) -> None:
+    first = group[0].trainer
     clock = Clock(first.host.wall_minutes)
     if rounding := _rounding(first.config):
         say(rounding)
     begun = time.monotonic()
-    chunk = _hosted(crew) or _compile(crew, say)
+    chunk = _hosted(group) or _compile(group, say)
     enough = PIECES_AFTER * from_leader(time.monotonic() - begun)
     try:
-        _go_on(crew, chunk, clock, enough, say, stop)
+        _go_on(group, chunk, clock, enough, say, stop)
     except EnvironmentFailedError as error:
-        _keep_failure(crew[0], error)
+        _keep_failure(group[0], error)
         raise
     finally:
         if isinstance(chunk, HostedChunk):
             chunk.close()
 
 
-def _keep_failure(member: Member, error: EnvironmentFailedError) -> None:
+def _keep_failure(member: SeedRun, error: EnvironmentFailedError) -> None:
     """Write what the environment said, and a checkpoint of the last whole iteration."""
     path, say = member.trainer.directory.failure, member.sink.say
     try:
@@ -159,35 +159,35 @@ def _keep_failure(member: Member, error: EnvironmentFailedError) -> None:
     member.trainer.end(member.sink)
 
 
-def _hosted(crew: Crew) -> HostedChunk | None:
+def _hosted(group: SeedGroup) -> HostedChunk | None:
     """For environments that live outside the program."""
-    program, config = crew[0].trainer.program, crew[0].trainer.config
+    program, config = group[0].trainer.program, group[0].trainer.config
     if not isinstance(program.env, HostEnv):
         return None
-    seed, length = crew[0].trainer.seed, config.rollout_length
+    seed, length = group[0].trainer.seed, config.rollout_length
     return HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
 
 
-def _go_on(crew: Crew, chunk: Chunk, clock: Clock, enough: float, say: Say, stop: StopRequest) -> None:
-    first, pieces = crew[0].trainer, dict[str, float]()
-    while first.share < 1.0 and not in_any(stop.requested):
-        rows = _advance(crew, chunk, clock, say)
+def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, enough: float, say: Say, stop: StopRequest) -> None:
+    first, pieces = group[0].trainer, dict[str, float]()
+    while first.progress < 1.0 and not in_any(stop.requested):
+        rows = _advance(group, chunk, clock, say)
         if rows is None:
             continue
-        if len(crew) == 1 and not pieces and clock.trained_seconds > enough:
+        if len(group) == 1 and not pieces and clock.trained_seconds > enough:
             with first.placement.scope():
                 pieces = first.program.time_pieces(first.state)
         begun = time.monotonic()
-        judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in crew]
+        judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in group]
         if any(judged):
             clock.evaluated(time.monotonic() - begun)
         eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
-        for member, row, evaluation in zip(crew, rows, judged, strict=True):
+        for member, row, evaluation in zip(group, rows, judged, strict=True):
             shares = member.trainer.shares(pieces, row) if pieces else {}
             member.sink.row(row | shares | eta | evaluation)
         if first.is_save_due:
-            _each(crew, Trainer.settle_save)  # so that no two of them are ever more than one save apart
-            _each(crew, Trainer.save)
+            _each(group, Trainer.wait_for_save)  # so that no two of them are ever more than one save apart
+            _each(group, Trainer.save)
 
 
 def _rounding(config: TrainConfig) -> str | None:
@@ -201,19 +201,19 @@ def _rounding(config: TrainConfig) -> str | None:
     )
 
 
-def _each(crew: Crew, act: Callable[[Trainer, Sink], None]) -> None:
+def _each(group: SeedGroup, act: Callable[[Trainer, Sink], None]) -> None:
     """For every member, whatever happens to another."""
     with ExitStack() as acts:
-        for member in reversed(crew):
+        for member in reversed(group):
             acts.callback(act, member.trainer, member.sink)
 
 
-def _compile(crew: Crew, say: Say) -> Chunk:
-    first = crew[0].trainer
+def _compile(group: SeedGroup, say: Say) -> Chunk:
+    first = group[0].trainer
     say("compiling the training program ...")
     begun = time.monotonic()
     given, length = (first.program.env, first.program.agent), first.config.rollout_length
-    states = [member.trainer.state for member in crew]
+    states = [member.trainer.state for member in group]
     with first.placement.scope(), elapsed(say, "compiling the training program"):
         lowered = compiled(first.shardings).lower(*given, states, length=length, iterations=np.int32(1))
         chunk = lowered.compile()
@@ -221,11 +221,11 @@ def _compile(crew: Crew, say: Say) -> Chunk:
     return lambda states, iterations: chunk(*given, states, iterations=np.int32(iterations))
 
 
-def _advance(crew: Crew, chunk: Chunk, clock: Clock, say: Say) -> list[Row] | None:
+def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, say: Say) -> list[Row] | None:
     """A chunk; None when its result was thrown away."""
-    first = crew[0].trainer
+    first = group[0].trainer
     iterations = clock.next_chunk(first.config, first.host)
-    states = [member.trainer.scheduled() for member in crew]
+    states = [member.trainer.scheduled() for member in group]
     begun = time.monotonic()
     results = jax.block_until_ready(chunk(states, iterations))
     if isinstance(chunk, HostedChunk):
@@ -235,31 +235,33 @@ def _advance(crew: Crew, chunk: Chunk, clock: Clock, say: Say) -> list[Row] | No
     seconds = from_leader(time.monotonic() - begun)
     clock.trained(iterations, seconds)
     took = ChunkTime(iterations=iterations, seconds=seconds, wall_minutes=clock.minutes)
-    taken = [member.trainer.take(result, took) for member, result in zip(crew, results, strict=True)]
+    taken = [
+        member.trainer.apply_chunk_result(result, took) for member, result in zip(group, results, strict=True)
+    ]
     rows = [row for row in taken if not isinstance(row, str)]
-    if len(rows) == len(crew):
+    if len(rows) == len(group):
         return rows
-    _roll_back(crew, [story if isinstance(story, str) else None for story in taken], say)
+    _roll_back(group, [reason if isinstance(reason, str) else None for reason in taken], say)
     return None
 
 
-def _roll_back(crew: Crew, stories: Sequence[str | None], say: Say) -> None:
-    """All go back to the last good checkpoint; those with no story to tell come the same way again."""
-    _each(crew, Trainer.settle_save)
-    failed = [(member, story) for member, story in zip(crew, stories, strict=True) if story is not None]
-    for member, story in failed:
-        member.trainer.keep_evidence(story, member.sink)
-    for member, story in failed:
-        _check_hope(member.trainer, story, others=len(crew) > 1)
-    trainers = [member.trainer for member in crew]
-    for member, story, newest in zip(crew, stories, _newest(trainers, say), strict=True):
-        member.trainer.go_back(newest, story, member.sink)
+def _roll_back(group: SeedGroup, reasons: Sequence[str | None], say: Say) -> None:
+    """Roll all seeds back together; healthy seeds replay identically."""
+    _each(group, Trainer.wait_for_save)
+    failed = [(member, reason) for member, reason in zip(group, reasons, strict=True) if reason is not None]
+    for member, reason in failed:
+        member.trainer.keep_debug_state(reason, member.sink)
+    for member, reason in failed:
+        _check_hope(member.trainer, reason, others=len(group) > 1)
+    trainers = [member.trainer for member in group]
+    for member, reason, newest in zip(group, reasons, _newest(trainers, say), strict=True):
+        member.trainer.go_back(newest, reason, member.sink)
     _in_step(trainers)
 
 
-def _check_hope(trainer: Trainer, story: str, *, others: bool) -> None:
+def _check_hope(trainer: Trainer, reason: str, *, others: bool) -> None:
     try:
-        trainer.give_up_after(story)
+        trainer.give_up_after(reason)
     except DivergedError as error:
         if not others:
             raise

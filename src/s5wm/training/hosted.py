@@ -41,7 +41,7 @@ from s5wm.training.state import (
     NEVER,
     ActorState,
     EpisodeSums,
-    Faults,
+    NonFiniteReport,
     TrainState,
     following_actor,
     init_actor,
@@ -275,7 +275,7 @@ class _EpisodeTotals:
             count=jnp.float32(self._count),
             metrics={name: jnp.float32(sum(values)) for name, values in self._values.items()},
             counts={name: jnp.float32(len(values)) for name, values in self._values.items()},
-            faults=Faults(**{name: jnp.int32(first) for name, first in self._faults.items()}),
+            faults=NonFiniteReport(**{name: jnp.int32(first) for name, first in self._faults.items()}),
         )
 
 

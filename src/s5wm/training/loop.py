@@ -19,7 +19,7 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.training.state import (
     ActorState,
     EpisodeSums,
-    Faults,
+    NonFiniteReport,
     TrainState,
     described_episodes,
     following_actor,
@@ -63,7 +63,7 @@ def unroll(
         )
         following = following_actor(actor, env_state, timestep, carry)
         described = described_episodes(following) | jax.vmap(env.episode_metrics)(env_state)
-        sums = EpisodeSums.of(timestep.is_last, described, Faults.at(timestep, row.action, t))
+        sums = EpisodeSums.of(timestep.is_last, described, NonFiniteReport.at(timestep, row.action, t))
         return following, (row, sums)
 
     steps = (jr.split(key, length), jnp.arange(length, dtype=jnp.int32))
@@ -103,14 +103,14 @@ def iterate_many(
     first = jnp.zeros((), jnp.int32)
     shapes = jax.eval_shape(iterate, state, first)[1]
     metrics, sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    begin: Sums = (metrics, replace(sums, faults=Faults.none()))
+    begin: Sums = (metrics, replace(sums, faults=NonFiniteReport.none()))
     state, (metrics, sums) = jax.lax.fori_loop(
         first, jnp.asarray(iterations, jnp.int32), advance, (state, begin)
     )
     return state, metrics, sums
 
 
-CLOCKS = ("learner.replay.head", "learner.replay.filled")
+SHARED_LEAVES = ("learner.replay.head", "learner.replay.filled")
 """What seeds trained together have alike: with a count of rows for each, ``cond`` would run both sides for all."""
 
 Results = list[tuple[TrainState[Learner], MetricSums, EpisodeSums]]
@@ -130,7 +130,7 @@ def iterate_all(
         return [run(states[0])]
 
     def axis(path: Any, _: Any) -> int | None:
-        return None if jax.tree_util.keystr(path, simple=True, separator=".") in CLOCKS else 0
+        return None if jax.tree_util.keystr(path, simple=True, separator=".") in SHARED_LEAVES else 0
 
     axes = jax.tree_util.tree_map_with_path(axis, states[0])
     stacked = jax.tree.map(

@@ -12,18 +12,18 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, MetricSums
+from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums, NonFiniteGuard
 from s5wm.distributed.placement import Placement, place
-from s5wm.distributed.processes import from_leader, gathered, leads
+from s5wm.distributed.processes import from_leader, gathered, is_main_process
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import CorruptError, DivergedError, WriteError
-from s5wm.evaluation.result import Judgement, keep_best
+from s5wm.evaluation.result import EvalResult, keep_best
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.directory import RunDirectory
 from s5wm.runs.log import Row, Sink
 from s5wm.training.config import TrainConfig
 from s5wm.training.curriculum import after_chunk, after_evaluation
-from s5wm.training.divergence import RATE, ROLLBACKS, keep_evidence, trouble
+from s5wm.training.divergence import RATE, ROLLBACKS, failure_reason, keep_debug_state
 from s5wm.training.host import HostState
 from s5wm.training.start import begin_with, read_start
 from s5wm.training.state import EpisodeSums, TrainState, init_train
@@ -53,7 +53,7 @@ class Program:
     env: AbstractEnv[Any]  # with AutoReset
     agent: AbstractAgent[Any, Any, Any]
     updates_per_iteration: int
-    evaluate: Callable[[AbstractPolicy[Any, Any], Key], Judgement]
+    evaluate: Callable[[AbstractPolicy[Any, Any], Key], EvalResult]
     time_pieces: Callable[[TrainState[Any]], dict[str, float]]
 
 
@@ -91,7 +91,7 @@ class Trainer:
         Raises ``CorruptError`` where there are some and none is valid.
         """
         found = -1.0
-        if leads():
+        if is_main_process():
             newest = self.checkpoints.newest(say, among)
             if newest is None and (self.checkpoints.steps() if among is None else among):
                 advice = "start a new run" if among is None else "go on with each seed alone, s5wm resume RUN"
@@ -100,7 +100,7 @@ class Trainer:
         found = int(from_leader(found))
         return None if found < 0 else self.checkpoints.path(found)
 
-    def settle(self, checkpoint: Path | None) -> None:
+    def restore(self, checkpoint: Path | None) -> None:
         """Stand where this checkpoint was saved; None: at the beginning."""
         if checkpoint is None:
             env, agent = self.program.env, self.program.agent
@@ -119,7 +119,7 @@ class Trainer:
         )
 
     @property
-    def share(self) -> float:
+    def progress(self) -> float:
         """Of the budget that is used, in [0, 1]."""
         used = self.host.env_steps / self.config.env_steps
         if self.config.minutes is not None:
@@ -128,7 +128,7 @@ class Trainer:
 
     @property
     def state(self) -> TrainState[Any]:
-        """All that is trained; ``settle`` comes first."""
+        """All that is trained; ``restore`` comes first."""
         assert self._state is not None
         return self._state
 
@@ -142,18 +142,18 @@ class Trainer:
         """What a person is to know where the learning rates are about to rise: the budget has grown since they fell."""
         was, now = (
             float(jax.device_get(self.state.learner.guard.schedule)),
-            self.config.rate_schedule(self.share),
+            self.config.rate_schedule(self.progress),
         )
         if now <= was + 1e-3:
             return None
         return (
-            f"of the present budget {self.share:.0%} is used: learning rates rise from {was:.2g} to {now:.2g} of "
+            f"of the present budget {self.progress:.0%} is used: learning rates rise from {was:.2g} to {now:.2g} of "
             "their full values and fall again towards its end; the best policy so far is kept"
         )
 
     def scheduled(self) -> TrainState[Any]:
         """The state for the next chunk, which may use up its buffers."""
-        scheduled = (self.smoothing_weight, self.config.rate_schedule(self.share))
+        scheduled = (self.smoothing_weight, self.config.rate_schedule(self.progress))
         state = eqx.tree_at(
             lambda s: (s.smoothing_weight, s.learner.guard.schedule),
             self.state,
@@ -161,9 +161,9 @@ class Trainer:
         )
         return place(state, self.shardings)
 
-    def take(self, result: Result, chunk: ChunkTime) -> Row | str:
+    def apply_chunk_result(self, result: Result, chunk: ChunkTime) -> Row | str:
         """Go on to what a chunk gave: its row of metrics, or why it is not to be built on."""
-        weight, before, was = self.smoothing_weight, self.share, self.host
+        weight, before, was = self.smoothing_weight, self.progress, self.host
         self._state, metrics, sums = result
         self._moved = chunk.iterations * self.config.iteration_steps
         learned, updates = metrics.means, int(jax.device_get(metrics.count))
@@ -174,13 +174,12 @@ class Trainer:
             wall_minutes=chunk.wall_minutes,
             updates=was.updates + updates,
         )
-        guard: Guard = jax.device_get(self.state.learner.guard)
-        if wrong := trouble(learned, guard, jax.device_get(sums.faults), self.config.num_envs):
+        guard: NonFiniteGuard = jax.device_get(self.state.learner.guard)
+        if wrong := failure_reason(learned, guard, jax.device_get(sums.faults), self.config.num_envs):
             return f"at {self.host.env_steps:,} environment steps {wrong}"
         episodes = _episode_means(sums)
-        laps = episodes.get("episode/laps")
-        share, used = self.share, self.share - before
-        curriculum = after_chunk(self.config.curriculum, was.curriculum, laps=laps, share=share, used=used)
+        share, used = self.progress, self.progress - before
+        curriculum = after_chunk(self.config.curriculum, was.curriculum, share=share, used=used)
         self.host = replace(self.host, curriculum=curriculum)
         return {
             "env_steps": self.host.env_steps,
@@ -196,17 +195,17 @@ class Trainer:
             **learned,
         }
 
-    def keep_evidence(self, story: str, sink: Sink) -> None:
+    def keep_debug_state(self, reason: str, sink: Sink) -> None:
         """Write what was seen before the roll-back."""
         with _forgiving(sink):
-            arrays = gathered((self.state.actor.timestep, self.program.agent.evidence(self.state.learner)))
-            if leads():
-                kept = keep_evidence(self.directory.diverged, self.host.env_steps, story, arrays)
-                sink.say(f"{story}; what was seen is in {kept}")
+            arrays = gathered((self.state.actor.timestep, self.program.agent.debug_state(self.state.learner)))
+            if is_main_process():
+                kept = keep_debug_state(self.directory.diverged, self.host.env_steps, reason, arrays)
+                sink.say(f"{reason}; what was seen is in {kept}")
 
-    def give_up_after(self, story: str) -> None:
+    def give_up_after(self, reason: str) -> None:
         """Raises ``DivergedError`` where going back has not helped often enough."""
-        failures = (*self.host.failures, story)
+        failures = (*self.host.failures, reason)
         if len(failures) > ROLLBACKS:
             raise DivergedError(
                 f"training diverged and rolling back {ROLLBACKS} times did not help: {'; '.join(failures)}. "
@@ -214,23 +213,23 @@ class Trainer:
                 "Look there, then lower the learning rate in a new run"
             )
 
-    def go_back(self, checkpoint: Path | None, story: str | None, sink: Sink) -> None:
-        """Go on from the last good state; with a story to tell, at a lower learning rate and with other random numbers.
+    def go_back(self, checkpoint: Path | None, reason: str | None, sink: Sink) -> None:
+        """Restore the last checkpoint; if this seed diverged, halve the learning rates and change the key.
 
-        Without one, another seed has it to tell: this one comes the same way again, with what it has changed since.
+        If another seed diverged, ``reason`` is None, and this one replays identically.
         """
         was, rate = self.host, self.state.learner.guard.rate
-        failures = was.failures if story is None else (*was.failures, story)
-        self.settle(checkpoint)
+        failures = was.failures if reason is None else (*was.failures, reason)
+        self.restore(checkpoint)
         self.host = replace(self.host, best=was.best)  # its policy was good, and stays where it is
-        if story is None and len(failures) <= len(self.host.failures):
+        if reason is None and len(failures) <= len(self.host.failures):
             return
-        at = was.failed_at if story is None else was.env_steps
+        at = was.failed_at if reason is None else was.env_steps
         self.host = replace(self.host, failures=failures, failed_at=at)
-        rate = jnp.minimum(rate, self.state.learner.guard.rate) * (1.0 if story is None else RATE)
+        rate = jnp.minimum(rate, self.state.learner.guard.rate) * (1.0 if reason is None else RATE)
         key = jr.fold_in(self.state.key, len(failures))  # the same numbers would lead to the same place
         self._state = eqx.tree_at(lambda s: (s.learner.guard.rate, s.key), self.state, (rate, key))
-        if story is not None:
+        if reason is not None:
             sink.say(
                 f"rolled back to {self.host.env_steps:,} environment steps, learning rates now times {float(rate):g}"
             )
@@ -243,14 +242,14 @@ class Trainer:
 
     def evaluate(self, sink: Sink, on_evaluation: Callable[[], None]) -> Row:
         """Fly from the start pose, where that is due."""
-        if not (self._is_due(self.config.eval_every) or self.share >= 1.0):
+        if not (self._is_due(self.config.eval_every) or self.progress >= 1.0):
             return {}
         policy = self.placement.local(self.program.agent.policy(self.state.learner))
         key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
-        judged = self.program.evaluate(policy, key) if leads() else None
+        judged = self.program.evaluate(policy, key) if is_main_process() else None
         success = from_leader((judged.success if judged else None) or 0.0)
         curriculum = after_evaluation(
-            self.config.curriculum, self.host.curriculum, success=success, share=self.share
+            self.config.curriculum, self.host.curriculum, success=success, share=self.progress
         )
         self.host = replace(self.host, curriculum=curriculum)
         if judged is None:
@@ -267,9 +266,9 @@ class Trainer:
     @property
     def is_save_due(self) -> bool:
         """Whether a checkpoint is to be begun now."""
-        return self._is_due(self.config.checkpoint_every) or self.share >= 1.0
+        return self._is_due(self.config.checkpoint_every) or self.progress >= 1.0
 
-    def settle_save(self, sink: Sink) -> None:
+    def wait_for_save(self, sink: Sink) -> None:
         """The checkpoint of before must be complete, or told to have failed."""
         with _forgiving(sink):
             self.checkpoints.wait()
@@ -282,11 +281,11 @@ class Trainer:
 
     def save(self, sink: Sink) -> None:
         """Begin a checkpoint, after that of before."""
-        self.settle_save(sink)
+        self.wait_for_save(sink)
         if self.host.failures and self.host.env_steps >= self.host.failed_at + self.config.checkpoint_every:
             self.host = replace(self.host, failures=())
         state = gathered(self.state)
-        if leads():
+        if is_main_process():
             policy = self.program.agent.policy(state.learner)
             self.checkpoints.save(self.host.env_steps, state, asdict(self.host), policy, config=self._config)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from s5wm.errors import CorruptError, WriteError
 from s5wm.runs.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
+from s5wm.runs.migrate import renamed
 from s5wm.runs.policyfile import named_leaves
 from s5wm.training.state import TrainState
 
@@ -56,7 +57,7 @@ def read_start(folder: Path) -> Start | None:
     verify_manifest(folder)
     try:
         with np.load(folder / ARRAYS, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+            arrays = {renamed(name): stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CorruptError(f"cannot read {folder / ARRAYS}: {error}") from error
     return Start(arrays, read_json(folder / ABOUT))

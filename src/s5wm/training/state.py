@@ -40,7 +40,7 @@ class TrainState(eqx.Module, Generic[Learner]):
 NEVER = 2**31 - 1
 
 
-class Faults(eqx.Module):
+class NonFiniteReport(eqx.Module):
     """When what crosses the boundary to the environments was first not finite: ``step * N + environment``.
 
     ``NEVER`` where it always was.  The steps are those of one call of the training program.
@@ -51,23 +51,23 @@ class Faults(eqx.Module):
     action: Int[Array, "*b"]
 
     @classmethod
-    def none(cls) -> "Faults":
+    def none(cls) -> "NonFiniteReport":
         """All finite."""
         never = jnp.full((), NEVER, jnp.int32)
         return cls(never, never, never)
 
     @classmethod
-    def at(cls, timestep: TimeStep, action: Float[Array, "N A"], step: Int[Array, ""]) -> "Faults":
+    def at(cls, timestep: TimeStep, action: Float[Array, "N A"], step: Int[Array, ""]) -> "NonFiniteReport":
         """Those of one step of ``N`` environments."""
         reward = timestep.reward.total(1.0)
         observation = jnp.stack([_first(part, step) for part in jax.tree.leaves(timestep.obs)]).min()
         return cls(observation, _first(reward, step), _first(action, step))
 
-    def first(self) -> "Faults":
+    def first(self) -> "NonFiniteReport":
         """The earliest along the leading axis."""
         return jax.tree.map(lambda x: x.min(0), self)
 
-    def later(self, steps: Int[Array, ""]) -> "Faults":
+    def later(self, steps: Int[Array, ""]) -> "NonFiniteReport":
         """The same, told by a clock that started so many steps (times ``N``) earlier."""
         return jax.tree.map(lambda x: jnp.where(x == NEVER, NEVER, x + steps), self)
 
@@ -81,10 +81,12 @@ class EpisodeSums(eqx.Module):
     count: Scalar
     metrics: Metrics
     counts: Metrics
-    faults: Faults
+    faults: NonFiniteReport
 
     @classmethod
-    def of(cls, ended: Bool[Array, " N"], described: EpisodeMetrics, faults: Faults) -> "EpisodeSums":
+    def of(
+        cls, ended: Bool[Array, " N"], described: EpisodeMetrics, faults: NonFiniteReport
+    ) -> "EpisodeSums":
         """Of one step of ``N`` environments, where the episodes that ``ended`` are described by these figures."""
         known = {name: _optional(metric) for name, metric in described.items()}
         has = {name: ended & metric.exists for name, metric in known.items()}

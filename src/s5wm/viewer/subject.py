@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.agent import DreamerConfig, DreamerLearner
 from s5wm.agents.ppo.agent import PPOConfig, PPOLearner
-from s5wm.diagnostics.foreseer import Foreseer, policy_model
+from s5wm.diagnostics.loaded import LoadedRun, policy_model
 from s5wm.errors import RunDirectoryError
 from s5wm.experiments.acting import Which, find, is_run, load_agent, trained_steps
 from s5wm.experiments.experiment import Experiment
@@ -82,7 +82,7 @@ MODEL_FREE = "the agent has no world model, so nothing is imagined"
 
 def _latest(experiment: Experiment, folder: Path, say: Warn) -> _Loaded:
     if isinstance(experiment.agent, DreamerConfig):
-        own = Foreseer.load(folder, say)
+        own = LoadedRun.load(folder, say)
         assert own.state is not None, "a run has a training state"
         return _Loaded(
             policy=own.policy,

@@ -9,14 +9,14 @@ import jax.random as jr
 import numpy as np
 
 from s5wm.nn.conv import build_decoder, build_encoder, token_size
-from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Tail, Trunk
+from s5wm.nn.mlp import MLP, Identity, Linear, RMSNorm, Slice, Trunk
 from s5wm.types import EnvSpec, Key
-from s5wm.worldmodel.believed import BelievedConfig, BelievedRSSM, StateFilter
 from s5wm.worldmodel.config import PosteriorInput, WorldModelConfig
 from s5wm.worldmodel.decoupled import DecoupledRSSM
 from s5wm.worldmodel.dynamics import AbstractDynamics
 from s5wm.worldmodel.latent import AbstractLatentSpace
 from s5wm.worldmodel.model import WorldModel
+from s5wm.worldmodel.privileged_state import PrivilegedStateConfig, PrivilegedStateRSSM, StateEstimator
 from s5wm.worldmodel.rssm import RSSM
 from s5wm.worldmodel.sensing import AnyEncoder, Decoder, Encoder, MixedDecoder, MixedEncoder
 from s5wm.worldmodel.sequence import CoreConfig, SequenceModel
@@ -32,11 +32,11 @@ def build_world_model(
     """The model for an environment of this spec; raises ``ValueError`` where it could not see what that shows."""
     config.check(spec)
     k_enc, k_dyn, k_dec, k_nom, k_aug, k_cont = jr.split(key, 6)
-    is_believed = isinstance(config.latent, BelievedConfig)
-    space = config.latent.build(spec.privileged_size if is_believed else math.prod(spec.obs_shape))
+    has_privileged_state = isinstance(config.latent, PrivilegedStateConfig)
+    space = config.latent.build(spec.privileged_size if has_privileged_state else math.prod(spec.obs_shape))
     bins = config.bins.count
     shown = spec.obs_shape if config.target == "observation" else (spec.privileged_size,)
-    log_scale = jnp.full(shown, math.log(SPREAD_START)) if config.learned_spread else None
+    log_scale = jnp.full(shown, math.log(SPREAD_START)) if config.learned_scale else None
     return WorldModel(
         encoder=_encoder(config, spec, key=k_enc),
         dynamics=_dynamics(config, space, spec, key=k_dyn),
@@ -92,8 +92,8 @@ def _plain_encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> Enco
 
 
 def _decoder(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key) -> Decoder:
-    if isinstance(config.latent, BelievedConfig):
-        return Tail(config.core.width)
+    if isinstance(config.latent, PrivilegedStateConfig):
+        return Slice(config.core.width)
     if config.target == "privileged":
         return _head(config, space, config.decoder_layers, spec.privileged_size, key=key)
     if spec.vector_size:
@@ -105,7 +105,7 @@ def _decoder(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key)
     if spec.has_images:
         return build_decoder(config.image, config.core.width + space.size, spec.obs_shape, key=key)
     if config.has_plain_latent:
-        return Tail(config.core.width)
+        return Slice(config.core.width)
     return _head(config, space, config.decoder_layers, spec.obs_shape[0], key=key)
 
 
@@ -117,9 +117,9 @@ def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key
         return decoupled
     token = token_size(config.image, spec.obs_shape) if spec.has_images else config.units
     token += config.units if spec.vector_size else 0
-    if isinstance(config.latent, BelievedConfig):
+    if isinstance(config.latent, PrivilegedStateConfig):
         state_filter = _state_filter(config, config.latent.filter, token, spec, key=k_post)
-        return BelievedRSSM(space=space, filter=state_filter, states=decoupled)
+        return PrivilegedStateRSSM(space=space, filter=state_filter, states=decoupled)
     is_recurrent = config.posterior is PosteriorInput.MEMORY
     sizes = (token + (deter if is_recurrent else 0), *(config.units,) * config.posterior_layers)
     head = MLP(sizes, space.params_size, key=k_post, skip=config.linear_skips)
@@ -133,22 +133,22 @@ def _dynamics(config: WorldModelConfig, space: Space, spec: EnvSpec, *, key: Key
 def _sequence(
     config: WorldModelConfig, space: Space, spec: EnvSpec, *, keys: list[Key]
 ) -> SequenceModel[Any]:
-    k_in, k_core, k_prior, k_switch = keys
+    k_in, k_core, k_prior, k_mixture = keys
     previous = space.size + spec.action_size
     read = config.core.width + (previous if config.prior_sees_inputs else 0)
-    hidden, switches = (read, *(config.units,) * config.prior_layers), space.switches
+    hidden, components = (read, *(config.units,) * config.prior_layers), space.num_components
     skip = config.linear_skips
     return SequenceModel(
         inputs=Linear(previous, config.core.inputs, key=k_in),
         norm=RMSNorm(config.core.inputs),
         core=config.core.build(config.core.inputs, key=k_core),
         prior_head=MLP(
-            hidden, space.params_size - switches, key=k_prior, skip=skip, products=config.prior_products
+            hidden, space.params_size - components, key=k_prior, skip=skip, products=config.prior_products
         ),
         # A network of its own: beside the sharp likelihood of a continuous latent, the gradient that
         # decides between components is lost in shared layers.
-        switch_head=MLP(hidden, switches, key=k_switch, skip=skip, products=config.prior_products)
-        if switches
+        mixture_logits_head=MLP(hidden, components, key=k_mixture, skip=skip, products=config.prior_products)
+        if components
         else None,
         space=space,
         prior_sees_inputs=config.prior_sees_inputs,
@@ -157,10 +157,10 @@ def _sequence(
 
 def _state_filter(
     config: WorldModelConfig, core: CoreConfig, token: int, spec: EnvSpec, *, key: Key
-) -> StateFilter[Any]:
+) -> StateEstimator[Any]:
     k_in, k_core, k_head = jr.split(key, 3)
     sizes = (core.width + token, *(config.units,) * config.posterior_layers)
-    return StateFilter(
+    return StateEstimator(
         inputs=Linear(token + spec.action_size, core.inputs, key=k_in),
         norm=RMSNorm(core.inputs),
         core=core.build(core.inputs, key=k_core),

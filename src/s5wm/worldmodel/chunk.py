@@ -38,10 +38,8 @@ class Chunk(eqx.Module, Generic[Memory]):
         return jnp.concatenate([self.context.action[None], self.action[:-1]])
 
 
-class Learned(eqx.Module, Generic[Memory]):
-    """What a training pass over a chunk tells besides its loss; ``surprise`` is 0 where an episode begins."""
+class LossOutput(eqx.Module, Generic[Memory]):
+    """What a training pass over a chunk gives besides its loss."""
 
     posterior: Posterior[Memory]  # as acting has it
-    # Nats: how little of the row's latent, reward and continuation was foreseen.
-    surprise: Float[Array, "*b T"]
     metrics: Metrics

@@ -10,8 +10,8 @@ from s5wm.nn.conv import ConvConfig, ImageConfig, token_size
 from s5wm.nn.s5 import S5Config
 from s5wm.ops.transforms import symexp_bins
 from s5wm.types import EnvSpec
-from s5wm.worldmodel.believed import BelievedConfig
-from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig
+from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, IdentityLatentConfig
+from s5wm.worldmodel.privileged_state import PrivilegedStateConfig
 from s5wm.worldmodel.sequence import CoreConfig
 
 
@@ -50,7 +50,7 @@ class PosteriorInput(enum.StrEnum):
     MEMORY = "h,o"  # h_t and o_t: training walks through time
 
 
-LatentConfig = CategoricalConfig | GaussianConfig | ObservedConfig | BelievedConfig
+LatentConfig = CategoricalConfig | GaussianConfig | IdentityLatentConfig | PrivilegedStateConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class WorldModelConfig:
     reward_layers: int = 1
     cont_layers: int = 1
     # Of the decoder's error in each entry, so that each counts by what it can be known to.
-    learned_spread: bool = False
+    learned_scale: bool = False
     linear_skips: bool = False  # linear paths around encoder, posterior, prior and decoder
     prior_products: bool = False  # the prior heads also read products of their inputs: rates turn vectors
     prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
@@ -94,7 +94,7 @@ class WorldModelConfig:
                 f"world_model.posterior is 'h,o', but the latent is {what} and has no use for h: choose posterior 'o', "
                 "or another latent"
             )
-        if isinstance(self.latent, BelievedConfig) and self.target != "privileged":
+        if isinstance(self.latent, PrivilegedStateConfig) and self.target != "privileged":
             raise ValueError(
                 f"world_model.target is {self.target!r}, but a believed latent is the privileged state: use target "
                 "'privileged', or another latent"
@@ -103,18 +103,14 @@ class WorldModelConfig:
     @property
     def has_plain_latent(self) -> bool:
         """Whether z is the observation itself: nothing is encoded, and nothing needs decoding."""
-        return isinstance(self.latent, ObservedConfig)
+        return isinstance(self.latent, IdentityLatentConfig)
 
     def check(self, spec: EnvSpec) -> None:
         """Raises ``ValueError`` if no model of this configuration can see what the environment shows."""
-        if (
-            self.learned_spread
-            and self.target == "observation"
-            and (spec.has_images or self.has_plain_latent)
-        ):
+        if self.learned_scale and self.target == "observation" and (spec.has_images or self.has_plain_latent):
             what = "an image" if spec.has_images else "the observation, which is the latent itself"
             raise ValueError(
-                f"world_model.learned_spread is true, but the decoder tells {what}: use target 'privileged'"
+                f"world_model.learned_scale is true, but the decoder tells {what}: use target 'privileged'"
             )
         if self.target == "privileged" and spec.privileged_size == 0:
             raise ValueError(
@@ -125,7 +121,7 @@ class WorldModelConfig:
             return
         if self.has_plain_latent:
             raise ValueError(
-                "world_model.latent is ObservedConfig, the observation itself, but this task shows images of "
-                f"{spec.obs_shape}: choose GaussianConfig, CategoricalConfig or BelievedConfig"
+                "world_model.latent is IdentityLatentConfig, the observation itself, but this task shows images of "
+                f"{spec.obs_shape}: choose GaussianConfig, CategoricalConfig or PrivilegedStateConfig"
             )
         token_size(self.image, spec.obs_shape)

@@ -38,7 +38,7 @@ class AbstractLatentSpace(eqx.Module, Generic[Q, P]):
         """Numbers that a head must output."""
 
     @property
-    def switches(self) -> int:
+    def num_components(self) -> int:
         """How many of them, the first ones of the prior's, are logits that choose between components."""
         return 0
 
@@ -153,7 +153,7 @@ class GaussianSpace(AbstractLatentSpace[Normal, Normal]):
         return dist.entropy()
 
 
-class ObservedSpace(AbstractLatentSpace[Normal, NormalMixture]):
+class IdentityLatent(AbstractLatentSpace[Normal, NormalMixture]):
     """The latent *is* the observation, blurred by a fixed noise; nothing is encoded or decoded.
 
     ``KL[q | p]`` is then about the negative log-likelihood of the next observation (up to a constant), and the prior a
@@ -177,7 +177,7 @@ class ObservedSpace(AbstractLatentSpace[Normal, NormalMixture]):
         return len(self.changes) * (1 + 2 * self.width)
 
     @property
-    def switches(self) -> int:
+    def num_components(self) -> int:
         """One logit per component."""
         return len(self.changes)
 
@@ -265,7 +265,7 @@ class GaussianConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObservedConfig:
+class IdentityLatentConfig:
     """No latent code: for low-dimensional states that are nearly Markov, in small models."""
 
     std: float = 0.0005  # of the blur, in units of the observation
@@ -280,6 +280,6 @@ class ObservedConfig:
         if not self.changes or min(self.changes) <= 0:
             raise ValueError(f"latent.changes is {self.changes}; give at least one size, all positive")
 
-    def build(self, inputs: int) -> ObservedSpace:
+    def build(self, inputs: int) -> IdentityLatent:
         """The latent space of an observation of ``inputs`` numbers."""
-        return ObservedSpace(inputs, self.std, self.changes)
+        return IdentityLatent(inputs, self.std, self.changes)

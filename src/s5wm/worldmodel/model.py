@@ -2,8 +2,9 @@
 
     L = sum_heads -log p(target | h_t, z_t) + b_dyn max(1, KL[sg q | p]) + b_rep max(1, KL[q | sg p])
 
-The discount lives in the continue head, whose target is ``(1 - is_terminal) * discount``.  With a believed latent the
-decoder's term is of beliefs, and all others are of a second pass, which is told the states (``WorldModel.told``).
+The discount lives in the continue head, whose target is ``(1 - is_terminal) * discount``.  With
+``PrivilegedStateConfig`` the decoder's term is of estimated states, and all others are of a second pass, over the
+true states (``WorldModel.teacher_forced``).
 """
 
 from typing import Any, Generic, TypeVar
@@ -18,10 +19,10 @@ from s5wm.nn.mlp import MLP
 from s5wm.ops.distributions import Bernoulli, TwoHot
 from s5wm.ops.transforms import symlog
 from s5wm.types import MixedObs, Obs, Reward, Scalar, TimeStep, array_of
-from s5wm.worldmodel.believed import BelievedRSSM
-from s5wm.worldmodel.chunk import Chunk, Learned
+from s5wm.worldmodel.chunk import Chunk, LossOutput
 from s5wm.worldmodel.config import WorldModelConfig
 from s5wm.worldmodel.dynamics import AbstractDynamics, Posterior
+from s5wm.worldmodel.privileged_state import PrivilegedStateRSSM
 from s5wm.worldmodel.sensing import AnyEncoder, Decoder, MixedDecoder, decode
 
 Memory = TypeVar("Memory")
@@ -60,14 +61,14 @@ class WorldModel(eqx.Module, Generic[Memory]):
         tokens, is_first = self.encoder(chunk.timestep.obs), chunk.timestep.is_first
         return self.dynamics.observe(chunk.context.belief, tokens, chunk.prev_actions, is_first, noise=noise)
 
-    def told(
+    def teacher_forced(
         self, chunk: Chunk[Any], out: Posterior[Any], *, noise: Float[Array, "T J"] | None
     ) -> Posterior[Any]:
         """What prior, rewards and continuation learn from: the pass ``out``, or one told the states themselves."""
-        if not isinstance(self.dynamics, BelievedRSSM):
+        if not isinstance(self.dynamics, PrivilegedStateRSSM):
             return out
         context, step = chunk.context, chunk.timestep
-        return self.dynamics.follow(
+        return self.dynamics.observe_states(
             context.belief,
             self._in_symlog(context.state),
             self._in_symlog(step.state),
@@ -117,7 +118,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
 
         The latter is the likelihood of a Laplace distribution whose ``b_i`` settles at the mean of ``|e_i|`` (as
         sigma-VAE, Rybkin et al. 2021, but of a median, and one for each entry): what can be known to a hundredth
-        then counts as much as what cannot, and where a frame leaves two answers, one of them is told, not their mean.
+        then counts as much as what cannot, and where a frame leaves two answers, it gives one of them, not their mean.
         """
         errors = jax.tree.map(jnp.subtract, decode(self.decoder, feature), self.target(timestep))
         if self.decoder_log_scale is None:
@@ -129,15 +130,15 @@ class WorldModel(eqx.Module, Generic[Memory]):
 
     def loss(
         self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None
-    ) -> tuple[Scalar, Learned[Memory]]:
-        """Loss of one chunk (mean over time), and beliefs, surprise and metrics of the pass."""
+    ) -> tuple[Scalar, LossOutput[Memory]]:
+        """Loss of one chunk (mean over time), and beliefs and metrics of the pass."""
         scales, space = self.config.scales, self.dynamics.space
         out = self.observe(chunk, noise=noise)
-        told = self.told(chunk, out, noise=noise)
-        feature, step = told.belief.latent.feature, chunk.timestep
-        hold = jax.lax.stop_gradient
-        dyn = space.kl(hold(told.posterior), told.prior)
-        rep = space.kl(told.posterior, hold(told.prior))
+        teacher_forced = self.teacher_forced(chunk, out, noise=noise)
+        feature, step = teacher_forced.belief.latent.feature, chunk.timestep
+        stop_gradient = jax.lax.stop_gradient
+        dyn = space.kl(stop_gradient(teacher_forced.posterior), teacher_forced.prior)
+        rep = space.kl(teacher_forced.posterior, stop_gradient(teacher_forced.prior))
         alive = (1.0 - step.is_terminal.astype(jnp.float32)) * self.discount
         smoothing, second = self.smoothing(feature), step.reward.smoothing
         rewards = {"reward_nominal": self.nominal(feature).log_prob(step.reward.nominal)}
@@ -150,11 +151,9 @@ class WorldModel(eqx.Module, Generic[Memory]):
             "dyn": scales.dyn * jnp.maximum(scales.free_nats, dyn),
             "rep": scales.rep * jnp.maximum(scales.free_nats, rep),
         }
-        foreseen = ("dyn", *rewards, "cont")
-        surprise = hold(sum((terms[name] for name in foreseen), jnp.zeros(())))
         metrics = {f"loss/{name}": term.mean() for name, term in terms.items()}
         metrics["latent/kl"] = dyn.mean()
-        metrics["latent/posterior_entropy"] = space.entropy(told.posterior).mean()
-        metrics["latent/prior_entropy"] = space.entropy(told.prior).mean()
+        metrics["latent/posterior_entropy"] = space.entropy(teacher_forced.posterior).mean()
+        metrics["latent/prior_entropy"] = space.entropy(teacher_forced.prior).mean()
         total = sum((term.mean() for term in terms.values()), jnp.zeros(()))
-        return total, Learned(out, jnp.where(step.is_first, 0.0, surprise), metrics)
+        return total, LossOutput(out, metrics)

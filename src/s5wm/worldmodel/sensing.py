@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s5wm.nn.conv import ImageDecoder, ImageEncoder
-from s5wm.nn.mlp import MLP, Identity, Tail, Trunk
+from s5wm.nn.mlp import MLP, Identity, Slice, Trunk
 from s5wm.ops.transforms import symlog
 from s5wm.types import MixedObs, Obs, array_of
 
@@ -49,7 +49,7 @@ class MixedDecoder(eqx.Module):
 
 
 AnyEncoder: TypeAlias = Encoder | MixedEncoder
-PlainDecoder: TypeAlias = MLP | Tail | ImageDecoder
+PlainDecoder: TypeAlias = MLP | Slice | ImageDecoder
 Decoder: TypeAlias = PlainDecoder | MixedDecoder
 
 

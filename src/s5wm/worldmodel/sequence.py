@@ -35,7 +35,7 @@ class SequenceModel(eqx.Module, Generic[Memory]):
     norm: RMSNorm
     core: AbstractCore[Memory]
     prior_head: MLP
-    switch_head: MLP | None
+    mixture_logits_head: MLP | None
     space: AbstractLatentSpace[Any, Any]
     prior_sees_inputs: bool = eqx.field(static=True)
 
@@ -74,6 +74,6 @@ class SequenceModel(eqx.Module, Generic[Memory]):
         """``p(z_t | h_t)``; with ``prior_sees_inputs`` the head also reads z_{t-1}, a_{t-1} directly."""
         inputs = jnp.concatenate([deter, previous], axis=-1) if self.prior_sees_inputs else deter
         params = self.prior_head(inputs)
-        if self.switch_head is not None:
-            params = jnp.concatenate([self.switch_head(inputs), params], axis=-1)
+        if self.mixture_logits_head is not None:
+            params = jnp.concatenate([self.mixture_logits_head(inputs), params], axis=-1)
         return self.space.prior(params, previous[..., : self.space.size])

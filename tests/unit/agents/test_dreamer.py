@@ -23,7 +23,7 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
     agent = built(S5WM)
     learner = jax.jit(agent.init)(jr.key(0))
     learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32))
-    assert agent.evidence(learner) is None
+    assert agent.debug_state(learner) is None
 
     row = (3, 17)  # of environment 3
     poisoned = learner.replay.rows.timestep.obs.at[row].set(jnp.nan)
@@ -38,7 +38,7 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
         hit = (np.asarray(windows.env) == row[0]) & (offset <= S5WM.replay.length)
         assert skipped == bool(hit.any())
         if skipped:
-            suspect, updates, rows = agent.evidence(after)
+            suspect, updates, rows = agent.debug_state(after)
             jax.tree.map(np.testing.assert_array_equal, suspect.windows, windows)
             assert int(suspect.update) == int(updates) - 1 == i
             assert np.isnan(rows.timestep.obs).any(axis=(1, 2)).tolist() == hit.tolist()
@@ -50,7 +50,7 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
 @pytest.mark.parametrize("delay", [0, 2])
 def test_the_average_acts(delay: int) -> None:
     """The latest parameters, then the plain mean of the first ones since, then one that forgets at the rate given."""
-    agent, rate = built(replace(S5WM, acting_rate=0.25, acting_delay=delay)), 0.25
+    agent, rate = built(replace(S5WM, ema_rate=0.25, ema_start=delay)), 0.25
     learner = jax.jit(agent.init)(jr.key(0))
     learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32))
     assert jax.tree.structure(agent.policy(learner)) == jax.tree.structure(latest_policy(learner.params))
@@ -78,16 +78,16 @@ def test_the_average_acts(delay: int) -> None:
 def test_without_a_rate_the_latest_parameters_act() -> None:
     agent = built(S5WM)
     learner = jax.jit(agent.init)(jr.key(0))
-    assert learner.acting is None
+    assert learner.policy_ema is None
     jax.tree.map(np.testing.assert_array_equal, agent.policy(learner), latest_policy(learner.params))
 
 
 def test_a_delay_that_is_none() -> None:
-    with pytest.raises(ValueError, match="acting_delay is -1; it is a number of updates"):
-        replace(S5WM, acting_delay=-1)
+    with pytest.raises(ValueError, match="ema_start is -1; it is a number of updates"):
+        replace(S5WM, ema_start=-1)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.5])
 def test_rates_that_are_none(rate: float) -> None:
-    with pytest.raises(ValueError, match=rf"acting_rate is {rate}; it must lie in \(0, 1\]"):
-        replace(S5WM, acting_rate=rate)
+    with pytest.raises(ValueError, match=rf"ema_rate is {rate}; it must lie in \(0, 1\]"):
+        replace(S5WM, ema_rate=rate)

@@ -16,7 +16,7 @@ from s5wm.errors import ObservationError
 from s5wm.experiments.acting import checked_observation
 from s5wm.nn.conv import PatchConfig
 from s5wm.training.loop import train
-from s5wm.training.state import NEVER, Faults, init_train
+from s5wm.training.state import NEVER, NonFiniteReport, init_train
 from s5wm.types import EnvSpec, MixedObs, first_step, later_step
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.sensing import MixedEncoder, decode
@@ -104,7 +104,7 @@ def test_a_number_that_is_none_is_found_in_the_vector() -> None:
     broken = MixedObs(obs.image, obs.vector.at[1, 2].set(jnp.nan))
     no = jnp.zeros((), bool)
     now = jax.vmap(lambda obs: later_step(obs, jnp.zeros(()), is_last=no, is_terminal=no))(broken)
-    assert int(Faults.at(now, jnp.zeros((3, 1)), jnp.asarray(5)).observation) == 5 * 3 + 1
+    assert int(NonFiniteReport.at(now, jnp.zeros((3, 1)), jnp.asarray(5)).observation) == 5 * 3 + 1
 
 
 def test_what_no_action_can_come_from_is_refused() -> None:

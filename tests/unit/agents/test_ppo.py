@@ -11,7 +11,7 @@ import pytest
 
 from s5wm.actions import Box
 from s5wm.agents.ppo.actor import TanhMLP
-from s5wm.agents.ppo.agent import PPO, Acted, PPOConfig
+from s5wm.agents.ppo.agent import PPO, PolicyExtras, PPOConfig
 from s5wm.envs.probes import ActionReward, ConstantReward, DelayedReward, ObsActionReward, ObsReward
 from s5wm.envs.wrappers import AutoReset
 from s5wm.training.loop import train
@@ -88,7 +88,7 @@ def rollout(key):
         is_last=last,
         is_terminal=jnp.zeros((4, ROWS), bool),
     )
-    return Transition(timestep, jr.normal(k_action, (4, ROWS, 1)), Acted(-jnp.ones((4, ROWS)), None))
+    return Transition(timestep, jr.normal(k_action, (4, ROWS, 1)), PolicyExtras(-jnp.ones((4, ROWS)), None))
 
 
 @eqx.filter_jit
@@ -120,7 +120,7 @@ def test_an_action_that_only_triggered_a_reset_teaches_nothing():
     for row, matters in ((2, False), (1, True), (ROWS - 1, False)):
         action = rows.action.at[:, row].add(1.0)
         log_prob = rows.extras.log_prob.at[:, row].add(0.1)
-        other = update(agent, learner, replace(rows, action=action, extras=Acted(log_prob, None)))
+        other = update(agent, learner, replace(rows, action=action, extras=PolicyExtras(log_prob, None)))
         assert moved(base.params, other.params) == matters
 
 

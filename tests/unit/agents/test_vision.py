@@ -13,8 +13,9 @@ import pytest
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.agents.dreamer.policy import DreamerPolicy
-from s5wm.agents.ppo.actor import FrameStackConfig, S5MemoryConfig
-from s5wm.agents.ppo.agent import Acted, PPOConfig, PPOPolicy
+from s5wm.agents.ppo.actor import FrameStackConfig, PolicyExtras, S5MemoryConfig
+from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.agents.ppo.policy import PPOPolicy
 from s5wm.envs.wrappers import AutoReset
 from s5wm.experiments.acting import checked_observation
 from s5wm.experiments.presets.sizes import VISION_AGENTS, agent_configs
@@ -122,10 +123,10 @@ def test_a_world_model_learns_from_the_frames_of_its_replay(agent):
     config = replace(
         config,
         world_model=world_model,
-        actor_critic=replace(config.actor_critic, imagination_horizon=2, starts=4),
+        actor_critic=replace(config.actor_critic, imagination_horizon=2, num_imagination_starts=4),
         replay=replace(config.replay, capacity=16, batch=2, length=4, prefill=8),
         updates_per_rollout=2,
-        behaviour_delay=0,
+        actor_critic_warmup=0,
     )
     agent = config.build(ENV.spec, num_envs=2)
     before = init_train(ENV, agent, 2, 0)
@@ -155,7 +156,7 @@ def rollout(agent, key):
     )
     carry = agent.policy(agent.init(jr.key(0))).initial()
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, 9, *x.shape)), carry)
-    return Transition(timestep, jr.normal(k_action, (4, 9, 1)), Acted(-jnp.ones((4, 9)), carry))
+    return Transition(timestep, jr.normal(k_action, (4, 9, 1)), PolicyExtras(-jnp.ones((4, 9)), carry))
 
 
 def test_actor_and_critic_share_nothing():

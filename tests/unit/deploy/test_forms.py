@@ -13,7 +13,7 @@ from s5wm.actions import Box, Discrete, MultiDiscrete
 from s5wm.agents.dreamer.heads import ActorConfig
 from s5wm.agents.dreamer.policy import DreamerPolicy
 from s5wm.agents.ppo.actor import ActorSizes, FrameStackConfig, S5MemoryConfig, build_actor
-from s5wm.agents.ppo.agent import PPOPolicy
+from s5wm.agents.ppo.policy import PPOPolicy
 from s5wm.deploy.builder import Builder
 from s5wm.deploy.c_file import to_c
 from s5wm.deploy.describe import as_exported
@@ -32,9 +32,9 @@ from s5wm.nn.s5 import Gate, S5Config
 from s5wm.nn.ssm import Discretization, GemmDtype
 from s5wm.ops.running import RunningMoments
 from s5wm.types import EnvSpec
-from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.build import build_world_model
-from s5wm.worldmodel.latent import GaussianConfig, ObservedConfig
+from s5wm.worldmodel.latent import GaussianConfig, IdentityLatentConfig
+from s5wm.worldmodel.privileged_state import PrivilegedStateConfig
 
 from ...tiny import DREAMERV3, S5WM
 
@@ -78,12 +78,12 @@ NETWORKS = {
         ),
         VECTORS,
     ),
-    "observed": (dreamer, replace(WORLD, latent=ObservedConfig(), symlog_inputs=False), VECTORS),
+    "observed": (dreamer, replace(WORLD, latent=IdentityLatentConfig(), symlog_inputs=False), VECTORS),
     "believed, patches": (
         dreamer,
         replace(
             WORLD,
-            latent=BelievedConfig(filter=replace(CORE, width=12)),
+            latent=PrivilegedStateConfig(filter=replace(CORE, width=12)),
             image=PATCHES,
             target="privileged",
             linear_skips=True,

@@ -10,7 +10,8 @@ import numpy as np
 
 from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner
 from s5wm.agents.dreamer.heads import ActorConfig, CriticConfig
-from s5wm.agents.replay import ReplayConfig, to_chunk
+from s5wm.agents.dreamer.stored import to_chunk
+from s5wm.agents.replay import ReplayConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.mlp import MLP

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from s5wm.diagnostics.beside import imagine_beside, seen_by
-from s5wm.diagnostics.foreseer import Foreseer
+from s5wm.diagnostics.loaded import LoadedRun
 from s5wm.diagnostics.run import fly_streams, imagine_run
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
@@ -50,7 +50,7 @@ def test_a_run_beside_itself_foresees_as_alone(s5: Path, tmp_path: Path) -> None
     found = imagine_beside([s5, shutil.copytree(s5, tmp_path / "copy")], HORIZON, 3)
     first, second = found["agents"].values()
     assert first == second
-    own = Foreseer.load(s5, silent)
+    own = LoadedRun.load(s5, silent)
     rows = fly_streams(
         AutoReset(SMALL.task.eval_config().build()),
         own.policy,

@@ -18,7 +18,7 @@ from s5wm.experiments.policies import evaluate_run, judged_task, kept_in, kind_o
 from s5wm.plots.records import policy_of, title_of
 from s5wm.runs.fans import load_fans
 from s5wm.runs.flights import load_about
-from s5wm.worldmodel.latent import ObservedConfig
+from s5wm.worldmodel.latent import IdentityLatentConfig
 
 from .saved import HORIZON, SMALL, STEPS, save_run
 
@@ -26,7 +26,7 @@ SEEN = dataclasses.replace(  # its latent is the observation: the decoder has no
     SMALL,
     name=PresetName(task="hover", agent="s5wm", size="cpu"),
     agent=dataclasses.replace(
-        SMALL.agent, world_model=dataclasses.replace(SMALL.agent.world_model, latent=ObservedConfig())
+        SMALL.agent, world_model=dataclasses.replace(SMALL.agent.world_model, latent=IdentityLatentConfig())
     ),
 )
 FEW = ("--episodes", "2", "--json")

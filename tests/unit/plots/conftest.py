@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from s5wm.envs.racing.track import SplitSConfig
-from s5wm.runs.fans import ErrorBand, Fans
+from s5wm.runs.fans import ErrorBand, OpenLoopPredictions
 from s5wm.runs.flights import Course, Flight, course_of
 
 LAPS = Path(__file__).parents[2] / "data" / "racing_reference_laps.npz"
@@ -63,7 +63,7 @@ def crash() -> Flight:
 
 
 @pytest.fixture
-def fans(laps: Flight) -> Fans:
+def fans(laps: Flight) -> OpenLoopPredictions:
     generator = np.random.default_rng(0)
     starts, horizon = np.arange(8) * 12, 20
     real = np.stack([laps.pos_w[s : s + horizon + 1] for s in starts])
@@ -72,7 +72,9 @@ def fans(laps: Flight) -> Fans:
     median = np.linspace(0.01, 0.5, horizon)
     band = ErrorBand(unit="m", median=median, lo=0.5 * median, hi=2 * median)
     reward = ErrorBand(unit="", median=0 * median, lo=0 * median, hi=median)
-    return Fans(dt=0.02, real_pos=real, imagined_pos=imagined, errors={"position": band, "reward": reward})
+    return OpenLoopPredictions(
+        dt=0.02, real_pos=real, imagined_pos=imagined, errors={"position": band, "reward": reward}
+    )
 
 
 def write_metrics(run_dir: Path, *, offset: float = 0.0) -> None:

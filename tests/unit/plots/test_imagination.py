@@ -1,4 +1,4 @@
-"""Fans of imagined futures: the file and the picture."""
+"""OpenLoopPredictions of imagined futures: the file and the picture."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from s5wm.plots.imagination import DECADES, MOST_MOMENTS, draw_imagination, spre
 from s5wm.plots.run import draw_imagined
 from s5wm.plots.scene import Extent
 from s5wm.plots.style import house_style, plain_number
-from s5wm.runs.fans import ErrorBand, Fans, load_fans, save_fans
+from s5wm.runs.fans import ErrorBand, OpenLoopPredictions, load_fans, save_fans
 
 
 def test_fans_survive_the_file(fans, tmp_path):
@@ -62,7 +62,7 @@ def test_picture_has_a_panel_per_group(fans, course):
     assert 0.0 < low < 0.005 and 1.0 < high < 2.0  # the band, from its lowest to its highest
 
 
-def short_run(fans: Fans) -> Fans:
+def short_run(fans: OpenLoopPredictions) -> OpenLoopPredictions:
     """A model that knows nothing yet: futures go anywhere, and errors are large."""
     away = np.linspace(0.0, 300.0, fans.real_pos.shape[1])[:, None] * np.array([1.0, -0.5, -0.2])
     median = np.geomspace(1e-9, 151.0, 20)
@@ -118,7 +118,9 @@ def test_numbers_are_plain(value, text):
 
 
 def test_picture_without_course_or_groups(fans):
-    bare = Fans(dt=0.02, real_pos=fans.real_pos[:1], imagined_pos=fans.imagined_pos[:1], errors={})
+    bare = OpenLoopPredictions(
+        dt=0.02, real_pos=fans.real_pos[:1], imagined_pos=fans.imagined_pos[:1], errors={}
+    )
     with house_style():
         figure = draw_imagination(bare, None, "Imagination")
         figure.canvas.draw()

@@ -14,12 +14,12 @@ from s5wm.runs.directory import RunDirectory
 from s5wm.runs.log import Row
 from s5wm.training import fit as host_loop
 from s5wm.training.config import TrainConfig
-from s5wm.training.fit import Member, fit, load
+from s5wm.training.fit import SeedRun, fit, load
 from s5wm.training.loop import train_all
 from s5wm.training.run import Program, Trainer
 
 
-class Ears:
+class RecordingSink:
     """A sink that remembers."""
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class Ears:
 
 
 @pytest.fixture
-def ears() -> Ears:
-    return Ears()
+def ears() -> RecordingSink:
+    return RecordingSink()
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def tiny() -> Experiment:
 def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program through the cache of jit, which several trainers of one process share."""
 
-    def cached(crew: host_loop.Crew, _: Any) -> host_loop.Chunk:
+    def cached(crew: host_loop.SeedGroup, _: Any) -> host_loop.Chunk:
         program, config = crew[0].trainer.program, crew[0].trainer.config
         given = (program.env, program.agent)
         length = config.rollout_length
@@ -90,11 +90,13 @@ def with_steps(experiment: Experiment, env_steps: int) -> Experiment:
     return replace(experiment, train=replace(experiment.train, env_steps=env_steps))
 
 
-def alone(trainer: Trainer, ears: Ears) -> bool:
-    return fit([Member(trainer, ears, lambda: None)], ears.say)
+def alone(trainer: Trainer, ears: RecordingSink) -> bool:
+    return fit([SeedRun(trainer, ears, lambda: None)], ears.say)
 
 
-def trained(experiment: Experiment, path: Path, ears: Ears, program: Program | None = None) -> Trainer:
+def trained(
+    experiment: Experiment, path: Path, ears: RecordingSink, program: Program | None = None
+) -> Trainer:
     with RunDirectory(path) as directory:
         save_experiment(directory.config, experiment)
         trainer = Trainer(program or experiment.build(), experiment.train, directory, experiment.seed)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.evaluation.result import Judgement
+from s5wm.evaluation.result import EvalResult
 from s5wm.experiments.experiment import Experiment
 from s5wm.training import clock as clocks
 from s5wm.training import fit as host_loop
@@ -22,7 +22,7 @@ from s5wm.training.run import Result
 from s5wm.training.state import TrainState
 from s5wm.types import Key
 
-from .conftest import Ears, trained
+from .conftest import RecordingSink, trained
 
 CONFIG = TrainConfig(num_envs=4, rollout_length=8, iterations_per_chunk=16, env_steps=3200, eval_every=640)
 
@@ -77,12 +77,12 @@ def test_the_time_left_is_that_of_the_steps_and_evaluations_left_at_the_present_
 
 
 def test_minutes_count_compiling_and_evaluating_and_end_within_an_iteration(
-    tiny: Experiment, tmp_path: Path, ears: Ears, time: Time, monkeypatch: pytest.MonkeyPatch
+    tiny: Experiment, tmp_path: Path, ears: RecordingSink, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiling takes 50 s, an iteration 10 s, an evaluation 5 s."""
     program = tiny.build()
 
-    def compiled(crew: host_loop.Crew, _: Any) -> host_loop.Chunk:
+    def compiled(crew: host_loop.SeedGroup, _: Any) -> host_loop.Chunk:
         time.now += 50.0
 
         def chunk(states: Sequence[TrainState[Any]], iterations: int) -> Sequence[Result]:
@@ -94,7 +94,7 @@ def test_minutes_count_compiling_and_evaluating_and_end_within_an_iteration(
 
         return chunk
 
-    def evaluate(policy: AbstractPolicy[Any, Any], key: Key) -> Judgement:
+    def evaluate(policy: AbstractPolicy[Any, Any], key: Key) -> EvalResult:
         time.now += 5.0
         return program.evaluate(policy, key)
 
@@ -107,5 +107,5 @@ def test_minutes_count_compiling_and_evaluating_and_end_within_an_iteration(
     assert [60.0 * row["minutes"] for row in ears.rows] == pytest.approx(
         [20.0, 40.0, 60.0, 80.0, 100.0, 120.0]
     )
-    assert trainer.share == 1.0
+    assert trainer.progress == 1.0
     assert "eval/success" in ears.rows[-1]

@@ -12,7 +12,7 @@ from s5wm.training.curriculum import (
     after_evaluation,
 )
 
-CONFIG = CurriculumConfig(success=0.9, evaluations=3, laps=None, earliest=0.05, fallback=0.6, ramp=0.1)
+CONFIG = CurriculumConfig(success=0.9, evaluations=3, earliest=0.05, fallback=0.6, ramp=0.1)
 
 
 def evaluated(*rates: float, share: float = 0.2, config: CurriculumConfig = CONFIG) -> CurriculumState:
@@ -23,7 +23,7 @@ def evaluated(*rates: float, share: float = 0.2, config: CurriculumConfig = CONF
 
 
 def passed_by(state: CurriculumState, *, share: float, used: float = 0.0, **how: Any) -> CurriculumState:
-    return after_chunk(how.get("config", CONFIG), state, laps=how.get("laps"), share=share, used=used)
+    return after_chunk(how.get("config", CONFIG), state, share=share, used=used)
 
 
 def test_mastery_needs_successes_in_a_row() -> None:
@@ -46,14 +46,6 @@ def test_fallback_switches_without_mastery() -> None:
     assert not state.mastered
 
 
-def test_laps_of_training_episodes_switch_only_where_asked_for() -> None:
-    assert not passed_by(CurriculumState(), laps=5.0, share=0.3).switched
-    config = replace(CONFIG, laps=1.0)
-    assert not passed_by(CurriculumState(), laps=0.99, share=0.3, config=config).switched
-    assert not passed_by(CurriculumState(), laps=None, share=0.3, config=config).switched
-    assert passed_by(CurriculumState(), laps=1.0, share=0.3, config=config).mastered
-
-
 def test_the_switch_is_latched_and_the_weight_ramps() -> None:
     state = evaluated(1.0, 1.0, 1.0)
     for rate in (0.0, 0.0):
@@ -61,7 +53,7 @@ def test_the_switch_is_latched_and_the_weight_ramps() -> None:
     assert state.switched
     weights = [state.weight]
     for share in (0.25, 0.3, 0.9):
-        state = passed_by(state, laps=0.0, share=share, used=0.05)
+        state = passed_by(state, share=share, used=0.05)
         weights.append(state.weight)
     assert weights == pytest.approx([0.0, 0.5, 1.0, 1.0])
     assert passed_by(CurriculumState(), share=0.59, used=0.5).weight == 0.0

@@ -13,18 +13,18 @@ import pytest
 from jaxtyping import Array, Float
 
 from s5wm.actions import Box
-from s5wm.agents.base import Guard, is_finite, pick
+from s5wm.agents.base import NonFiniteGuard, is_finite, tree_where
 from s5wm.envs.base import AbstractEnv, EnvSpec
 from s5wm.errors import DivergedError
 from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.runs.directory import RunDirectory
-from s5wm.training.divergence import SKIPS, trouble
-from s5wm.training.fit import Member, fit, load
+from s5wm.training.divergence import SKIPS, failure_reason
+from s5wm.training.fit import SeedRun, fit, load
 from s5wm.training.run import Trainer
-from s5wm.training.state import NEVER, Faults
+from s5wm.training.state import NEVER, NonFiniteReport
 from s5wm.types import Key, Metrics, Reward, TimeStep
 
-from .conftest import Ears
+from .conftest import RecordingSink
 
 
 class Poisonous(AbstractEnv[Any]):
@@ -69,7 +69,7 @@ def trainer_in(tiny: Experiment, directory: RunDirectory, wrap: Callable[[Abstra
     ("what", "value"), [("observation", np.nan), ("reward", np.nan), ("observation", np.inf)]
 )
 def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_it(
-    tiny: Experiment, run_path: Path, ears: Ears, what: str, value: float
+    tiny: Experiment, run_path: Path, ears: RecordingSink, what: str, value: float
 ) -> None:
     with RunDirectory(run_path) as directory:
         obs, reward = (value, 0.0) if what == "observation" else (0.0, value)
@@ -79,7 +79,7 @@ def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_
         load([trainer], ears.say)
         positive = np.flatnonzero(np.asarray(trainer.state.actor.timestep.obs)[:, 0] > 0)
         with pytest.raises(DivergedError) as caught:
-            fit([Member(trainer, ears, lambda: None)], ears.say)
+            fit([SeedRun(trainer, ears, lambda: None)], ears.say)
     assert f"the {what} of environment {positive[0]} was not finite at step 2 of the chunk" in "\n".join(
         ears.texts
     )
@@ -92,7 +92,7 @@ def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_
 
 @pytest.mark.slow
 def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
-    tiny: Experiment, run_path: Path, ears: Ears
+    tiny: Experiment, run_path: Path, ears: RecordingSink
 ) -> None:
     longer = replace(tiny.train, iterations_per_chunk=26, env_steps=26 * 32)  # of two gradient steps each
     huge = replace(tiny, train=longer)
@@ -103,7 +103,7 @@ def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
         before = trainer.state
         params = jax.device_get(before.learner.params)
         with pytest.raises(DivergedError, match="52 gradient steps in a row") as caught:
-            fit([Member(trainer, ears, lambda: None)], ears.say)
+            fit([SeedRun(trainer, ears, lambda: None)], ears.say)
         after = jax.device_get(trainer.state.learner.params)
     assert caught.value.exit_code == 70
     assert [text.rsplit(" ", 1)[1] for text in ears.texts if "rolled back" in text] == [
@@ -139,7 +139,7 @@ class Always(AbstractEnv[Any]):
 
 
 def test_a_guard_counts() -> None:
-    guard = Guard.init()
+    guard = NonFiniteGuard.init()
     for healthy in (False, False, True, False):
         guard = guard.count(jnp.asarray(healthy))
     assert (int(guard.skipped), int(guard.in_a_row), int(guard.longest)) == (3, 1, 2)
@@ -147,19 +147,19 @@ def test_a_guard_counts() -> None:
 
 
 def test_one_bad_step_is_no_trouble_and_fifty_are() -> None:
-    none = Faults(*(jnp.asarray(NEVER),) * 3)
-    guard = Guard.init()
-    assert trouble({"loss": 1.0}, guard.count(jnp.asarray(False)), none, 4) is None
+    none = NonFiniteReport(*(jnp.asarray(NEVER),) * 3)
+    guard = NonFiniteGuard.init()
+    assert failure_reason({"loss": 1.0}, guard.count(jnp.asarray(False)), none, 4) is None
     for _ in range(SKIPS):
         guard = guard.count(jnp.asarray(False))
-    assert "50 gradient steps in a row" in (trouble({"loss": 1.0}, guard, none, 4) or "")
-    assert trouble({"loss": float("nan")}, Guard.init(), none, 4) == "loss not finite"
+    assert "50 gradient steps in a row" in (failure_reason({"loss": 1.0}, guard, none, 4) or "")
+    assert failure_reason({"loss": float("nan")}, NonFiniteGuard.init(), none, 4) == "loss not finite"
 
 
 def test_picking_hides_what_is_not_picked() -> None:
     tree = {"x": jnp.asarray(jnp.nan), "n": jnp.asarray(3)}
     assert not is_finite(tree)
-    picked = pick(jnp.asarray(False), tree, {"x": jnp.asarray(1.0), "n": jnp.asarray(2)})
+    picked = tree_where(jnp.asarray(False), tree, {"x": jnp.asarray(1.0), "n": jnp.asarray(2)})
     assert is_finite(picked)
     assert int(picked["n"]) == 2
 
@@ -175,7 +175,10 @@ def test_the_first_fault_of_a_chunk_is_told_by_step_and_environment() -> None:
         no = jnp.zeros(3, bool)
         return TimeStep(obs, obs, Reward(jnp.zeros(3), jnp.zeros(3)), no, no, no)
 
-    steps = [Faults.at(shown(bad), jnp.zeros((3, 1)), jnp.asarray(t)) for t, bad in enumerate([None, 2, 0])]
+    steps = [
+        NonFiniteReport.at(shown(bad), jnp.zeros((3, 1)), jnp.asarray(t))
+        for t, bad in enumerate([None, 2, 0])
+    ]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *steps)
     faults = stacked.first()
     assert divmod(int(faults.observation), 3) == (1, 2)

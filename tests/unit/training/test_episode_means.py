@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from s5wm.training.run import _episode_means
-from s5wm.training.state import NEVER, EpisodeSums, Faults
+from s5wm.training.state import NEVER, EpisodeSums, NonFiniteReport
 from s5wm.types import OptionalMetric
 
-NONE = Faults(*(jnp.asarray(NEVER, jnp.int32),) * 3)
+NONE = NonFiniteReport(*(jnp.asarray(NEVER, jnp.int32),) * 3)
 
 
 def sums(ended: list[bool], gates: list[float], laps: list[float], has_lap: list[bool]) -> EpisodeSums:

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.toys import ChainConfig, DoubleIntegratorConfig
-from s5wm.evaluation.rollout import EvalPlan, run_episodes
+from s5wm.evaluation.rollout import EvalConfig, run_episodes
 from s5wm.types import Key
 
 
@@ -26,7 +26,7 @@ class Counting(AbstractPolicy[Float[Array, ""], None]):
 
 def test_flights_are_what_a_loop_by_hand_gives() -> None:
     env = DoubleIntegratorConfig(steps=7).build()
-    plan = EvalPlan(episodes=3, max_steps=20, recorded=2, snapshot=lambda state: state.inner.position)
+    plan = EvalConfig(episodes=3, max_steps=20, recorded=2, snapshot=lambda state: state.inner.position)
     flights = run_episodes(env, Counting(), plan, jr.key(3))
     k_reset, _ = jr.split(jr.key(3))
     for index, key in enumerate(jr.split(k_reset, 3)):
@@ -50,7 +50,7 @@ def test_flights_are_what_a_loop_by_hand_gives() -> None:
 
 def test_a_finished_episode_stays_as_it_ended() -> None:
     env = ChainConfig(places=10).build()  # two places a step: over after five steps, all at once
-    plan = EvalPlan(episodes=2, max_steps=50, recorded=1, snapshot=lambda state: state.place)
+    plan = EvalConfig(episodes=2, max_steps=50, recorded=1, snapshot=lambda state: state.place)
     flights = run_episodes(env, Counting(), plan, jr.key(0))
     assert flights.steps.tolist() == [5, 5]
     assert flights.is_terminal.all()
@@ -60,6 +60,6 @@ def test_a_finished_episode_stays_as_it_ended() -> None:
 
 def test_an_episode_without_end_is_cut() -> None:
     env = DoubleIntegratorConfig(steps=1000).build()
-    plan = EvalPlan(episodes=1, max_steps=3, recorded=1, snapshot=lambda _: {})
+    plan = EvalConfig(episodes=1, max_steps=3, recorded=1, snapshot=lambda _: {})
     flights = run_episodes(env, Counting(), plan, jr.key(0))
     assert flights.steps.tolist() == [3]

@@ -19,7 +19,7 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
 from s5wm.evaluation.hosted import run_hosted_episodes
-from s5wm.evaluation.rollout import EvalPlan
+from s5wm.evaluation.rollout import EvalConfig
 from s5wm.experiments.experiment import Experiment
 from s5wm.training.config import TrainConfig
 from s5wm.training.hosted import HostedChunk
@@ -236,7 +236,7 @@ def test_evaluations_are_whole_episodes_of_the_mode() -> None:
     env = host_env(Counter)
     agent = AGENT.build(env.spec)
     policy = agent.policy(agent.init(jax.random.key(0)))
-    plan = EvalPlan(episodes=5, max_steps=10, recorded=0, snapshot=lambda _: {})
+    plan = EvalConfig(episodes=5, max_steps=10, recorded=0, snapshot=lambda _: {})
     episodes = run_hosted_episodes(env, policy, plan, jax.random.key(1))
     assert episodes.steps.tolist() == [LENGTH] * 5 and episodes.is_terminal.all()
     assert set(episodes.of_each("success")) <= {0.0, 1.0}

@@ -13,7 +13,7 @@ import pytest
 
 from s5wm.errors import CorruptError
 from s5wm.runs import checkpoint as module
-from s5wm.runs.blocks import Block, Packs, decode_index
+from s5wm.runs.blocks import Block, BlockStore, decode_index
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.files import write_manifest
 from s5wm.runs.orbax import save_arrays
@@ -165,7 +165,7 @@ def test_damage_to_any_pack_costs_one_checkpoint_of_two(tmp_path: Path) -> None:
 
 
 def test_packs_go_when_nothing_names_them_and_grow_no_further_than_twice_what_lives(tmp_path: Path) -> None:
-    packs, rng = Packs(tmp_path), np.random.default_rng(0)
+    packs, rng = BlockStore(tmp_path), np.random.default_rng(0)
     index = packs.write("1", {"x": rng.normal(size=100_000)}, None)
     for step in range(2, 30):
         parent = None if packs.is_wasteful(index) else index

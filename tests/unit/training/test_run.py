@@ -26,7 +26,7 @@ from s5wm.training.state import TrainState, init_train
 from s5wm.training.stop import SIGNALS
 
 from ...tiny import DREAMERV3, S5WM, learning
-from .conftest import Ears, alone, trained, with_steps
+from .conftest import RecordingSink, alone, trained, with_steps
 
 TIMES = ("minutes", "wall_minutes", "eta_minutes", "env_steps_per_s", "updates_per_s", "time/")
 
@@ -42,12 +42,12 @@ def assert_bitwise(left: Any, right: Any) -> None:
         np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
 
 
-def untimed(ears: Ears) -> list[dict[str, float]]:
+def untimed(ears: RecordingSink) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in ears.rows]
 
 
 def assert_resumes_exactly(experiment: Experiment, tmp_path: Path) -> None:
-    whole_ears, part_ears = Ears(), Ears()
+    whole_ears, part_ears = RecordingSink(), RecordingSink()
     whole = trained(experiment, tmp_path / "whole", whole_ears)
     trained(with_steps(experiment, experiment.train.env_steps // 2), tmp_path / "parts", part_ears)
     parts = trained(experiment, tmp_path / "parts", part_ears)
@@ -97,7 +97,7 @@ def test_a_world_model_agent_resumes_bitwise_with_its_replay(
 
 
 def test_the_log_and_the_best_policy(
-    tiny: Experiment, run_path: Path, ears: Ears, timed_at_once: None
+    tiny: Experiment, run_path: Path, ears: RecordingSink, timed_at_once: None
 ) -> None:
     trainer = trained(tiny, run_path, ears)
     assert [row["env_steps"] for row in ears.rows] == [64, 128, 192, 256]
@@ -112,7 +112,7 @@ def test_the_log_and_the_best_policy(
     assert trainer.host.best is not None
 
 
-def test_a_short_training_times_no_pieces(tiny: Experiment, run_path: Path, ears: Ears) -> None:
+def test_a_short_training_times_no_pieces(tiny: Experiment, run_path: Path, ears: RecordingSink) -> None:
     """They would be compiled for it."""
 
     def never(_: TrainState[Any]) -> dict[str, float]:
@@ -122,14 +122,14 @@ def test_a_short_training_times_no_pieces(tiny: Experiment, run_path: Path, ears
     assert [name for name in ears.rows[0] if name.startswith("time/")] == []
 
 
-def test_a_used_budget_trains_no_more(tiny: Experiment, run_path: Path, ears: Ears) -> None:
+def test_a_used_budget_trains_no_more(tiny: Experiment, run_path: Path, ears: RecordingSink) -> None:
     trained(tiny, run_path, ears)
     trained(tiny, run_path, ears)
     assert len(ears.rows) == 4
 
 
 def test_the_last_chunk_is_cut_to_the_budget_and_changes_nothing(tiny: Experiment, tmp_path: Path) -> None:
-    steady, whole, parts = without_curriculum(tiny), Ears(), Ears()
+    steady, whole, parts = without_curriculum(tiny), RecordingSink(), RecordingSink()
     expected = trained(steady, tmp_path / "whole", whole)
     assert not any("whole iterations" in text for text in whole.texts)
     trained(with_steps(steady, 150), tmp_path / "parts", parts)
@@ -144,7 +144,7 @@ def test_the_last_chunk_is_cut_to_the_budget_and_changes_nothing(tiny: Experimen
 
 
 def test_the_smoothing_weight_reaches_the_agent_and_survives(
-    tiny: Experiment, run_path: Path, ears: Ears
+    tiny: Experiment, run_path: Path, ears: RecordingSink
 ) -> None:
     curriculum = replace(tiny.train.curriculum, earliest=0.0, fallback=0.25, ramp=0.5)
     tiny = replace(tiny, train=replace(tiny.train, curriculum=curriculum))
@@ -155,7 +155,7 @@ def test_the_smoothing_weight_reaches_the_agent_and_survives(
 
 
 def test_a_larger_budget_takes_back_nothing_of_the_smoothing_weight(
-    tiny: Experiment, run_path: Path, ears: Ears
+    tiny: Experiment, run_path: Path, ears: RecordingSink
 ) -> None:
     """What our own message advises once a budget is used up: the same run with a larger one."""
     curriculum = replace(tiny.train.curriculum, earliest=0.0, fallback=0.25, ramp=0.5)
@@ -173,7 +173,7 @@ def test_a_larger_budget_takes_back_nothing_of_the_smoothing_weight(
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_chunk_and_saves(
-    tiny: Experiment, run_path: Path, ears: Ears, timed_at_once: None, number: signal.Signals
+    tiny: Experiment, run_path: Path, ears: RecordingSink, timed_at_once: None, number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
     program = tiny.build()
@@ -202,7 +202,7 @@ def poisoned(trainer: Trainer) -> None:
 
 
 def test_a_policy_that_is_not_finite_rolls_back_and_training_goes_on(
-    tiny: Experiment, run_path: Path, ears: Ears
+    tiny: Experiment, run_path: Path, ears: RecordingSink
 ) -> None:
     trained(with_steps(tiny, 128), run_path, ears)
     with RunDirectory(run_path) as directory:
@@ -221,11 +221,11 @@ def test_a_policy_that_is_not_finite_rolls_back_and_training_goes_on(
 
 
 def test_a_failure_after_others_that_an_older_checkpoint_remembers_is_remedied_too(
-    tiny: Experiment, run_path: Path, ears: Ears
+    tiny: Experiment, run_path: Path, ears: RecordingSink
 ) -> None:
     """A save forgets failures that lie well behind; if it is lost, the one before still has them."""
     trainer = trained(with_steps(tiny, 128), run_path, ears)
-    trainer.host = replace(trainer.host, failures=("an older story",), failed_at=128)
+    trainer.host = replace(trainer.host, failures=("an older reason",), failed_at=128)
     trainer.save(ears)
     trainer.checkpoints.wait()
     with RunDirectory(run_path) as directory:
@@ -238,7 +238,7 @@ def test_a_failure_after_others_that_an_older_checkpoint_remembers_is_remedied_t
 
 
 def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
-    tiny: Experiment, run_path: Path, ears: Ears, monkeypatch: pytest.MonkeyPatch
+    tiny: Experiment, run_path: Path, ears: RecordingSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(with_steps(tiny, 128), run_path, ears)
     with RunDirectory(run_path) as directory:
@@ -258,7 +258,7 @@ def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
 
 
 def test_when_no_checkpoint_is_valid_nothing_starts_over_silently(
-    tiny: Experiment, run_path: Path, ears: Ears
+    tiny: Experiment, run_path: Path, ears: RecordingSink
 ) -> None:
     trainer = trained(with_steps(tiny, 64), run_path, ears)
     (trainer.checkpoints.path(64) / "host.json").unlink()

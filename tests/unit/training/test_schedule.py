@@ -13,7 +13,7 @@ from s5wm.training.config import TrainConfig
 from s5wm.training.loop import unroll
 from s5wm.training.state import init_train
 
-from .conftest import Ears, trained
+from .conftest import RecordingSink, trained
 
 
 def test_the_rate_falls_linearly_over_the_end_of_the_budget() -> None:
@@ -29,7 +29,7 @@ def test_a_share_beyond_one_is_refused(name: str) -> None:
         TrainConfig(**{name: 1.5})
 
 
-def test_the_host_sets_the_rate_of_each_chunk(tiny: Experiment, tmp_path, ears: Ears) -> None:
+def test_the_host_sets_the_rate_of_each_chunk(tiny: Experiment, tmp_path, ears: RecordingSink) -> None:
     decaying = replace(tiny, train=replace(tiny.train, decay_from=0.5, decay_to=0.2))
     trainer = trained(decaying, tmp_path / "run", ears)
     chunks = len(ears.rows)

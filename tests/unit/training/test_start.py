@@ -24,7 +24,7 @@ from s5wm.training.start import read_start
 
 from ..diagnostics.saved import SMALL, save_run
 
-AVERAGED = dataclasses.replace(SMALL, agent=dataclasses.replace(SMALL.agent, acting_rate=0.1), seed=7)
+AVERAGED = dataclasses.replace(SMALL, agent=dataclasses.replace(SMALL.agent, ema_rate=0.1), seed=7)
 HEADS = ["params.critic", *(f"params.world_model.{head}" for head in ("cont", "decoder", "reward_nominal"))]
 
 
@@ -58,7 +58,7 @@ def begun(path: Path, source: Path | None) -> dict[str, np.ndarray]:
         learners = []
         for _ in range(2):
             trainer = Trainer(AVERAGED.build(), AVERAGED.train, directory, AVERAGED.seed)
-            trainer.settle(None)
+            trainer.restore(None)
             learners.append(named_leaves(trainer.state.learner))
         jax.tree.map(np.testing.assert_array_equal, *learners)
     return learners[0]
@@ -80,10 +80,10 @@ def test_all_parameters_of_a_run_and_nothing_else(source: Path, fresh: dict, tmp
     learner, before = begun(tmp_path / "run", source), stored(source)
     assert same(learner, before, "params.")
     assert not same(fresh, before, "params.actor")
-    rest = tuple({name.split(".")[0] + "." for name in fresh} - {"params.", "slow_critic.", "acting."})
+    rest = tuple({name.split(".")[0] + "." for name in fresh} - {"params.", "slow_critic.", "policy_ema."})
     assert {"opt_state.", "replay.", "guard."} <= set(rest)
     assert same(fresh, learner, *(part.removesuffix(".") for part in rest))
-    for copy, part in (("slow_critic", "params.critic"), ("acting.actor", "params.actor")):
+    for copy, part in (("slow_critic", "params.critic"), ("policy_ema.actor", "params.actor")):
         for name in (n for n in learner if n.startswith(copy + ".")):
             np.testing.assert_array_equal(learner[name], learner[part + name.removeprefix(copy)])
             assert learner[name] is not learner[part + name.removeprefix(copy)]  # donation

@@ -22,11 +22,11 @@ from s5wm.runs import checkpoint
 from s5wm.runs.directory import RunDirectory
 from s5wm.runs.files import read_json
 from s5wm.runs.log import read_rows
-from s5wm.training.fit import Member, fit, load
+from s5wm.training.fit import SeedRun, fit, load
 from s5wm.training.run import Trainer
 
 from ...tiny import S5WM
-from .conftest import Ears, with_steps
+from .conftest import RecordingSink, with_steps
 
 SEEDS = (0, 5)
 
@@ -43,7 +43,7 @@ def begun(stack: ExitStack, experiment: Experiment, path: Path) -> list[Trainer]
     return trainers
 
 
-def trained(experiment: Experiment, path: Path, ears: Sequence[Ears]) -> list[Trainer]:
+def trained(experiment: Experiment, path: Path, ears: Sequence[RecordingSink]) -> list[Trainer]:
     with ExitStack() as stack:
         trainers = begun(stack, experiment, path)
         load(trainers, ears[0].say)
@@ -51,8 +51,8 @@ def trained(experiment: Experiment, path: Path, ears: Sequence[Ears]) -> list[Tr
     return trainers
 
 
-def crew(trainers: Sequence[Trainer], ears: Sequence[Ears]) -> list[Member]:
-    return [Member(trainer, own, lambda: None) for trainer, own in zip(trainers, ears, strict=True)]
+def crew(trainers: Sequence[Trainer], ears: Sequence[RecordingSink]) -> list[SeedRun]:
+    return [SeedRun(trainer, own, lambda: None) for trainer, own in zip(trainers, ears, strict=True)]
 
 
 def assert_same(left: Trainer, right: Trainer) -> None:
@@ -63,8 +63,8 @@ def assert_same(left: Trainer, right: Trainer) -> None:
 
 
 @pytest.fixture
-def pair() -> list[Ears]:
-    return [Ears(), Ears()]
+def pair() -> list[RecordingSink]:
+    return [RecordingSink(), RecordingSink()]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def steady(tiny: Experiment) -> Experiment:
 
 
 def test_every_seed_has_its_own_log_policies_and_checkpoints(
-    steady: Experiment, tmp_path: Path, pair: list[Ears]
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink]
 ) -> None:
     trainers = trained(steady, tmp_path, pair)
     for trainer, ears in zip(trainers, pair, strict=True):
@@ -88,9 +88,9 @@ def test_every_seed_has_its_own_log_policies_and_checkpoints(
 
 
 def test_stopped_and_resumed_is_bitwise_the_same_as_never_stopped(
-    steady: Experiment, tmp_path: Path, pair: list[Ears]
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink]
 ) -> None:
-    whole = trained(steady, tmp_path / "whole", [Ears(), Ears()])
+    whole = trained(steady, tmp_path / "whole", [RecordingSink(), RecordingSink()])
     trained(with_steps(steady, 128), tmp_path / "parts", pair)
     for left, right in zip(whole, trained(steady, tmp_path / "parts", pair), strict=True):
         assert_same(left, right)
@@ -98,9 +98,9 @@ def test_stopped_and_resumed_is_bitwise_the_same_as_never_stopped(
 
 @pytest.mark.parametrize(("interrupted", "shared"), [(192, 128), (64, 0)])
 def test_a_kill_between_two_saves_goes_on_from_the_last_one_that_all_have(
-    steady: Experiment, tmp_path: Path, pair: list[Ears], interrupted: int, shared: int
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink], interrupted: int, shared: int
 ) -> None:
-    whole = trained(steady, tmp_path / "whole", [Ears(), Ears()])
+    whole = trained(steady, tmp_path / "whole", [RecordingSink(), RecordingSink()])
     first, _ = trained(with_steps(steady, interrupted), tmp_path / "parts", pair)
     shutil.rmtree(first.checkpoints.path(interrupted))
     again = trained(steady, tmp_path / "parts", pair)
@@ -110,7 +110,9 @@ def test_a_kill_between_two_saves_goes_on_from_the_last_one_that_all_have(
         assert_same(left, right)
 
 
-def test_seeds_that_stand_far_apart_are_refused(steady: Experiment, tmp_path: Path, pair: list[Ears]) -> None:
+def test_seeds_that_stand_far_apart_are_refused(
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink]
+) -> None:
     _, second = trained(steady, tmp_path, pair)
     for step in (192, 256):
         shutil.rmtree(second.checkpoints.path(step))
@@ -123,7 +125,7 @@ def test_seeds_that_stand_far_apart_are_refused(steady: Experiment, tmp_path: Pa
 
 
 def test_a_budget_of_minutes_ends_for_all_at_once(
-    steady: Experiment, tmp_path: Path, pair: list[Ears]
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink]
 ) -> None:
     first, second = trained(with_steps(steady, 128), tmp_path, pair)
     second.host = replace(second.host, minutes=5.0, wall_minutes=6.0)
@@ -144,9 +146,9 @@ def poisoned(trainer: Trainer) -> None:
 
 
 def test_one_that_diverges_rolls_back_and_the_other_comes_the_same_way_again(
-    steady: Experiment, tmp_path: Path, pair: list[Ears]
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink]
 ) -> None:
-    whole = trained(steady, tmp_path / "whole", [Ears(), Ears()])
+    whole = trained(steady, tmp_path / "whole", [RecordingSink(), RecordingSink()])
     trained(with_steps(steady, 128), tmp_path / "parts", pair)
     with ExitStack() as stack:
         trainers = begun(stack, steady, tmp_path / "parts")
@@ -162,7 +164,7 @@ def test_one_that_diverges_rolls_back_and_the_other_comes_the_same_way_again(
 
 def rolled_back_once(experiment: Experiment, path: Path) -> Trainer:
     """The first of two seeds, where it alone diverges in the first chunk after 128 steps."""
-    ears = [Ears(), Ears()]
+    ears = [RecordingSink(), RecordingSink()]
     trained(with_steps(experiment, 128), path, ears)
     with ExitStack() as stack:
         trainers = begun(stack, experiment, path)
@@ -173,7 +175,7 @@ def rolled_back_once(experiment: Experiment, path: Path) -> Trainer:
 
 
 def test_what_one_has_changed_after_diverging_outlives_the_divergence_of_another(
-    steady: Experiment, tmp_path: Path, pair: list[Ears]
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink]
 ) -> None:
     """Or the two would undo each other's remedy for ever."""
     rarely = replace(steady, train=replace(steady.train, checkpoint_every=256))
@@ -199,7 +201,7 @@ def test_what_one_has_changed_after_diverging_outlives_the_divergence_of_another
 
 
 def test_one_that_gives_up_is_named_and_every_other_has_its_checkpoint(
-    steady: Experiment, tmp_path: Path, pair: list[Ears], monkeypatch: pytest.MonkeyPatch
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(with_steps(steady, 128), tmp_path, pair)
     with ExitStack() as stack:
@@ -221,13 +223,12 @@ def test_one_that_gives_up_is_named_and_every_other_has_its_checkpoint(
 @pytest.mark.slow
 @pytest.mark.faults
 def test_world_models_begun_anew_with_their_replays_save_and_go_on(
-    steady: Experiment, tmp_path: Path, pair: list[Ears], monkeypatch: pytest.MonkeyPatch
+    steady: Experiment, tmp_path: Path, pair: list[RecordingSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large arrays are saved by what has changed since a checkpoint that may be gone."""
     monkeypatch.setattr(checkpoint, "LARGE", 500)
-    agent = replace(S5WM, replay=replace(S5WM.replay, surprising=1))
-    experiment = replace(steady, agent=agent)
-    whole = trained(experiment, tmp_path / "whole", [Ears(), Ears()])
+    experiment = replace(steady, agent=S5WM)
+    whole = trained(experiment, tmp_path / "whole", [RecordingSink(), RecordingSink()])
     first, _ = trained(with_steps(experiment, 64), tmp_path / "parts", pair)
     shutil.rmtree(first.checkpoints.path(64))
     trained(with_steps(experiment, 192), tmp_path / "parts", pair)

@@ -1,4 +1,4 @@
-"""A world-model agent at any point of the lattice: replay, world model, and an actor-critic that learns inside it."""
+"""A world-model agent with any core and posterior: replay, world model, and an actor-critic that learns inside it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,28 +10,36 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Int
 
-from s5wm.agents.base import AbstractAgent, Guard, MetricSums, is_finite, pick
+from s5wm.agents.base import AbstractAgent, MetricSums, NonFiniteGuard, is_finite, tree_where
 from s5wm.agents.dreamer.heads import Actor, ActorConfig, Critic, CriticConfig
 from s5wm.agents.dreamer.imagination import (
     ActorCriticConfig,
-    Behaviour,
+    Networks,
     actor_loss,
     critic_loss,
     imagine_rollouts,
     replay_critic_loss,
 )
 from s5wm.agents.dreamer.policy import DreamerCarry, DreamerPolicy
+from s5wm.agents.dreamer.stored import (
+    Rows,
+    SkippedBatch,
+    StoredLatent,
+    fresh_latents,
+    stored_latents,
+    to_chunk,
+)
 from s5wm.agents.optimiser import OptimiserConfig, untyped
-from s5wm.agents.replay import Entry, Replay, ReplayConfig, Windows, fresh_entries, to_chunk
-from s5wm.ops.batches import divided
+from s5wm.agents.replay import Replay, ReplayConfig, Windows
+from s5wm.ops.batches import shard_batch
 from s5wm.ops.running import ReturnScale
 from s5wm.types import EnvSpec, Key, Metrics, Reward, Scalar, TimeStep, Transition
-from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.build import build_world_model
-from s5wm.worldmodel.chunk import Chunk, Learned
+from s5wm.worldmodel.chunk import Chunk, LossOutput
 from s5wm.worldmodel.config import WorldModelConfig
 from s5wm.worldmodel.dynamics import Belief
 from s5wm.worldmodel.model import WorldModel
+from s5wm.worldmodel.privileged_state import PrivilegedStateConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,35 +54,34 @@ class DreamerConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     discount_horizon: float = 333.0  # discount = 1 - 1 / horizon
     updates_per_rollout: int = 1
-    behaviour_delay: int = 0  # updates of the world model before actor and critic start to learn
+    actor_critic_warmup: int = 0  # updates of the world model before actor and critic start to learn
     replay_gradient: bool = True  # whether the replay critic loss trains the world model too
-    acting_rate: float | None = None  # of the average of parameters that acts; None: the latest ones act
-    acting_delay: int = 0  # updates before the average begins: what still learns fast is better without
+    ema_rate: float | None = None  # of the average of parameters that acts; None: the latest ones act
+    ema_start: int = 0  # updates before the average begins: what still learns fast is better without
 
     def __post_init__(self) -> None:
         if self.discount_horizon <= 1:
             raise ValueError(f"discount_horizon is {self.discount_horizon} steps; it must exceed 1")
         if self.updates_per_rollout < 1:
             raise ValueError(f"updates_per_rollout is {self.updates_per_rollout}; it must be at least 1")
-        if self.acting_delay < 0:
+        if self.ema_start < 0:
+            raise ValueError(f"ema_start is {self.ema_start}; it is a number of updates: give 0 or more")
+        if self.ema_rate is not None and not 0.0 < self.ema_rate <= 1.0:
             raise ValueError(
-                f"acting_delay is {self.acting_delay}; it is a number of updates: give 0 or more"
-            )
-        if self.acting_rate is not None and not 0.0 < self.acting_rate <= 1.0:
-            raise ValueError(
-                f"acting_rate is {self.acting_rate}; it must lie in (0, 1]: use 0.004 for the average of about 250 "
+                f"ema_rate is {self.ema_rate}; it must lie in (0, 1]: use 0.004 for the average of about 250 "
                 "updates, or None to act with the latest parameters"
             )
-        if self.replay_gradient and isinstance(self.world_model.latent, BelievedConfig):
+        if self.replay_gradient and isinstance(self.world_model.latent, PrivilegedStateConfig):
             raise ValueError(
-                "replay_gradient is true, but with a believed latent the critic's gradient would reach the dynamics "
-                "through beliefs, and they learn from states alone: set replay_gradient=false"
+                "replay_gradient is true, but with PrivilegedStateConfig the critic's gradient would reach the "
+                "dynamics through estimates, and they learn from states alone: set replay_gradient=false"
             )
-        starts = self.actor_critic.starts
+        starts = self.actor_critic.num_imagination_starts
         if starts is not None and starts > self.replay.batch * self.replay.length:
             raise ValueError(
-                f"actor_critic.starts is {starts}, more than the {self.replay.batch * self.replay.length} states "
-                "of a batch (replay.batch x replay.length); use None for all of them"
+                f"actor_critic.num_imagination_starts is {starts}, more than the "
+                f"{self.replay.batch * self.replay.length} states of a batch (replay.batch x replay.length); "
+                "use None for all of them"
             )
 
     @property
@@ -96,34 +103,21 @@ class DreamerParams(eqx.Module):
     critic: Critic
 
 
-class Suspect(eqx.Module):
-    """The latest skipped gradient step: what it had drawn, and its number (-1: none was skipped)."""
-
-    windows: Windows
-    update: Int[Array, ""]
-
-    @classmethod
-    def none(cls, batch: int) -> "Suspect":
-        """Nothing skipped yet."""
-        zeros = jnp.zeros(batch, jnp.int32)
-        return cls(Windows(zeros, zeros), jnp.full((), -1, jnp.int32))
-
-
 class DreamerLearner(eqx.Module):
     """All that learning carries along."""
 
     params: DreamerParams
     slow_critic: Critic
-    acting: DreamerPolicy | None  # moving average of what acts
+    policy_ema: DreamerPolicy | None  # moving average of what acts
     opt_state: optax.OptState
     return_scale: ReturnScale
-    replay: Replay[Any]
+    replay: Replay[Rows]
     updates: Int[Array, ""]
-    guard: Guard
-    suspect: Suspect
+    guard: NonFiniteGuard
+    skipped_batch: SkippedBatch
 
 
-class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
+class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
     """The agent."""
 
     config: DreamerConfig = eqx.field(static=True)
@@ -144,16 +138,16 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         return DreamerLearner(
             params,
             params.critic,
-            None if config.acting_rate is None else latest_policy(params),
+            None if config.ema_rate is None else latest_policy(params),
             config.optimiser.build().init(untyped(params)),
             ReturnScale.init(),
             Replay.init(self._row(params), self.num_envs, config.replay.capacity),
             jnp.zeros((), jnp.int32),
-            Guard.init(),
-            Suspect.none(config.replay.batch),
+            NonFiniteGuard.init(),
+            SkippedBatch.none(config.replay.batch),
         )
 
-    def _row(self, params: DreamerParams) -> Transition[Entry[Any]]:
+    def _row(self, params: DreamerParams) -> Rows:
         zero, no = jnp.zeros(()), jnp.zeros((), bool)
         timestep = TimeStep(
             obs=self.spec.zero_obs(),
@@ -164,17 +158,17 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
             is_terminal=no,
         )
         belief = params.world_model.dynamics.initial()
-        entry = Entry(belief.memory, belief.latent.stoch)
+        entry = StoredLatent(belief.memory, belief.latent.stoch)
         return Transition(timestep, jnp.zeros(self.spec.action_size), entry)
 
     def policy(self, learner: DreamerLearner) -> DreamerPolicy:
         """The parts that acting needs: the latest ones, or their average."""
-        return latest_policy(learner.params) if learner.acting is None else learner.acting
+        return latest_policy(learner.params) if learner.policy_ema is None else learner.policy_ema
 
     def update(
         self,
         learner: DreamerLearner,
-        rollout: Transition[Entry[Any]],
+        rollout: Rows,
         *,
         smoothing_weight: Scalar,
         key: Key,
@@ -199,21 +193,21 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         ready = (filled > config.length) & (filled * self.num_envs >= config.prefill)
         return jax.lax.cond(ready, learn, wait, learner)
 
-    def evidence(self, learner: DreamerLearner) -> Any:
+    def debug_state(self, learner: DreamerLearner) -> Any:
         """The latest skipped gradient step, the number of the latest one, and the rows that it had drawn.
 
         The rows are read from the replay now: where the two numbers are far apart, the ring has written others there.
         """
-        if int(learner.suspect.update) < 0:
+        if int(learner.skipped_batch.update) < 0:
             return None
-        rows = learner.replay.read(learner.suspect.windows, length=self.config.replay.length + 1)
-        return learner.suspect, learner.updates, rows
+        rows = learner.replay.read(learner.skipped_batch.windows, length=self.config.replay.length + 1)
+        return learner.skipped_batch, learner.updates, rows
 
-    def sample(self, replay: Replay[Any], key: Key) -> tuple[Windows, Transition[Entry[Any]]]:
+    def sample(self, replay: Replay[Rows], key: Key) -> tuple[Windows, Rows]:
         """A batch of replayed windows: where they lie, and their rows, the first of each being context."""
         config = self.config.replay
         length = config.length + 1
-        windows = replay.draw(key, batch=config.batch, length=length, surprising=config.surprising)
+        windows = replay.draw(key, batch=config.batch, length=length)
         return windows, replay.read(windows, length=length)
 
     def gradient_step(
@@ -222,7 +216,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         """One update of everything from one batch of replayed windows."""
         k_sample, k_loss = jr.split(key)
         windows, rows = self.sample(learner.replay, k_sample)
-        chunk = divided(to_chunk(rows))
+        chunk = shard_batch(to_chunk(rows))
         grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
             learner.params, learner, chunk, smoothing_weight, k_loss
         )
@@ -230,25 +224,27 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
             grads, learner.opt_state, untyped(learner.params)
         )
         params = jax.tree.map(lambda p, u: p + learner.guard.factor * u, learner.params, deltas)
-        rate = self.config.actor_critic.slow_rate
-        slow = jax.tree.map(lambda s, c: s + rate * (c - s), learner.slow_critic, params.critic)
+        slow = optax.incremental_update(
+            untyped(params.critic), untyped(learner.slow_critic), self.config.actor_critic.tau
+        )
         metrics |= {
             f"gradient/{name}": optax.tree.norm(getattr(grads, name))
             for name in ("world_model", "actor", "critic")
         }
         healthy = is_finite((grads, metrics))
         old = (learner.params, learner.slow_critic, learner.opt_state, learner.return_scale)
-        params, slow, opt_state, scale = pick(healthy, (params, slow, opt_state, scale), old)
-        entries = pick(healthy, fresh_entries(rows, out.posterior.belief), rows.extras)
-        surprise = jnp.where(healthy, out.surprise, 0.0)  # windows that hurt are not to be sought
-        replay = learner.replay.write_back(windows, entries).mark(windows, surprise)
+        params, slow, opt_state, scale = tree_where(healthy, (params, slow, opt_state, scale), old)
+        entries = tree_where(healthy, fresh_latents(rows, out.posterior.belief), rows.extras)
+        replay = learner.replay.write_back(windows, entries, at=stored_latents)
         guard = learner.guard.count(healthy)
-        suspect = pick(healthy, learner.suspect, Suspect(windows, learner.updates))
-        updates, acting = learner.updates + 1, learner.acting
-        if acting is not None and self.config.acting_rate is not None:
-            count = jnp.maximum(updates - self.config.acting_delay, 1)  # at 1 the latest ones take its place
-            acting = acting.averaged_with(latest_policy(params), rate=self.config.acting_rate, count=count)
-        learner = DreamerLearner(params, slow, acting, opt_state, scale, replay, updates, guard, suspect)
+        skipped = tree_where(healthy, learner.skipped_batch, SkippedBatch(windows, learner.updates))
+        updates, policy_ema = learner.updates + 1, learner.policy_ema
+        if policy_ema is not None and self.config.ema_rate is not None:
+            count = jnp.maximum(updates - self.config.ema_start, 1)  # at 1 the latest ones take its place
+            policy_ema = policy_ema.averaged_with(
+                latest_policy(params), rate=self.config.ema_rate, count=count
+            )
+        learner = DreamerLearner(params, slow, policy_ema, opt_state, scale, replay, updates, guard, skipped)
         return learner, MetricSums.of(metrics, healthy)
 
     def _loss(
@@ -258,23 +254,23 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         chunk: Chunk[Any],
         smoothing_weight: Scalar,
         key: Key,
-    ) -> tuple[Scalar, tuple[Learned[Any], ReturnScale, Metrics]]:
+    ) -> tuple[Scalar, tuple[LossOutput[Any], ReturnScale, Metrics]]:
         """World-model loss plus actor and critic losses from the same posterior beliefs."""
-        k_noise, k_behaviour = jr.split(key)
+        k_noise, k_actor_critic = jr.split(key)
         model = params.world_model
         loss, out = batch_loss(model, chunk, k_noise)
-        nets = Behaviour(model, params.actor, params.critic, learner.slow_critic)
-        behaviour, scale, more = self.behaviour_loss(
-            nets, learner.return_scale, out.posterior.belief, chunk.timestep, smoothing_weight, k_behaviour
+        nets = Networks(model, params.actor, params.critic, learner.slow_critic)
+        actor_critic, scale, more = self.actor_critic_loss(
+            nets, learner.return_scale, out.posterior.belief, chunk.timestep, smoothing_weight, k_actor_critic
         )
-        learning = (learner.updates >= self.config.behaviour_delay).astype(jnp.float32)
+        learning = (learner.updates >= self.config.actor_critic_warmup).astype(jnp.float32)
         metrics = jax.tree.map(jnp.mean, out.metrics) | more
-        hold = jax.lax.stop_gradient
-        return loss + learning * behaviour, (hold(out), hold(scale), metrics)
+        stop_gradient = jax.lax.stop_gradient
+        return loss + learning * actor_critic, (stop_gradient(out), stop_gradient(scale), metrics)
 
-    def behaviour_loss(
+    def actor_critic_loss(
         self,
-        nets: Behaviour,
+        nets: Networks,
         scale: ReturnScale,
         belief: Belief[Any],
         timestep: TimeStep,
@@ -282,23 +278,23 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, Entry[Any]]):
         key: Key,
     ) -> tuple[Scalar, ReturnScale, Metrics]:
         """Actor and critic losses from posterior beliefs ``[B, T]`` and the rows they belong to."""
-        config, hold = self.config.actor_critic, jax.lax.stop_gradient
+        config, stop_gradient = self.config.actor_critic, jax.lax.stop_gradient
         k_starts, k_roll = jr.split(key)
-        flat = jax.tree.map(lambda x: hold(x.reshape(-1, *x.shape[2:])), belief)
+        flat = jax.tree.map(lambda x: stop_gradient(x.reshape(-1, *x.shape[2:])), belief)
         total = timestep.is_first.size
         index = jnp.arange(total)
-        if config.starts is not None:
-            index = jr.permutation(k_starts, total)[: config.starts]
-        starts = divided(jax.tree.map(lambda x: x[index], flat))
+        if config.num_imagination_starts is not None:
+            index = jr.permutation(k_starts, total)[: config.num_imagination_starts]
+        starts = shard_batch(jax.tree.map(lambda x: x[index], flat))
         rolled = imagine_rollouts(config, nets, starts, smoothing_weight=smoothing_weight, key=k_roll)
-        scale = scale.update(hold(rolled.returns))
+        scale = scale.update(stop_gradient(rolled.returns))
         actor, metrics = actor_loss(config, nets.actor, rolled, scale)
         critic = critic_loss(config, nets, rolled)
 
         feature = belief.latent.feature
-        feature = feature if self.config.replay_gradient else hold(feature)
-        value = hold(nets.critic(feature).mean())
-        bootstrap = value.reshape(-1).at[index].set(hold(rolled.returns[:, 0])).reshape(value.shape)
+        feature = feature if self.config.replay_gradient else stop_gradient(feature)
+        value = stop_gradient(nets.critic(feature).mean())
+        bootstrap = value.reshape(-1).at[index].set(stop_gradient(rolled.returns[:, 0])).reshape(value.shape)
         replayed, more = replay_critic_loss(
             config, nets, feature, timestep, bootstrap=bootstrap, smoothing_weight=smoothing_weight
         )
@@ -312,7 +308,7 @@ def latest_policy(params: DreamerParams) -> DreamerPolicy:
     return DreamerPolicy(model.encoder, model.dynamics, params.actor)
 
 
-def batch_loss(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> tuple[Scalar, Learned[Any]]:
+def batch_loss(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> tuple[Scalar, LossOutput[Any]]:
     """Mean world-model loss of a batch of chunks ``[B, ...]``, and what the pass tells of each."""
     noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
     losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)

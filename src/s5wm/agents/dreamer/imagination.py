@@ -26,14 +26,14 @@ from s5wm.worldmodel.model import WorldModel
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticConfig:
-    """How behaviour is learned from imagination."""
+    """How actor and critic learn from imagination."""
 
     imagination_horizon: int = 10
-    starts: int | None = None  # imagination starts per update; None takes every replayed state
+    num_imagination_starts: int | None = None  # per update; None takes every replayed state
     gradient: Literal["reinforce", "dynamics"] = "reinforce"
     lambda_: float = 0.95
     entropy: float = 3e-4
-    slow_rate: float = 0.02  # of the critic's moving average
+    tau: float = 0.02  # step of the slow critic towards the critic, at every update
     slow_weight: float = 1.0  # pull of the critic towards it
     critic_weight: float = 1.0
     replay_critic_weight: float = 0.3
@@ -50,11 +50,13 @@ class ActorCriticConfig:
             raise ValueError(
                 f"actor_critic.gradient_limit is {self.gradient_limit}; it must be positive: use 0.5, or None for none"
             )
-        if self.starts is not None and self.starts < 1:
-            raise ValueError(f"actor_critic.starts is {self.starts}; use None for all, or at least 1")
+        if self.num_imagination_starts is not None and self.num_imagination_starts < 1:
+            raise ValueError(
+                f"actor_critic.num_imagination_starts is {self.num_imagination_starts}; use None for all, or at least 1"
+            )
 
 
-class Behaviour(eqx.Module):
+class Networks(eqx.Module):
     """The networks involved; everything but ``actor`` and ``critic`` is held constant by the losses."""
 
     model: WorldModel[Any]
@@ -80,7 +82,7 @@ class Rollouts(eqx.Module):
 
 
 def imagine_rollouts(
-    config: ActorCriticConfig, nets: Behaviour, starts: Belief[Any], *, smoothing_weight: Scalar, key: Key
+    config: ActorCriticConfig, nets: Networks, starts: Belief[Any], *, smoothing_weight: Scalar, key: Key
 ) -> Rollouts:
     """Imagine from ``K`` beliefs; every network is held constant.
 
@@ -115,7 +117,7 @@ def imagine_rollouts(
 
 
 def _judged(
-    config: ActorCriticConfig, nets: Behaviour, imagined: Imagined, draws: Array, smoothing_weight: Scalar
+    config: ActorCriticConfig, nets: Networks, imagined: Imagined, draws: Array, smoothing_weight: Scalar
 ) -> Rollouts:
     """What reward, continue and value heads say of imagined states, and the returns that follow."""
     # Without the barriers XLA:CPU fuses the backward passes of all heads and recomputes each several times.
@@ -145,19 +147,21 @@ def actor_loss(
     config: ActorCriticConfig, actor: Actor, rolled: Rollouts, scale: ReturnScale
 ) -> tuple[Scalar, Metrics]:
     """``-w_i (objective_i + eta entropy_i)``, averaged."""
-    hold = jax.lax.stop_gradient
-    dist = actor(hold(rolled.feature[:, :-1]))
+    stop_gradient = jax.lax.stop_gradient
+    dist = actor(stop_gradient(rolled.feature[:, :-1]))
     entropy = dist.entropy()
-    advantage = hold(rolled.returns - rolled.value[:, :-1]) / scale.value
-    weighted = hold(rolled.weight) * config.entropy * entropy
+    advantage = stop_gradient(rolled.returns - rolled.value[:, :-1]) / scale.value
+    weighted = stop_gradient(rolled.weight) * config.entropy * entropy
     if rolled.action_gradient is None:
-        weighted += hold(rolled.weight) * dist.log_prob(hold(rolled.action[:, :-1])) * advantage
+        weighted += (
+            stop_gradient(rolled.weight) * dist.log_prob(stop_gradient(rolled.action[:, :-1])) * advantage
+        )
     else:
-        action = dist.sample_with(hold(rolled.noise[:, :-1]))
-        gradient = _limited(hold(rolled.action_gradient) / scale.value, config.gradient_limit)
+        action = dist.sample_with(stop_gradient(rolled.noise[:, :-1]))
+        gradient = _limited(stop_gradient(rolled.action_gradient) / scale.value, config.gradient_limit)
         slope = jnp.sum(gradient * action, axis=-1)
         # The value is the objective's, the gradient that of the slope.
-        weighted += hold(rolled.weight) * advantage + slope - hold(slope)
+        weighted += stop_gradient(rolled.weight) * advantage + slope - stop_gradient(slope)
     loss = -jnp.mean(weighted)
     metrics = {
         "loss/actor": loss,
@@ -178,7 +182,7 @@ def _critic_objective(
     return jnp.mean(weight * error)  # over all states, as officially: not over the sum of weights
 
 
-def critic_loss(config: ActorCriticConfig, nets: Behaviour, rolled: Rollouts) -> Scalar:
+def critic_loss(config: ActorCriticConfig, nets: Networks, rolled: Rollouts) -> Scalar:
     """Cross-entropy to the imagined returns and, as a regulariser, to the slow critic."""
     feature = jax.lax.stop_gradient(rolled.feature[:, :-1])
     slow = jax.lax.stop_gradient(nets.slow_critic(feature).mean())
@@ -188,7 +192,7 @@ def critic_loss(config: ActorCriticConfig, nets: Behaviour, rolled: Rollouts) ->
 
 def replay_critic_loss(
     config: ActorCriticConfig,
-    nets: Behaviour,
+    nets: Networks,
     feature: Float[Array, "B T F"],
     timestep: TimeStep,
     *,
@@ -198,16 +202,16 @@ def replay_critic_loss(
     """The same on real rewards: lambda-returns over the chunk that bootstrap from ``bootstrap`` (a value or an
     imagined return per step); rows with ``is_last`` have no successor and are masked.
     """
-    hold = jax.lax.stop_gradient
+    stop_gradient = jax.lax.stop_gradient
     cont = nets.model.discount * (1.0 - timestep.is_terminal.astype(jnp.float32))
     lambdas = config.lambda_ * (1.0 - timestep.is_last.astype(jnp.float32))
     reward = timestep.reward.total(smoothing_weight)
-    target = hold(
+    target = stop_gradient(
         jax.vmap(lambda r, c, v, lam: lambda_return(r, c, v, v[-1], lam))(reward, cont, bootstrap, lambdas)
     )
     valid = 1.0 - timestep.is_last[:, :-1].astype(jnp.float32)
     dist = nets.critic(feature[:, :-1])
-    slow = hold(nets.slow_critic(feature[:, :-1]).mean())
+    slow = stop_gradient(nets.slow_critic(feature[:, :-1]).mean())
     loss = _critic_objective(config, dist, target, slow, valid)
     error = jnp.square(dist.mean() - target)
     total = jnp.maximum(valid.sum(), 1.0)

@@ -3,14 +3,15 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.heads import Actor
-from s5wm.agents.replay import Entry
+from s5wm.agents.dreamer.stored import StoredLatent
+from s5wm.agents.optimiser import untyped
 from s5wm.types import Key, Obs
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief
 from s5wm.worldmodel.sensing import AnyEncoder
@@ -23,7 +24,7 @@ class DreamerCarry(eqx.Module):
     prev_action: Float[Array, "*b A"]
 
 
-class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
+class DreamerPolicy(AbstractPolicy[DreamerCarry, StoredLatent[Any]]):
     """Encoder, one filter step, actor: no decoder, no prior, no privileged input."""
 
     encoder: AnyEncoder
@@ -36,21 +37,21 @@ class DreamerPolicy(AbstractPolicy[DreamerCarry, Entry[Any]]):
 
     def __call__(
         self, carry: DreamerCarry, obs: Obs, is_first: Bool[Array, ""], *, key: Key | None
-    ) -> tuple[DreamerCarry, Float[Array, " A"], Entry[Any]]:
+    ) -> tuple[DreamerCarry, Float[Array, " A"], StoredLatent[Any]]:
         """Filter one observation and act on it; the extras are what replay stores beside the row."""
         k_noise, k_action = (None, None) if key is None else jr.split(key)
         noise = None if k_noise is None else self.dynamics.space.noise(k_noise, ())
         belief = self.dynamics.step(carry.belief, self.encoder(obs), carry.prev_action, is_first, noise=noise)
         dist = self.actor(belief.latent.feature)
         action = dist.mode() if k_action is None else dist.sample(k_action)
-        return DreamerCarry(belief, action), action, Entry(belief.memory, belief.latent.stoch)
+        return DreamerCarry(belief, action), action, StoredLatent(belief.memory, belief.latent.stoch)
 
     def averaged_with(
         self, latest: "DreamerPolicy", *, rate: float, count: Int[Array, ""]
     ) -> "DreamerPolicy":
-        """``m + r (p - m)`` of all parameters; of the first ``1 / r`` counts the plain mean, without what came before.
+        """Exponential moving average of the parameters; a plain mean over the first ``1 / rate`` updates.
 
-        A large learning rate leaves noise in the parameters that an average does not have.
+        It removes the noise that a large learning rate leaves in the parameters.
         """
         rate_now = jnp.maximum(rate, 1.0 / count.astype(jnp.float32))
-        return jax.tree.map(lambda mean, now: mean + rate_now * (now - mean), self, latest)
+        return optax.incremental_update(untyped(latest), untyped(self), rate_now)

@@ -250,7 +250,7 @@ def action_distribution(
     return Normal(out, jnp.broadcast_to(jnp.exp(log_std), out.shape))
 
 
-class Acted(eqx.Module):
+class PolicyExtras(eqx.Module):
     """What a collected row is stored with."""
 
     log_prob: Float[Array, "*b"]  # of its action

@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017), the model-free baseline.
 
 Its critic may read the privileged state instead of the observation ("asymmetric"); it shares nothing with the actor,
-which may see images and remember what came before (agents/ppo_actor.py).  Truncated episodes bootstrap from the value
+which may see images and remember what came before (``actor``).  Truncated episodes bootstrap from the value
 of their final observation, which has a row of its own.
 """
 
@@ -15,25 +15,25 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Shaped
 
-from s5wm.actions import ActionSpec, Box
-from s5wm.agents.base import AbstractAgent, AbstractPolicy, Guard, MetricSums, is_finite, pick
+from s5wm.actions import Box
+from s5wm.agents.base import AbstractAgent, MetricSums, NonFiniteGuard, is_finite, tree_where
 from s5wm.agents.optimiser import untyped
 from s5wm.agents.ppo.actor import (
-    Acted,
-    ActionDistribution,
     ActorSizes,
     MemoryConfig,
+    PolicyExtras,
     PPOActor,
     TanhMLP,
     action_distribution,
     build_actor,
     normalised,
 )
+from s5wm.agents.ppo.policy import PPOPolicy
 from s5wm.nn.conv import ImageConfig, PatchConfig
-from s5wm.ops.batches import divided
+from s5wm.ops.batches import shard_batch
 from s5wm.ops.returns import gae
 from s5wm.ops.running import RunningMoments
-from s5wm.types import EnvSpec, Key, Metrics, Obs, Scalar, TimeStep, Transition, array_of
+from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep, Transition, array_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,34 +101,6 @@ class PPOConfig:
         return 1 if self.memory is None else self.memory.rows
 
 
-class PPOPolicy(AbstractPolicy[Any, Acted]):
-    """A Gaussian policy around its actor's mean, or a categorical one of its actor's logits."""
-
-    actor: PPOActor
-    log_std: Float[Array, " A"] | None  # None: actions are choices
-    moments: RunningMoments | None  # of vector observations
-    action: ActionSpec = eqx.field(static=True)
-
-    def initial(self) -> Any:
-        """That of the actor."""
-        return self.actor.initial()
-
-    def distribution(
-        self, carry: Any, obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
-    ) -> tuple[Any, ActionDistribution]:
-        """The memory after the step, and the distribution of the action vector, which is not clipped."""
-        carry, out = self.actor(carry, normalised(self.moments, obs), is_first)
-        return carry, action_distribution(self.action, out, self.log_std)
-
-    def __call__(
-        self, carry: Any, obs: Obs, is_first: Bool[Array, ""], *, key: Key | None
-    ) -> tuple[Any, Float[Array, " A"], Acted]:
-        """Act on one observation."""
-        after, dist = self.distribution(carry, array_of(obs), is_first)
-        action = dist.mode() if key is None else dist.sample(key)
-        return after, action, Acted(dist.log_prob(action), carry)
-
-
 class PPOParams(eqx.Module):
     """Everything that gradients change."""
 
@@ -145,7 +117,7 @@ class PPOLearner(eqx.Module):
     learning_rate: Scalar
     obs_moments: RunningMoments | None
     critic_moments: RunningMoments
-    guard: Guard
+    guard: NonFiniteGuard
 
 
 class Samples(eqx.Module):
@@ -162,10 +134,10 @@ class Samples(eqx.Module):
     weight: Float[Array, "*b"]
 
 
-Learning = tuple[PPOParams, optax.OptState, Scalar, Guard]  # with the learning rate
+Learning = tuple[PPOParams, optax.OptState, Scalar, NonFiniteGuard]  # with the learning rate
 
 
-class PPO(AbstractAgent[PPOLearner, Any, Acted]):
+class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
     """The agent."""
 
     config: PPOConfig = eqx.field(static=True)
@@ -200,14 +172,14 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
             jnp.asarray(self.config.learning_rate),
             None if self.spec.has_images else RunningMoments.init(self.spec.obs_shape[0]),
             RunningMoments.init(self._critic_size),
-            Guard.init(),
+            NonFiniteGuard.init(),
         )
 
     def policy(self, learner: PPOLearner) -> PPOPolicy:
         """The current policy with its input statistics."""
         return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments, self.spec.action)
 
-    def evidence(self, learner: PPOLearner) -> Any:
+    def debug_state(self, learner: PPOLearner) -> Any:
         """Its statistics of what it saw: rollouts are not kept."""
         return (learner.obs_moments, learner.critic_moments)
 
@@ -217,7 +189,7 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
     def update(
         self,
         learner: PPOLearner,
-        rollout: Transition[Acted],
+        rollout: Transition[PolicyExtras],
         *,
         smoothing_weight: Scalar,
         key: Key,
@@ -236,7 +208,9 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
         )
         return moved, metrics
 
-    def _samples(self, learner: PPOLearner, rollout: Transition[Acted], smoothing_weight: Scalar) -> Samples:
+    def _samples(
+        self, learner: PPOLearner, rollout: Transition[PolicyExtras], smoothing_weight: Scalar
+    ) -> Samples:
         timestep = rollout.timestep
         critic_obs = learner.critic_moments.normalise(self._critic_obs(timestep))
         value = jax.vmap(jax.vmap(learner.params.critic))(critic_obs)[..., 0]
@@ -269,14 +243,14 @@ class PPO(AbstractAgent[PPOLearner, Any, Acted]):
 
         def minibatch(carry: Learning, index: Array) -> tuple[Learning, MetricSums]:
             params, opt_state, rate, guard = carry
-            batch = divided(jax.tree.map(lambda x: x[index], samples))
+            batch = shard_batch(jax.tree.map(lambda x: x[index], samples))
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, batch)
             rate = self._adapt(rate, metrics["policy/kl"])
             updates, opt_state = self._optimiser.update(grads, opt_state, untyped(params))
             moved = jax.tree.map(lambda x, u: x - guard.factor * rate * u, params, updates)
             params = self._floored(moved, guard.schedule)
             healthy = is_finite((grads, metrics))
-            moved = pick(healthy, (params, opt_state, rate), carry[:3])
+            moved = tree_where(healthy, (params, opt_state, rate), carry[:3])
             metrics |= {"learning_rate": rate * guard.factor}
             return (*moved, guard.count(healthy)), MetricSums.of(metrics, healthy)
 

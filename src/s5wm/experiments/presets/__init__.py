@@ -17,7 +17,7 @@ from s5wm.experiments.tasks import task_config as task_config
 from s5wm.training.config import UNLIMITED
 
 
-def gentle(race: RacingConfig) -> RacingConfig:
+def easier_task(race: RacingConfig) -> RacingConfig:
     """The race as small world models are trained on it; success and lap times are judged as for everyone.
 
     A crash costs two metres of progress and a pass earns nothing beside it, and gates begin twice as wide and have
@@ -33,7 +33,7 @@ def gentle(race: RacingConfig) -> RacingConfig:
 def for_agent(race: RacingConfig, agent: AgentConfig, size: str) -> RacingConfig:
     """The race as an agent is trained on it."""
     if isinstance(agent, DreamerConfig):
-        return gentle(race) if size == "cpu" else race
+        return easier_task(race) if size == "cpu" else race
     # In body axes all gates are alike: in world axes PPO's mode meets rims where its samples pass.
     return race if race.camera is not None else replace(race, observation="C")
 

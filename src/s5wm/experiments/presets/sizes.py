@@ -20,9 +20,9 @@ from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
 from s5wm.runs.codec import suggest
 from s5wm.training.config import TrainConfig
-from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.config import BinsConfig, CoreConfig, LossScales, PosteriorInput, WorldModelConfig
-from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, ObservedConfig
+from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, IdentityLatentConfig
+from s5wm.worldmodel.privileged_state import PrivilegedStateConfig
 
 Configs = tuple[AgentConfig, TrainConfig]
 WorldModelConfigs = tuple[DreamerConfig, TrainConfig]
@@ -33,7 +33,7 @@ def s5wm_cpu() -> WorldModelConfigs:
     agent = DreamerConfig(
         world_model=WorldModelConfig(
             core=S5Config(width=64, state_size=32, layers=2, dt_min=1e-2, dt_max=1.0, output_scale=0.1),
-            latent=ObservedConfig(),
+            latent=IdentityLatentConfig(),
             image=PatchConfig(),
             units=128,
             reward_layers=1,
@@ -46,14 +46,16 @@ def s5wm_cpu() -> WorldModelConfigs:
         ),
         actor=ActorConfig(units=64, layers=2, std_min=0.05, std_max=0.6, std_bias=0.0),
         critic=CriticConfig(units=64, layers=2, bins=63, limit=5.0),
-        actor_critic=ActorCriticConfig(gradient="dynamics", starts=64, replay_critic_weight=1.0),
+        actor_critic=ActorCriticConfig(
+            gradient="dynamics", num_imagination_starts=64, replay_critic_weight=1.0
+        ),
         optimiser=OptimiserConfig(
             learning_rate=3e-3, warmup=500, actor_multiplier=0.2, critic_multiplier=0.3
         ),
         replay=ReplayConfig(capacity=1024, batch=16, length=32, prefill=16384),
         discount_horizon=100.0,
         updates_per_rollout=16,
-        behaviour_delay=1000,
+        actor_critic_warmup=1000,
         replay_gradient=False,
     )
     train = TrainConfig(
@@ -114,7 +116,7 @@ def _faithful(
         actor=ActorConfig(units=units),
         critic=CriticConfig(units=units),
         # Of the 1024 states of a batch: an eighth of the cost, and enough (docs/lab-notes.md, 11).
-        actor_critic=ActorCriticConfig(starts=128),
+        actor_critic=ActorCriticConfig(num_imagination_starts=128),
         replay=ReplayConfig(capacity=65536, batch=16, length=64),
         updates_per_rollout=128,
     )
@@ -184,13 +186,13 @@ def _believing(state_filter: CoreConfig, core: CoreConfig) -> WorldModelConfigs:
         agent.world_model,
         target="privileged",
         core=core,
-        latent=BelievedConfig(filter=state_filter),
+        latent=PrivilegedStateConfig(filter=state_filter),
         scales=LossScales(free_nats=0.0),
-        learned_spread=True,
+        learned_scale=True,
     )
     # Short windows show more places: 32 consecutive frames look much the same.
     replay = replace(agent.replay, batch=32, length=16)
-    agent = replace(agent, world_model=world_model, replay=replay, acting_rate=0.004, acting_delay=20_000)
+    agent = replace(agent, world_model=world_model, replay=replay, ema_rate=0.004, ema_start=20_000)
     return agent, replace(train, eval_every=125_000, decay_from=0.5)
 
 

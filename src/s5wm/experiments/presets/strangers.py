@@ -14,8 +14,8 @@ from s5wm.experiments.presets.sizes import dreamerv3_vision_cpu, s5wm_vision_cpu
 from s5wm.nn.s5 import S5Config
 from s5wm.training.config import TrainConfig
 from s5wm.types import EnvSpec
-from s5wm.worldmodel.believed import BelievedConfig
 from s5wm.worldmodel.config import BinsConfig
+from s5wm.worldmodel.privileged_state import PrivilegedStateConfig
 
 TRAIN_RATIO = 128
 """Of world-model agents."""
@@ -51,7 +51,7 @@ def for_stranger(agent: AgentConfig, train: TrainConfig, size: str, spec: EnvSpe
         checkpoint_every=10_000,
         decay_from=1.0,
     )
-    if isinstance(agent.world_model.latent, BelievedConfig):
+    if isinstance(agent.world_model.latent, PrivilegedStateConfig):
         agent = _with_codes(agent)
     agent = replace(agent, updates_per_rollout=updates_for(agent, train))
     if not isinstance(spec.action, Box):
@@ -66,7 +66,7 @@ def _with_codes(agent: DreamerConfig) -> DreamerConfig:
     """
     is_s5 = isinstance(agent.world_model.core, S5Config)
     plain, _ = s5wm_vision_cpu() if is_s5 else dreamerv3_vision_cpu()
-    model = replace(plain.world_model, target="privileged", learned_spread=True)
+    model = replace(plain.world_model, target="privileged", learned_scale=True)
     return replace(plain, world_model=model)
 
 
@@ -83,10 +83,10 @@ def _small(agent: DreamerConfig) -> DreamerConfig:
         world_model=model,
         actor=replace(agent.actor, std_min=0.1, std_max=1.0, std_bias=0.0),
         critic=replace(agent.critic, bins=127, limit=12.0),
-        actor_critic=replace(agent.actor_critic, imagination_horizon=15, starts=128),
+        actor_critic=replace(agent.actor_critic, imagination_horizon=15, num_imagination_starts=128),
         optimiser=replace(
             agent.optimiser, learning_rate=1e-3, warmup=100, actor_multiplier=0.3, critic_multiplier=0.3
         ),
         replay=replace(agent.replay, capacity=16_384, prefill=1024),
-        behaviour_delay=200,
+        actor_critic_warmup=200,
     )

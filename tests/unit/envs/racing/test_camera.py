@@ -45,7 +45,7 @@ def random_poses(count, seed=0):
     return Pose(pos, quat)
 
 
-def pick(poses, index):
+def tree_where(poses, index):
     return jax.tree.map(lambda leaf: leaf[index], poses)
 
 
@@ -113,7 +113,11 @@ def slow_picture(config, track, scene, pose):
 def test_gates_are_those_of_a_slow_tracer(config):
     track = config.build()
     scene = build_scene(track, equal_colours=False)
-    poses = [level(0.7, -1.3, 1.1, 70.0), level(5.0, 2.0, 2.3, -120.0), pick(random_poses(1, seed=5), 0)]
+    poses = [
+        level(0.7, -1.3, 1.1, 70.0),
+        level(5.0, 2.0, 2.3, -120.0),
+        tree_where(random_poses(1, seed=5), 0),
+    ]
     seen = 0
     for pose in poses:
         fast = np.asarray(shoot(COARSE, scene, pose), np.float64)
@@ -243,7 +247,7 @@ def test_every_pose_has_a_picture():
 def test_a_picture_does_not_depend_on_its_batch():
     poses = random_poses(6)
     batch = np.asarray(shoot_all(COARSE, SCENE, poses))
-    alone = np.stack([shoot(COARSE, SCENE, pick(poses, i)) for i in range(6)])
+    alone = np.stack([shoot(COARSE, SCENE, tree_where(poses, i)) for i in range(6)])
     # a compiler may round differently for another shape: a ray on an edge may fall to the other side
     assert (np.abs(batch.astype(int) - alone.astype(int)).max(-1) > 1).mean() < 1e-3
     assert np.array_equal(batch, shoot_all(COARSE, SCENE, poses))

@@ -41,14 +41,12 @@ def _known(name: str, size: str, *, images: bool) -> DreamerConfig:
 
 
 def _resized(config: DreamerConfig, batch: int | None, length: int | None) -> DreamerConfig:
-    replay, starts = config.replay, config.actor_critic.starts
+    replay, starts = config.replay, config.actor_critic.num_imagination_starts
     try:
         rows = length or replay.length
-        replay = replace(
-            replay, batch=batch or replay.batch, length=rows, capacity=4 * (rows + 1), surprising=0
-        )
+        replay = replace(replay, batch=batch or replay.batch, length=rows, capacity=4 * (rows + 1))
         starts = None if starts is None else min(starts, replay.batch * replay.length)
-        behaviour = replace(config.actor_critic, starts=starts)
-        return replace(config, replay=replay, actor_critic=behaviour, behaviour_delay=0)
+        actor_critic = replace(config.actor_critic, num_imagination_starts=starts)
+        return replace(config, replay=replay, actor_critic=actor_critic, actor_critic_warmup=0)
     except ValueError as error:
         raise ConfigError(str(error)) from error

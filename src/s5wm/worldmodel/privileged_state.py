@@ -22,25 +22,27 @@ from s5wm.nn.mlp import MLP, Linear, RMSNorm
 from s5wm.nn.s5 import S5Config
 from s5wm.worldmodel.decoupled import DecoupledRSSM
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Posterior
-from s5wm.worldmodel.latent import AbstractLatentSpace, ObservedConfig, ObservedSpace
+from s5wm.worldmodel.latent import AbstractLatentSpace, IdentityLatent, IdentityLatentConfig
 from s5wm.worldmodel.sequence import CoreConfig, squash_action
 
 Memory = TypeVar("Memory")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BelievedConfig:
+class PrivilegedStateConfig:
     """z is the privileged state: itself where the dynamics are trained, as a filter tells it everywhere else."""
 
-    states: ObservedConfig = field(default_factory=ObservedConfig)  # how z is blurred, and how it may change
+    states: IdentityLatentConfig = field(
+        default_factory=IdentityLatentConfig
+    )  # how z is blurred, and how it may change
     filter: CoreConfig = field(default_factory=S5Config)  # core of the filter
 
-    def build(self, inputs: int) -> ObservedSpace:
+    def build(self, inputs: int) -> IdentityLatent:
         """The latent space of a privileged state of ``inputs`` numbers."""
         return self.states.build(inputs)
 
 
-class StateFilter(eqx.Module, Generic[Memory]):
+class StateEstimator(eqx.Module, Generic[Memory]):
     """``x_t, g_t = core(x_{t-1}, SiLU(norm(W [e_t, a_{t-1}])))`` and ``s~_t = head([g_t, e_t])`` of tokens ``e_t``."""
 
     inputs: Linear
@@ -75,33 +77,33 @@ class StateFilter(eqx.Module, Generic[Memory]):
         return jax.nn.silu(self.norm(self.inputs(jnp.concatenate([token, action], axis=-1))))
 
 
-class BelievedMemory(eqx.Module, Generic[Memory]):
+class PrivilegedStateMemory(eqx.Module, Generic[Memory]):
     """Memories of the filter and of the dynamics' core."""
 
     filter: Memory
     core: Memory
 
 
-class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
+class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Generic[Memory]):
     """``DecoupledRSSM`` over states, behind a filter."""
 
     space: AbstractLatentSpace[Any, Any]
-    filter: StateFilter[Memory]
+    filter: StateEstimator[Memory]
     states: DecoupledRSSM[Memory]  # their dynamics
 
-    def initial(self) -> Belief[BelievedMemory[Memory]]:
+    def initial(self) -> Belief[PrivilegedStateMemory[Memory]]:
         """Nothing seen."""
         return believed(self.filter.core.initial(), self.states.initial())
 
     def step(
         self,
-        belief: Belief[BelievedMemory[Memory]],
+        belief: Belief[PrivilegedStateMemory[Memory]],
         token: Float[Array, " E"],
         prev_action: Float[Array, " A"],
         is_first: Bool[Array, ""],
         *,
         noise: Float[Array, " J"] | None,
-    ) -> Belief[BelievedMemory[Memory]]:
+    ) -> Belief[PrivilegedStateMemory[Memory]]:
         """Filter, then follow the estimate."""
         memory, estimate = self.filter.step(belief.memory.filter, token, prev_action, is_first)
         inner = self.states.step(inner_of(belief), estimate, prev_action, is_first, noise=noise)
@@ -109,31 +111,31 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
 
     def predict(
         self,
-        belief: Belief[BelievedMemory[Memory]],
+        belief: Belief[PrivilegedStateMemory[Memory]],
         action: Float[Array, " A"],
         *,
         noise: Float[Array, " J"] | None,
-    ) -> Belief[BelievedMemory[Memory]]:
+    ) -> Belief[PrivilegedStateMemory[Memory]]:
         """Through the prior; the filter remembers what it did, for nothing is observed."""
         return believed(belief.memory.filter, self.states.predict(inner_of(belief), action, noise=noise))
 
     def observe(
         self,
-        belief: Belief[BelievedMemory[Memory]],
+        belief: Belief[PrivilegedStateMemory[Memory]],
         tokens: Float[Array, "T E"],
         prev_actions: Float[Array, "T A"],
         is_first: Bool[Array, " T"],
         *,
         noise: Float[Array, "T J"] | None,
-    ) -> Posterior[BelievedMemory[Memory]]:
+    ) -> Posterior[PrivilegedStateMemory[Memory]]:
         """Two scans, no other loop over time."""
         memories, estimates = self.filter.scan(belief.memory.filter, tokens, prev_actions, is_first)
         out = self.states.observe(inner_of(belief), estimates, prev_actions, is_first, noise=noise)
         return Posterior(believed(memories, out.belief), out.posterior, out.prior)
 
-    def follow(
+    def observe_states(
         self,
-        belief: Belief[BelievedMemory[Memory]],
+        belief: Belief[PrivilegedStateMemory[Memory]],
         previous: Float[Array, " P"],
         states: Float[Array, "T P"],
         prev_actions: Float[Array, "T A"],
@@ -150,11 +152,11 @@ class BelievedRSSM(AbstractDynamics[BelievedMemory[Memory]], Generic[Memory]):
         return self.states.observe(known, states, prev_actions, is_first, noise=noise)
 
 
-def believed(memory: Memory, inner: Belief[Memory]) -> Belief[BelievedMemory[Memory]]:
+def believed(memory: Memory, inner: Belief[Memory]) -> Belief[PrivilegedStateMemory[Memory]]:
     """The filter's memory and the belief of the dynamics, together."""
-    return Belief(BelievedMemory(memory, inner.memory), inner.latent)
+    return Belief(PrivilegedStateMemory(memory, inner.memory), inner.latent)
 
 
-def inner_of(belief: Belief[BelievedMemory[Memory]]) -> Belief[Memory]:
+def inner_of(belief: Belief[PrivilegedStateMemory[Memory]]) -> Belief[Memory]:
     """The belief of the dynamics alone."""
     return Belief(belief.memory.core, belief.latent)

@@ -12,7 +12,7 @@ import jax.random as jr
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig
 from s5wm.agents.dreamer.policy import DreamerPolicy
-from s5wm.agents.replay import Entry
+from s5wm.agents.dreamer.stored import StoredLatent
 from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors, open_loop_errors, report
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
@@ -29,7 +29,7 @@ from s5wm.worldmodel.model import WorldModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foreseer:
+class LoadedRun:
     """A world model and the policy that flies for it.
 
     A shipped policy has no training state (None): its model foresees states, and neither rewards nor crashes.
@@ -38,14 +38,16 @@ class Foreseer:
     folder: Path
     experiment: Experiment
     agent: Dreamer
-    policy: AbstractPolicy[Any, Entry[Any]]  # of a run's newest checkpoint, which need not be the best one
+    policy: AbstractPolicy[
+        Any, StoredLatent[Any]
+    ]  # of a run's newest checkpoint, which need not be the best one
     model: WorldModel[Any]
     state: TrainState[Any] | None
     env_steps: int | None
     checkpoint: str
 
     @classmethod
-    def load(cls, run: str | Path, say: Warn) -> "Foreseer":
+    def load(cls, run: str | Path, say: Warn) -> "LoadedRun":
         """From a run or a shipped policy; refuses those whose files hold no world model."""
         folder = find(run)
         experiment = load_experiment(folder / "config.json", warn=say)
@@ -79,12 +81,12 @@ class Foreseer:
             )
         return length + 1
 
-    def errors(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> GroupErrors:
+    def errors(self, rows: Transition[StoredLatent[Any]], horizon: int, key: Key) -> GroupErrors:
         """Open-loop errors of the state alone, equal to those of ``report``."""
         groups = _groups(self.experiment)
         return open_loop_errors(self.model, rows, horizon, key, groups=groups)
 
-    def report(self, rows: Transition[Entry[Any]], horizon: int, key: Key) -> Diagnosis:
+    def report(self, rows: Transition[StoredLatent[Any]], horizon: int, key: Key) -> Diagnosis:
         """Everything, on flights whose entries are this model's own; needs the training state."""
         assert self.state is not None, "a shipped policy has no heads to report of"
         return report(
@@ -103,7 +105,7 @@ def tested(experiment: Experiment) -> AbstractEnv[Any]:
     return experiment.task.eval_config().build()
 
 
-def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, say: Warn) -> Foreseer:
+def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, say: Warn) -> LoadedRun:
     """The shipped encoder and dynamics in a world model whose other heads are zero, and which nothing reads."""
     policy = load_agent(folder, which="latest", say=say).policy
     model = policy_model(agent, policy)
@@ -112,7 +114,7 @@ def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, say: Warn) ->
             f"{folder} is a single policy without the decoder of its world model, so nothing can be said of what that "
             "foresees; name the run that it was shipped from"
         )
-    return Foreseer(
+    return LoadedRun(
         folder=folder,
         experiment=experiment,
         agent=agent,
