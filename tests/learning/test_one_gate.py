@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import pytest
 
+from s5wm.envs.racing.presets import easier_task
 from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.racing.track import Track
 from s5wm.envs.wrappers import AutoReset
 from s5wm.evaluation.rollout import EvalConfig, run_episodes
-from s5wm.experiments.presets import easier_task
 from s5wm.experiments.presets.sizes import s5wm_cpu
 from s5wm.training.loop import train
 from s5wm.training.state import init_train

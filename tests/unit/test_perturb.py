@@ -5,8 +5,9 @@ import json
 import pytest
 
 from s5wm.cli import main
+from s5wm.envs.racing.perturb import SUITES
 from s5wm.errors import ConfigError
-from s5wm.experiments.perturb import STRENGTHS, SUITES, perturb_run
+from s5wm.experiments.perturb import STRENGTHS, perturb_run
 
 
 def test_what_cannot_be_perturbed_is_refused():

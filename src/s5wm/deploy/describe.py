@@ -1,6 +1,7 @@
 """The flight card of a trained policy, and a flight of it in its own task to compare exported files with."""
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from s5wm.actions import ActionSpec, Box
 from s5wm.deploy.card import (
     VERSION,
     FlightCard,
-    Layout,
     MemorySlot,
     ObservationCard,
     Origin,
@@ -24,10 +24,8 @@ from s5wm.deploy.card import (
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
 from s5wm.deploy.runtime.observation import ENTRIES
-from s5wm.envs.base import AbstractEnv
-from s5wm.envs.hover import HoverEnv
+from s5wm.envs.base import AbstractDroneEnv, Deployment, innermost
 from s5wm.envs.quadrotor.params import QuadParams
-from s5wm.envs.racing.task import RacingEnv
 from s5wm.experiments.acting import TrainedAgent, find, trained_steps
 from s5wm.experiments.run import ORIGIN
 from s5wm.runs.files import read_json
@@ -54,29 +52,26 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
         env_steps=trained_steps(agent.source),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    params = env.params if isinstance(env, RacingEnv | HoverEnv) else None
+    env = innermost(env)
+    known = env.deployment() if isinstance(env, AbstractDroneEnv) else Deployment()
     return FlightCard(
         version=VERSION,
         origin=origin,
         control_period=agent.spec.ctrl_dt,
-        observation=_observation(env, agent.spec),
+        observation=_observation(known, agent.spec),
         actions=agent.spec.action_size,
         action_slew=_slew(golden, agent.spec.action),
         choices=() if isinstance(agent.spec.action, Box) else agent.spec.action.groups,
         action_low=_bounds(agent.spec.action)[0],
         action_high=_bounds(agent.spec.action)[1],
         memory=tuple(MemorySlot(name=s.name, start=s.start, size=s.size) for s in graph.slots),
-        vehicle=None if params is None else vehicle_card(params),
-        track=track_card(env) if isinstance(env, RacingEnv) else None,
+        vehicle=None if known.vehicle is None else vehicle_card(known.vehicle),
+        track=None if known.track is None else track_card(known.track),
     )
 
 
-def _observation(env: AbstractEnv[Any], spec: EnvSpec) -> ObservationCard:
-    layout: Layout = "image" if spec.has_images else "other"
-    if isinstance(env, RacingEnv) and not spec.has_images:
-        layout = env.config.observation
-    elif isinstance(env, HoverEnv):
-        layout = "hover"
+def _observation(known: Deployment, spec: EnvSpec) -> ObservationCard:
+    layout: Any = "image" if spec.has_images else known.layout
     dtype = "uint8" if spec.has_images else "float32"
     return ObservationCard(layout=layout, shape=spec.obs_shape, dtype=dtype, entries=ENTRIES.get(layout, ()))
 
@@ -110,12 +105,9 @@ def vehicle_card(params: QuadParams) -> VehicleCard:
     return VehicleCard(**{name: _numbers(getattr(params, name)) for name in names})
 
 
-def track_card(env: RacingEnv) -> TrackCard:
-    """The track of a race."""
-    own = {"name": env.config.track.name, "drone_radius": env.config.drone_radius}
-    own["action_delay"] = env.config.action_delay
-    names = [name for name in TrackCard.__dataclass_fields__ if name not in own]
-    return TrackCard(**own, **{name: _numbers(getattr(env.track, name)) for name in names})
+def track_card(track: Mapping[str, Any]) -> TrackCard:
+    """The gates of a task."""
+    return TrackCard(**{name: _numbers(track[name]) for name in TrackCard.__dataclass_fields__})
 
 
 def as_exported(spec: ActionSpec, vector: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the camera saw, what the world model believed of it, and what it dreamed with its eyes shut.
+"""Video predictions: what the camera saw, what the world model reconstructs, and what it predicts open loop.
 
 A model that decodes images shows its own.  One that decodes the privileged state is drawn by the camera of the task,
 from where the model believes the drone to be: a ghost, flying in the same scene.
@@ -16,12 +16,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.fans import choose_moments
 from s5wm.diagnostics.forecast import Reach, describe, forecast
-from s5wm.envs.base import AbstractEnv
-from s5wm.envs.groups import to_rotation
-from s5wm.envs.quadrotor.quaternion import from_matrix
-from s5wm.envs.racing.camera import Pose, render
-from s5wm.envs.racing.observation import POSITION_SCALE
-from s5wm.envs.racing.task import RacingEnv
+from s5wm.envs.base import AbstractCameraEnv, AbstractEnv
 from s5wm.runs.dreams import Dream
 from s5wm.runs.fans import ErrorBand
 from s5wm.types import Key, MixedObs, Obs, Transition
@@ -48,7 +43,7 @@ def make_dreams(
     for moment in choose_moments(reach):
         flight = jax.tree.map(lambda x, f=moment[0]: x[f : f + 1], rows)
         real, *told = dream(model, flight, jnp.asarray(moment[1]), horizon=horizon, key=key)
-        show = ft.partial(ghost_images, env) if isinstance(env, RacingEnv) and is_ghost else _rounded
+        show = ft.partial(ghost_images, env) if isinstance(env, AbstractCameraEnv) and is_ghost else _rounded
         believed, dreamed = (show(state) for state in told)
         dreams.append(
             Dream(
@@ -92,14 +87,9 @@ def _image(obs: Obs) -> Array:
 
 
 @jax.jit
-def ghost_images(env: RacingEnv, states: Float[Array, "H1 Y"]) -> UInt8[Array, "H1 h w 3"]:
+def ghost_images(env: AbstractCameraEnv[Any], states: Float[Array, "H1 Y"]) -> UInt8[Array, "H1 h w 3"]:
     """What the task's camera would see from privileged states."""
-    config, scene = env.config.camera, env.scene
-    assert config is not None and scene is not None, "only images are dreamed"
-    # The vector begins as layout B does: position, velocity, two columns of the attitude.
-    attitude = jnp.swapaxes(to_rotation(states[:, 6:12]), -1, -2)
-    poses = Pose(pos_w=POSITION_SCALE * states[:, :3], quat=jax.vmap(from_matrix)(attitude))
-    return jax.vmap(lambda pose: render(config, scene, pose))(poses)
+    return env.pictures_of(states)
 
 
 def _rounded(images: Float[Array, "H1 h w 3"]) -> UInt8[Array, "H1 h w 3"]:

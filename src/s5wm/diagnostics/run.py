@@ -15,15 +15,14 @@ from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors
 from s5wm.diagnostics.dreams import DREAM, make_dreams, pixel_errors
 from s5wm.diagnostics.fans import error_bands, make_fans
 from s5wm.diagnostics.loaded import LoadedRun, tested
-from s5wm.envs.base import AbstractEnv
+from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, AbstractEnv
 from s5wm.envs.host import HostEnv
-from s5wm.envs.racing.task import RacingEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.runs.codec import Warn
 from s5wm.runs.dreams import Dream, save_dreams
 from s5wm.runs.fans import ErrorBand, save_fans
 from s5wm.runs.files import plain
-from s5wm.runs.flights import Course, course_of
+from s5wm.runs.flights import Course
 from s5wm.runs.provenance import provenance
 from s5wm.training.hosted import unroll_hosted
 from s5wm.training.loop import unroll
@@ -133,16 +132,16 @@ def dreams_of(own: LoadedRun, rows: Transition[Any], horizon: int, key: Key) -> 
     """Film strips of a task with images, of what the model decodes or, in a race, of where it believes the drone."""
     env = tested(own.experiment)
     if not env.spec.has_images or not (
-        isinstance(env, RacingEnv) or own.model.config.target == "observation"
+        isinstance(env, AbstractCameraEnv) or own.model.config.target == "observation"
     ):
         return []
     return make_dreams(own.model, env, rows, horizon=horizon, key=key)
 
 
 def _course(own: LoadedRun) -> Course | None:
-    """The gates of a race."""
+    """The gates, where there are any."""
     env = tested(own.experiment)
-    return course_of(env.track) if isinstance(env, RacingEnv) else None
+    return env.course() if isinstance(env, AbstractDroneEnv) else None
 
 
 def sizes(rows: Transition[Any]) -> dict[str, int]:

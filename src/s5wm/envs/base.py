@@ -1,15 +1,22 @@
 """The environment contract: pure functions of a typed state."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
+from s5wm.runs.flights import Course
 from s5wm.types import EnvSpec as EnvSpec
 from s5wm.types import EpisodeMetrics, Key, OptionalMetric, TimeStep
 
 State = TypeVar("State")
+
+ROOM = 5.0
+"""m around the origin that a picture shows, where nothing tells how far a drone flies."""
 
 
 class AbstractEnv(eqx.Module, Generic[State]):
@@ -67,6 +74,10 @@ class AbstractCameraEnv(AbstractEnv[State]):
     def picture(self, state: State) -> UInt8[Array, "H W 3"] | None:
         """The observation of a state, as in its time step; None if observations are no pictures."""
 
+    @abstractmethod
+    def pictures_of(self, privileged: Float[Array, "T Y"]) -> UInt8[Array, "T H W 3"]:
+        """What the camera would show at privileged vectors, for instance at those that a world model predicts."""
+
 
 class DroneView(eqx.Module):
     """A drone at one state of its environment: what pictures and Gymnasium's ``info`` are made of."""
@@ -80,12 +91,33 @@ class DroneView(eqx.Module):
     endings: tuple[str, ...] = eqx.field(static=True)  # the first one: it is still flying
 
 
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What the flight card of an exported policy says of its task."""
+
+    layout: str = "other"  # of the observation
+    vehicle: Any = None  # ``QuadParams``
+    track: Mapping[str, Any] | None = None  # fields of ``TrackCard``, as numbers, text or arrays
+
+
 class AbstractDroneEnv(AbstractEnv[State]):
     """An environment in which a drone flies."""
 
     @abstractmethod
     def drone(self, state: State) -> DroneView:
         """The drone at a state."""
+
+    def course(self) -> Course | None:
+        """The gates, where there are any."""
+        return None
+
+    def room(self) -> Float[np.ndarray, "K 3"]:
+        """Points [m] between which it flies: what a picture has to show."""
+        return np.array([[-ROOM] * 3, [ROOM] * 3])
+
+    def deployment(self) -> Deployment:
+        """What a drone's software has to know of it."""
+        return Deployment()
 
 
 class AbstractWrapper(AbstractEnv[State]):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.actions import Box
-from s5wm.envs.base import AbstractDroneEnv, AbstractEnv, DroneView, EnvSpec
+from s5wm.envs.base import AbstractDroneEnv, AbstractEnv, Deployment, DroneView, EnvSpec
 from s5wm.envs.groups import Groups, flight_groups
 from s5wm.envs.quadrotor import bodyrate, integrate, quaternion
 from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
@@ -138,6 +138,15 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
 
     params: QuadParams
     config: HoverConfig = eqx.field(static=True)
+
+    def room(self) -> Float[np.ndarray, "2 3"]:
+        """As far as it may fly."""
+        half = self.config.out_of_reach
+        return np.array([[-half] * 3, [half] * 3])
+
+    def deployment(self) -> Deployment:
+        """Its observation and its quadrotor."""
+        return Deployment(layout="hover", vehicle=self.params)
 
     @property
     def spec(self) -> EnvSpec:

@@ -7,12 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractDroneEnv, AbstractEnv, DroneView, innermost
-from s5wm.envs.hover import HoverEnv
-from s5wm.envs.racing.task import RacingEnv
 
 RENDER_MODES = ("rgb_array", "human")
-
-_ROOM = 5.0  # m around the origin, where nothing tells how far a drone flies
 
 
 def render_modes(env: AbstractEnv[Any]) -> list[str]:
@@ -33,13 +29,13 @@ class Screen:
     def __init__(self, env: AbstractEnv[Any], mode: str, title: str) -> None:
         # Matplotlib is imported by those who look.
         from s5wm.plots.live import LiveFlight, Window
-        from s5wm.runs.flights import course_of
 
         bare = innermost(env)
+        assert isinstance(bare, AbstractDroneEnv), "render_modes has none where no drone flies"
         self._window = Window(title) if mode == "human" else None
         self._flight = LiveFlight(
-            course_of(bare.track) if isinstance(bare, RacingEnv) else None,
-            _room(bare),
+            bare.course(),
+            bare.room(),
             title,
             env.spec.ctrl_dt,
         )
@@ -66,10 +62,3 @@ class Screen:
         """Close the window, if there is one."""
         if self._window is not None:
             self._window.close()
-
-
-def _room(env: AbstractEnv[Any]) -> NDArray[Any]:
-    if isinstance(env, RacingEnv):
-        return np.asarray(env.track.start_pos)[None]
-    half = env.config.out_of_reach if isinstance(env, HoverEnv) else _ROOM
-    return np.array([[-half] * 3, [half] * 3])

@@ -4,6 +4,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import equinox as eqx
@@ -58,6 +59,15 @@ class Episodes(eqx.Module):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Perturbations:
+    """How the world of a task may differ from training: environments by suite and strength."""
+
+    suites: Mapping[str, Mapping[str, float]]  # what each changes, and by how much at full strength
+    build: Callable[[str | None, float], AbstractEnv[Any]]  # suite (None: nothing is changed) and strength
+    summary: Callable[[Episodes], Summary]
+
+
 class AbstractTask(ABC):
     """The configuration of a task: a frozen dataclass that its run's ``config.json`` gives back.
 
@@ -84,6 +94,15 @@ class AbstractTask(ABC):
     def eval_config(self) -> "AbstractTask":
         """The configuration that it is judged by, of the same class."""
         return self
+
+    def as_trained(self, *, imagines: bool, size: str) -> Any:
+        """The task as agents of this kind and size are trained on it by default; it is judged as ever."""
+        del imagines, size
+        return self
+
+    def perturbations(self) -> Perturbations | None:
+        """What ``s5wm eval --perturb`` changes; None: nothing."""
+        return None
 
     def success(
         self, metrics: Mapping[str, Float[np.ndarray, " K"]], returns: Float[np.ndarray, " K"]
@@ -145,6 +164,17 @@ class AbstractDroneTask(AbstractTask):
         """The gates, where there are any."""
         del env
         return None
+
+    def positions(
+        self,
+        course: Course | None,
+        state: Float[np.ndarray, "*b Y"],
+        target: Literal["observation", "privileged"],
+    ) -> Float[np.ndarray, "*b 3"] | None:
+        """Where the drone is (m) by vectors of that kind; None where they do not say."""
+        del course
+        place = next((group for group in self.state_groups(target) or () if group.name == "position"), None)
+        return None if place is None else place.scale * state[..., place.start : place.stop]
 
     def flights(self, env: AbstractEnv[Any], episodes: Episodes) -> list[Flight]:
         """The recorded episodes, the one with most gates first."""

@@ -11,13 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-IDS = {
-    "s5wm/SplitS-v0": "race/split-s",
-    "s5wm/Figure8State-v0": "race/figure-8-state",
-    "s5wm/Figure8-v0": "race/figure-8",
-    "s5wm/Hover-v0": "hover",
-}
-"""The task that each id stands for; its rewards, gates and rules are those that it is trained with by default."""
+from s5wm.experiments.names import GYM_IDS
 
 REGISTRY = "gymnasium.envs.registration"
 
@@ -32,7 +26,7 @@ def announce() -> None:
 
 def register(registration: Any) -> None:
     """Enter the ids in Gymnasium's registry; twice does no harm."""
-    for name, task in IDS.items():
+    for name, task in GYM_IDS.items():
         if name not in registration.registry:
             registration.register(
                 name,

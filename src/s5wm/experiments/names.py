@@ -5,19 +5,23 @@
 
 from pathlib import Path
 
+from s5wm.envs.racing.names import GYM_IDS as RACE_IDS
+from s5wm.envs.racing.names import IMAGE_RACES, RACES
+
 PREFIX = "pretrained/"
 
 TASKS = (
-    "race/split-s",
-    "race/figure-8-state",
-    "race/figure-8",
+    *RACES,
     "hover",
     "toy/double-integrator",
     "toy/memory",
 )
 
-IMAGE_TASKS = ("race/figure-8",)
+IMAGE_TASKS = (*IMAGE_RACES,)
 """Tasks that show images; the others show vectors."""
+
+GYM_IDS = {**RACE_IDS, "s5wm/Hover-v0": "hover"}
+"""The task that each Gymnasium id stands for; rewards and rules are those that it is trained with by default."""
 
 _ALL_SIZES = ("cpu", "1m", "12m")
 

@@ -6,11 +6,8 @@ from s5wm.envs.adapters.arguments import parsed
 from s5wm.envs.adapters.compiled import BraxConfig, GymnaxConfig
 from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig
 from s5wm.envs.hover import HoverConfig
-from s5wm.envs.quadrotor.params import QuadConfig
-from s5wm.envs.racing.camera import CameraConfig
-from s5wm.envs.racing.reward import RewardConfig
 from s5wm.envs.racing.task import RacingConfig
-from s5wm.envs.racing.track import Figure8Config, SplitSConfig
+from s5wm.envs.racing.tasks import RACES
 from s5wm.envs.toys import ChainConfig, DoubleIntegratorConfig, MemoryCueConfig
 from s5wm.errors import ConfigError
 from s5wm.runs.codec import suggest
@@ -29,25 +26,8 @@ TaskConfig = (
 """What ``config.json`` may hold as a task."""
 
 
-def figure_8_by_camera() -> RacingConfig:
-    """The Figure-8 flown by images alone.
-
-    Thrust is clipped to 2.5 times the weight: the full quadrotor flies this track faster than 64 pixels show it.  To
-    look away from the target costs up to half of what progress earns.
-    """
-    return RacingConfig(
-        track=Figure8Config(),
-        quad=QuadConfig(thrust_to_weight=2.5),
-        reward=RewardConfig(view=0.05),
-        camera=CameraConfig(),
-        episode_seconds=8.0,
-    )
-
-
 TASKS: dict[str, Callable[[], TaskConfig]] = {
-    "race/split-s": lambda: RacingConfig(track=SplitSConfig()),
-    "race/figure-8-state": lambda: RacingConfig(track=Figure8Config()),
-    "race/figure-8": figure_8_by_camera,
+    **RACES,
     "hover": HoverConfig,
     "toy/double-integrator": DoubleIntegratorConfig,
     "toy/memory": MemoryCueConfig,

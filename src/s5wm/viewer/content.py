@@ -10,7 +10,8 @@ import numpy as np
 
 from s5wm.diagnostics.dreams import ghost_images
 from s5wm.diagnostics.run import tested
-from s5wm.envs.racing.task import RacingEnv
+from s5wm.envs.base import AbstractCameraEnv
+from s5wm.envs.task import AbstractDroneTask
 from s5wm.errors import ConfigError
 from s5wm.experiments.acting import Which
 from s5wm.runs.codec import Warn
@@ -28,7 +29,6 @@ from s5wm.viewer.panels import (
     state_panels,
     value_panel,
 )
-from s5wm.viewer.positions import predicted_positions
 from s5wm.viewer.subject import Subject, load_subject
 
 Content = dict[str, Any]
@@ -189,7 +189,11 @@ def _positions(subject: Subject, futures: Futures | None, target: Target) -> np.
     if futures is None:
         return None
     task = subject.experiment.task
-    return predicted_positions(task, course_of_task(task), futures.state, target)
+    return (
+        task.positions(course_of_task(task), futures.state, target)
+        if isinstance(task, AbstractDroneTask)
+        else None
+    )
 
 
 def _predicted_images(
@@ -200,7 +204,7 @@ def _predicted_images(
     if futures is None:
         return predict_images(subject.model, episode, config), "decoded by the world model"
     env: Any = tested(subject.experiment)
-    if not isinstance(env, RacingEnv):
+    if not isinstance(env, AbstractCameraEnv):
         return None
     moment, places = slice(None, None, 2), np.linspace(0, len(futures.ahead) - 1, 6).round().astype(int)
     states = futures.state[moment, 0][:, places]

@@ -11,8 +11,8 @@ from s5wm.diagnostics.dreams import ghost_images, make_dreams, pixel_errors
 from s5wm.diagnostics.run import fly_streams
 from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.task import RacingEnv
+from s5wm.envs.racing.tasks import figure_8_by_camera
 from s5wm.envs.wrappers import AutoReset
-from s5wm.experiments.tasks import figure_8_by_camera
 from s5wm.nn.conv import PatchConfig
 from s5wm.plots.dreams import FRAMES, draw_dreams
 from s5wm.runs.dreams import load_dreams, save_dreams

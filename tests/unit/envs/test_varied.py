@@ -12,13 +12,13 @@ import pytest
 from s5wm.envs.quadrotor import integrate
 from s5wm.envs.quadrotor.state import hover_state
 from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.tasks import figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.racing.varied import VariedRace, draw, ranges_of
 from s5wm.errors import ConfigError
 from s5wm.experiments.configure import configure
 from s5wm.experiments.experiment import load_experiment, save_experiment
-from s5wm.experiments.tasks import figure_8_by_camera
 
 RACE = RacingConfig(track=Figure8Config()).eval_config().build()
 EVERYTHING = VariationConfig(

@@ -16,6 +16,7 @@ from s5wm.cli.viewing import View
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.observation import View as RaceView
 from s5wm.envs.racing.observation import observe
+from s5wm.envs.racing.positions import positions_in_gate_frame
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import SplitSConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
@@ -29,7 +30,6 @@ from s5wm.viewer.futures import FuturesConfig, predict_futures
 from s5wm.viewer.pack import packed, sprite, unpacked
 from s5wm.viewer.page import page_of
 from s5wm.viewer.panels import value_panel
-from s5wm.viewer.positions import positions_in_gate_frame
 from s5wm.viewer.server import HOST, serve
 from s5wm.viewer.subject import Subject
 

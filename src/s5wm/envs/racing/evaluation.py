@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Group, Groups, flight_groups
@@ -16,9 +17,11 @@ from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.episode import Limits, RacingState
 from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord
 from s5wm.envs.racing.observation import POSITION_SCALE, RATE_SCALE, TARGET_FROM, VELOCITY_SCALE, Layout
+from s5wm.envs.racing.positions import positions_in_gate_frame
+from s5wm.envs.racing.presets import for_agent
 from s5wm.envs.racing.track import TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
-from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Figure, Summary
+from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Figure, Perturbations, Summary
 from s5wm.runs.flights import Course, course_of
 
 LAPS_FOR_SUCCESS = 3
@@ -138,6 +141,18 @@ class AbstractRace(AbstractDroneTask):
             return None
         return "task.variation varies races observed by states; this one has a camera: leave it out"
 
+    def as_trained(self, *, imagines: bool, size: str) -> Any:
+        """By default; see ``for_agent``."""
+        race: Any = self
+        return for_agent(race, imagines=imagines, size=size)
+
+    def perturbations(self) -> Perturbations | None:
+        """The quadrotor and the gates vary, where states are observed."""
+        from s5wm.envs.racing.perturb import perturbations  # which imports races
+
+        race: Any = self
+        return None if self.camera is not None else perturbations(race)
+
     def training_env(self) -> AbstractEnv[Any]:
         """The race, in worlds that are drawn for each episode where they vary."""
         from s5wm.envs.racing.varied import VariedRace, ranges_of  # which imports races
@@ -191,6 +206,17 @@ class AbstractRace(AbstractDroneTask):
     def outcome(self, episodes: Episodes, index: int) -> dict[str, Any]:
         """Gates, laps and ending."""
         return race_outcome(episodes, index)
+
+    def positions(
+        self,
+        course: Course | None,
+        state: Float[np.ndarray, "*b Y"],
+        target: Literal["observation", "privileged"],
+    ) -> Float[np.ndarray, "*b 3"] | None:
+        """In layout C by the gate ahead, else by the position that they hold."""
+        if course is not None and target == "observation" and self.observation == "C":
+            return positions_in_gate_frame(course, state)
+        return super().positions(course, state, target)
 
     def course(self, env: AbstractEnv[Any]) -> Course:
         """Its gates."""

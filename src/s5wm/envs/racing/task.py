@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.actions import Box
-from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, DroneView, EnvSpec
+from s5wm.envs.base import DroneView, EnvSpec
 from s5wm.envs.quadrotor import bodyrate, integrate
 from s5wm.envs.quadrotor.params import LATER, QuadConfig, QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
@@ -26,6 +26,7 @@ from s5wm.envs.racing.observation import OBS_SIZES, Layout, View, observe, privi
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
+from s5wm.envs.racing.shown import AbstractRaceEnv
 from s5wm.envs.racing.track import FileTrackConfig, SplitSConfig, Track, TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
@@ -140,7 +141,7 @@ class RacingConfig(AbstractRace):
         return RacingEnv(params=self.quad.build(), track=track, config=self, scene=scene)
 
 
-class RacingEnv(AbstractCameraEnv[RacingState], AbstractDroneEnv[RacingState]):
+class RacingEnv(AbstractRaceEnv[RacingState]):
     """Fly through the gates of a track in order, lap after lap (racing rules in ``RacingConfig``).
 
     The action is collective thrust and body rates in ``[-1, 1]`` (``quadrotor.bodyrate.scale``), held for

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from s5wm.agents.dreamer.agent import DreamerConfig
-from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
-from s5wm.experiments.experiment import AgentConfig, Experiment, PresetName
+from s5wm.experiments.experiment import Experiment, PresetName
 from s5wm.experiments.presets.sizes import AGENTS as AGENTS
 from s5wm.experiments.presets.sizes import agent_configs as agent_configs
 from s5wm.experiments.presets.sizes import agents_for
@@ -15,28 +14,6 @@ from s5wm.experiments.tasks import TASKS as TASKS
 from s5wm.experiments.tasks import TaskConfig, is_known
 from s5wm.experiments.tasks import task_config as task_config
 from s5wm.training.config import UNLIMITED
-
-
-def easier_task(race: RacingConfig) -> RacingConfig:
-    """The race as small world models are trained on it; success and lap times are judged as for everyone.
-
-    A crash costs two metres of progress and a pass earns nothing beside it, and gates begin twice as wide and have
-    their true size after 8000 steps of each copy.  PPO needs none of this, and learns less with it
-    (docs/lab-notes.md, 6).  Through a camera, gates wait for the belief to sharpen, and who has lost the track is
-    brought back to it sooner.
-    """
-    reward = replace(race.reward, gate_pass=0.0, crash=2.0, crash_speed=0.0)
-    race = replace(race, reward=reward, opening_initial=2.0, curriculum_steps=8000)
-    return race if race.camera is None else replace(race, curriculum_steps=48_000, stall_seconds=1.5)
-
-
-def for_agent(race: RacingConfig, agent: AgentConfig, size: str) -> RacingConfig:
-    """The race as an agent is trained on it."""
-    if isinstance(agent, DreamerConfig):
-        return easier_task(race) if size == "cpu" else race
-    # In body axes all gates are alike: in world axes PPO's mode meets rims where its samples pass.
-    return race if race.camera is not None else replace(race, observation="C")
-
 
 # Environment steps where a task needs fewer than the agent's preset allows.
 BUDGETS = {
@@ -65,8 +42,7 @@ def preset(
     spec = configuration.build().spec
     learner, train = agent_configs(agent, size, images=spec.has_images)
     name = PresetName(task=task, agent=agent, size=size)
-    if isinstance(configuration, RacingConfig):
-        configuration = for_agent(configuration, learner, size)
+    configuration = configuration.as_trained(imagines=isinstance(learner, DreamerConfig), size=size)
     if not is_known(configuration):
         learner, train = for_stranger(learner, train, size, spec)
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))

@@ -18,10 +18,10 @@ from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.observation import View, observe_b
 from s5wm.envs.racing.reward import RewardConfig
 from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.tasks import figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.wrappers import AutoReset, TimeLimit
 from s5wm.experiments.presets import task_config
-from s5wm.experiments.tasks import figure_8_by_camera
 from s5wm.types import Reward, TimeStep
 
 COARSE = CameraConfig(pixels=8, supersample=1, latency_steps=1, noise=0.1, light=0.2)
@@ -158,6 +158,9 @@ class Film(AbstractCameraEnv[Array]):
     def picture(self, state):
         grey = jax.lax.fori_loop(0, 100 + state, lambda i, grey: (grey * 7 + i) % 251, state)
         return jnp.broadcast_to(grey.astype(jnp.uint8), (1, 1, 3))
+
+    def pictures_of(self, privileged):
+        return jax.vmap(lambda row: self.picture(row[0].astype(jnp.int32)))(privileged)
 
     def episode_metrics(self, state):
         return {}

@@ -1,6 +1,4 @@
-"""Where a drone is in the world, by the state that a world model predicts."""
-
-from typing import Any
+"""Where a drone is in the world, by a state in layout C."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,19 +25,6 @@ def positions_in_gate_frame(course: Course, state: Float[np.ndarray, "*b 27"]) -
         "...ij,...i->...j", in_world, np.einsum("...ij,...j->...i", in_body, state[..., GATE])
     )
     return np.asarray(course.gate_pos)[target] - POSITION_SCALE * to_gate
-
-
-def predicted_positions(
-    task: Any, course: Course | None, state: Float[np.ndarray, "*b Y"], target: str
-) -> Float[np.ndarray, "*b 3"] | None:
-    """In m; None where the state does not say where the drone is."""
-    groups = task.state_groups(target) or ()
-    place = next((group for group in groups if group.name == "position"), None)
-    if place is not None:
-        return place.scale * state[..., place.start : place.stop]
-    if course is not None and target == "observation" and getattr(task, "observation", None) == "C":
-        return positions_in_gate_frame(course, state)
-    return None
 
 
 def _targets(course: Course, phase: Float[np.ndarray, "*b 2"]) -> Int[np.ndarray, "*b"]:

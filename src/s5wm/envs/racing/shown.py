@@ -1,0 +1,59 @@
+"""What pictures and exported policies need to know of a race, and what its camera would show."""
+
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, Deployment
+from s5wm.envs.groups import to_rotation
+from s5wm.envs.quadrotor.params import QuadParams
+from s5wm.envs.quadrotor.quaternion import from_matrix
+from s5wm.envs.racing.camera import Pose, render
+from s5wm.envs.racing.observation import POSITION_SCALE
+from s5wm.envs.racing.scene import Scene
+from s5wm.envs.racing.track import Track
+from s5wm.runs.flights import Course, course_of
+
+State = TypeVar("State")
+
+
+class AbstractRaceEnv(AbstractCameraEnv[State], AbstractDroneEnv[State]):
+    """A race, apart from its rules."""
+
+    params: eqx.AbstractVar[QuadParams]
+    track: eqx.AbstractVar[Track]
+    config: eqx.AbstractVar[Any]  # RacingConfig
+    scene: eqx.AbstractVar[Scene | None]
+
+    def pictures_of(self, privileged: Float[Array, "T Y"]) -> UInt8[Array, "T H W 3"]:
+        """What the camera would see from these states."""
+        config, scene = self.config.camera, self.scene
+        assert config is not None and scene is not None, "a race without a camera shows no pictures"
+        # The vector begins as layout B does: position, velocity, two columns of the attitude.
+        attitude = jnp.swapaxes(to_rotation(privileged[:, 6:12]), -1, -2)
+        poses = Pose(pos_w=POSITION_SCALE * privileged[:, :3], quat=jax.vmap(from_matrix)(attitude))
+        return jax.vmap(lambda pose: render(config, scene, pose))(poses)
+
+    def course(self) -> Course:
+        """The gates of the track."""
+        return course_of(self.track)
+
+    def room(self) -> Float[np.ndarray, "1 3"]:
+        """The start; the gates tell the rest."""
+        return np.asarray(self.track.start_pos)[None]
+
+    def deployment(self) -> Deployment:
+        """Observation, quadrotor and gates."""
+        config = self.config
+        own = {
+            "name": config.track.name,
+            "drone_radius": config.drone_radius,
+            "action_delay": config.action_delay,
+        }
+        arrays = {name: getattr(self.track, name) for name in Track.__dataclass_fields__}
+        layout = "image" if self.spec.has_images else config.observation
+        return Deployment(layout=layout, vehicle=self.params, track=arrays | own)
