@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -130,3 +131,8 @@ def drone_view(state: RacingState, record: FlightRecord) -> DroneView:
         },
         endings=tuple(ending.name for ending in Ending),
     )
+
+
+def all_sane(quad: QuadState) -> Bool[Array, ""]:
+    """Whether every number is one that can be squared and summed; NaN is not."""
+    return jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < 1e6) for leaf in jax.tree.leaves(quad)]))

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from s5wm.actions import Box
 from s5wm.envs.base import DroneView, EnvSpec
 from s5wm.envs.quadrotor import bodyrate, integrate
 from s5wm.envs.quadrotor.params import LATER, QuadConfig, QuadParams
-from s5wm.envs.quadrotor.state import QuadState, hover_state
+from s5wm.envs.quadrotor.state import hover_state
 from s5wm.envs.racing import camera, laps
 from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
 from s5wm.envs.racing.checktrack import check_track
-from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, drone_view, find_ending
+from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, all_sane, drone_view, find_ending
 from s5wm.envs.racing.evaluation import AbstractRace
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
@@ -182,7 +182,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         action = jnp.clip(jnp.where(jnp.isfinite(action), action, 0.0), -1.0, 1.0)
         commands = integrate.delayed(state.action, action, self.config.delay_substeps)
         flown = integrate.fly(self.params, state.quad, commands)
-        is_sane &= _is_sane(flown)
+        is_sane &= all_sane(flown)
         # After a blow-up the last sane state stays, so that no NaN reaches reward or observation.
         quad = jax.tree.map(lambda new, old: jnp.where(is_sane, new, old), flown, state.quad)
         gap = self._gap(state.age)
@@ -315,8 +315,3 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
 
 def _hover_action(params: QuadParams) -> Float[Array, " 4"]:
     return bodyrate.unscale(params, bodyrate.Setpoint(collective=params.weight, omega_b=jnp.zeros(3)))
-
-
-def _is_sane(quad: QuadState) -> Bool[Array, ""]:
-    """Whether every number is one that can be squared and summed; NaN is not."""
-    return jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < 1e6) for leaf in jax.tree.leaves(quad)]))
