@@ -31,7 +31,7 @@ def perturb_run(
     task = agent.experiment.task.eval_config()
     known = task.perturbations()
     if known is None:
-        raise ConfigError(f"{run}: its task has nothing that --perturb changes; races by states have")
+        raise ConfigError(f"{run} flies no race by states; its task has nothing that --perturb changes")
     if suite not in (*known.suites, ALL):
         raise ConfigError(f"--perturb {suite!r} is no suite" + suggest(suite, [ALL, *known.suites]))
     names = list(known.suites) if suite == ALL else [suite]

