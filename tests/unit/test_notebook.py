@@ -36,6 +36,6 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     printed = "".join(
         output.get("text", "") for cell in done.cells if cell.cell_type == "code" for output in cell.outputs
     )
-    assert "success" in printed and "after 25" in printed and "environment steps: 60" in printed
+    assert "success" in printed and "after 25" in printed and "environment steps: 65536" in printed
     pictures = [o for cell in done.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert len(pictures) == 1
