@@ -171,7 +171,13 @@ def _draw_quantity(axes: Axes, runs: Sequence[RunRecords], quantity: Quantity, x
         thin, dots = run.series(x, *quantity.trained), run.series(x, *quantity.evaluated)
         if len(thin[0]):
             axes.plot(*thin, color=colour, linewidth=0.7, alpha=0.3)
-            axes.plot(thin[0], running_mean(thin[1]), color=colour, linewidth=1.0, alpha=0.7)
+            axes.plot(
+                *(thin[0], running_mean(thin[1])),
+                color=colour,
+                linewidth=1.0,
+                alpha=0.7,
+                marker=_alone(thin[0]),
+            )
         if len(dots[0]):
             axes.plot(*dots, color=colour, linewidth=1.8, marker="o", markersize=3.6, markeredgecolor="white")
             _label_last(axes, dots, quantity, colour, is_alone=len(runs) == 1)
@@ -179,6 +185,11 @@ def _draw_quantity(axes: Axes, runs: Sequence[RunRecords], quantity: Quantity, x
     if quantity.form.endswith("%}"):
         axes.set_ylim(-0.04, 1.06)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _alone(x: Float[np.ndarray, " K"]) -> str | None:
+    """A mark for the first logged row, through which no line can be drawn yet."""
+    return "." if len(x) == 1 else None
 
 
 def _label_last(axes: Axes, dots: Series, quantity: Quantity, colour: str, *, is_alone: bool) -> None:
@@ -201,7 +212,7 @@ def _draw_signal(axes: Axes, runs: Sequence[RunRecords], name: str) -> None:
             continue
         lows += [float(y.min()), float(y.max())]
         axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.35)
-        axes.plot(x, running_mean(y), color=colour, linewidth=1.5)
+        axes.plot(x, running_mean(y), color=colour, linewidth=1.5, marker=_alone(x))
     if lows and min(lows) > 0 and max(lows) > 30 * min(lows):
         axes.set_yscale("log")
         axes.yaxis.set_minor_locator(NullLocator())

@@ -122,7 +122,7 @@ def plot_flight(run_dir: Path) -> list[Path]:
 
 
 def _flight(run_dir: Path) -> list[Path]:
-    file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
+    file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records of tasks with a drone")
     caption = Caption(title=title_of(run_dir), facts=_whose(run_dir))
     figure = draw_flight(_flown(file), load_course(file), caption)
     return save_figure(figure, run_dir / "plots" / "flight")
@@ -137,7 +137,7 @@ def _whose(run_dir: Path) -> str:
 
 
 def _animation(run_dir: Path) -> list[Path]:
-    file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records")
+    file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records of tasks with a drone")
     return animate_lap(_flown(file)[0], load_course(file), title_of(run_dir), run_dir / "plots" / "lap")
 
 

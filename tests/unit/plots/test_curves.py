@@ -52,6 +52,19 @@ def test_curves_over_steps_and_minutes(run_dir):
     assert any("5.00" in text.get_text() for text in figure.axes[4].texts)
 
 
+def test_a_single_logged_row_can_be_seen(tmp_path):
+    row = {"env_steps": 512, "minutes": 1.0, "episode/return_nominal": 18.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    one = read_records(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(row | {"env_steps": n}) + "\n" for n in (512, 1024))
+    )
+    two = read_records(tmp_path)
+    with house_style():
+        marks = [draw_curves([run]).axes[0].get_lines()[-1].get_marker() for run in (one, two)]
+    assert marks == [".", "None"]
+
+
 def test_each_run_has_its_colour(run_dir):
     records = read_records(run_dir)
     with house_style():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from s5wm.envs.adapters.observations import Observations, Values, batched, read_observations
+from s5wm.errors import ConfigError
 
 SUCCESS = ("is_success", "success")
 """Keys of ``info`` at the end of an episode by which environments tell whether it was solved."""
@@ -51,8 +52,13 @@ class Copy:
         return told(info) if self._is_over else {}
 
     def render(self) -> Any:
-        """A picture, where it renders."""
-        return self._env.render()
+        """A picture, where it renders; raises ``ConfigError`` where a package that draws it is not installed."""
+        from gymnasium.error import DependencyNotInstalled
+
+        try:
+            return self._env.render()
+        except (DependencyNotInstalled, ImportError) as error:
+            raise ConfigError(f"this environment cannot draw itself: {error}") from error
 
     def close(self) -> None:
         """End it."""
