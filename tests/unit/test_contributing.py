@@ -95,7 +95,7 @@ def package(tmp_path_factory) -> Path:
     (copy / "envs" / "beam.py").write_text(MINE)
     for before, after in (
         ("TaskConfig = ", "TaskConfig = BeamConfig | "),
-        ('] = {\n    **RACES', '] = {\n    "beam": BeamConfig,\n    **RACES'),
+        ("] = {\n    **RACES", '] = {\n    "beam": BeamConfig,\n    **RACES'),
         ("from s5wm.envs.hover", "from s5wm.envs.beam import BeamConfig\nfrom s5wm.envs.hover"),
     ):
         text = (copy / "experiments" / "tasks.py").read_text()

@@ -108,7 +108,7 @@ def test_every_signal_of_ours_has_a_name():
 
 
 def sources() -> str:
-    return "".join(path.read_text() for path in (Path(s5wm.__file__).parent / "agents").glob("*.py"))
+    return "".join(path.read_text() for path in (Path(s5wm.__file__).parent / "agents").rglob("*.py"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
