@@ -5,18 +5,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.cli.evaluating import Evaluate
 from s5wm.cli.initenv import TEMPLATE, InitEnv
 from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.host import HostEnv
-from s5wm.errors import ConfigError
+from s5wm.errors import ConfigError, ObservationError
+from s5wm.experiments.acting import TrainedAgent
 from s5wm.experiments.configfile import Wish, resolve
 from s5wm.experiments.experiment import Experiment, check_storable
 from s5wm.experiments.run import run_experiment
@@ -113,6 +116,31 @@ def test_only_training_knows_a_privileged_key() -> None:
         resolve(Wish(task="own_dict_env:Reach", privileged=("stat",)), None, print)
 
 
+class NoPolicy(AbstractPolicy[Any, Any]):
+    """Tells that it was asked, which it is for observations that can be read."""
+
+    def initial(self) -> Any:
+        return ()
+
+    def __call__(self, carry: Any, obs: Any, is_first: Any, *, key: Any) -> Any:
+        raise RuntimeError("the policy was asked")
+
+
+@pytest.mark.parametrize(
+    "shown", [[1.0, 2.0], {"hand": np.zeros(2)}, {"hand": np.zeros(2), "camera": np.zeros(7)}]
+)
+def test_an_observation_that_a_dictionary_has_not_is_refused_by_name(shown: Any) -> None:
+    from own_dict_env import Reach
+
+    experiment = resolve(Wish(task="own_dict_env:Reach", privileged=("state",)), None, print)
+    agent = TrainedAgent(experiment, NoPolicy(), Path("run"))
+    obs, _ = Reach().reset(seed=0)
+    with pytest.raises(RuntimeError, match="was asked"):
+        agent.act(obs, agent.init())
+    with pytest.raises(ObservationError, match="pass what reset and step of the environment return"):
+        agent.act(shown, agent.init())
+
+
 def test_tasks_of_the_control_suite_hold_an_action_for_two_frames() -> None:
     pytest.importorskip("shimmy")
     pytest.importorskip("dm_control")
@@ -158,11 +186,16 @@ def test_check_env_finds_nothing_wrong_with_them() -> None:
     ("spec", "said"),
     [
         ("own_jax_env:nothing", "has no nothing"),
-        ("no_such_module:make", "no environment"),
+        ("no_such_module:make", "no environment.*from the folder"),
+        ("needs_more:make", "needs_more is there, but No module named 'no_such_package'; install it"),
         ("own_jax_env:BallState", "cannot be called"),
         ("json:dumps", "a module of Python itself"),
     ],
 )
-def test_what_is_no_environment_is_named(spec: str, said: str) -> None:
+def test_what_is_no_environment_is_named(
+    spec: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needs_more.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError, match=said):
         FactoryConfig(factory=spec).build()

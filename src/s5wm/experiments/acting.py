@@ -92,7 +92,13 @@ class TrainedAgent:
         """An observation of an environment of others in the form that agents read."""
         if not isinstance(self.env, HostEnv):
             return obs
-        return self.env.encode(obs, count[0] if count else None)
+        try:
+            return self.env.encode(obs, count[0] if count else None)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ObservationError(
+                f"this observation cannot be read ({type(error).__name__}: {error}): pass what reset and step of the "
+                "environment return, one at a time, or N of them with the state of init(N)"
+            ) from error
 
     @property
     def obs_shape(self) -> tuple[int, ...]:

@@ -57,7 +57,13 @@ def _found(spec: str) -> Any:
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"no environment {spec!r}: {error}; give package.module:function") from error
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"no environment {spec!r}: {module} is there, but {error}; install it"
+            ) from error
+        raise ConfigError(
+            f"no environment {spec!r}: {error}; give package.module:function, from the folder {here} or installed"
+        ) from error
     if (factory := getattr(found, name, None)) is None:
         raise ConfigError(f"no environment {spec!r}: {module} has no {name}")
     return factory
