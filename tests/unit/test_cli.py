@@ -49,7 +49,7 @@ def test_a_run_holds_what_the_contract_says(run: Path) -> None:
     names = {p.name for p in run.iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoints", "best", "eval.json", "tensorboard"} <= names
     config = json.loads((run / "config.json").read_text())
-    assert (config["schema"], config["task"], config["agent"]) == (1, "toy/double-integrator", "ppo")
+    assert (config["schema"], config["task"], config["agent"]) == (2, "toy/double-integrator", "ppo")
     needed = {"env_steps", "updates", "minutes", "time/world_model", "time/actor_critic", "time/collect"}
     needed |= {"env_steps_per_s", "updates_per_s", "loss/policy"}
     rows = s5wm.Run(run).metrics

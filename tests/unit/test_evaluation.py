@@ -148,7 +148,7 @@ def test_agents_are_trained_on_races_of_their_own_but_judged_on_the_same() -> No
     s5wm, ppo = (preset("race/split-s", agent).task for agent in ("s5wm", "ppo"))
     assert isinstance(s5wm, RacingConfig) and isinstance(ppo, RacingConfig)
     assert s5wm != ppo
-    assert replace(s5wm.eval_config(), reward=ppo.reward) == ppo.eval_config()
+    assert replace(s5wm.eval_config(), reward=ppo.reward, observation=ppo.observation) == ppo.eval_config()
 
 
 def test_an_evaluation_that_is_no_number_is_never_the_best() -> None:
