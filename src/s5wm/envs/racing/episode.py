@@ -48,7 +48,7 @@ class RacingState(eqx.Module):
     margin: Scalar  # what the tightest pass left between the drone and the rim, m; half the opening before the first
     clock: LapClock
     buffer: RestartBuffer
-    age: Int[Array, ""]  # steps of this copy in all its episodes, less what crashes set its curriculum back
+    age: Int[Array, ""]  # steps of this copy in all its episodes
     camera: CameraState | None = None  # None where the state itself is observed
 
 

@@ -56,9 +56,6 @@ class RacingConfig(AbstractRace):
     p_start_initial: float = 0.3  # share of episodes from the start pose
     p_start_final: float = 0.3
     curriculum_steps: int = 0  # 0: the final values from the first step on
-    curriculum_setback: int = field(default=0, metadata={"since": "setbacks"})
-    """Steps of its curriculum that a copy loses by a crash: with 400, gates narrow while it crashes less than once in
-    400 steps, and widen again while it crashes more often."""
     variation: VariationConfig | None = field(
         default=None, metadata=LATER
     )  # drawn per episode (racing.varied)
@@ -102,11 +99,11 @@ class RacingConfig(AbstractRace):
                     f"RacingConfig.{name} is {value}; half the opening, {half:g} m times it, must exceed the "
                     f"drone's radius of {self.drone_radius} m: choose 1 for the gate as built, more to help."
                 )
-        for name in ("curriculum_steps", "curriculum_setback"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"RacingConfig.{name} is {getattr(self, name)}; it must be at least 0: give 0 for none."
-                )
+        if self.curriculum_steps < 0:
+            raise ValueError(
+                f"RacingConfig.curriculum_steps is {self.curriculum_steps}; it must be at least 0: "
+                "give 0 for no curriculum."
+            )
 
     @property
     def limits(self) -> Limits:
@@ -130,7 +127,6 @@ class RacingConfig(AbstractRace):
             p_start_initial=1.0,
             p_start_final=1.0,
             curriculum_steps=0,
-            curriculum_setback=0,
             variation=None,
         )
 
@@ -173,8 +169,8 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         return self._begin(empty_buffer(self.track, self.params), jnp.zeros((), jnp.int32), key)
 
     def restart(self, state: RacingState, key: Key) -> tuple[RacingState, TimeStep]:
-        """Next episode; the copy keeps its restart buffers and its age, less the setback of a crash."""
-        return self._begin(state.buffer, self._resumed_age(state), key)
+        """Next episode; the copy keeps its restart buffers and its age."""
+        return self._begin(state.buffer, state.age, key)
 
     def step(self, state: RacingState, action: Float[Array, " 4"], key: Key) -> tuple[RacingState, TimeStep]:
         """One control period.  The race itself is deterministic: ``key`` is for the noise of the image."""
@@ -299,13 +295,6 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
     def _gap(self, age: Int[Array, ""]) -> Gap:
         opening = self._scheduled(self.config.opening_initial, self.config.opening_final, age)
         return Gap(opening=opening, radius=jnp.asarray(self.config.drone_radius))
-
-    def _resumed_age(self, state: RacingState) -> Int[Array, ""]:
-        """Where the copy stands in its curriculum when its next episode begins."""
-        if not self.config.curriculum_setback:
-            return state.age
-        lost = jnp.where(laps.is_crash(state.ending), self.config.curriculum_setback, 0)
-        return jnp.maximum(jnp.minimum(state.age, self.config.curriculum_steps) - lost, 0)
 
     def _scheduled(self, initial: float, final: float, age: Int[Array, ""]) -> Scalar:
         if self.config.curriculum_steps == 0:

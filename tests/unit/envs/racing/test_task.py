@@ -235,27 +235,6 @@ def test_curriculum_and_evaluation():
     assert judged.noise == config.noise and judged.reward == config.reward
 
 
-@pytest.mark.parametrize(
-    ("age", "ending", "after"),
-    [
-        (70, Ending.RIM_HIT, 40),
-        (20, Ending.RIM_HIT, 0),
-        (5000, Ending.RIM_HIT, 70),
-        (70, Ending.TIME_LIMIT, 70),
-        (5000, Ending.TIME_LIMIT, 100),
-    ],
-)
-def test_a_crash_sets_the_curriculum_back(race, age, ending, after):
-    """By ``curriculum_setback`` steps from where it stands, which is never beyond its end."""
-    config = RacingConfig(opening_initial=2.0, curriculum_steps=100, curriculum_setback=30)
-    state = race.hovering((0.0, 3.0, 2.0), age=jnp.asarray(age), ending=jnp.asarray(ending))
-    begun, _ = eqx.filter_jit(config.build().restart)(state, KEY)
-    assert int(begun.age) == after
-    kept = eqx.filter_jit(replace(config, curriculum_setback=0).build().restart)(state, KEY)[0]
-    assert int(kept.age) == age
-    assert config.eval_config().curriculum_setback == 0
-
-
 @pytest.mark.parametrize(("age", "share"), [(0, 0.0), (50, 0.5), (200, 1.0)])
 def test_looking_away_costs_more_and_more(race, age, share):
     """The drone hovers with its nose along x; its target, gate 1, is elsewhere."""
@@ -278,7 +257,6 @@ def test_looking_away_costs_more_and_more(race, age, share):
         ("opening_final", 0.1),
         ("p_start_initial", 1.5),
         ("curriculum_steps", -1),
-        ("curriculum_setback", -1),
     ],
 )
 def test_impossible_rules_are_refused(field, value):
