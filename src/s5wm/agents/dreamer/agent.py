@@ -224,9 +224,8 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
             grads, learner.opt_state, untyped(learner.params)
         )
         params = jax.tree.map(lambda p, u: p + learner.guard.factor * u, learner.params, deltas)
-        slow = optax.incremental_update(
-            untyped(params.critic), untyped(learner.slow_critic), self.config.actor_critic.tau
-        )
+        tau = self.config.actor_critic.tau
+        slow = untyped(optax.incremental_update(untyped(params.critic), untyped(learner.slow_critic), tau))
         metrics |= {
             f"gradient/{name}": optax.tree.norm(getattr(grads, name))
             for name in ("world_model", "actor", "critic")

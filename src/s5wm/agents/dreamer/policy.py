@@ -54,4 +54,4 @@ class DreamerPolicy(AbstractPolicy[DreamerCarry, StoredLatent[Any]]):
         It removes the noise that a large learning rate leaves in the parameters.
         """
         rate_now = jnp.maximum(rate, 1.0 / count.astype(jnp.float32))
-        return optax.incremental_update(untyped(latest), untyped(self), rate_now)
+        return untyped(optax.incremental_update(untyped(latest), untyped(self), rate_now))

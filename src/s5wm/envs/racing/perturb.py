@@ -1,6 +1,7 @@
 """Races whose quadrotor, air, gates or start are not as they are written down: ``s5wm eval --perturb``."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def perturbations(config: RacingConfig) -> Perturbations:
     """Of one race."""
     race = config.build()
 
-    def build(suite: str | None, strength: float) -> AbstractEnv[object]:
+    def build(suite: str | None, strength: float) -> AbstractEnv[Any]:
         variation = VariationConfig() if suite is None else SUITES[suite].scaled(strength)
         return VariedRace(race, ranges_of(variation))
 
