@@ -63,6 +63,7 @@ bench: setup ## time the environment on this machine
 deploy-results: setup ## export, fly and time the shipped policies; each simulator by its own extra, and Betaflight
 	@$(BIN)/python benchmarks/transfer.py
 	@SCIPY_ARRAY_API=1 $(BIN)/python benchmarks/transfer.py --targets crazyflow
+	@$(BIN)/python benchmarks/student.py
 	@$(BIN)/python benchmarks/deploy.py
 	@$(BIN)/python benchmarks/punctual.py
 	@$(BIN)/python benchmarks/tables.py

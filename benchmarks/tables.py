@@ -29,7 +29,7 @@ PAGES = {
     ],
     ROOT / "docs/vision.md": ["vision"],
     ROOT / "docs/reliability.md": ["reliability"],
-    ROOT / "docs/deploy.md": ["transfer", "deploy", "punctual", "robustness"],
+    ROOT / "docs/deploy.md": ["transfer", "students", "deploy", "punctual", "robustness"],
 }
 CAMERA = "race/figure-8"
 TASKS = ("race/split-s", "race/figure-8-state", CAMERA)
@@ -374,6 +374,43 @@ def _transfer_row(policy: str, found: dict[str, Any], ours: float | None) -> Row
     return f"`{policy}`", names.get(found["target"], found["version"]), flights, lap, change
 
 
+def students() -> str:
+    """Students without memory beside the policies that they imitate; one row per file that is there."""
+    head = (
+        "policy",
+        "network",
+        "parameters",
+        "action differs by",
+        "success of policy / student",
+        "lap",
+        "in the runtime",
+    )
+    rows: list[Row] = []
+    for policy in ("split-s", "figure-8-state"):
+        file = ROOT / f"results/deploy/students/{policy}.json"
+        if file.is_file():
+            rows.append(_student_row(json.loads(file.read_text())))
+    return _table(head, rows)
+
+
+def _student_row(found: dict[str, Any]) -> Row:
+    told, flown = found["imitation"], found["runtime"]
+    teacher, student = told["teacher"], told["student"]
+    laps = " / ".join(
+        "none" if each["lap_time_mean"] is None else f"{each['lap_time_mean']:.3f} s"
+        for each in (teacher, student)
+    )
+    return (
+        f"`{found['policy']}`",
+        f"{told['layers']} x {told['units']}",
+        f"{found['parameters']:,}",
+        f"{told['error']:.3f} (rms)",
+        f"{teacher['success_rate']:.0%} / {student['success_rate']:.0%} of {told['episodes']}",
+        laps,
+        f"{flown['successes']} of {flown['flights']}",
+    )
+
+
 def punctual() -> str:
     """The loop at a fixed rate beside a busy core."""
     found = json.loads((ROOT / "results/deploy/punctual.json").read_text())
@@ -515,6 +552,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "reliability": reliability,
     "deploy": deploy,
     "transfer": transfer,
+    "students": students,
     "punctual": punctual,
     "robustness": robustness,
 }

@@ -1,6 +1,7 @@
 """Flies exported policies in other physics and through real firmware: 20 flights each, starts that differ a little.
 
-Writes ``results/deploy/transfer/<policy>-<target>.json``; a target whose package is missing is named and left out.
+Writes ``results/deploy/transfer/<policy>-<target>.json`` anew after every flight, so that what was flown is there
+where a slow simulator is stopped early; a target whose package is missing is named and left out.
 
     python benchmarks/transfer.py [--policies split-s ...] [--targets sim betaflight rotorpy crazyflow] [--flights 20]
 """
@@ -9,7 +10,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -42,17 +43,19 @@ def starter(target: str) -> tuple[Starter, str]:
     return lambda card: nullcontext(load_simulator(target, card)), version
 
 
-def flown(folder: Path, card: FlightCard, target: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All flights of one policy with one target."""
+def flown(
+    folder: Path, card: FlightCard, target: str, arguments: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Figures of all flights of one policy with one target so far, after each of them."""
     start_physics, version = starter(target)
     engine, trials = load_engine(folder, "c"), []
+    about = {"target": target, "version": version, "seconds": arguments.seconds, "seed": SEED}
     assert card.vehicle is not None
     for start in draw_starts(card, arguments.flights, seed=SEED):
         with start_physics(card.vehicle) as dynamics:
             trials.append(fly_trial(card, engine, dynamics, start, arguments.seconds))
         print(target, trials[-1], flush=True)
-    about = {"target": target, "version": version, "seconds": arguments.seconds, "seed": SEED}
-    return about | {"start_noise": asdict(StartNoise())} | summary(trials)
+        yield about | {"start_noise": asdict(StartNoise())} | summary(trials)
 
 
 def main() -> None:
@@ -78,13 +81,13 @@ def main() -> None:
             card = open_export(folder)
             for target in arguments.targets:
                 try:
-                    figures = flown(folder, card, target, arguments)
+                    for figures in flown(folder, card, target, arguments):
+                        origin = {"policy": policy, "env_steps": card.origin.env_steps}
+                        text = {**provenance(), "load": os.getloadavg(), **origin, **figures}
+                        file = arguments.out / f"{policy}-{target}.json"
+                        file.write_text(json.dumps(text, indent=2) + "\n")
                 except ConfigError as error:
                     print(f"{target} is left out: {error}", flush=True)
-                    continue
-                origin = {"policy": policy, "env_steps": card.origin.env_steps}
-                text = {**provenance(), "load": os.getloadavg(), **origin, **figures}
-                (arguments.out / f"{policy}-{target}.json").write_text(json.dumps(text, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -54,13 +54,22 @@ class Export(Verb):
         Positional[Path], arg(metavar="DIR", help="A new folder, or that of an earlier export.")
     ]
     policy: Policy = "best"
+    student: Annotated[
+        Literal["mlp"] | None,
+        arg(
+            help="Instead of the policy write a network without memory that has learned to do the same (minutes), with "
+            "what it loses in the README."
+        ),
+    ] = None
     json_: Json = False
 
     def run(self) -> int:
         """Export."""
         from s5wm.deploy.export import export
+        from s5wm.deploy.student import StudentConfig
 
-        done = export(self.policy_run, self.folder, which=self.policy, say=say)
+        student = None if self.student is None else StudentConfig()
+        done = export(self.policy_run, self.folder, which=self.policy, say=say, student=student)
         errors = {name: {"flown": e.flown, "random": e.random} for name, e in done.errors.items()}
         if self.json_:
             print_json({"folder": str(done.folder), "parameters": done.parameters, "errors": errors})
@@ -69,6 +78,7 @@ class Export(Verb):
             [
                 ("parameters", f"{done.parameters:,}"),
                 ("memory", f"{done.card.memory_size} numbers"),
+                *_compared(done.card.imitation),
                 *(
                     (
                         f"error of {name}",
@@ -158,6 +168,17 @@ class Fly(Verb):
             return fly_firmware(self.folder, plan, out, say=say)
         link = MavlinkLink(address=self.address, hover_throttle=self.hover_throttle)
         return fly_mavlink(self.folder, plan, link, out, say=say)
+
+
+def _compared(imitation: Any) -> list[tuple[str, str]]:
+    """Of a student and its teacher."""
+    if imitation is None:
+        return []
+    pairs = (("policy", imitation.teacher), ("student", imitation.student))
+    return [
+        (f"the {name}", "  ".join(f"{key} {_shown(value)}" for key, value in vars(flown).items()))
+        for name, flown in pairs
+    ]
 
 
 def _shown(value: Any) -> str:

@@ -104,6 +104,28 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Of the episodes of an evaluation."""
+
+    success_rate: float | None  # None: the task does not tell
+    lap_time_mean: float | None  # s; None: no lap, or no race
+    return_mean: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImitationCard:
+    """How a network without memory that imitates the trained policy compares with it."""
+
+    kind: Literal["mlp"]
+    units: int
+    layers: int
+    error: float  # rms difference of an action from the teacher's, in states that the student visits
+    episodes: int
+    teacher: Outcome
+    student: Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlightCard:
     """All of it.
 
@@ -126,6 +148,7 @@ class FlightCard:
     action_high: tuple[float, ...] = ()
     vehicle: VehicleCard | None  # None: the task flies no quadrotor
     track: TrackCard | None
+    imitation: ImitationCard | None = None  # None: it is the trained policy itself
 
     @property
     def memory_size(self) -> int:

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from s5wm.deploy.parity import (
 )
 from s5wm.deploy.readme import readme
 from s5wm.deploy.runtime.engines import CEngine, Engine, OnnxEngine, find_compiler
+from s5wm.deploy.student import StudentConfig, distil
 from s5wm.errors import ConfigError, RunDirectoryError, S5wmError
 from s5wm.experiments.acting import Which, load_agent
 from s5wm.runs.codec import Warn, encode
@@ -59,8 +60,13 @@ class Exported:
     errors: dict[str, Errors]  # by form: reference, onnx, c
 
 
-def export(run: str | Path, folder: Path, *, which: Which, say: Warn) -> Exported:
+def export(
+    run: str | Path, folder: Path, *, which: Which, say: Warn, student: StudentConfig | None = None
+) -> Exported:
     """Write the policy of a run to ``folder``, which must be new, empty, or an earlier export.
+
+    With ``student``, what is written is a network without memory that has learned to do the same; the card compares
+    the two.
 
     Raises ``DivergedError`` where the policy is not finite, ``ConfigError`` where a part of it cannot be exported, and
     ``ParityError`` where a written file differs from the policy by more than the tolerances of ``parity``.
@@ -68,6 +74,10 @@ def export(run: str | Path, folder: Path, *, which: Which, say: Warn) -> Exporte
     _check_folder(folder)
     _check_packages()
     agent = load_agent(run, which=which, say=say)
+    imitation = None
+    if student is not None:
+        taught = distil(agent, student, say=say)
+        agent, imitation = replace(agent, policy=taught.policy), taught.card
     graph = lower(agent.policy, agent.spec)
     lengths = IMAGES if agent.spec.has_images else VECTORS
     say(f"flying {lengths.flown} steps with the JAX policy ...")
@@ -75,7 +85,7 @@ def export(run: str | Path, folder: Path, *, which: Which, say: Warn) -> Exporte
     obs, none = random_observations(golden, lengths.random), np.zeros(lengths.random, bool)
     none[0] = True
     random = Golden(obs, none, act_along(agent, obs, none))
-    card = card_of(agent, run, graph, golden)
+    card = replace(card_of(agent, run, graph, golden), imitation=imitation)
     with tempfile.TemporaryDirectory(prefix="s5wm-export-") as made:
         _write(Path(made), graph, card, golden.first(lengths.selftest))
         errors = _checked(Path(made), graph, golden, random, say)

@@ -18,6 +18,7 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
         "agent": origin.agent or "an agent of its own",
         "commit": origin.commit or "unknown",
         "steps": "an unknown number of" if origin.env_steps is None else f"{origin.env_steps:,}",
+        "imitation": _imitation(card),
         "period_ms": f"{1e3 * card.control_period:g}",
         "rate": f"{1.0 / card.control_period:g}",
         "obs_shape": " x ".join(map(str, card.observation.shape)),
@@ -34,6 +35,25 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
     for name, value in values.items():
         template = template.replace(f"@{name}@", value)
     return template
+
+
+def _imitation(card: FlightCard) -> str:
+    told = card.imitation
+    if told is None:
+        return ""
+    lines = [
+        f"The network is a student of that policy: {told.layers} layers of {told.units}, no memory. Its actions differ "
+        f"from the policy's by {told.error:.3f} (root mean square) in the states that it visits. {told.episodes} "
+        "episodes each:",
+        "",
+        "| | success | lap | return |",
+        "|---|---|---|---|",
+    ]
+    for name, each in (("policy", told.teacher), ("student", told.student)):
+        success = "" if each.success_rate is None else f"{each.success_rate:.0%}"
+        lap = "" if each.lap_time_mean is None else f"{each.lap_time_mean:.3f} s"
+        lines.append(f"| {name} | {success} | {lap} | {each.return_mean:.2f} |")
+    return "\n".join(["", *lines, ""])
 
 
 def _observation(card: FlightCard) -> str:
