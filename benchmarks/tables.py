@@ -390,7 +390,7 @@ def students() -> str:
         file = ROOT / f"results/deploy/students/{policy}.json"
         if file.is_file():
             rows.append(_student_row(json.loads(file.read_text())))
-    return _table(head, rows)
+    return _table(head, rows) if rows else "Not measured yet.\n"
 
 
 def _student_row(found: dict[str, Any]) -> Row:

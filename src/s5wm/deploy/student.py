@@ -19,8 +19,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.actions import Box
 from s5wm.agents.dreamer.policy import DreamerCarry
+from s5wm.agents.optimiser import untyped
 from s5wm.agents.ppo.actor import ReactiveActor, TanhMLP
-from s5wm.agents.ppo.agent import PPOPolicy
+from s5wm.agents.ppo.policy import PPOPolicy
 from s5wm.deploy.card import ImitationCard, Outcome
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv
@@ -92,7 +93,7 @@ def distil(agent: TrainedAgent, config: StudentConfig, *, say: Callable[[str], N
     network = TanhMLP((seen, *(config.units,) * config.layers, acted), out_scale=0.01, key=k_network)
     moments = RunningMoments.init(seen)
     student = PPOPolicy(ReactiveActor(network), jnp.zeros(acted), moments, agent.spec.action)
-    opt_state = _optimiser(config).init(network)
+    opt_state = _optimiser(config).init(untyped(network))
     stream = _begin(agent.env, agent.policy, config.num_envs, k_stream)
     total = config.rounds * rows
     known = _Labelled(jnp.zeros((total, seen)), jnp.zeros((total, acted)))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from s5wm.agents.ppo.actor import ReactiveActor, TanhMLP
-from s5wm.agents.ppo.agent import PPOConfig, PPOPolicy
+from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.agents.ppo.policy import PPOPolicy
 from s5wm.deploy.card import FlightCard
 from s5wm.deploy.export import export
 from s5wm.deploy.student import StudentConfig, distil
