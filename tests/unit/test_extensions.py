@@ -1,4 +1,4 @@
-"""CONTRIBUTING, "Add an agent" and "Add a core": one of each, from outside the package, takes an update."""
+"""CONTRIBUTING, "Add an agent", "a core", "a loss term": one of each, from outside the package, takes an update."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from s5wm.nn.mlp import MLP, Linear
 from s5wm.training.loop import train
 from s5wm.training.state import init_train
 from s5wm.types import EnvSpec, Transition
+from s5wm.worldmodel.chunk import LossOutput
 from s5wm.worldmodel.config import PosteriorInput
 from s5wm.worldmodel.model import WorldModel
 
@@ -223,6 +224,15 @@ class Gated(AbstractCore[jax.Array]):
         return x, x
 
 
+class Weighed(WorldModel):
+    """A world model that also pays for large features."""
+
+    def loss(self, chunk, *, noise):
+        total, out = super().loss(chunk, noise=noise)
+        size = (out.posterior.belief.latent.feature**2).mean()
+        return total + 0.5 * size, LossOutput(out.posterior, out.metrics | {"loss/size": 0.5 * size})
+
+
 def test_a_core_from_outside_keeps_the_laws_of_cores():
     core = GatedConfig(width=5).build(3, key=jr.key(0))
     memory, u = jr.normal(jr.key(1), (5,)), jr.normal(jr.key(2), (7, 3))
@@ -248,11 +258,16 @@ class Updated(NamedTuple):
     metrics: dict[str, float]
 
 
-def one_update(posterior: PosteriorInput) -> Updated:
-    """Of a world model with the core from outside."""
+def one_update(posterior: PosteriorInput, *, is_weighed: bool) -> Updated:
+    """Of a world model with the core from outside, and with the term from outside where ``is_weighed``."""
     world_model = replace(S5WM.world_model, core=GatedConfig(width=4), posterior=posterior)
     agent = learning(replace(S5WM, world_model=world_model)).build(ENV.spec, num_envs=ENVS)
     state = init_train(ENV, agent, ENVS, 0)
+    if is_weighed:
+        params = state.learner.params
+        params = replace(params, world_model=Weighed(**vars(params.world_model)))
+        opt_state = jax.jit(agent.config.optimiser.build().init)(params)
+        state = replace(state, learner=replace(state.learner, params=params, opt_state=opt_state))
     before = jax.device_get(state.learner.params.world_model)
     state, metrics, _ = train(ENV, agent, state, length=LENGTH, iterations=2)
     return Updated(before, jax.device_get(state.learner.params.world_model), metrics.means)
@@ -262,7 +277,14 @@ def one_update(posterior: PosteriorInput) -> Updated:
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize("posterior", list(PosteriorInput))
 def test_a_core_from_outside_is_trained(posterior):
-    update = one_update(posterior)
+    update = one_update(posterior, is_weighed=False)
     core = (update.before.dynamics.sequence.core, update.after.dynamics.sequence.core)
     assert isinstance(core[1], Gated) and moved(*core) > 0.0
-    assert np.isfinite(update.metrics["loss/dyn"])
+    assert np.isfinite(update.metrics["loss/dyn"]) and "loss/size" not in update.metrics
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_loss_term_from_outside_is_in_the_loss_and_in_the_log():
+    update = one_update(PosteriorInput.OBSERVATION, is_weighed=True)
+    assert isinstance(update.after, Weighed) and moved(update.before, update.after) > 0.0
+    assert update.metrics["loss/size"] > 0.0
