@@ -111,7 +111,7 @@ class Lab:
         return observe(self.model, self.chunk if chunk is None else chunk, self.noise)
 
     def told(self) -> Posterior:
-        return self.model.told(self.chunk, self.observe(), noise=self.noise)
+        return self.model.teacher_forced(self.chunk, self.observe(), noise=self.noise)
 
     def study(self, *terms: str, model: WorldModel | None = None, chunk: Chunk | None = None) -> Study:
         """With the gradient of the given terms, or of all."""

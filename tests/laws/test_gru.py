@@ -69,12 +69,12 @@ def norm_silu(x, norm):
 def test_a_step_is_the_official_one(core, inputs):
     """In numpy, with what all blocks read copied beside the slice of each, as the official code does it."""
     h, u = (np.asarray(x, np.float64) for x in (inputs[0], inputs[1][0]))
-    look = norm_silu(np.asarray(core.look.weight) @ h + np.asarray(core.look.bias), core.hidden_norm)
+    look = norm_silu(np.asarray(core.hidden.weight) @ h + np.asarray(core.hidden.bias), core.hidden_norm)
     shared = np.concatenate([look, u])
     dense = np.concatenate([core.dyn_hidden, core.dyn_input.weight], axis=1).reshape(3, 4, -1)
     mixed = np.stack(
         [
-            np.concatenate([core.mix.weight[g], dense[g]], axis=1)
+            np.concatenate([core.dyn.weight[g], dense[g]], axis=1)
             @ np.concatenate([h[4 * g : 4 * g + 4], shared])
             for g in range(3)
         ]
@@ -93,7 +93,7 @@ def test_a_fresh_core_has_the_official_scale():
     """The fan-in counts the inputs of all eight blocks: pre-activations are sqrt(8) smaller than unit inputs."""
     core = BlockGRUConfig(width=512, hidden=64).build(128, key=jr.key(3))
     h, look, u = (jr.normal(jr.key(n), (size,)) for n, size in ((4, 512), (5, 64), (6, 128)))
-    mixed = core.mix(h).reshape(-1) + core.dyn_hidden @ look + core.dyn_input(u)
+    mixed = core.dyn(h).reshape(-1) + core.dyn_hidden @ look + core.dyn_input(u)
     assert float(jnp.std(mixed)) == pytest.approx(8**-0.5, rel=0.15)
     assert float(jnp.std(core.gates.weight)) == pytest.approx(512**-0.5, rel=0.05)
 
