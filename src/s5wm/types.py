@@ -69,8 +69,11 @@ Obs: TypeAlias = Shaped[Array, "..."] | MixedObs
 """A vector ``[*b, O]``, an image ``[*b, h, w, c]``, or both."""
 
 
-def array_of(obs: Obs) -> Shaped[Array, "..."]:
-    """An observation that is one array; raises ``TypeError`` for one that is not."""
+One = TypeVar("One")
+
+
+def array_of(obs: One | MixedObs) -> One:
+    """An observation that is one array, on the device or the host; raises ``TypeError`` for one that is not."""
     if isinstance(obs, MixedObs):
         raise TypeError("this reads observations of one array, and was given an image with numbers beside it")
     return obs

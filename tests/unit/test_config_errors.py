@@ -22,10 +22,10 @@ from s5wm.training.run import Trainer
 
 @pytest.fixture(autouse=True)
 def nothing_may_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    def settle(*_: object) -> NoReturn:
+    def restore(*_: object) -> NoReturn:
         pytest.fail("training began")
 
-    monkeypatch.setattr(Trainer, "settle", settle)
+    monkeypatch.setattr(Trainer, "restore", restore)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

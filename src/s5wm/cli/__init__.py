@@ -85,7 +85,7 @@ VERBS: dict[str, Entry] = {
     "view": Entry(
         "viewing",
         "View",
-        "Show an episode in the browser: the flight, and imagination against reality at any moment of it.",
+        "Show an episode in the browser: what happened, and what the world model predicted at any moment of it.",
     ),
     "compare": Entry(
         "pictures",

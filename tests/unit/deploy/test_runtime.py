@@ -28,7 +28,7 @@ from s5wm.envs.racing.track import SplitSConfig
 from s5wm.errors import ConfigError, ObservationError
 
 ENV = RacingConfig(track=SplitSConfig(layout="classic")).build()
-TRACK, VEHICLE = track_card(ENV), vehicle_card(ENV.params)
+TRACK, VEHICLE = track_card(ENV.deployment().track), vehicle_card(ENV.params)
 LIMITS = Limits()
 PERIOD = 0.02
 CARD = FlightCard(

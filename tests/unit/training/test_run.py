@@ -243,13 +243,13 @@ def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
     trained(with_steps(tiny, 128), run_path, ears)
     with RunDirectory(run_path) as directory:
         trainer = Trainer(tiny.build(), tiny.train, directory, 0)
-        settle = trainer.settle
+        restore = trainer.restore
 
-        def settle_and_poison(checkpoint: Path | None) -> None:
-            settle(checkpoint)
+        def restore_and_poison(checkpoint: Path | None) -> None:
+            restore(checkpoint)
             poisoned(trainer)
 
-        monkeypatch.setattr(trainer, "settle", settle_and_poison)
+        monkeypatch.setattr(trainer, "restore", restore_and_poison)
         load([trainer], ears.say)
         with pytest.raises(DivergedError, match="rolling back 3 times did not help: at 192") as caught:
             alone(trainer, ears)

@@ -207,13 +207,13 @@ def test_one_that_gives_up_is_named_and_every_other_has_its_checkpoint(
     with ExitStack() as stack:
         trainers = begun(stack, steady, tmp_path)
         bad = trainers[1]
-        settle = bad.settle
+        restore = bad.restore
 
-        def settle_and_poison(checkpoint: Path | None) -> None:
-            settle(checkpoint)
+        def restore_and_poison(checkpoint: Path | None) -> None:
+            restore(checkpoint)
             poisoned(bad)
 
-        monkeypatch.setattr(bad, "settle", settle_and_poison)
+        monkeypatch.setattr(bad, "restore", restore_and_poison)
         load(trainers, pair[0].say)
         with pytest.raises(DivergedError, match=r"seed 5: .*rolling back 3 times.* s5wm resume RUN"):
             fit(crew(trainers, pair), pair[0].say)
