@@ -21,7 +21,7 @@ Layout = Literal["A", "B", "C", "hover", "image", "other"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredLatent:
+class Entry:
     """Consecutive numbers of an observation: a quantity divided by ``scale``."""
 
     name: str
@@ -38,7 +38,7 @@ class ObservationCard:
     layout: Layout
     shape: tuple[int, ...]
     dtype: Literal["float32", "uint8"]
-    entries: tuple[StoredLatent, ...]  # empty where the task does not tell
+    entries: tuple[Entry, ...]  # empty where the task does not tell
 
 
 @dataclass(frozen=True, kw_only=True)

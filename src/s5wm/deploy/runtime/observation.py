@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from s5wm.deploy.card import Layout, StoredLatent
+from s5wm.deploy.card import Entry, Layout
 from s5wm.deploy.runtime.gates import Gates
 from s5wm.deploy.runtime.state import VehicleState, to_matrix
 from s5wm.errors import ConfigError
@@ -16,11 +16,11 @@ NEAR, LOW = 1.0, 2.0
 Vector = Float[np.ndarray, " O"]
 
 
-def _entry(name: str, size: int, unit: str, scale: float, frame: str) -> StoredLatent:
-    return StoredLatent(name=name, size=size, unit=unit, scale=scale, frame=frame)  # pyright: ignore[reportArgumentType]
+def _entry(name: str, size: int, unit: str, scale: float, frame: str) -> Entry:
+    return Entry(name=name, size=size, unit=unit, scale=scale, frame=frame)  # pyright: ignore[reportArgumentType]
 
 
-ENTRIES: dict[Layout, tuple[StoredLatent, ...]] = {
+ENTRIES: dict[Layout, tuple[Entry, ...]] = {
     "A": (
         _entry("velocity", 3, "m/s", VELOCITY_SCALE, "world"),
         _entry("rotation matrix body to world, by rows", 9, "1", 1.0, "world"),
