@@ -313,9 +313,9 @@ def reliability() -> str:
     found = json.loads((ROOT / "results/faults/cpu.json").read_text())
     rows = [
         row
-        for name, told in _TOLD.items()
+        for name, describe in _DESCRIBE.items()
         if name in found["results"]
-        for row in told(found["results"][name])
+        for row in describe(found["results"][name])
     ]
     commits = ", ".join(dict.fromkeys(part["commit"] for part in found["results"].values()))
     note = f"\n{found['device']}, {found['cpus']} core(s), shared with other work; commits {commits}.\n"
@@ -394,18 +394,18 @@ def students() -> str:
 
 
 def _student_row(found: dict[str, Any]) -> Row:
-    told, flown = found["imitation"], found["runtime"]
-    teacher, student = told["teacher"], told["student"]
+    imitation, flown = found["imitation"], found["runtime"]
+    teacher, student = imitation["teacher"], imitation["student"]
     laps = " / ".join(
         "none" if each["lap_time_mean"] is None else f"{each['lap_time_mean']:.3f} s"
         for each in (teacher, student)
     )
     return (
         f"`{found['policy']}`",
-        f"{told['layers']} x {told['units']}",
+        f"{imitation['layers']} x {imitation['units']}",
         f"{found['parameters']:,}",
-        f"{told['error']:.3f} (rms)",
-        f"{teacher['success_rate']:.0%} / {student['success_rate']:.0%} of {told['episodes']}",
+        f"{imitation['error']:.3f} (rms)",
+        f"{teacher['success_rate']:.0%} / {student['success_rate']:.0%} of {imitation['episodes']}",
         laps,
         f"{flown['successes']} of {flown['flights']}",
     )
@@ -481,7 +481,7 @@ def _soak(r: dict[str, Any]) -> list[Row]:
     return [(f"soak of {r['minutes']:.0f} minutes, {r['chunks']} chunks", grown + verdict)]
 
 
-_TOLD: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
+_DESCRIBE: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
     "kills": _kills,
     "flips": _flips,
     "refusals": _refusals,

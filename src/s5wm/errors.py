@@ -21,13 +21,13 @@ class ObservationError(S5wmError, ValueError):
 
 
 class EnvironmentFailedError(S5wmError):
-    """Copies of an environment failed too often; ``story`` is what the latest one said of it."""
+    """Copies of an environment failed too often; ``failure_reason`` is the latest traceback."""
 
     exit_code = 69
 
-    def __init__(self, message: str, story: str) -> None:
+    def __init__(self, message: str, failure_reason: str) -> None:
         super().__init__(message)
-        self.story = story
+        self.failure_reason = failure_reason
 
 
 class DivergedError(S5wmError):

@@ -83,7 +83,7 @@ class TimeStep(eqx.Module):
     """What an environment shows at one step; no batch axis here, ``[N]`` or ``[B, T]`` in front outside."""
 
     obs: Obs  # the only thing a policy sees, besides is_first
-    # Targets of decoders, input of critics, what believed dynamics learn from; never an argument of a policy.
+    # Targets of decoders, input of critics, what PrivilegedStateRSSM learns from; never an argument of a policy.
     privileged: Float[Array, "*b X"] | None
     reward: Reward
     is_first: Bool[Array, "*b"]

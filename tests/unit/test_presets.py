@@ -80,7 +80,7 @@ def test_what_cannot_see_is_refused():
     ("change", "rule"),
     [
         ({"posterior": PosteriorInput.MEMORY}, "its own filter tells and has no use for h"),
-        ({"target": "observation"}, "a believed latent is the privileged state: use target 'privileged'"),
+        ({"target": "observation"}, "is the privileged state: use target 'privileged'"),
     ],
 )
 def test_what_a_believed_latent_leaves_open(change, rule):

@@ -95,22 +95,22 @@ def _read(stdout: IO[str], lines: "queue.Queue[dict[str, str]]") -> None:
 def main() -> int:
     """Check, and tell as it goes."""
     spec, steps, privileged = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    told = Progress()
+    progress = Progress()
     try:
-        for problem in _check(spec, steps, told, privileged):
+        for problem in _check(spec, steps, progress, privileged):
             _tell(problem=problem)
     except ConfigError as error:
         _tell(problem=str(error))
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 - whatever an environment raises is what is reported
         traceback.print_exc()
-        _tell(problem=f"{told.call} raised {error!r}")
+        _tell(problem=f"{progress.call} raised {error!r}")
     _tell(call=END)
     return 0
 
 
 class Progress:
-    """What the environment is asked for, told before it is."""
+    """What the environment is asked for, written down before the call."""
 
     def __init__(self) -> None:
         self.call = "start"
@@ -125,19 +125,19 @@ def _tell(**line: str) -> None:
     print(json.dumps(line), flush=True)
 
 
-def _check(spec: str, steps: int, told: Progress, privileged: Sequence[str]) -> Iterator[str]:
+def _check(spec: str, steps: int, progress: Progress, privileged: Sequence[str]) -> Iterator[str]:
     from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
     from s5wm.checkenv.gymenv import check_gym
     from s5wm.checkenv.jaxenv import check_jax
     from s5wm.envs.base import AbstractEnv
 
-    told(f"making {spec}")
+    progress(f"making {spec}")
     env = make(spec)
     if isinstance(env, AbstractEnv):
-        yield from check_jax(env, steps, told)
+        yield from check_jax(env, steps, progress)
         agents = agents_on_jax(env, is_task=":" not in spec)
     else:
-        yield from check_gym(env, steps, told)
+        yield from check_gym(env, steps, progress)
         agents = agents_on_gym(env, privileged)
     for name, why in agents.items():
         _tell(agent=name, why=why)

@@ -9,45 +9,45 @@ REPEATED = 20
 """Steps that are taken twice from one seed."""
 
 
-def check_gym(env: Any, steps: int, told: Callable[[str], None]) -> Iterator[str]:
+def check_gym(env: Any, steps: int, report: Callable[[str], None]) -> Iterator[str]:
     """Every problem found in ``steps`` random steps, each once."""
     missing = [n for n in ("observation_space", "action_space", "reset", "step") if not hasattr(env, n)]
     yield from (f"it has no {name}" for name in missing)
     if missing:
         return
     seen: set[str] = set()
-    for problem in _problems(env, steps, told):
+    for problem in _problems(env, steps, report):
         if problem not in seen:
             seen.add(problem)
             yield problem
 
 
-def _problems(env: Any, steps: int, told: Callable[[str], None]) -> Iterator[str]:
+def _problems(env: Any, steps: int, report: Callable[[str], None]) -> Iterator[str]:
     env.action_space.seed(0)
-    yield from _check_reset(env, told)
-    told("reset")
+    yield from _check_reset(env, report)
+    report("reset")
     env.reset(seed=0)
     for _ in range(steps):
-        told("step")
+        report("step")
         row = env.step(env.action_space.sample())
         if not isinstance(row, tuple) or len(row) != 5:
             yield "step does not return (observation, reward, terminated, truncated, info)"
             return
         yield from _check_row(env, row)
         if row[2] or row[3]:
-            told("reset")
+            report("reset")
             env.reset()
-    yield from _check_repeats(env, told)
+    yield from _check_repeats(env, report)
 
 
-def _check_reset(env: Any, told: Callable[[str], None]) -> Iterator[str]:
-    told("reset")
+def _check_reset(env: Any, report: Callable[[str], None]) -> Iterator[str]:
+    report("reset")
     first = env.reset(seed=3)
     if not isinstance(first, tuple) or len(first) != 2 or not isinstance(first[1], dict):
         yield "reset does not return (observation, info)"
         return
     yield from observed(first[0], env.observation_space, "the observation of reset")
-    told("reset")
+    report("reset")
     if not same(first[0], env.reset(seed=3)[0]):
         yield "two resets with one seed give different observations"
 
@@ -66,14 +66,14 @@ def _check_row(env: Any, row: tuple[Any, ...]) -> Iterator[str]:
         yield f"info is {type(info).__name__}, not dict"
 
 
-def _check_repeats(env: Any, told: Callable[[str], None]) -> Iterator[str]:
+def _check_repeats(env: Any, report: Callable[[str], None]) -> Iterator[str]:
     courses: list[list[Any]] = []
     for _ in range(2):
-        told("reset")
+        report("reset")
         course = [env.reset(seed=7)[0]]
         env.action_space.seed(7)
         for _ in range(REPEATED):
-            told("step")
+            report("step")
             obs, reward, terminated, truncated, _ = env.step(env.action_space.sample())
             course += [obs, np.asarray(reward)]
             if terminated or truncated:

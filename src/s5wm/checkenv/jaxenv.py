@@ -16,23 +16,23 @@ from s5wm.types import Key, MixedObs, Obs, TimeStep
 COPIES = 4
 
 
-def check_jax(env: AbstractEnv[Any], steps: int, told: Callable[[str], None]) -> Iterator[str]:
+def check_jax(env: AbstractEnv[Any], steps: int, report: Callable[[str], None]) -> Iterator[str]:
     """Every problem found in ``steps`` random steps of a few copies."""
-    told("reset")
+    report("reset")
     state, first = jax.jit(lambda key: env.reset(key))(jr.key(0))
     yield from _check_shapes(env, first)
-    told("step")
+    report("step")
     action = env.spec.action.decode(jnp.zeros(env.spec.action_size))
     after = jax.eval_shape(env.step, state, action, jr.key(0))
     if changed := _changed((state, first), after):
         yield f"step changes shape or type of {changed}"
         return
-    told(f"{steps} steps")
+    report(f"{steps} steps")
     stream = AutoReset(env)
     course = _course(stream, jr.key(1), steps)
     yield from _check_finite(course)
     yield from _check_flags(course)
-    told("the same steps again")
+    report("the same steps again")
     if not _same(course, _course(stream, jr.key(1), steps)):
         yield "the same key and actions give another course: it is not deterministic"
     yield from _check_randomness(course, _course(stream, jr.key(2), steps))
@@ -40,9 +40,9 @@ def check_jax(env: AbstractEnv[Any], steps: int, told: Callable[[str], None]) ->
 
 def _check_shapes(env: AbstractEnv[Any], first: TimeStep) -> Iterator[str]:
     spec = env.spec
-    shown, told = (_described(obs) for obs in (first.obs, spec.zero_obs()))
-    if shown != told:
-        yield f"the observation is {shown}, its spec {told}"
+    shown, declared = (_described(obs) for obs in (first.obs, spec.zero_obs()))
+    if shown != declared:
+        yield f"the observation is {shown}, its spec {declared}"
     size = (0,) if first.privileged is None else first.privileged.shape
     if size != (spec.privileged_size,):
         yield f"privileged has shape {size}, its spec ({spec.privileged_size},)"
@@ -88,13 +88,13 @@ def _course(env: AutoReset[Any], key: Key, steps: int) -> TimeStep:
 
 
 def _check_finite(course: TimeStep) -> Iterator[str]:
-    told = {
+    described = {
         **{f"observation{at}": part for at, part in _named_parts(course.obs)},
         "privileged": course.privileged,
         "nominal reward": course.reward.nominal,
         "smoothing reward": course.reward.smoothing,
     }
-    for name, values in told.items():
+    for name, values in described.items():
         if values is None:
             continue
         array: NDArray[Any] = np.asarray(values)

@@ -121,7 +121,7 @@ class Imagine(Verb):
         else:
             print(_what_was_measured(result, result))
             table([*_errors(result), *([("", ""), *_by_horizon(result["metrics"])] if self.all_ else [])])
-        if result["fans"] is not None or result["dream"] is not None:
+        if result["fans"] is not None or result["video_prediction"] is not None:
             draw_futures(find(run) if self.out is None else self.out)
         elif self.out is None and result["policy"] == "shipped":
             say("its pictures are not kept: name a folder for them with --out DIR")

@@ -38,18 +38,18 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
 
 
 def _imitation(card: FlightCard) -> str:
-    told = card.imitation
-    if told is None:
+    imitation = card.imitation
+    if imitation is None:
         return ""
     lines = [
-        f"The network is a student of that policy: {told.layers} layers of {told.units}, no memory. Its actions differ "
-        f"from the policy's by {told.error:.3f} (root mean square) in the states that it visits. {told.episodes} "
-        "episodes each:",
+        f"The network is a student of that policy: {imitation.layers} layers of {imitation.units}, no memory. Its "
+        f"actions differ from the policy's by {imitation.error:.3f} (root mean square) in the states that it visits. "
+        f"{imitation.episodes} episodes each:",
         "",
         "| | success | lap | return |",
         "|---|---|---|---|",
     ]
-    for name, each in (("policy", told.teacher), ("student", told.student)):
+    for name, each in (("policy", imitation.teacher), ("student", imitation.student)):
         success = "" if each.success_rate is None else f"{each.success_rate:.0%}"
         lap = "" if each.lap_time_mean is None else f"{each.lap_time_mean:.3f} s"
         lines.append(f"| {name} | {success} | {lap} | {each.return_mean:.2f} |")

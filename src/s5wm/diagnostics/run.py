@@ -12,24 +12,23 @@ from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors
-from s5wm.diagnostics.dreams import DREAM, make_dreams, pixel_errors
 from s5wm.diagnostics.fans import error_bands, make_fans
 from s5wm.diagnostics.loaded import LoadedRun, tested
+from s5wm.diagnostics.video_predictions import pixel_errors, predict_videos
 from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.runs.codec import Warn
-from s5wm.runs.dreams import Dream, save_dreams
-from s5wm.runs.fans import ErrorBand, save_fans
+from s5wm.runs.fans import FANS, ErrorBand, save_fans
 from s5wm.runs.files import plain
 from s5wm.runs.flights import Course
 from s5wm.runs.provenance import provenance
+from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, VideoPrediction, save_video_predictions
 from s5wm.training.hosted import unroll_hosted
 from s5wm.training.loop import unroll
 from s5wm.training.state import init_actor
 from s5wm.types import Carry, Extras, Key, Obs, Transition
 
-FANS = Path("plots") / "imagination.npz"
 SEED = 2027  # of the held-out flights
 
 LONGEST = 1000
@@ -72,7 +71,7 @@ def imagine_run(
     its pixels alone.
 
     The fans of imagined positions go to ``plots/imagination.npz`` of ``out``, by default the run itself, film strips of
-    a task with a camera to ``plots/dream.npz``; without ``out``, those of a shipped policy are not kept.
+    a task with a camera to ``plots/video_prediction.npz``; without ``out``, those of a shipped policy are not kept.
     """
     own = LoadedRun.load(run, say)
     env = stream_of(tested(own.experiment))
@@ -83,7 +82,7 @@ def imagine_run(
         out = own.folder
     k_fly, k_report, k_fans = jr.split(jr.key(seed), 3)
     rows = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
-    strips = dreams_of(own, rows, horizon, k_fans)
+    strips = video_predictions_of(own, rows, horizon, k_fans)
     fans = None
     if own.model.config.target == "observation" and strips:
         measured: dict[str, Any] = {"error": {"image": band_figures(pixel_errors(strips))}, "metrics": {}}
@@ -96,7 +95,7 @@ def imagine_run(
                     fans, errors=bands, about=own.about | asdict(own.experiment.name), course=_course(own)
                 )
     if out is not None and strips:
-        save_dreams(out / DREAM, strips)
+        save_video_predictions(out / VIDEO_PREDICTIONS, strips)
     if out is not None and fans is not None:
         save_fans(out / FANS, fans)
     return plain(
@@ -108,7 +107,7 @@ def imagine_run(
             **sizes(rows),
             "seed": seed,
             "fans": None if fans is None else str(FANS),
-            "dream": str(DREAM) if strips and out is not None else None,
+            "video_prediction": str(VIDEO_PREDICTIONS) if strips and out is not None else None,
             **measured,
             **provenance(),
         }
@@ -128,14 +127,16 @@ def measure(
     return found.open_loop, error_bands(found.open_loop, found.reward.error), figures(found)
 
 
-def dreams_of(own: LoadedRun, rows: Transition[Any], horizon: int, key: Key) -> list[Dream]:
-    """Film strips of a task with images, of what the model decodes or, in a race, of where it believes the drone."""
+def video_predictions_of(
+    own: LoadedRun, rows: Transition[Any], horizon: int, key: Key
+) -> list[VideoPrediction]:
+    """Film strips of a task with images, of what the model decodes or, in a race, of where it estimates the drone."""
     env = tested(own.experiment)
     if not env.spec.has_images or not (
         isinstance(env, AbstractCameraEnv) or own.model.config.target == "observation"
     ):
         return []
-    return make_dreams(own.model, env, rows, horizon=horizon, key=key)
+    return predict_videos(own.model, env, rows, horizon=horizon, key=key)
 
 
 def _course(own: LoadedRun) -> Course | None:

@@ -8,20 +8,18 @@ from pathlib import Path
 
 from s5wm.plots.animation import animate_lap
 from s5wm.plots.curves import draw_curves, draw_signals
-from s5wm.plots.dreams import draw_dreams
 from s5wm.plots.flight import Caption, draw_flight
 from s5wm.plots.imagination import draw_imagination
 from s5wm.plots.records import facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import house_style, save_figure
-from s5wm.runs.dreams import load_dreams
-from s5wm.runs.fans import load_fans
+from s5wm.plots.video_predictions import draw_video_predictions
+from s5wm.runs.fans import FANS, load_fans
 from s5wm.runs.flights import Course, Flight, load_about, load_course, load_flights
+from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, load_video_predictions
 
 FLIGHTS = Path("flights.npz")
 """Where an evaluation leaves the flights to be drawn (``s5wm.runs.flights``), inside a run directory."""
 
-FANS = Path("plots/imagination.npz")
-DREAM = Path("plots/dream.npz")
 """Where ``s5wm imagine`` leaves its futures (``s5wm.runs.fans``)."""
 
 Report = Callable[[str], None]
@@ -45,7 +43,7 @@ def draw_run(run_dir: Path) -> Pictures:
 
     Raises ``OSError`` where a picture cannot be written.
     """
-    return _drawn(run_dir, (_flight, _animation, _curves, _imagination, _dreams))
+    return _drawn(run_dir, (_flight, _animation, _curves, _imagination, _video_predictions))
 
 
 def draw_evaluation(folder: Path) -> Pictures:
@@ -66,7 +64,7 @@ def draw_progress(run_dir: Path) -> Pictures:
 
 def draw_imagined(folder: Path) -> Pictures:
     """Draws what ``s5wm imagine`` left in a folder, into its ``plots/``."""
-    return _drawn(folder, (*([_imagination] if (folder / FANS).is_file() else []), _dreams))
+    return _drawn(folder, (*([_imagination] if (folder / FANS).is_file() else []), _video_predictions))
 
 
 def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
@@ -166,12 +164,12 @@ def _imagination(run_dir: Path) -> list[Path]:
     return save_figure(figure, run_dir / "plots" / "imagination")
 
 
-def _dreams(run_dir: Path) -> list[Path]:
-    file = run_dir / DREAM
+def _video_predictions(run_dir: Path) -> list[Path]:
+    file = run_dir / VIDEO_PREDICTIONS
     if not file.is_file():  # most tasks have no camera
         return []
-    figure = draw_dreams(load_dreams(file), f"Dream · {title_of(run_dir)}")
-    return save_figure(figure, run_dir / "plots" / "dream")
+    figure = draw_video_predictions(load_video_predictions(file), f"VideoPrediction · {title_of(run_dir)}")
+    return save_figure(figure, run_dir / "plots" / "video_prediction")
 
 
 def _flown(file: Path) -> list[Flight]:

@@ -17,6 +17,9 @@ from jaxtyping import Float
 
 from s5wm.runs.flights import Course, arrays_of, course_in
 
+FANS = Path("plots") / "imagination.npz"
+"""Where a run keeps its open-loop predictions."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ErrorBand:

@@ -1,4 +1,4 @@
-"""When training goes wrong: how that is told, what is kept as evidence, and how often it is tried again."""
+"""When training goes wrong: how it is reported, which rows are kept, and how often training tries again."""
 
 import io
 import math

@@ -151,9 +151,9 @@ def _keep_failure(member: SeedRun, error: EnvironmentFailedError) -> None:
     """Write what the environment said, and a checkpoint of the last whole iteration."""
     path, say = member.trainer.directory.failure, member.sink.say
     try:
-        path.write_text(error.story, encoding="utf-8")
+        path.write_text(error.failure_reason, encoding="utf-8")
     except OSError as full:
-        say(f"cannot write {path} ({full}); the environment said: {error.story}")
+        say(f"cannot write {path} ({full}); the environment said: {error.failure_reason}")
     else:
         say(f"what the environment said is in {path}")
     member.trainer.end(member.sink)

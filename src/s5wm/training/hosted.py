@@ -221,7 +221,7 @@ def collect_rows(
     keys: Array,
     seen: Callable[[HostRows, ActorState, Values, int], None] = unseen,
 ) -> tuple[ActorState, Transition[Any]]:
-    """A row for each key; ``seen`` is told what every step gave, and the vectors that the agent chose for it."""
+    """A row for each key; ``seen`` gets the result of every step, and the vectors that the agent chose for it."""
     rollout = _blank(policy, actor, keys.shape[0])
     for t in range(keys.shape[0]):
         carry, rollout, chosen, action = _act(policy, actor, rollout, np.int32(t), keys, spec=spec)

@@ -27,7 +27,7 @@ _copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 class Learning:
-    """A learner, and what its updates told; with a thread a rollout waits until the next one is collected.
+    """A learner and the metrics of its updates; with a thread a rollout waits until the next one is collected.
 
     Programs that one thread begins run one after the other on a CPU, so that it takes another one to act meanwhile.
     """
@@ -43,7 +43,7 @@ class Learning:
         self._waiting: tuple[Transition[Any], Key] | None = None
         self._running: Future[None] | None = None
         self._learner = learner
-        self._told: list[MetricSums] = []
+        self._metrics: list[MetricSums] = []
 
     def settled(self) -> Any:
         """The learner, once no update is under way."""
@@ -75,11 +75,11 @@ class Learning:
 
     def _learn(self, rollout: Transition[Any], key: Key) -> None:
         self._learner, metrics = _learn(self._agent, self._learner, rollout, self._weight, key)
-        self._told.append(metrics)
+        self._metrics.append(metrics)
         if self._thread is not None:
             jax.block_until_ready(self._learner)
 
     def total(self) -> MetricSums:
         """Of all updates."""
         self.settled()
-        return jax.tree.map(lambda *each: jnp.stack(each).sum(0), *self._told)
+        return jax.tree.map(lambda *each: jnp.stack(each).sum(0), *self._metrics)

@@ -209,7 +209,7 @@ class Trainer:
         if len(failures) > ROLLBACKS:
             raise DivergedError(
                 f"training diverged and rolling back {ROLLBACKS} times did not help: {'; '.join(failures)}. "
-                f"The last good checkpoint is kept, evidence is in {self.directory.diverged}. "
+                f"The last good checkpoint is kept, what led to it is in {self.directory.diverged}. "
                 "Look there, then lower the learning rate in a new run"
             )
 

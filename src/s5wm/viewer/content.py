@@ -8,8 +8,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from s5wm.diagnostics.dreams import ghost_images
 from s5wm.diagnostics.run import tested
+from s5wm.diagnostics.video_predictions import ghost_images
 from s5wm.envs.base import AbstractCameraEnv
 from s5wm.envs.task import AbstractDroneTask
 from s5wm.errors import ConfigError

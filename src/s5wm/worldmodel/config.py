@@ -96,8 +96,8 @@ class WorldModelConfig:
             )
         if isinstance(self.latent, PrivilegedStateConfig) and self.target != "privileged":
             raise ValueError(
-                f"world_model.target is {self.target!r}, but a believed latent is the privileged state: use target "
-                "'privileged', or another latent"
+                f"world_model.target is {self.target!r}, but the latent of PrivilegedStateConfig is the privileged "
+                "state: use target 'privileged', or another latent"
             )
 
     @property

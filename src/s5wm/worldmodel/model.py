@@ -64,7 +64,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
     def teacher_forced(
         self, chunk: Chunk[Any], out: Posterior[Any], *, noise: Float[Array, "T J"] | None
     ) -> Posterior[Any]:
-        """What prior, rewards and continuation learn from: the pass ``out``, or one told the states themselves."""
+        """What prior, rewards and continuation learn from: the pass ``out``, or one given the states themselves."""
         if not isinstance(self.dynamics, PrivilegedStateRSSM):
             return out
         context, step = chunk.context, chunk.timestep

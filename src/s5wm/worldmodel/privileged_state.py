@@ -93,7 +93,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
 
     def initial(self) -> Belief[PrivilegedStateMemory[Memory]]:
         """Nothing seen."""
-        return believed(self.filter.core.initial(), self.states.initial())
+        return with_estimator(self.filter.core.initial(), self.states.initial())
 
     def step(
         self,
@@ -107,7 +107,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         """Filter, then follow the estimate."""
         memory, estimate = self.filter.step(belief.memory.filter, token, prev_action, is_first)
         inner = self.states.step(inner_of(belief), estimate, prev_action, is_first, noise=noise)
-        return believed(memory, inner)
+        return with_estimator(memory, inner)
 
     def predict(
         self,
@@ -117,7 +117,9 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         noise: Float[Array, " J"] | None,
     ) -> Belief[PrivilegedStateMemory[Memory]]:
         """Through the prior; the filter remembers what it did, for nothing is observed."""
-        return believed(belief.memory.filter, self.states.predict(inner_of(belief), action, noise=noise))
+        return with_estimator(
+            belief.memory.filter, self.states.predict(inner_of(belief), action, noise=noise)
+        )
 
     def observe(
         self,
@@ -131,7 +133,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         """Two scans, no other loop over time."""
         memories, estimates = self.filter.scan(belief.memory.filter, tokens, prev_actions, is_first)
         out = self.states.observe(inner_of(belief), estimates, prev_actions, is_first, noise=noise)
-        return Posterior(believed(memories, out.belief), out.posterior, out.prior)
+        return Posterior(with_estimator(memories, out.belief), out.posterior, out.prior)
 
     def observe_states(
         self,
@@ -143,7 +145,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         *,
         noise: Float[Array, "T J"] | None,
     ) -> Posterior[Memory]:
-        """The pass that the dynamics learn from: told the states, and with ``previous`` the one before the first.
+        """The pass that the dynamics learn from: given the states, and with ``previous`` the one before the first.
 
         The memory is that of acting, which estimates have driven: imagination begins with such a one, too.
         """
@@ -152,8 +154,8 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         return self.states.observe(known, states, prev_actions, is_first, noise=noise)
 
 
-def believed(memory: Memory, inner: Belief[Memory]) -> Belief[PrivilegedStateMemory[Memory]]:
-    """The filter's memory and the belief of the dynamics, together."""
+def with_estimator(memory: Memory, inner: Belief[Memory]) -> Belief[PrivilegedStateMemory[Memory]]:
+    """The belief of the dynamics, with the memory of the estimator."""
     return Belief(PrivilegedStateMemory(memory, inner.memory), inner.latent)
 
 

@@ -40,7 +40,7 @@ enum { PORT_MOTORS_RAW = 9001, PORT_STATE = 9003, PORT_RC = 9004, PORT_SERIAL = 
 #define WAIT_NS 100000000L        /* after which a waiting thread looks whether it shall end */
 
 typedef struct {
-    int file;                     /* socket that the firmware believes to receive from; -1: not yet */
+    int file;                     /* socket that the firmware expects to receive from; -1: not yet */
     int is_waiting, is_full;      /* its thread waits for a packet; a packet is there */
     int size;
     unsigned char bytes[STATE_BYTES];

@@ -50,7 +50,7 @@ class Sensors:
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What the motors are told."""
+    """Motor commands."""
 
     clock: float  # s since the firmware started
     updates: int  # of the motors in this step
@@ -93,7 +93,7 @@ class FirmwareProcess:
     def step(self, sensors: Sensors, channels: Float[np.ndarray, " C"] | None, seconds: float) -> Outputs:
         """Run so long with these measurements and sticks (us; None: no frame came from the receiver).
 
-        Sticks are kept back until the motors are first told something.  The firmware takes its receiver from the first
+        Sticks are kept back until the first motor command.  The firmware takes its receiver from the first
         frame, once, and forgets it where that frame comes before the end of its start: it would never arm (RXLOSS).
         """
         self._time += seconds

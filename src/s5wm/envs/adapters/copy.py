@@ -1,4 +1,4 @@
-"""One living copy of a Gymnasium environment: an endless stream of rows, written where it is told."""
+"""One copy of a Gymnasium environment, as an endless stream of rows in arrays of the caller."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -41,7 +41,7 @@ class Copy:
         return {}
 
     def step(self) -> Metrics:
-        """The row that the action of the present one leads to; what is told of an episode that ends with it."""
+        """Step by the action in the row; returns the figures of an episode that ends with it."""
         if self._is_over:
             return self.reset()
         action = self._row["action"]
@@ -49,7 +49,7 @@ class Copy:
         obs, reward, terminated, truncated, info = self._env.step(given)
         self._is_over = bool(terminated or truncated)
         self._write(obs, float(reward), is_first=False, is_terminal=bool(terminated), is_last=self._is_over)
-        return told(info) if self._is_over else {}
+        return episode_figures(info) if self._is_over else {}
 
     def render(self) -> Any:
         """A picture, where it renders; raises ``ConfigError`` where a package that draws it is not installed."""
@@ -75,7 +75,7 @@ class Copy:
             self._row[name][...] = value
 
 
-def told(info: Mapping[str, Any]) -> Metrics:
+def episode_figures(info: Mapping[str, Any]) -> Metrics:
     """Success and other figures of an episode."""
     named = info.get(METRICS)
     found = {str(name): float(value) for name, value in named.items()} if isinstance(named, Mapping) else {}

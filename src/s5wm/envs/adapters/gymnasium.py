@@ -175,8 +175,8 @@ class GymnasiumEnvs(AbstractHostEnvs):
 
     def news(self) -> list[str]:
         """Which copies failed and were made anew since the last call, and why."""
-        told, self._news = self._news, []
-        return told
+        news, self._news = self._news, []
+        return news
 
     def close(self) -> None:
         """End the copies and their processes."""
@@ -202,7 +202,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
 
     def _rows(self, metrics: dict[int, dict[str, float]], cut: Values) -> HostRows:
         rows = {name: values.copy() for name, values in self._pool.rows.items()}
-        names = dict.fromkeys(name for told in metrics.values() for name in told)
+        names = dict.fromkeys(name for figures in metrics.values() for name in figures)
         return HostRows(
             obs=_joined(rows),
             privileged=rows.get("privileged"),

@@ -76,7 +76,7 @@ def read_observations(space: Any, privileged: Sequence[str] = ()) -> Observation
     hidden = [part for name in privileged for part in _entry(space, name)]
     if any(len(part.shape) == 3 for part in hidden):
         raise ConfigError(
-            f"--privileged {', '.join(privileged)} holds an image; what is told to critics and decoders is numbers: "
+            f"--privileged {', '.join(privileged)} holds an image; critics and decoders learn from numbers: "
             "name other keys"
         )
     shown = [part for name in known if name not in privileged for part in _entry(space, name)]

@@ -74,7 +74,7 @@ class LocalPool(AbstractPool):
             }
             try:
                 self._copies[number] = Copy(self._make, row, self._privileged)
-            except Exception:  # noqa: BLE001 - counted and told by the caller
+            except Exception:  # noqa: BLE001 - the caller counts and reports it
                 failures[number] = traceback.format_exc()
         return failures
 
@@ -92,7 +92,7 @@ class LocalPool(AbstractPool):
         for number, given in arguments.items():
             try:
                 metrics = getattr(self._copies[number], call)(*given)
-            except Exception:  # noqa: BLE001 - counted and told by the caller
+            except Exception:  # noqa: BLE001 - the caller counts and reports it
                 failures[number] = traceback.format_exc()
                 continue
             if metrics:
@@ -202,10 +202,10 @@ class ProcessPool(AbstractPool):
             return f"its process ended with exit code {worker.process.exitcode}"
         if not answer:
             return None
-        told: dict[str, Any] = json.loads(answer)
-        if "failure" in told:
-            return told["failure"]
-        self.metrics[number] = told["metrics"]
+        reply: dict[str, Any] = json.loads(answer)
+        if "failure" in reply:
+            return reply["failure"]
+        self.metrics[number] = reply["metrics"]
         return None
 
     def close(self) -> None:

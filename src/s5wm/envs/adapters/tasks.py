@@ -28,7 +28,7 @@ Metrics = Mapping[str, Float[np.ndarray, " K"]]
 
 
 def stated_success(metrics: Metrics) -> Bool[np.ndarray, " K"] | None:
-    """Where environments tell whether an episode was solved; one that ended untold was not."""
+    """Where environments tell whether an episode was solved; one that does not say was not."""
     return None if "success" not in metrics else np.nan_to_num(metrics["success"]) > 0.5
 
 

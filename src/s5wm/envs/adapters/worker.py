@@ -1,6 +1,6 @@
 """A process that steps one copy of an environment.  Nothing here, nor what it imports, loads JAX.
 
-It is told one byte at a time what to do, finds its action in shared memory and writes its row there; it answers with
+It reads commands from a pipe, its action from shared memory, and writes its row there; it answers with
 JSON: nothing, the figures of an episode that ended, or what went wrong.
 """
 
@@ -31,7 +31,7 @@ def serve(
     place: tuple[int, int],
     privileged: tuple[str, ...],
 ) -> None:
-    """Serve copy ``place[0]`` of ``place[1]`` until told to end, or nobody is left to tell."""
+    """Serve copy ``place[0]`` of ``place[1]`` until a command ends it, or the pipe ends."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
@@ -42,7 +42,7 @@ def serve(
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             copy = Copy(make, row, privileged)
-        except Exception:  # noqa: BLE001 - whatever it raises is told
+        except Exception:  # noqa: BLE001 - the answer says what it raised
             pipe.send_bytes(_failure())
             return
         pipe.send_bytes(b"")
@@ -56,7 +56,7 @@ def _loop(pipe: Connection, copy: Copy) -> None:
         try:
             metrics = copy.step() if word[:1] == STEP else copy.reset(int(word[1:]))
             answer = json.dumps({"metrics": metrics}).encode() if metrics else b""
-        except Exception:  # noqa: BLE001 - whatever an environment raises is told
+        except Exception:  # noqa: BLE001 - the answer says what it raised
             answer = _failure()
         pipe.send_bytes(answer)
 

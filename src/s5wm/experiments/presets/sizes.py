@@ -164,7 +164,7 @@ def s5wm_vision_cpu() -> WorldModelConfigs:
 
 def s5wm_p_vision_cpu() -> WorldModelConfigs:
     """The same where the privileged state may be learned from: it is the latent, and a filter tells it from images."""
-    # As it was trained; the quieter output of states is untried beside a believed latent.
+    # As it was trained; the quieter output of states is untried with PrivilegedStateConfig.
     core = replace(s5wm_cpu()[0].world_model.core, output_scale=1.0)
     return _believing(s5wm_vision_cpu()[0].world_model.core, core)
 
@@ -176,7 +176,7 @@ def dreamerv3_vision_cpu() -> WorldModelConfigs:
 
 
 def dreamerv3_p_vision_cpu() -> WorldModelConfigs:
-    """DreamerV3's core as filter and in the dynamics; a believed latent leaves no other posterior to choose."""
+    """DreamerV3's core as filter and in the dynamics; PrivilegedStateConfig leaves no other posterior to choose."""
     return _believing(BlockGRUConfig(width=128, hidden=84), dreamerv3_cpu()[0].world_model.core)
 
 

@@ -1,11 +1,10 @@
 """Video predictions: what the camera saw, what the world model reconstructs, and what it predicts open loop.
 
 A model that decodes images shows its own.  One that decodes the privileged state is drawn by the camera of the task,
-from where the model believes the drone to be: a ghost, flying in the same scene.
+from where the model estimates the drone to be: a ghost, flying in the same scene.
 """
 
 import functools as ft
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,48 +16,46 @@ from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.fans import choose_moments
 from s5wm.diagnostics.forecast import Reach, describe, forecast
 from s5wm.envs.base import AbstractCameraEnv, AbstractEnv
-from s5wm.runs.dreams import Dream
 from s5wm.runs.fans import ErrorBand
+from s5wm.runs.video_predictions import VideoPrediction
 from s5wm.types import Key, MixedObs, Obs, Transition
 from s5wm.worldmodel.model import WorldModel
 
-DREAM = Path("plots") / "dream.npz"
 
-
-def make_dreams(
+def predict_videos(
     model: WorldModel[Any],
     env: AbstractEnv[Any],
     rows: Transition[StoredLatent[Any]],
     *,
     horizon: int,
     key: Key,
-) -> list[Dream]:
-    """One dream from each of a few moments, from which the flight goes on for as long as any does.
+) -> list[VideoPrediction]:
+    """One prediction from each of a few moments, from which the flight goes on for as long as any does.
 
     A model that decodes the privileged state needs the camera of a race.
     """
     reach = Reach.of(rows.timestep.is_first[:, 1:], horizon=horizon, stride=1)
-    dreams: list[Dream] = []
+    predictions: list[VideoPrediction] = []
     is_ghost = model.config.target == "privileged"
     for moment in choose_moments(reach):
         flight = jax.tree.map(lambda x, f=moment[0]: x[f : f + 1], rows)
-        real, *told = dream(model, flight, jnp.asarray(moment[1]), horizon=horizon, key=key)
+        real, *states = predict_video(model, flight, jnp.asarray(moment[1]), horizon=horizon, key=key)
         show = ft.partial(ghost_images, env) if isinstance(env, AbstractCameraEnv) and is_ghost else _rounded
-        believed, dreamed = (show(state) for state in told)
-        dreams.append(
-            Dream(
+        estimated, predicted = (show(state) for state in states)
+        predictions.append(
+            VideoPrediction(
                 dt=env.spec.ctrl_dt,
                 real=np.asarray(real),
-                believed=np.asarray(believed),
-                dreamed=np.asarray(dreamed),
+                estimated=np.asarray(estimated),
+                predicted=np.asarray(predicted),
                 is_ghost=is_ghost,
             )
         )
-    return dreams
+    return predictions
 
 
 @ft.partial(jax.jit, static_argnames="horizon")
-def dream(
+def predict_video(
     model: WorldModel[Any],
     flight: Transition[StoredLatent[Any]],
     row: Int[Array, ""],
@@ -66,7 +63,7 @@ def dream(
     horizon: int,
     key: Key,
 ) -> tuple[UInt8[Array, "H1 h w 3"], Float[Array, "H1 ..."], Float[Array, "H1 ..."]]:
-    """Images of one flight ``[1, T+1]`` from a row on, the state decoded from the belief of each, and the open loop.
+    """Images of one flight ``[1, T+1]`` from a row on, the state decoded at each, and the open loop.
 
     Rows beyond the window repeat its last one.
     """
@@ -75,10 +72,10 @@ def dream(
     belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
     place = jnp.minimum(row + jnp.arange(horizon + 1), chunk.timestep.is_first.shape[1] - 1)
     followed = jax.tree.map(lambda x: x[0, place], belief)
-    believed = _image(describe(model, followed.latent.feature).state)
+    estimated = _image(describe(model, followed.latent.feature).state)
     begun = jax.tree.map(lambda x: x[:1], followed)
     said = _image(forecast(model, begun, chunk.action[:, place[:-1]], key=key).state)[0]
-    return _image(chunk.timestep.obs)[0, place], believed, jnp.concatenate([believed[:1], said])
+    return _image(chunk.timestep.obs)[0, place], estimated, jnp.concatenate([estimated[:1], said])
 
 
 def _image(obs: Obs) -> Array:
@@ -96,12 +93,12 @@ def _rounded(images: Float[Array, "H1 h w 3"]) -> UInt8[Array, "H1 h w 3"]:
     return jnp.round(255.0 * jnp.clip(images, 0.0, 1.0)).astype(jnp.uint8)
 
 
-def pixel_errors(dreams: list[Dream]) -> ErrorBand:
-    """Mean absolute difference of dreamed and real pixels, of 255, against the horizon, over the moments."""
+def pixel_errors(predictions: list[VideoPrediction]) -> ErrorBand:
+    """Mean absolute difference of predicted and real pixels, of 255, against the horizon, over the moments."""
     errors = np.stack(
         [
-            np.abs(one.dreamed.astype(float) - one.real.astype(float)).mean(axis=(1, 2, 3))[1:]
-            for one in dreams
+            np.abs(one.predicted.astype(float) - one.real.astype(float)).mean(axis=(1, 2, 3))[1:]
+            for one in predictions
         ]
     )
     lo, median, hi = np.percentile(errors, [5, 50, 95], axis=0)

@@ -7,15 +7,15 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.diagnostics.dreams import ghost_images, make_dreams, pixel_errors
 from s5wm.diagnostics.run import fly_streams
+from s5wm.diagnostics.video_predictions import ghost_images, pixel_errors, predict_videos
 from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.task import RacingEnv
 from s5wm.envs.racing.tasks import figure_8_by_camera
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.conv import PatchConfig
-from s5wm.plots.dreams import FRAMES, draw_dreams
-from s5wm.runs.dreams import load_dreams, save_dreams
+from s5wm.plots.video_predictions import FRAMES, draw_video_predictions
+from s5wm.runs.video_predictions import load_video_predictions, save_video_predictions
 
 from .oracle import CONFIG
 
@@ -48,15 +48,17 @@ def test_dreams_are_made_saved_and_drawn(env: RacingEnv, target: str, tmp_path: 
     agent = dataclasses.replace(CONFIG, world_model=world_model).build(env.spec, num_envs=2)
     learner = jax.jit(agent.init)(jr.key(0))
     rows = fly_streams(AutoReset(env), agent.policy(learner), episodes=2, length=21, key=jr.key(1))
-    dreams = make_dreams(learner.params.world_model, env, rows, horizon=HORIZON, key=jr.key(2))
-    assert dreams and dreams[0].is_ghost == (target == "privileged")
-    for one in dreams:
-        assert one.real.shape == one.believed.shape == one.dreamed.shape == (HORIZON + 1, 16, 16, 3)
-        np.testing.assert_array_equal(one.believed[0], one.dreamed[0])
-    assert any(np.any(one.real[0] != one.real[-1]) for one in dreams)
-    save_dreams(tmp_path / "dream.npz", dreams)
-    for one, other in zip(dreams, load_dreams(tmp_path / "dream.npz"), strict=True):
-        np.testing.assert_array_equal(one.dreamed, other.dreamed)
-    band = pixel_errors(dreams)
+    predictions = predict_videos(learner.params.world_model, env, rows, horizon=HORIZON, key=jr.key(2))
+    assert predictions and predictions[0].is_ghost == (target == "privileged")
+    for one in predictions:
+        assert one.real.shape == one.estimated.shape == one.predicted.shape == (HORIZON + 1, 16, 16, 3)
+        np.testing.assert_array_equal(one.estimated[0], one.predicted[0])
+    assert any(np.any(one.real[0] != one.real[-1]) for one in predictions)
+    save_video_predictions(tmp_path / "video_prediction.npz", predictions)
+    for one, other in zip(
+        predictions, load_video_predictions(tmp_path / "video_prediction.npz"), strict=True
+    ):
+        np.testing.assert_array_equal(one.predicted, other.predicted)
+    band = pixel_errors(predictions)
     assert band.median.shape == (HORIZON,) and np.all(band.lo <= band.median)
-    assert len(draw_dreams(dreams, "a dream").axes) % FRAMES == 0
+    assert len(draw_video_predictions(predictions, "a prediction").axes) % FRAMES == 0

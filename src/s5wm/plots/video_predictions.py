@@ -1,4 +1,4 @@
-"""Film strips: the camera, the belief, the dream."""
+"""Film strips: the camera, the estimate, the prediction."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from s5wm.plots.style import INK, MUTED, heading, new_figure
-from s5wm.runs.dreams import Dream
+from s5wm.runs.video_predictions import VideoPrediction
 
 STRIPS = 2
 """Moments drawn; of more, some spread evenly."""
@@ -15,26 +15,26 @@ FRAMES = 8
 _CELL = 1.3  # inches
 
 
-def draw_dreams(dreams: Sequence[Dream], title: str) -> Figure:
-    """For each moment three strips: what the camera saw, what was believed of it, what was dreamed."""
-    chosen = np.unique(np.linspace(0, len(dreams) - 1, STRIPS).round().astype(int))
-    ghost = dreams[0].is_ghost
-    strips = ("camera", "belief", "dream")
+def draw_video_predictions(predictions: Sequence[VideoPrediction], title: str) -> Figure:
+    """For each moment three strips: what the camera saw, what the model estimated, what it predicted."""
+    chosen = np.unique(np.linspace(0, len(predictions) - 1, STRIPS).round().astype(int))
+    ghost = predictions[0].is_ghost
+    strips = ("camera", "estimate", "prediction")
     height = 1.0 + len(chosen) * (3 * _CELL + 0.35)
     width = FRAMES * _CELL + 1.0
     figure = new_figure(width, height)
     how = (
-        "belief and dream are what the camera would see from where the model believes the drone to be"
+        "estimate and prediction: the camera's view from where the model estimates the drone to be"
         if ghost
-        else "belief and dream are decoded images"
+        else "estimate and prediction are decoded images"
     )
-    heading(figure, title, f"{how}; the dream has seen only its first image", top=1.0 - 0.28 / height)
+    heading(figure, title, f"{how}; the prediction has seen only its first image", top=1.0 - 0.28 / height)
     top = height - 0.95
     for number in chosen:
-        one = dreams[number]
+        one = predictions[number]
         places = np.linspace(0, len(one.real) - 1, FRAMES).round().astype(int)
         for line, (name, images) in enumerate(
-            zip(strips, (one.real, one.believed, one.dreamed), strict=True)
+            zip(strips, (one.real, one.estimated, one.predicted), strict=True)
         ):
             bottom = top - (line + 1) * _CELL
             figure.text(
