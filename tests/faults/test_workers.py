@@ -137,7 +137,7 @@ def test_environments_that_fail_too_often_end_the_training_and_lose_nothing(tmp_
     told = replace(told, train=replace(told.train, eval_every=128))
     with pytest.raises(EnvironmentFailedError, match=r"3 times within 10 minutes.*task.failures") as raised:
         run_experiment(told, run, How(on_evaluation=breaks))
-    assert "the simulator broke" in raised.value.story
+    assert "the simulator broke" in raised.value.failure_reason
     directory = RunDirectory(run)
     assert "RuntimeError: the simulator broke" in directory.failure.read_text()
     newest = Checkpoints(directory.checkpoints, keep=3).newest(print)
