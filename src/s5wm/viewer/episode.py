@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from s5wm.agents.base import AbstractPolicy
+from s5wm.agents.base import AbstractPolicy, tree_where
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv, timestep_of
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes
@@ -63,13 +63,12 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
     """One episode under the rules of a test, acted with the policy's mode."""
     judged = task.eval_config()
     env = judged.build()
-    snapshot = jax.jit(judged.snapshot()) if isinstance(judged, AbstractDroneTask) else None
-    runner = _Runner(env, policy, snapshot)
+    snapshot = judged.snapshot() if isinstance(judged, AbstractDroneTask) else None
     if isinstance(env, HostEnv):
-        rows, final = _hosted(runner, env, seed, judged.max_steps)
+        rows, final = _hosted(env, policy, seed, judged.max_steps), None
     else:
-        rows, final = _compiled(runner, seed, judged.max_steps)
-    timestep, action, memory, shown = jax.tree.map(lambda *each: np.stack(each), *rows)
+        rows, final = _compiled(env, policy, snapshot, seed, judged.max_steps)
+    timestep, action, memory, shown = rows
     has_ended = bool(timestep.is_terminal[-1])
     return Episode(
         dt=float(env.spec.ctrl_dt),
@@ -89,66 +88,60 @@ def course_of_task(task: AbstractTask) -> Course | None:
     return judged.course(judged.build()) if isinstance(judged, AbstractDroneTask) else None
 
 
-class _Runner:
-    """Acts on one row after the other, and keeps them on the host."""
-
-    def __init__(
-        self,
-        env: AbstractEnv[Any],
-        policy: AbstractPolicy[Any, Any],
-        snapshot: Callable[[Any], dict[str, Any]] | None,
-    ) -> None:
-        self.env, self._policy, self._snapshot = env, policy, snapshot
-
-        @jax.jit
-        def act(memory: Any, now: TimeStep) -> tuple[Any, Any, Any]:
-            memory, action, _ = policy(memory, now.obs, now.is_first, key=None)
-            return memory, action, env.spec.action.decode(action)
-
-        self._act = act
-        self.memory = policy.initial()
-        self.rows: list[Any] = []
-
-    def __call__(self, state: Any, now: TimeStep) -> Any:
-        """The action in the environment's form; the row is kept."""
-        self.memory, action, given = self._act(self.memory, now)
-        shown = {} if self._snapshot is None else self._snapshot(state)
-        self.rows.append(jax.device_get((now, action, self.memory, shown)))
-        return given
-
-
-def _compiled(runner: _Runner, seed: int, max_steps: int) -> tuple[list[Any], Any]:
-    env = runner.env
+def _compiled(
+    env: AbstractEnv[Any],
+    policy: AbstractPolicy[Any, Any],
+    snapshot: Callable[[Any], dict[str, Any]] | None,
+    seed: int,
+    max_steps: int,
+) -> tuple[Any, Any]:
+    """Rows up to the first end, and the state there; one program for the whole episode."""
     k_reset, k_steps = jr.split(jr.key(seed))
 
+    def row(carry: tuple[Any, TimeStep, Any], t: Any) -> tuple[tuple[Any, TimeStep, Any], Any]:
+        state, now, memory = carry
+        memory, action, _ = policy(memory, now.obs, now.is_first, key=None)
+        shown = {} if snapshot is None else snapshot(state)
+        following = env.step(state, env.spec.action.decode(action), jr.fold_in(k_steps, t))
+        # The state of an ended episode stays, so that the last one of the scan is that of its end.
+        state, after = tree_where(now.is_last | (t == max_steps), (state, now), following)
+        return (state, after, memory), (now, action, memory, shown)
+
     @jax.jit
-    def step(state: Any, action: Any, t: Any) -> tuple[Any, TimeStep]:
-        return env.step(state, action, jr.fold_in(k_steps, t))
+    def episode() -> tuple[Any, Any]:
+        state, now = env.reset(k_reset)
+        (state, _, _), rows = jax.lax.scan(row, (state, now, policy.initial()), jnp.arange(max_steps + 1))
+        return rows, state
 
-    state, now = jax.jit(env.reset)(k_reset)
-    for t in range(max_steps):
-        action = runner(state, now)
-        if bool(now.is_last):
-            return runner.rows, state
-        state, now = step(state, action, np.int32(t))
-    runner(state, now)
-    return runner.rows, state
+    rows, final = jax.device_get(episode())
+    ends = np.flatnonzero(rows[0].is_last)
+    length = int(ends[0]) + 1 if ends.size else max_steps + 1
+    return jax.tree.map(lambda x: x[:length], rows), final
 
 
-def _hosted(runner: _Runner, env: HostEnv, seed: int, max_steps: int) -> tuple[list[Any], None]:
+def _hosted(env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps: int) -> Any:
+    """Rows up to the first end, stepped by the host."""
+
+    @jax.jit
+    def act(memory: Any, now: TimeStep) -> tuple[Any, Any, Any]:
+        memory, action, _ = policy(memory, now.obs, now.is_first, key=None)
+        return memory, action, env.spec.action.decode(action)
+
+    kept: list[Any] = []
+    memory = policy.initial()
     envs = env.open(1)
     try:
         rows = envs.reset(seed)
-        for _ in range(max_steps):
+        for t in range(max_steps + 1):
             now = _first_of(timestep_of(rows))
-            action = runner(None, now)
-            if bool(now.is_last):
-                return runner.rows, None
-            rows = envs.step(np.asarray(action)[None])
-        runner(None, _first_of(timestep_of(rows)))
-        return runner.rows, None
+            memory, action, given = act(memory, now)
+            kept.append(jax.device_get((now, action, memory, {})))
+            if t == max_steps or bool(now.is_last):
+                break
+            rows = envs.step(np.asarray(given)[None])
     finally:
         envs.close()
+    return jax.tree.map(lambda *each: np.stack(each), *kept)
 
 
 def _outcome(task: AbstractDroneTask, timestep: TimeStep, final: Any) -> dict[str, Any]:
