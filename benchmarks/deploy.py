@@ -147,7 +147,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures of one shipped policy."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / name
-        done = export(f"pretrained/{name}", folder, which="best", say=print)
+        done = export(f"pretrained/{name}", folder, which="best", log=print)
         golden, card = Golden.load(folder / "golden.npz"), done.card
         figures: dict[str, Any] = {
             "policy": name,
@@ -163,7 +163,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         }
         if card.observation.layout in ("A", "B", "C"):
             plan = FlightPlan(engine="c", fast=True)
-            flight = fly_simulated(folder, plan, Path(made) / "flight", say=print)
+            flight = fly_simulated(folder, plan, Path(made) / "flight", log=print)
             figures["flight"] = {each: flight[each] for each in ("gates", "lap_times", "ending")}
             figures["runtime"] = [
                 runtime(folder, card, rate=arguments.rate, seconds=arguments.seconds, priority=priority)

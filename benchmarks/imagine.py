@@ -32,7 +32,7 @@ def main() -> None:
         for file in sorted(FOLDER.glob("*.json")):
             draw(json.loads(file.read_text()))
         return
-    result = imagine_beside(options.runs, options.horizon, options.episodes, say=print)
+    result = imagine_beside(options.runs, options.horizon, options.episodes, warn=print)
     file = FOLDER / f"{name_of(result)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")

@@ -164,7 +164,7 @@ def main() -> None:
         if arguments.export is None:
             from s5wm.deploy.export import export
 
-            export(f"pretrained/{arguments.policy}", folder, which="best", say=print)
+            export(f"pretrained/{arguments.policy}", folder, which="best", log=print)
         load = os.getloadavg()
         figures = flown(folder, arguments.rate, arguments.seconds)
     text = {**provenance(), "load": load, "policy": arguments.policy, **figures}

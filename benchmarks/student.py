@@ -40,7 +40,7 @@ def main() -> None:
     for policy in arguments.policies:
         with tempfile.TemporaryDirectory() as made:
             begun = time.perf_counter()
-            done = export(f"pretrained/{policy}", Path(made), which="best", say=print, student=config)
+            done = export(f"pretrained/{policy}", Path(made), which="best", log=print, student=config)
             spent, engine = time.perf_counter() - begun, load_engine(Path(made), "c")
             starts = draw_starts(done.card, arguments.flights, seed=0)
             trials = [fly_trial(done.card, engine, None, start, SECONDS) for start in starts]

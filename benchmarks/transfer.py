@@ -77,7 +77,7 @@ def main() -> None:
             if arguments.export is None:
                 from s5wm.deploy.export import export
 
-                export(f"pretrained/{policy}", folder, which="best", say=print)
+                export(f"pretrained/{policy}", folder, which="best", log=print)
             card = open_export(folder)
             for target in arguments.targets:
                 try:

@@ -143,7 +143,7 @@ def load(
     from s5wm.experiments.acting import load_agent
     from s5wm.experiments.run import to_stderr
 
-    return load_agent(run.path if isinstance(run, Run) else run, which=which, say=to_stderr)
+    return load_agent(run.path if isinstance(run, Run) else run, which=which, warn=to_stderr)
 
 
 def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base.AbstractEnv[Any]":

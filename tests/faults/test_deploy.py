@@ -30,7 +30,7 @@ def exported(tmp_path_factory):
     pytest.importorskip("onnxruntime")
     if find_compiler() is None:
         pytest.skip("no C compiler")
-    return export("pretrained/split-s", tmp_path_factory.mktemp("export"), which="best", say=lambda _: None)
+    return export("pretrained/split-s", tmp_path_factory.mktemp("export"), which="best", log=lambda _: None)
 
 
 def engines(folder):
@@ -38,7 +38,7 @@ def engines(folder):
 
 
 def test_ten_thousand_observations_each_from_an_empty_memory(exported):
-    agent = load_agent("pretrained/split-s", which="best", say=lambda _: None)
+    agent = load_agent("pretrained/split-s", which="best", warn=lambda _: None)
     golden = Golden.load(exported.folder / "golden.npz")
     obs = random_observations(golden, 10_000, seed=7)
     every = np.ones(len(obs), bool)
@@ -54,7 +54,7 @@ def test_ten_thousand_observations_each_from_an_empty_memory(exported):
 
 
 def test_five_hundred_steps_do_not_drift(exported):
-    agent = load_agent("pretrained/split-s", which="best", say=lambda _: None)
+    agent = load_agent("pretrained/split-s", which="best", warn=lambda _: None)
     golden = Golden.load(exported.folder / "golden.npz").first(500)
     first = np.arange(500) == 0
     action = act_along(agent, golden.obs, first)

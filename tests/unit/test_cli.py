@@ -221,7 +221,7 @@ def test_a_damaged_best_policy_gives_way_to_the_latest(run: Path, tmp_path: Path
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / "best" / "policy.npz").write_bytes(b"PK")
     said: list[str] = []
-    agent = load_agent(copy, which="best", say=said.append)
+    agent = load_agent(copy, which="best", warn=said.append)
     assert agent.source == copy / "checkpoints" / "000000000192"
     assert "damaged" in said[0]
 

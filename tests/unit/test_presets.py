@@ -113,5 +113,5 @@ def test_every_point_of_the_lattice_can_be_asked_for():
 @pytest.mark.parametrize("name", pretrained_names())
 def test_shipped_policies_load_without_a_warning(name):
     said: list[str] = []
-    load_agent(name, which="best", say=said.append)
+    load_agent(name, which="best", warn=said.append)
     assert said == []

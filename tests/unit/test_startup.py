@@ -109,14 +109,14 @@ def test_what_takes_long_says_how_long() -> None:
     said: list[str] = []
     told = threading.Event()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         said.append(text)
         told.set()
 
-    with elapsed(say, "compiling", every=0.01):
+    with elapsed(log, "compiling", every=0.01):
         assert told.wait(10)
     count = len(said)
     assert said[0] == "compiling: 0 s so far"
-    with elapsed(say, "quick"):
+    with elapsed(log, "quick"):
         pass
     assert len(said) == count

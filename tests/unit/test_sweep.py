@@ -78,14 +78,14 @@ def test_so_many_at_once_each_on_its_cores_and_finished_ones_are_left_out(tmp_pa
     own = sorted(os.sched_getaffinity(0))
     jobs = [waiting(tmp_path, "a", 0.5), waiting(tmp_path, "b", code=3), waiting(tmp_path, "c")]
     said: list[str] = []
-    assert run_jobs(jobs, tmp_path, at_once=2, say=said.append) == {"a": 0, "b": 3, "c": 0}
+    assert run_jobs(jobs, tmp_path, at_once=2, log=said.append) == {"a": 0, "b": 3, "c": 0}
     assert any("b: exit code 3, see" in line for line in said)
     cores = [json.loads((job.run / "cores").read_text()) for job in jobs]
     assert cores[0] == shares(own, 2)[0] and cores[1] == shares(own, 2)[1]
 
     said.clear()
     again = [jobs[0], waiting(tmp_path, "b"), waiting(tmp_path, "c", code=1)]  # c is asked for otherwise
-    assert run_jobs(again, tmp_path, at_once=1, say=said.append) == {"a": 0, "b": 0, "c": 1}
+    assert run_jobs(again, tmp_path, at_once=1, log=said.append) == {"a": 0, "b": 0, "c": 1}
     assert "a: finished before" in said
     assert [(job.run / "times").read_text().count("begun") for job in jobs] == [1, 2, 2]
 
@@ -96,7 +96,7 @@ from pathlib import Path
 from tests_sweep import waiting
 from s5wm.experiments.sweep import run_jobs
 out = Path(sys.argv[1])
-print(run_jobs([waiting(out, "a", 60), waiting(out, "b", 60)], out, at_once=1, say=lambda text: None))
+print(run_jobs([waiting(out, "a", 60), waiting(out, "b", 60)], out, at_once=1, log=lambda text: None))
 """
 
 

@@ -49,7 +49,7 @@ def print_json(data: Any) -> None:
     print(json.dumps(plain(data)))
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """One line for a person, on stderr."""
     print(text, file=sys.stderr, flush=True)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from s5wm.cli.common import DONE, Verb, print_json, say, table
+from s5wm.cli.common import DONE, Verb, print_json, print_line, table
 from s5wm.cli.evaluating import Json, Policy, RunName, report
 from s5wm.errors import ConfigError
 from s5wm.experiments.names import pretrained_folder
@@ -36,7 +36,7 @@ class Ship(Verb):
         folder = (self.to or pretrained_folder()) / self.name
         report(ship(self.policy_run, folder, which=self.policy), self.json_)
         size = sum(p.stat().st_size for p in folder.iterdir())
-        say(f"written to {folder} ({size / 1e6:.2f} MB)")
+        print_line(f"written to {folder} ({size / 1e6:.2f} MB)")
         return DONE
 
 
@@ -69,7 +69,7 @@ class Export(Verb):
         from s5wm.deploy.student import StudentConfig
 
         student = None if self.student is None else StudentConfig()
-        done = export(self.policy_run, self.folder, which=self.policy, say=say, student=student)
+        done = export(self.policy_run, self.folder, which=self.policy, log=print_line, student=student)
         errors = {name: {"flown": e.flown, "random": e.random} for name, e in done.errors.items()}
         if self.json_:
             print_json({"folder": str(done.folder), "parameters": done.parameters, "errors": errors})
@@ -143,7 +143,7 @@ class Fly(Verb):
             print_json(figures)
         else:
             table([(name, _shown(value)) for name, value in figures.items()])
-        say(f"records: {out}; draw them with s5wm plot {out}")
+        print_line(f"records: {out}; draw them with s5wm plot {out}")
         return DONE if figures["ending"] == "TIME_LIMIT" else CRASHED
 
     def _flown(self, out: Path) -> dict[str, Any]:
@@ -161,13 +161,13 @@ class Fly(Verb):
             priority=self.priority,
         )
         if self.target == "sim":
-            return fly_simulated(self.folder, plan, out, say=say)
+            return fly_simulated(self.folder, plan, out, log=print_line)
         if self.target == "betaflight":
             from s5wm.deploy.firmware.flight import fly_firmware
 
-            return fly_firmware(self.folder, plan, out, say=say)
+            return fly_firmware(self.folder, plan, out, log=print_line)
         link = MavlinkLink(address=self.address, hover_throttle=self.hover_throttle)
-        return fly_mavlink(self.folder, plan, link, out, say=say)
+        return fly_mavlink(self.folder, plan, link, out, log=print_line)
 
 
 def _compared(imitation: Any) -> list[tuple[str, str]]:

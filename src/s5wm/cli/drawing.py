@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s5wm.cli.common import DONE, say
+from s5wm.cli.common import DONE, print_line
 from s5wm.errors import CorruptError, WriteError
 from s5wm.runs.directory import CONFIG
 
@@ -38,13 +38,15 @@ def draw(folder: Path) -> int:
     except OSError as error:
         raise WriteError(f"cannot write the pictures of {folder}: {error.strerror or error}") from error
     for picture in drawn.written:
-        say(f"drawn: {picture}")
+        print_line(f"drawn: {picture}")
     for line in drawn.absent + drawn.damaged:
-        say(line)
+        print_line(line)
     if drawn.damaged:
         return CorruptError.exit_code
     if not drawn.written:
-        say(f"nothing was drawn of {folder}: it holds no flight, no metrics and no imagined future yet")
+        print_line(
+            f"nothing was drawn of {folder}: it holds no flight, no metrics and no imagined future yet"
+        )
         return NOTHING_DRAWN
     return DONE
 
@@ -55,9 +57,9 @@ def draw_flights(folder: Path) -> None:
 
     try:
         for picture in plot_flight(folder):
-            say(f"drawn: {picture}")
+            print_line(f"drawn: {picture}")
     except (Absent, OSError) as error:  # a task without a drone; a folder plots/ that cannot be written
-        say(f"no picture: {error}")
+        print_line(f"no picture: {error}")
 
 
 def draw_training(folder: Path) -> None:
@@ -79,12 +81,12 @@ def _draw_beside(folder: Path, draw_what: "Callable[[Path], Pictures]") -> None:
     try:
         drawn = draw_what(folder)
     except OSError as error:
-        say(f"no picture: {error}")
+        print_line(f"no picture: {error}")
         return
     for picture in drawn.written:
-        say(f"drawn: {picture}")
+        print_line(f"drawn: {picture}")
     for line in drawn.damaged:
-        say(line)
+        print_line(line)
 
 
 def sketch(folder: Path) -> None:
@@ -94,4 +96,4 @@ def sketch(folder: Path) -> None:
 
         plot_flight(folder)
     except Exception as error:  # noqa: BLE001 - whatever drawing does, hours of training must go on
-        say(f"no picture of this evaluation: {error!r}")
+        print_line(f"no picture of this evaluation: {error!r}")

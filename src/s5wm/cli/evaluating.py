@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from s5wm.cli.common import DONE, Verb, print_json, say, table
+from s5wm.cli.common import DONE, Verb, print_json, print_line, table
 from s5wm.cli.drawing import draw_flights
 from s5wm.errors import ConfigError
 
@@ -71,7 +71,7 @@ class Evaluate(Verb):
                 episodes=self.episodes,
                 seed=self.seed,
                 which=self.policy,
-                say=say,
+                log=print_line,
             )
             report_perturbed(figures, self.out, as_json=self.json_)
             return DONE
@@ -90,7 +90,7 @@ class Evaluate(Verb):
         report(figures, self.json_)
         folder = kept_in(self.policy_run, self.out, self.override)
         if folder is None:
-            say("its figures, flights and picture are not kept: name a folder for them with --out DIR")
+            print_line("its figures, flights and picture are not kept: name a folder for them with --out DIR")
         else:
             draw_flights(folder)
         return DONE
@@ -104,7 +104,7 @@ class Evaluate(Verb):
             self.policy_run, episodes=FILMED, seed=self.seed, which=self.policy, overrides=self.override
         )
         write_video(pictures, seconds, file)
-        say(f"{len(pictures)} pictures of {FILMED} episodes: {file}")
+        print_line(f"{len(pictures)} pictures of {FILMED} episodes: {file}")
 
 
 FILMED = 3

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from s5wm.cli.common import DONE, Verb, say
+from s5wm.cli.common import DONE, Verb, print_line
 from s5wm.errors import ConfigError, WriteError
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "own_jax_env.py.txt"
@@ -34,7 +34,7 @@ class InitEnv(Verb):
         except OSError as error:
             raise WriteError(f"cannot write {self.path}: {error.strerror or error}") from error
         where = "" if self.path.parent == Path() else f"cd {self.path.parent}; "
-        say(f"{self.path} holds a ball on a beam. Check it, train on it, and make it yours:")
+        print_line(f"{self.path} holds a ball on a beam. Check it, train on it, and make it yours:")
         print(f"  {where}s5wm check-env {module}:make")
         print(f"  {where}s5wm train {module}:make --minutes 5")
         return DONE

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from s5wm.cli.common import DONE, Verb, print_json, say, table
+from s5wm.cli.common import DONE, Verb, print_json, print_line, table
 from s5wm.cli.drawing import draw, draw_futures, drawable
 from s5wm.errors import ConfigError
 from s5wm.runs.datafile import SUFFIXES
@@ -47,7 +47,7 @@ class Plot(Verb):
             from s5wm.plots import plot_runs
 
             for picture in plot_runs(trained, self.out):
-                say(f"drawn: {picture}")
+                print_line(f"drawn: {picture}")
         return max(codes)
 
     def _draw_track(self, file: Path) -> int:
@@ -57,7 +57,7 @@ class Plot(Verb):
 
         track = load_track(file)
         for picture in plot_track(course_of(track.build()), track.name, self.out / file.stem):
-            say(f"drawn: {picture}")
+            print_line(f"drawn: {picture}")
         return DONE
 
     def _draw(self, folder: Path) -> int:
@@ -68,8 +68,8 @@ class Plot(Verb):
         from s5wm.experiments.policies import evaluate_run
 
         flown = self.out / folder.name
-        say(f"flying {folder.name} ...")
-        say(evaluate_run(folder, out=flown)["headline"])
+        print_line(f"flying {folder.name} ...")
+        print_line(evaluate_run(folder, out=flown)["headline"])
         return draw(flown)
 
 
@@ -114,8 +114,8 @@ class Imagine(Verb):
         from s5wm.experiments.acting import find
 
         run = self.runs[0]
-        with elapsed(say, "compiling and imagining"):
-            result = imagine_run(run, self.horizon, self.episodes, out=self.out, say=say)
+        with elapsed(print_line, "compiling and imagining"):
+            result = imagine_run(run, self.horizon, self.episodes, out=self.out, warn=print_line)
         if self.json_:
             print_json(result)
         else:
@@ -124,7 +124,7 @@ class Imagine(Verb):
         if result["fans"] is not None or result["video_prediction"] is not None:
             draw_futures(find(run) if self.out is None else self.out)
         elif self.out is None and result["policy"] == "shipped":
-            say("its pictures are not kept: name a folder for them with --out DIR")
+            print_line("its pictures are not kept: name a folder for them with --out DIR")
         return DONE
 
     def _several(self) -> int:
@@ -132,8 +132,8 @@ class Imagine(Verb):
         from s5wm.plots.foresight import draw_foresight
         from s5wm.plots.style import house_style, save_figure
 
-        with elapsed(say, "compiling and imagining"):
-            result = imagine_beside(self.runs, self.horizon, self.episodes, say=say)
+        with elapsed(print_line, "compiling and imagining"):
+            result = imagine_beside(self.runs, self.horizon, self.episodes, warn=print_line)
         if self.json_:
             print_json(result)
         else:
@@ -142,7 +142,7 @@ class Imagine(Verb):
                 table([*_errors({"horizon": result["horizon"], **own}), ("", "")])
         with house_style():
             for picture in save_figure(draw_foresight(result), self.out or Path("runs/imagination")):
-                say(f"drawn: {picture}")
+                print_line(f"drawn: {picture}")
         return DONE
 
 
@@ -179,7 +179,7 @@ class Compare(Verb):
         found = compare([path if path.is_file() else find(path) for path in named])
         task, groups = found.curves[0].task, grouped(found.curves)
         for line in found.left_out:
-            say(line)
+            print_line(line)
         if self.json_:
             agents = {"agents": as_json(found.summaries), "left_out": found.left_out}
             print_json({"task": task, "budget": found.budget, **agents})
@@ -187,7 +187,7 @@ class Compare(Verb):
             print(markdown(task, found.summaries, found.budget), end="")
         with house_style():
             for picture in save_figure(draw_comparison(task, groups, over=self.over), self.out):
-                say(f"drawn: {picture}")
+                print_line(f"drawn: {picture}")
         return DONE
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from s5wm.cli.advice import Trained, advice
-from s5wm.cli.common import DONE, STOPPED, Verb, say
+from s5wm.cli.common import DONE, STOPPED, Verb, print_line
 from s5wm.cli.drawing import draw, sketch
 from s5wm.cli.evaluating import Json, report
 from s5wm.runs.directory import CONFIG, RunDirectory
@@ -39,17 +39,19 @@ class Race(Verb):
         if not run_experiment(
             race_experiment(self.run_dir, self.minutes), self.run_dir, How(on_evaluation=sketch)
         ):
-            say(f"stopped; the same command goes on ({self.run_dir})")
+            print_line(f"stopped; the same command goes on ({self.run_dir})")
             return STOPPED
         from s5wm.diagnostics.run import imagine_run
         from s5wm.experiments.policies import evaluate_run
 
         figures = evaluate_run(self.run_dir)
-        say("comparing imagination with real flights ...")
-        imagine_run(self.run_dir, say=say)
+        print_line("comparing imagination with real flights ...")
+        imagine_run(self.run_dir, warn=print_line)
         draw(self.run_dir)
         report(figures, self.json_)
-        say("\n".join(["", f"Pictures: {self.run_dir / 'plots'}", *advice(_trained(self.run_dir, figures))]))
+        print_line(
+            "\n".join(["", f"Pictures: {self.run_dir / 'plots'}", *advice(_trained(self.run_dir, figures))])
+        )
         return DONE
 
 
@@ -61,7 +63,7 @@ def race_experiment(path: Path, minutes: float | None) -> "Experiment":
     fresh = configure("race/split-s", "s5wm", "cpu", seed=0, budget=(None, minutes), overrides=())
     if not RunDirectory(path).exists():
         return fresh
-    begun, wanted = load_experiment(path / CONFIG, warn=say), fresh.train
+    begun, wanted = load_experiment(path / CONFIG, warn=print_line), fresh.train
     steps = begun.train.env_steps if begun.train.minutes is None else 0
     train = replace(begun.train, env_steps=max(steps, wanted.env_steps), minutes=wanted.minutes)
     return replace(begun, train=train)

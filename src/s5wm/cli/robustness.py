@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from s5wm.cli.common import print_json, say, table
+from s5wm.cli.common import print_json, print_line, table
 
 
 def report_perturbed(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
@@ -28,4 +28,4 @@ def _keep(figures: dict[str, Any], out: Path) -> None:
     write_json(out / "perturb.json", figures)
     with house_style():
         for picture in save_figure(draw_robustness(figures), out / "plots" / "robustness"):
-            say(f"drawn: {picture}")
+            print_line(f"drawn: {picture}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say, table
+from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, print_line, table
 from s5wm.cli.evaluating import Json
 from s5wm.errors import ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
@@ -54,7 +54,7 @@ class Sweep(Verb):
         if self.slurm:
             print(slurm_script(jobs, self.out, at_once=self.jobs, hours=self.hours), end="")
             return DONE
-        codes = run_jobs(jobs, self.out, at_once=self.jobs, say=say)
+        codes = run_jobs(jobs, self.out, at_once=self.jobs, log=print_line)
         rows = results_of(jobs, codes)
         if self.json_:
             print_json({"runs": rows})
@@ -75,7 +75,7 @@ class Sweep(Verb):
         cells = grid(self.grid, range(self.seed, self.seed + self.seeds))
         for chosen, seed in cells:
             changes = (*self.override, *chosen)
-            resolve(self._wish(changes, seed), self.config, say)
+            resolve(self._wish(changes, seed), self.config, print_line)
         return jobs_of(self.out, self._common(), cells)
 
     def _wish(self, changes: tuple[str, ...], seed: int) -> "Wish":

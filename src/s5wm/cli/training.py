@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from s5wm.api import fresh_path
-from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, say
+from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, print_line
 from s5wm.cli.drawing import draw_training
 from s5wm.cli.evaluating import Json, report
 from s5wm.errors import ConfigError
@@ -58,7 +58,7 @@ class Hardware:
         if self.coordinator is not None:
             if path is None:
                 raise ConfigError("--coordinator needs --run: all processes train in the same directory")
-            say(f"waiting for the other processes at {self.coordinator} ...")
+            print_line(f"waiting for the other processes at {self.coordinator} ...")
             join(self.coordinator, self.processes, self.process)
         elif self.processes is not None or self.process is not None:
             raise ConfigError(
@@ -158,7 +158,7 @@ class Train(Verb):
             env_arg=self.env_arg,
             privileged=self.privileged,
         )
-        experiment = resolve(wish, self.config, say)
+        experiment = resolve(wish, self.config, print_line)
         name = experiment.name
         path = self.run_dir or fresh_path(name.task, name.agent, name.size, experiment.seed)
         if self.seeds is not None:
@@ -174,7 +174,7 @@ class Train(Verb):
             experiment, path, count=count, how=How(source=self.from_, trackers=self.log)
         )
         if not finished:
-            say(f"stopped; the same command with --run {path} goes on")
+            print_line(f"stopped; the same command with --run {path} goes on")
             return STOPPED
         figures = [evaluate_run(each) | {"run": str(each)} for each in paths]
         for each in paths:
@@ -219,7 +219,7 @@ def _resume(path: Path, how: "How") -> bool:
     from s5wm.experiments.run import run_experiment
 
     folder = find(path)
-    return run_experiment(load_experiment(folder / CONFIG, warn=say), folder, how)
+    return run_experiment(load_experiment(folder / CONFIG, warn=print_line), folder, how)
 
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:
@@ -229,7 +229,7 @@ def _finish(path: Path, finished: bool, as_json: bool) -> int:
     if not is_main_process():
         return DONE if finished else STOPPED
     if not finished:
-        say(f"stopped; go on with: s5wm resume {path}")
+        print_line(f"stopped; go on with: s5wm resume {path}")
         return STOPPED
 
     report(evaluate_run(path) | {"run": str(path)}, as_json)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from s5wm.cli.common import DONE, Verb, say
+from s5wm.cli.common import DONE, Verb, print_line
 from s5wm.errors import ConfigError, WriteError
 
 
@@ -47,10 +47,12 @@ class View(Verb):
         from s5wm.viewer.server import serve
 
         config = FuturesConfig(horizon=self.horizon, samples=self.samples)
-        page = page_of(view_content(self.runs, config=config, which=self.which, seed=self.seed, say=say))
+        page = page_of(
+            view_content(self.runs, config=config, which=self.which, seed=self.seed, log=print_line)
+        )
         if self.html is None:
             try:
-                serve(page, port=self.port, opens=not self.no_browser, say=say)
+                serve(page, port=self.port, opens=not self.no_browser, log=print_line)
             except OSError as error:
                 raise ConfigError(
                     f"--port {self.port} cannot be used: {error.strerror}; take 0 for a free one"
@@ -61,7 +63,7 @@ class View(Verb):
             self.html.write_text(page, encoding="utf-8")
         except OSError as error:
             raise WriteError(f"cannot write {self.html}: {error.strerror}") from error
-        say(f"written: {self.html} ({len(page.encode()) / 1e6:.1f} MB); open it in a browser")
+        print_line(f"written: {self.html} ({len(page.encode()) / 1e6:.1f} MB); open it in a browser")
         return DONE
 
     def _check(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +30,7 @@ from s5wm.deploy.runtime.engines import CEngine, Engine, OnnxEngine, find_compil
 from s5wm.deploy.student import StudentConfig, distil
 from s5wm.errors import ConfigError, RunDirectoryError, S5wmError
 from s5wm.experiments.acting import Which, load_agent
-from s5wm.runs.codec import Warn, encode
+from s5wm.runs.codec import encode
 from s5wm.runs.files import MANIFEST, write_bytes, write_manifest
 
 
@@ -61,7 +62,12 @@ class Exported:
 
 
 def export(
-    run: str | Path, folder: Path, *, which: Which, say: Warn, student: StudentConfig | None = None
+    run: str | Path,
+    folder: Path,
+    *,
+    which: Which,
+    log: Callable[[str], None],
+    student: StudentConfig | None = None,
 ) -> Exported:
     """Write the policy of a run to ``folder``, which must be new, empty, or an earlier export.
 
@@ -73,14 +79,14 @@ def export(
     """
     _check_folder(folder)
     _check_packages()
-    agent = load_agent(run, which=which, say=say)
+    agent = load_agent(run, which=which, warn=log)
     imitation = None
     if student is not None:
-        taught = distil(agent, student, say=say)
+        taught = distil(agent, student, log=log)
         agent, imitation = replace(agent, policy=taught.policy), taught.card
     graph = lower(agent.policy, agent.spec)
     lengths = IMAGES if agent.spec.has_images else VECTORS
-    say(f"flying {lengths.flown} steps with the JAX policy ...")
+    log(f"flying {lengths.flown} steps with the JAX policy ...")
     golden = fly_golden(agent, lengths.flown)
     obs, none = random_observations(golden, lengths.random), np.zeros(lengths.random, bool)
     none[0] = True
@@ -88,7 +94,7 @@ def export(
     card = replace(card_of(agent, run, graph, golden), imitation=imitation)
     with tempfile.TemporaryDirectory(prefix="s5wm-export-") as made:
         _write(Path(made), graph, card, golden.first(lengths.selftest))
-        errors = _checked(Path(made), graph, golden, random, say)
+        errors = _checked(Path(made), graph, golden, random, log)
         golden.save(Path(made) / "golden.npz")
         text = readme(card, graph, errors, selftest_steps=lengths.selftest)
         write_bytes(Path(made) / "README.md", text.encode())
@@ -130,14 +136,16 @@ def _about(card: FlightCard) -> str:
     )
 
 
-def _checked(folder: Path, graph: Graph, golden: Golden, random: Golden, say: Warn) -> dict[str, Errors]:
+def _checked(
+    folder: Path, graph: Graph, golden: Golden, random: Golden, log: Callable[[str], None]
+) -> dict[str, Errors]:
     engines: dict[str, Engine] = {
         "reference": ReferenceEngine(graph),
         "onnx": OnnxEngine(folder / "policy.onnx"),
     }
     compiler = find_compiler()
     if compiler is None:
-        say("no C compiler here: policy.c is written but not run; call policy_selftest() where you build it")
+        log("no C compiler here: policy.c is written but not run; call policy_selftest() where you build it")
     else:
         engines["c"] = CEngine(folder, compiler=compiler)
     errors = {name: compare(engine, golden, random) for name, engine in engines.items()}

@@ -81,7 +81,7 @@ class _Labelled(eqx.Module):
     action: Float[Array, "*b A"]
 
 
-def distil(agent: TrainedAgent, config: StudentConfig, *, say: Callable[[str], None]) -> Distilled:
+def distil(agent: TrainedAgent, config: StudentConfig, *, log: Callable[[str], None]) -> Distilled:
     """Teach a student, and fly it beside its teacher.
 
     Raises ``ConfigError`` where the policy sees images, chooses among choices or acts in an environment that cannot be
@@ -111,8 +111,8 @@ def distil(agent: TrainedAgent, config: StudentConfig, *, say: Callable[[str], N
         count = jnp.asarray((index + 1) * rows)
         student, opt_state = _learn(student, opt_state, known, count, k_learn, config=config)
         if index % 5 == 4 or index == config.rounds - 1:
-            say(f"student: round {index + 1} of {config.rounds}, {errors[-1]:.3f} from the teacher's actions")
-    say(f"flying {config.episodes} episodes each ...")
+            log(f"student: round {index + 1} of {config.rounds}, {errors[-1]:.3f} from the teacher's actions")
+    log(f"flying {config.episodes} episodes each ...")
     teacher_flew, student_flew = (
         _outcome(agent, policy, config.episodes) for policy in (agent.policy, student)
     )

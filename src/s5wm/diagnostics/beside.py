@@ -30,13 +30,13 @@ def imagine_beside(
     episodes: int = 20,
     *,
     seed: int = SEED,
-    say: Warn = lambda _: None,
+    warn: Warn = lambda _: None,
 ) -> dict[str, Any]:
     """``imagine_run`` of several runs of one task: the figures of each under ``agents``, in the order of ``runs``.
 
     ``episodes`` are flown by every policy, with the same initial conditions.
     """
-    loaded = [LoadedRun.load(run, say) for run in runs]
+    loaded = [LoadedRun.load(run, warn) for run in runs]
     names = _names(runs, loaded)
     first, spec = loaded[0], loaded[0].agent.spec
     for other, name in zip(loaded, names, strict=True):

@@ -47,14 +47,14 @@ class LoadedRun:
     checkpoint: str
 
     @classmethod
-    def load(cls, run: str | Path, say: Warn) -> "LoadedRun":
+    def load(cls, run: str | Path, warn: Warn) -> "LoadedRun":
         """From a run or a shipped policy; refuses those whose files hold no world model."""
         folder = find(run)
-        experiment = load_experiment(folder / "config.json", warn=say)
+        experiment = load_experiment(folder / "config.json", warn=warn)
         agent = _dreamer(experiment, run)
         if not is_run(folder):
-            return _shipped(folder, experiment, agent, say)
-        state, host, checkpoint = _restore(experiment, folder, say)
+            return _shipped(folder, experiment, agent, warn)
+        state, host, checkpoint = _restore(experiment, folder, warn)
         return cls(
             folder=folder,
             experiment=experiment,
@@ -105,9 +105,9 @@ def tested(experiment: Experiment) -> AbstractEnv[Any]:
     return experiment.task.eval_config().build()
 
 
-def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, say: Warn) -> LoadedRun:
+def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, warn: Warn) -> LoadedRun:
     """The shipped encoder and dynamics in a world model whose other heads are zero, and which nothing reads."""
-    policy = load_agent(folder, which="latest", say=say).policy
+    policy = load_agent(folder, which="latest", warn=warn).policy
     model = policy_model(agent, policy)
     if model is None:
         raise RunDirectoryError(
@@ -152,8 +152,10 @@ def _groups(experiment: Experiment) -> Groups | None:
     return experiment.task.state_groups(experiment.agent.world_model.target)
 
 
-def _restore(experiment: Experiment, folder: Path, say: Warn) -> tuple[TrainState[Any], dict[str, Any], Path]:
-    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(say)
+def _restore(
+    experiment: Experiment, folder: Path, warn: Warn
+) -> tuple[TrainState[Any], dict[str, Any], Path]:
+    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(warn)
     if checkpoint is None:
         raise RunDirectoryError(f"{folder} has no checkpoint yet: train until the first one is saved")
     template = abstract_state(experiment.build(), experiment.train, experiment.seed)

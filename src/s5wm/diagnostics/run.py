@@ -59,7 +59,7 @@ def imagine_run(
     *,
     seed: int = SEED,
     out: Path | None = None,
-    say: Warn = lambda _: None,
+    warn: Warn = lambda _: None,
 ) -> dict[str, Any]:
     """Measure the newest checkpoint of a run, or a shipped policy; figures that JSON can hold.
 
@@ -73,7 +73,7 @@ def imagine_run(
     The fans of imagined positions go to ``plots/imagination.npz`` of ``out``, by default the run itself, film strips of
     a task with a camera to ``plots/video_prediction.npz``; without ``out``, those of a shipped policy are not kept.
     """
-    own = LoadedRun.load(run, say)
+    own = LoadedRun.load(run, warn)
     env = stream_of(tested(own.experiment))
     length = own.check(horizon, episodes)
     if isinstance(env, HostEnv):

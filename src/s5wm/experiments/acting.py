@@ -227,18 +227,18 @@ def is_run(folder: Path) -> bool:
     return not (folder / "policy.npz").is_file()
 
 
-def load_agent(run: str | Path, *, which: Which, say: Warn) -> TrainedAgent:
+def load_agent(run: str | Path, *, which: Which, warn: Warn) -> TrainedAgent:
     """The policy of a run (the best evaluated or the latest saved) or a shipped one."""
     folder = find(run)
-    experiment = load_experiment(folder / CONFIG, warn=say)
-    source = _policy_folder(folder, which, say)
+    experiment = load_experiment(folder / CONFIG, warn=warn)
+    source = _policy_folder(folder, which, warn)
     env = experiment.build_env()
     agent = experiment.build_agent(env)
     template = jax.eval_shape(lambda: agent.policy(agent.init(jr.key(0))))
     return TrainedAgent(experiment, load_policy(source / "policy.npz", template), source)
 
 
-def _policy_folder(folder: Path, which: Which, say: Warn) -> Path:
+def _policy_folder(folder: Path, which: Which, warn: Warn) -> Path:
     if not is_run(folder):
         verify_manifest(folder)
         return folder
@@ -247,10 +247,10 @@ def _policy_folder(folder: Path, which: Which, say: Warn) -> Path:
         try:
             verify_manifest(directory.best)
         except CorruptError as error:
-            say(f"the best policy is damaged ({error}); taking the latest")
+            warn(f"the best policy is damaged ({error}); taking the latest")
         else:
             return directory.best
-    newest = Checkpoints(directory.checkpoints, keep=1).newest(say)
+    newest = Checkpoints(directory.checkpoints, keep=1).newest(warn)
     if newest is None:
         raise RunDirectoryError(f"{folder} has no policy yet: train until the first evaluation or checkpoint")
     return newest

@@ -21,13 +21,13 @@ ALL = "all"
 
 
 def perturb_run(
-    run: str | Path, suite: str, *, episodes: int, seed: int, which: Which, say: Callable[[str], None]
+    run: str | Path, suite: str, *, episodes: int, seed: int, which: Which, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Figures of a suite, or of all: as it is written down, then by suite and strength.
 
     Raises ``ConfigError`` where the task has no perturbations, or no such suite.
     """
-    agent = load_agent(run, which=which, say=say)
+    agent = load_agent(run, which=which, warn=log)
     task = agent.experiment.task.eval_config()
     known = task.perturbations()
     if known is None:
@@ -36,7 +36,7 @@ def perturb_run(
         raise ConfigError(f"--perturb {suite!r} is no suite" + suggest(suite, [ALL, *known.suites]))
     names = list(known.suites) if suite == ALL else [suite]
     evaluate = _evaluator(agent, known, task.max_steps, episodes, seed)
-    say(f"compiling and flying {episodes} episodes of {1 + len(STRENGTHS) * len(names)} kinds ...")
+    log(f"compiling and flying {episodes} episodes of {1 + len(STRENGTHS) * len(names)} kinds ...")
     nominal = evaluate(None, 0.0)
     suites = {name: [evaluate(name, strength) for strength in STRENGTHS] for name in names}
     return {

@@ -50,7 +50,7 @@ def evaluate_run(
     out = kept_in(run, out, overrides)
     if out is not None:
         _room_for_evaluation(out, folder, overrides)
-    agent = load_agent(folder, which=which, say=to_stderr)
+    agent = load_agent(folder, which=which, warn=to_stderr)
     task = judged_task(agent.experiment, overrides)
     _check_fits(agent, task, overrides)
     with elapsed(to_stderr, f"compiling and flying {episodes} episodes"):
@@ -82,7 +82,7 @@ def film_run(
     overrides: Sequence[str] = (),
 ) -> tuple[list[Any], float]:
     """Pictures of episodes of a policy, and the seconds between two; raises ``ConfigError`` where nothing renders."""
-    agent = load_agent(find(run), which=which, say=to_stderr)
+    agent = load_agent(find(run), which=which, warn=to_stderr)
     task = judged_task(agent.experiment, overrides)
     env = task.rendering() if isinstance(task, HostedTask) else None
     if env is None:
@@ -163,7 +163,7 @@ def ship(
     run: str | Path, folder: Path, *, episodes: int = FINAL_EPISODES, which: Which = "best"
 ) -> dict[str, Any]:
     """Write the policy of a run to ``folder`` as it is shipped: arrays and JSON, evaluated afresh."""
-    agent = load_agent(run, which=which, say=to_stderr)
+    agent = load_agent(run, which=which, warn=to_stderr)
     figures = evaluate_run(run, episodes=episodes, which=which)
     write_policy(agent, figures, folder)
     return figures

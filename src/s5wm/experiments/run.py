@@ -42,15 +42,15 @@ class Sinks:
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
 
-    def row(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         """To each."""
         for sink in self._sinks:
-            sink.row(row)
+            sink.write_row(row)
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """To each."""
         for sink in self._sinks:
-            sink.say(text)
+            sink.write_line(text)
 
     def close(self) -> None:
         """Each."""
@@ -140,16 +140,16 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
         screen = terminal(str(next(iter(runs))), experiment.task) if len(runs) == 1 else Lines()
         stack.callback(screen.close)
         if replay is not None:
-            screen.say(replay)
+            screen.write_line(replay)
         if start is not None:
-            screen.say(_what_begins(start))
+            screen.write_line(_what_begins(start))
         load(
             list(trainers.values()),
-            screen.say,
-            lambda newest: _check_drift(newest, runs[newest.parents[1]], screen.say),
+            screen.write_line,
+            lambda newest: _check_drift(newest, runs[newest.parents[1]], screen.write_line),
         )
         crew = [_member(runs[path], trainer, screen, how, len(runs)) for path, trainer in trainers.items()]
-        finished = fit(crew, screen.say)
+        finished = fit(crew, screen.write_line)
         with ExitStack() as ends:
             for member in crew:
                 ends.callback(member.sink.close)
@@ -178,7 +178,7 @@ def _member(experiment: Experiment, trainer: Trainer, screen: Sink, how: How, of
     directory, on_evaluation = trainer.directory, how.on_evaluation
     files = _files(directory, trainer.host.env_steps)
     told = screen if of == 1 else Lines(experiment.task.columns, prefix=f"seed {trainer.seed}: ")
-    trackers = open_trackers(how.trackers, directory, experiment, told.say)
+    trackers = open_trackers(how.trackers, directory, experiment, told.write_line)
     sinks = Sinks([*files, *trackers, told])
     return SeedRun(trainer, sinks, lambda: on_evaluation(directory.path) if on_evaluation else None)
 
@@ -198,8 +198,8 @@ def _follow(path: Path) -> bool:
     check_memory(shapes, placement.shardings(shapes))
     trainer = Trainer(program, experiment.train, directory, experiment.seed, placement)
     nobody = Sinks([])
-    load([trainer], nobody.say)
-    finished = fit([SeedRun(trainer, nobody, lambda: None)], nobody.say)
+    load([trainer], nobody.write_line)
+    finished = fit([SeedRun(trainer, nobody, lambda: None)], nobody.write_line)
     shutdown()
     return finished
 
@@ -233,7 +233,7 @@ def _settle_configs(runs: Sequence[tuple[RunDirectory, Experiment]]) -> None:
         write_json(directory.path / ORIGIN, origin | begins)
 
 
-def _check_drift(checkpoint: Path, experiment: Experiment, say: Warn) -> None:
+def _check_drift(checkpoint: Path, experiment: Experiment, warn: Warn) -> None:
     """Raises where ``config.json`` of the run is no longer that of its checkpoint; tells of other versions."""
     if (checkpoint / CONFIG).is_file():
         _check_same(checkpoint / CONFIG, experiment, f"{checkpoint} was saved with another configuration")
@@ -241,7 +241,7 @@ def _check_drift(checkpoint: Path, experiment: Experiment, say: Warn) -> None:
     if changed := [
         f"{name} {was}, now {now.get(name)}" for name, was in then.items() if was != now.get(name)
     ]:
-        say(f"saved with {', '.join(changed)}: going on may differ in the last digits")
+        warn(f"saved with {', '.join(changed)}: going on may differ in the last digits")
 
 
 def _check_same(path: Path, experiment: Experiment, what: str) -> None:

@@ -59,14 +59,14 @@ PPO = Names(
 )
 
 
-def find_start(source: str | Path, experiment: Experiment, say: Warn) -> Start:
+def find_start(source: str | Path, experiment: Experiment, warn: Warn) -> Start:
     """Parameters of ``source`` for a training of ``experiment``; nothing compiles.
 
     Of a run, all parameters of its newest checkpoint; of a shipped policy, what acting needs.  Raises ``ConfigError``
     where the two do not have the same architecture, name by name.
     """
     folder = find(source)
-    before = load_experiment(folder / CONFIG, warn=say)
+    before = load_experiment(folder / CONFIG, warn=warn)
     if type(before.agent) is not type(experiment.agent):
         raise ConfigError(
             f"--from {source} was trained by {before.name.agent or type(before.agent).__name__}, which is another kind "
@@ -76,7 +76,7 @@ def find_start(source: str | Path, experiment: Experiment, say: Warn) -> Start:
     agent = experiment.build_agent(experiment.build_env())
     learner = named_leaves(jax.eval_shape(agent.init, jr.key(0)))
     expected = {name: leaf for name, leaf in learner.items() if _is_in(name, names.parameters)}
-    arrays, about = (_of_run if is_run(folder) else _of_policy)(folder, before, names, say)
+    arrays, about = (_of_run if is_run(folder) else _of_policy)(folder, before, names, warn)
     _check(source, arrays, expected, differences(encode(before.agent), encode(experiment.agent), "agent"))
     fresh = sorted({_group(name) for name in expected.keys() - arrays.keys()})
     for parameter, copy in names.copies.items():
@@ -108,8 +108,8 @@ def recorded_start(directory: RunDirectory) -> dict[str, Any] | None:
     return read_json(about) if about.is_file() else None
 
 
-def _of_run(folder: Path, before: Experiment, names: Names, say: Warn) -> tuple[Arrays, dict[str, Any]]:
-    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(say)
+def _of_run(folder: Path, before: Experiment, names: Names, warn: Warn) -> tuple[Arrays, dict[str, Any]]:
+    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(warn)
     if checkpoint is None:
         raise RunDirectoryError(
             f"{folder} has no checkpoint yet: train it until the first one, or begin afresh"
@@ -122,10 +122,10 @@ def _of_run(folder: Path, before: Experiment, names: Names, say: Warn) -> tuple[
     return arrays, {"policy": "latest", "env_steps": read_json(checkpoint / "host.json")["env_steps"]}
 
 
-def _of_policy(folder: Path, before: Experiment, names: Names, say: Warn) -> tuple[Arrays, dict[str, Any]]:
+def _of_policy(folder: Path, before: Experiment, names: Names, warn: Warn) -> tuple[Arrays, dict[str, Any]]:
     del before
     arrays: Arrays = {}
-    for name, leaf in named_leaves(load_agent(folder, which="latest", say=say).policy).items():
+    for name, leaf in named_leaves(load_agent(folder, which="latest", warn=warn).policy).items():
         part = next(part for part in names.policy if _is_in(name, (part,)))
         arrays[names.policy[part] + name.removeprefix(part)] = np.asarray(leaf)
     return arrays, {"policy": "shipped", "env_steps": trained_steps(folder)}

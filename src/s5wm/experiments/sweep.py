@@ -25,7 +25,7 @@ RECORD = "sweep.json"
 LONGEST_NAME = 100
 PAUSE = 0.2  # s between two looks at the processes
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class Pool:
             running[1].wait()
 
 
-def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, say: Say) -> dict[str, int]:
+def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[str, int]:
     """Exit codes by name; at most ``at_once`` processes, finished ones left out.
 
     On SIGINT or SIGTERM all that run are told to save and stop, and the rest is not begun.
@@ -177,20 +177,20 @@ def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, say: Say) -> dict[
     record = Record(out)
     codes = {job.name: 0 for job in jobs if record.has_finished(job)}
     for name in codes:
-        say(f"{name}: finished before")
+        log(f"{name}: finished before")
     waiting = [job for job in jobs if job.name not in codes]
-    with StopRequest(say) as stop, Pool(out, at_once) as pool:
+    with StopRequest(log) as stop, Pool(out, at_once) as pool:
         while pool.running or (waiting and not stop.requested):
             for place in pool.free if not stop.requested else []:
                 if waiting:
                     pool.begin(place, waiting[0])
-                    say(f"{waiting.pop(0).name}: begun, {len(waiting)} wait")
+                    log(f"{waiting.pop(0).name}: begun, {len(waiting)} wait")
             if stop.requested:
                 pool.stop()
             for job, code in pool.ended():
                 codes[job.name] = code
                 record.note(job, code)
-                say(f"{job.name}: {'finished' if code == 0 else f'exit code {code}, see {pool.log(job)}'}")
+                log(f"{job.name}: {'finished' if code == 0 else f'exit code {code}, see {pool.log(job)}'}")
             time.sleep(PAUSE)
     return codes
 

@@ -38,10 +38,10 @@ class Tracker:
     """A run at one tracker; a failure there is told once and never ends a training."""
 
     def __init__(
-        self, name: str, directory: RunDirectory, experiment: Experiment, say: Callable[[str], None]
+        self, name: str, directory: RunDirectory, experiment: Experiment, log: Callable[[str], None]
     ) -> None:
         self.name = name
-        self._say = say
+        self._log = log
         self._record = directory.path / RECORD
         known = recorded(directory.path).get(name, {})
         self._id = str(known.get("id") or secrets.token_hex(4))
@@ -57,7 +57,7 @@ class Tracker:
             ) from error
         self._note()
 
-    def row(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         """Every finite number, at its environment step."""
         env_steps = int(row["env_steps"])
         if self._run is None or env_steps <= self._told:
@@ -65,13 +65,13 @@ class Tracker:
         try:
             self._run.log({key: value for key, value in row.items() if value == value}, step=env_steps)
         except self._failures as error:
-            self._say(f"{self.name} takes no more rows ({error}); metrics.jsonl has them all")
+            self._log(f"{self.name} takes no more rows ({error}); metrics.jsonl has them all")
             self._run = None
             return
         self._told = env_steps
         self._note()
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Text is not a metric."""
 
     def close(self) -> None:
@@ -81,14 +81,14 @@ class Tracker:
         try:
             self._run.finish()
         except self._failures as error:
-            self._say(f"{self.name} did not end well: {error}")
+            self._log(f"{self.name} did not end well: {error}")
 
     def _note(self) -> None:
         entry = {self.name: {"id": self._id, "env_steps": self._told}}
         try:
             write_json(self._record, recorded(self._record.parent) | entry)
         except WriteError as error:  # a full disk: training goes on, as it does without its other logs
-            self._say(f"{error}; a resumed run may tell {self.name} some rows twice")
+            self._log(f"{error}; a resumed run may tell {self.name} some rows twice")
 
 
 class TrackerError(S5wmError):
@@ -104,15 +104,15 @@ def recorded(path: Path) -> dict[str, Any]:
 
 
 def open_trackers(
-    names: Sequence[str], directory: RunDirectory, experiment: Experiment, say: Callable[[str], None]
+    names: Sequence[str], directory: RunDirectory, experiment: Experiment, log: Callable[[str], None]
 ) -> list[Tracker]:
     """Those asked for and those that the run already has; the latter are left out where they are not installed."""
     opened: list[Tracker] = []
     for name in dict.fromkeys([*names, *recorded(directory.path)]):
         if name not in names and (name not in TRACKERS or find_spec(name) is None):
-            say(f"the run was logged to {name}, which is not installed here; going on without it")
+            log(f"the run was logged to {name}, which is not installed here; going on without it")
             continue
-        opened.append(Tracker(name, directory, experiment, say))
+        opened.append(Tracker(name, directory, experiment, log))
     return opened
 
 

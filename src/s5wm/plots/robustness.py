@@ -14,7 +14,7 @@ HEAD = 0.9  # inches above the axes
 def draw_robustness(result: dict[str, Any]) -> Figure:
     """A row for each suite, a column for each strength; ``result`` is what ``perturb_run`` returns.
 
-    Cells say the share of flights with three laps in a row and, below, the mean flying lap.
+    Cells show the share of flights with three laps in a row and, below, the mean flying lap.
     """
     names, strengths = list(result["suites"]), result["strengths"]
     columns = [0.0, *strengths]

@@ -72,9 +72,9 @@ def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
 
     Returns the files written.
     """
-    say, drawn = report or _to_stderr, draw_run(run_dir)
+    log, drawn = report or _to_stderr, draw_run(run_dir)
     for line in drawn.absent + drawn.damaged:
-        say(line)
+        log(line)
     return drawn.written
 
 
@@ -94,11 +94,11 @@ def _drawn(folder: Path, parts: Sequence[Callable[[Path], list[Path]]]) -> Pictu
 
 def plot_runs(run_dirs: Sequence[Path], out: Path, *, report: Report | None = None) -> list[Path]:
     """Learning curves and signals of several runs in the same axes, as ``out/curves`` and ``out/signals``."""
-    say = report or _to_stderr
+    log = report or _to_stderr
     found = [(run_dir, read_records(run_dir)) for run_dir in run_dirs]
     for run_dir, records in found:
         if records is None:
-            say(f"skipped {run_dir}: no readable line in {run_dir / 'metrics.jsonl'} (yet)")
+            log(f"skipped {run_dir}: no readable line in {run_dir / 'metrics.jsonl'} (yet)")
     runs = [records for _, records in found if records is not None]
     if not runs:
         return []

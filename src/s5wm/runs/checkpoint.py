@@ -102,8 +102,8 @@ class Checkpoints:
         """Folder of a checkpoint."""
         return self.folder / f"{env_steps:012d}"
 
-    def newest(self, say: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
-        """The newest checkpoint (of ``among``) that is as it was written; ``say`` hears of those that are not."""
+    def newest(self, log: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
+        """The newest checkpoint (of ``among``) that is as it was written; ``log`` gets a line for each that is not."""
         self.wait()
         for env_steps in reversed(self.steps()):
             if among is not None and env_steps not in among:
@@ -111,7 +111,7 @@ class Checkpoints:
             try:
                 self.verify(env_steps)
             except CorruptError as error:
-                say(f"checkpoint {env_steps} is damaged ({error}); trying the one before")
+                log(f"checkpoint {env_steps} is damaged ({error}); trying the one before")
             else:
                 self._indices = [_index(self.path(env_steps))]
                 return self.path(env_steps)

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def elapsed(say: Callable[[str], None], what: str, *, every: float = 10.0) -> Generator[None]:
+def elapsed(log: Callable[[str], None], what: str, *, every: float = 10.0) -> Generator[None]:
     """Say ``WHAT: 10 s so far`` after every ``every`` seconds that the body takes; nothing where it is quicker."""
     begun, done = time.monotonic(), threading.Event()
 
     def tell() -> None:
         while not done.wait(every):
-            say(f"{what}: {time.monotonic() - begun:.0f} s so far")
+            log(f"{what}: {time.monotonic() - begun:.0f} s so far")
 
     teller = threading.Thread(target=tell, name="elapsed", daemon=True)
     teller.start()

@@ -24,11 +24,11 @@ SPARE = 2**20
 class Sink(Protocol):
     """Something that takes rows of metrics and lines of text."""
 
-    def row(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         """One log step; keys are ``group/name``."""
         ...
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """One line for a person."""
         ...
 
@@ -52,7 +52,7 @@ class JsonLines:
         self._waiting: list[bytes] = []
         self._told = False
 
-    def row(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         """Append, or remember for later."""
         self._waiting.append((json.dumps(plain(row)) + "\n").encode())
         try:
@@ -62,7 +62,7 @@ class JsonLines:
                 self._told = True
                 print(f"cannot write {self.path}: {error.strerror}; its rows wait in memory", file=sys.stderr)
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Text is not a metric."""
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class TensorBoard:
         self._folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1 if env_steps else None)
 
-    def row(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         """One point per number; none while the disk is full, which would stop tensorboardX for good."""
         if shutil.disk_usage(self._folder).free < SPARE:
             return
@@ -121,7 +121,7 @@ class TensorBoard:
             if value == value:  # TensorBoard draws no NaN
                 self._writer.add_scalar(name, value, int(row["env_steps"]))
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Text is not a metric."""
 
     def close(self) -> None:
@@ -151,16 +151,18 @@ class Lines:
         self._prefix = prefix
         self._last = -float("inf")
 
-    def row(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         """A short line."""
         now = time.monotonic()
         if now - self._last < self._every and not _is_evaluation(row):
             return
         self._last = now
         parts = [f"{title} {form.format(row[key])}" for key, title, form in shown(row, self._columns)]
-        self.say("  ".join([f"{row.get('wall_minutes', 0.0):6.1f} min", *parts, f"ETA {eta_text(row)}"]))
+        self.write_line(
+            "  ".join([f"{row.get('wall_minutes', 0.0):6.1f} min", *parts, f"ETA {eta_text(row)}"])
+        )
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """The line."""
         print(self._prefix + text, file=sys.stderr, flush=True)
 

@@ -39,8 +39,8 @@ class Panel:
         self._live: Any = Live(console=Console(stderr=True), refresh_per_second=4, transient=False)
         self._live.start()
 
-    def row(self, row: Row) -> None:
-        """Redraw; what the row does not say stays as it was last said."""
+    def write_row(self, row: Row) -> None:
+        """Redraw; columns that the row lacks keep their last value."""
         self._latest |= row
         if math.isfinite(row.get(_RETURN, math.nan)):
             self._returns.append(row[_RETURN])
@@ -50,7 +50,7 @@ class Panel:
                 self._best[name] = better(row[name], self._best.get(name, row[name]))
         self._live.update(self._draw())
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Above the table."""
         self._live.console.print(text, highlight=False, markup=False)
 

@@ -44,12 +44,12 @@ class SeedRun:
 
 
 SeedGroup = Sequence[SeedRun]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-def load(trainers: Sequence[Trainer], say: Say, accept: Callable[[Path], None] = lambda _: None) -> None:
+def load(trainers: Sequence[Trainer], log: Log, accept: Callable[[Path], None] = lambda _: None) -> None:
     """Begin, or go on from the newest valid checkpoint that all have, unless ``accept`` raises for one of them."""
-    found = _newest(trainers, say)
+    found = _newest(trainers, log)
     for path in found:
         if path is not None:
             accept(path)
@@ -57,20 +57,20 @@ def load(trainers: Sequence[Trainer], say: Say, accept: Callable[[Path], None] =
     for trainer, path in zip(trainers, found, strict=True):
         trainer.restore(path)
         if begun:
-            say(f"going on at {trainer.host.env_steps:,} environment steps, from {path or 'the beginning'}")
+            log(f"going on at {trainer.host.env_steps:,} environment steps, from {path or 'the beginning'}")
     _in_step(trainers)
 
 
-def _newest(trainers: Sequence[Trainer], say: Say) -> list[Path | None]:
+def _newest(trainers: Sequence[Trainer], log: Log) -> list[Path | None]:
     """Where to go on from: the newest valid checkpoint, of several trainers the newest that all have.
 
     An interruption may have come between the saves of several seeds.  Raises ``ConfigError`` where one of them would
     lose more by that.
     """
-    alone = [trainer.newest(say) for trainer in trainers]
+    alone = [trainer.newest(log) for trainer in trainers]
     if len(trainers) == 1:
         return alone
-    found = _shared(trainers, say)
+    found = _shared(trainers, log)
     _check_distance(trainers, alone, found)
     return found
 
@@ -87,11 +87,11 @@ def _in_step(trainers: Sequence[Trainer]) -> None:
         trainer.host = replace(trainer.host, minutes=minutes, wall_minutes=wall)
 
 
-def _shared(trainers: Sequence[Trainer], say: Say) -> list[Path | None]:
+def _shared(trainers: Sequence[Trainer], log: Log) -> list[Path | None]:
     """The newest checkpoint of each at the newest step where all have a valid one; None: none has any there."""
     among = set.intersection(*(set(trainer.checkpoints.steps()) for trainer in trainers))
     while True:
-        found = [trainer.newest(say, among) for trainer in trainers]
+        found = [trainer.newest(log, among) for trainer in trainers]
         steps = [-1 if path is None else int(path.name) for path in found]
         if len(set(steps)) == 1:
             return found
@@ -111,17 +111,17 @@ def _check_distance(
             )
 
 
-def fit(group: SeedGroup, say: Say) -> bool:
+def fit(group: SeedGroup, log: Log) -> bool:
     """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint of each."""
     first = group[0].trainer
     if first.progress >= 1.0:
-        say("its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run")
+        log("its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run")
         return True
     if news := first.rate_news:
-        say(news)
-    with StopRequest(say) as stop:
+        log(news)
+    with StopRequest(log) as stop:
         try:
-            _train(group, say, stop)
+            _train(group, log, stop)
         finally:
             # Whatever ends training, the checkpoints that are being written are to be completed.
             _each(group, Trainer.wait_for_save)
@@ -129,16 +129,16 @@ def fit(group: SeedGroup, say: Say) -> bool:
     return first.progress >= 1.0
 
 
-def _train(group: SeedGroup, say: Say, stop: StopRequest) -> None:
+def _train(group: SeedGroup, log: Log, stop: StopRequest) -> None:
     first = group[0].trainer
     clock = Clock(first.host.wall_minutes)
     if rounding := _rounding(first.config):
-        say(rounding)
+        log(rounding)
     begun = time.monotonic()
-    chunk = _hosted(group) or _compile(group, say)
+    chunk = _hosted(group) or _compile(group, log)
     enough = PIECES_AFTER * from_leader(time.monotonic() - begun)
     try:
-        _go_on(group, chunk, clock, enough, say, stop)
+        _go_on(group, chunk, clock, enough, log, stop)
     except EnvironmentFailedError as error:
         _keep_failure(group[0], error)
         raise
@@ -149,13 +149,13 @@ def _train(group: SeedGroup, say: Say, stop: StopRequest) -> None:
 
 def _keep_failure(member: SeedRun, error: EnvironmentFailedError) -> None:
     """Write what the environment said, and a checkpoint of the last whole iteration."""
-    path, say = member.trainer.directory.failure, member.sink.say
+    path, log = member.trainer.directory.failure, member.sink.write_line
     try:
         path.write_text(error.failure_reason, encoding="utf-8")
     except OSError as full:
-        say(f"cannot write {path} ({full}); the environment said: {error.failure_reason}")
+        log(f"cannot write {path} ({full}); the environment said: {error.failure_reason}")
     else:
-        say(f"what the environment said is in {path}")
+        log(f"what the environment said is in {path}")
     member.trainer.end(member.sink)
 
 
@@ -168,10 +168,10 @@ def _hosted(group: SeedGroup) -> HostedChunk | None:
     return HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
 
 
-def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, enough: float, say: Say, stop: StopRequest) -> None:
+def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, enough: float, log: Log, stop: StopRequest) -> None:
     first, pieces = group[0].trainer, dict[str, float]()
     while first.progress < 1.0 and not in_any(stop.requested):
-        rows = _advance(group, chunk, clock, say)
+        rows = _advance(group, chunk, clock, log)
         if rows is None:
             continue
         if len(group) == 1 and not pieces and clock.trained_seconds > enough:
@@ -184,7 +184,7 @@ def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, enough: float, say: Say
         eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
         for member, row, evaluation in zip(group, rows, judged, strict=True):
             shares = member.trainer.shares(pieces, row) if pieces else {}
-            member.sink.row(row | shares | eta | evaluation)
+            member.sink.write_row(row | shares | eta | evaluation)
         if first.is_save_due:
             _each(group, Trainer.wait_for_save)  # so that no two of them are ever more than one save apart
             _each(group, Trainer.save)
@@ -208,20 +208,20 @@ def _each(group: SeedGroup, act: Callable[[Trainer, Sink], None]) -> None:
             acts.callback(act, member.trainer, member.sink)
 
 
-def _compile(group: SeedGroup, say: Say) -> Chunk:
+def _compile(group: SeedGroup, log: Log) -> Chunk:
     first = group[0].trainer
-    say("compiling the training program ...")
+    log("compiling the training program ...")
     begun = time.monotonic()
     given, length = (first.program.env, first.program.agent), first.config.rollout_length
     states = [member.trainer.state for member in group]
-    with first.placement.scope(), elapsed(say, "compiling the training program"):
+    with first.placement.scope(), elapsed(log, "compiling the training program"):
         lowered = compiled(first.shardings).lower(*given, states, length=length, iterations=np.int32(1))
         chunk = lowered.compile()
-    say(f"compiled in {time.monotonic() - begun:.0f} s")
+    log(f"compiled in {time.monotonic() - begun:.0f} s")
     return lambda states, iterations: chunk(*given, states, iterations=np.int32(iterations))
 
 
-def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, say: Say) -> list[Row] | None:
+def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log) -> list[Row] | None:
     """A chunk; None when its result was thrown away."""
     first = group[0].trainer
     iterations = clock.next_chunk(first.config, first.host)
@@ -231,7 +231,7 @@ def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, say: Say) -> list[Row
     if isinstance(chunk, HostedChunk):
         iterations = chunk.done
         for news in chunk.news():
-            say(news)
+            log(news)
     seconds = from_leader(time.monotonic() - begun)
     clock.trained(iterations, seconds)
     took = ChunkTime(iterations=iterations, seconds=seconds, wall_minutes=clock.minutes)
@@ -241,11 +241,11 @@ def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, say: Say) -> list[Row
     rows = [row for row in taken if not isinstance(row, str)]
     if len(rows) == len(group):
         return rows
-    _roll_back(group, [reason if isinstance(reason, str) else None for reason in taken], say)
+    _roll_back(group, [reason if isinstance(reason, str) else None for reason in taken], log)
     return None
 
 
-def _roll_back(group: SeedGroup, reasons: Sequence[str | None], say: Say) -> None:
+def _roll_back(group: SeedGroup, reasons: Sequence[str | None], log: Log) -> None:
     """Roll all seeds back together; healthy seeds replay identically."""
     _each(group, Trainer.wait_for_save)
     failed = [(member, reason) for member, reason in zip(group, reasons, strict=True) if reason is not None]
@@ -254,7 +254,7 @@ def _roll_back(group: SeedGroup, reasons: Sequence[str | None], say: Say) -> Non
     for member, reason in failed:
         _check_hope(member.trainer, reason, others=len(group) > 1)
     trainers = [member.trainer for member in group]
-    for member, reason, newest in zip(group, reasons, _newest(trainers, say), strict=True):
+    for member, reason, newest in zip(group, reasons, _newest(trainers, log), strict=True):
         member.trainer.go_back(newest, reason, member.sink)
     _in_step(trainers)
 

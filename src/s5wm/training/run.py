@@ -85,14 +85,14 @@ class Trainer:
         self._config = directory.config.read_bytes()
         self.shardings = placement.shardings(abstract_state(program, config, seed))
 
-    def newest(self, say: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
+    def newest(self, log: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
         """The newest valid checkpoint, of ``among`` if given.
 
         Raises ``CorruptError`` where there are some and none is valid.
         """
         found = -1.0
         if is_main_process():
-            newest = self.checkpoints.newest(say, among)
+            newest = self.checkpoints.newest(log, among)
             if newest is None and (self.checkpoints.steps() if among is None else among):
                 advice = "start a new run" if among is None else "go on with each seed alone, s5wm resume RUN"
                 raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; {advice}")
@@ -201,7 +201,7 @@ class Trainer:
             arrays = gathered((self.state.actor.timestep, self.program.agent.debug_state(self.state.learner)))
             if is_main_process():
                 kept = keep_debug_state(self.directory.diverged, self.host.env_steps, reason, arrays)
-                sink.say(f"{reason}; what was seen is in {kept}")
+                sink.write_line(f"{reason}; what was seen is in {kept}")
 
     def give_up_after(self, reason: str) -> None:
         """Raises ``DivergedError`` where going back has not helped often enough."""
@@ -230,7 +230,7 @@ class Trainer:
         key = jr.fold_in(self.state.key, len(failures))  # the same numbers would lead to the same place
         self._state = eqx.tree_at(lambda s: (s.learner.guard.rate, s.key), self.state, (rate, key))
         if reason is not None:
-            sink.say(
+            sink.write_line(
                 f"rolled back to {self.host.env_steps:,} environment steps, learning rates now times {float(rate):g}"
             )
 
@@ -259,7 +259,7 @@ class Trainer:
                 keep_best(self.directory.best, policy, judged, self.host.env_steps)
                 self.host = replace(self.host, best=judged.score)
             judged.record(self.directory.flights, policy="latest", env_steps=self.host.env_steps)
-        sink.say(f"evaluated at {self.host.env_steps:,} environment steps: {judged.headline}")
+        sink.write_line(f"evaluated at {self.host.env_steps:,} environment steps: {judged.headline}")
         on_evaluation()
         return judged.row
 
@@ -299,7 +299,7 @@ def _forgiving(sink: Sink) -> Generator[None]:
     try:
         yield
     except (WriteError, OSError) as error:
-        sink.say(f"{error}; training goes on")
+        sink.write_line(f"{error}; training goes on")
 
 
 def _episode_means(sums: EpisodeSums) -> Row:

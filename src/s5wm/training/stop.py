@@ -17,9 +17,9 @@ class StopRequest:
     number of a signal therefore also reaches a thread through a pipe, and the second one ends the process there.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, log: Callable[[str], None]) -> None:
         self.requested = False
-        self._say = say
+        self._log = log
         self._before: dict[signal.Signals, Any] = {}
         self._pipe: tuple[int, int] | None = None
         self._wakeup = -1
@@ -55,7 +55,7 @@ class StopRequest:
                 os._exit(128 + number[0])
             self.requested = True
             name = signal.Signals(number[0]).name
-            self._say(f"{name}: finishing this chunk and saving; once more stops at once and loses the chunk")
+            self._log(f"{name}: finishing this chunk and saving; once more stops at once and loses the chunk")
 
 
 def _nothing(*_: object) -> None:

@@ -1,6 +1,6 @@
 """What a page holds: JSON of one or several policies on one task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,6 @@ from s5wm.envs.base import AbstractCameraEnv
 from s5wm.envs.task import AbstractDroneTask
 from s5wm.errors import ConfigError
 from s5wm.experiments.acting import Which
-from s5wm.runs.codec import Warn
 from s5wm.runs.flights import Course
 from s5wm.runs.provenance import version
 from s5wm.viewer.episode import Episode, course_of_task, run_episode
@@ -39,16 +38,16 @@ Target = Literal["observation", "privileged"]
 
 
 def view_content(
-    runs: Sequence[str | Path], *, config: FuturesConfig, which: Which, seed: int, say: Warn
+    runs: Sequence[str | Path], *, config: FuturesConfig, which: Which, seed: int, log: Callable[[str], None]
 ) -> Content:
     """Content of a page on which every policy flies the same task from the same start."""
-    subjects = [load_subject(run, which=which, say=say) for run in runs]
+    subjects = [load_subject(run, which=which, warn=log) for run in runs]
     check_comparable(subjects, runs)
     names = _distinct([subject.name for subject in subjects], runs)
     course = course_of_task(subjects[0].experiment.task)
     policies: list[Content] = []
     for subject, name in zip(subjects, names, strict=True):
-        say(f"running an episode of {name} ...")
+        log(f"running an episode of {name} ...")
         episode = run_episode(subject.experiment.task, subject.policy, seed)
         policies.append({"name": name, **policy_content(subject, episode, config)})
     return {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 HOST = "127.0.0.1"
 
 
-def serve(page: str, *, port: int, opens: bool, say: Callable[[str], None]) -> None:
+def serve(page: str, *, port: int, opens: bool, log: Callable[[str], None]) -> None:
     """Until Ctrl-C; port 0 takes a free one.  Raises ``OSError`` where the port is taken."""
     body = page.encode("utf-8")
 
@@ -28,10 +28,10 @@ def serve(page: str, *, port: int, opens: bool, say: Callable[[str], None]) -> N
 
     with http.server.ThreadingHTTPServer((HOST, port), Handler) as server:
         address = f"http://{HOST}:{server.server_port}/"
-        say(f"the page is at {address} until Ctrl-C")
+        log(f"the page is at {address} until Ctrl-C")
         if opens:
             webbrowser.open(address)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            say("closed")
+            log("closed")

@@ -41,17 +41,17 @@ class Subject:
     why_no_model: str  # empty where there is one
 
 
-def load_subject(run: str | Path, *, which: Which, say: Warn) -> Subject:
+def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
     """From a run or a shipped policy; ``which`` of a run's policies.
 
     The newest checkpoint holds all heads and the critic; the best and a shipped policy hold what acting needs: encoder,
     dynamics and actor, which predict states where the latent is the state.
     """
     folder = find(run)
-    agent = load_agent(folder, which=which, say=say)
+    agent = load_agent(folder, which=which, warn=warn)
     name = agent.experiment.name
     is_latest = is_run(folder) and which == "latest"
-    loaded = _latest(agent.experiment, folder, say) if is_latest else _acting(agent.experiment, agent.policy)
+    loaded = _latest(agent.experiment, folder, warn) if is_latest else _acting(agent.experiment, agent.policy)
     kind = which if is_run(folder) else "shipped"
     steps = trained_steps(agent.source)
     trained = "" if steps is None else f" after {steps:,} environment steps"
@@ -80,9 +80,9 @@ class _Loaded:
 MODEL_FREE = "the agent has no world model, so nothing is imagined"
 
 
-def _latest(experiment: Experiment, folder: Path, say: Warn) -> _Loaded:
+def _latest(experiment: Experiment, folder: Path, warn: Warn) -> _Loaded:
     if isinstance(experiment.agent, DreamerConfig):
-        own = LoadedRun.load(folder, say)
+        own = LoadedRun.load(folder, warn)
         assert own.state is not None, "a run has a training state"
         return _Loaded(
             policy=own.policy,
@@ -90,7 +90,7 @@ def _latest(experiment: Experiment, folder: Path, say: Warn) -> _Loaded:
             values=_dreamer_values(own.state.learner),
             smoothing_weight=float(own.state.smoothing_weight),
         )
-    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(say)
+    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(warn)
     if checkpoint is None:
         raise RunDirectoryError(f"{folder} has no checkpoint yet: train until the first one is saved")
     template = abstract_state(experiment.build(), experiment.train, experiment.seed)

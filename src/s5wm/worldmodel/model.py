@@ -100,7 +100,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
         )
 
     def target(self, timestep: TimeStep) -> Obs:
-        """What the decoder has to say, in its own units: vectors in symlog where configured, pixels in [0, 1]."""
+        """What the decoder outputs, in its own units: vectors in symlog where configured, pixels in [0, 1]."""
         if isinstance(self.decoder, ImageDecoder):
             return pixels(array_of(timestep.obs))
         if isinstance(self.decoder, MixedDecoder) and isinstance(timestep.obs, MixedObs):

@@ -12,4 +12,4 @@ def exported(tmp_path_factory) -> Exported:
     """The Split-S policy."""
     pytest.importorskip("onnxruntime")
     folder: Path = tmp_path_factory.mktemp("export") / "split-s"
-    return export("pretrained/split-s", folder, which="best", say=lambda _: None)
+    return export("pretrained/split-s", folder, which="best", log=lambda _: None)

@@ -122,7 +122,7 @@ def test_an_export_is_replaced_and_other_folders_are_not(exported, tmp_path):
     exporting._check_folder(exported.folder)
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunDirectoryError, match="is not empty and no earlier export"):
-        exporting.export("pretrained/split-s", tmp_path, which="best", say=lambda _: None)
+        exporting.export("pretrained/split-s", tmp_path, which="best", log=lambda _: None)
     with pytest.raises(ConfigError, match="is no exported policy"):
         FlightCard.load(tmp_path)
     replace(exported.card, version=99).save(tmp_path)

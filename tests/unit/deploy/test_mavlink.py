@@ -40,18 +40,18 @@ class Vehicle:
         self.quad = Quadrotor(VEHICLE)
         self.body = self.quad.at_rest(TRACK.start_pos, 0.5)
 
-    def say(self, message):
+    def send(self, message):
         self.udp.sendto(message.pack(self.link), ("127.0.0.1", self.port))
 
     def heartbeat(self, mode, armed=True):
-        self.say(common.MAVLink_heartbeat_message(2, 12, 128 * armed, mode, 4, 3))
+        self.send(common.MAVLink_heartbeat_message(2, 12, 128 * armed, mode, 4, 3))
 
     def odometry(self, time):
         w, x, y, z = self.body.quat
         vel = to_matrix(self.body.quat).T @ self.body.vel_w
         (p, q, r), pos = self.body.omega_b, self.body.pos_w
         fields = [int(1e6 * time), 1, 12, pos[0], -pos[1], -pos[2], [w, x, -y, -z], vel[0], -vel[1], -vel[2]]
-        self.say(common.MAVLink_odometry_message(*fields, p, -q, -r, [0.0] * 21, [0.0] * 21))
+        self.send(common.MAVLink_odometry_message(*fields, p, -q, -r, [0.0] * 21, [0.0] * 21))
 
     def heard(self):
         messages = []

@@ -38,7 +38,7 @@ def hovering() -> TrainedAgent:
 
 def test_its_error_falls_where_it_flies():
     told: list[str] = []
-    taught = distil(hovering(), SHORT, say=told.append)
+    taught = distil(hovering(), SHORT, log=told.append)
     assert len(taught.errors) == SHORT.rounds
     assert taught.errors[0] > 0.1
     assert taught.errors[-1] < 0.25 * taught.errors[0]
@@ -49,15 +49,15 @@ def test_its_error_falls_where_it_flies():
 
 def test_the_same_seed_gives_the_same_student():
     few = replace(SHORT, rounds=2, updates=3, episodes=1)
-    first, again = (distil(hovering(), few, say=lambda _: None) for _ in range(2))
-    other = distil(hovering(), replace(few, seed=1), say=lambda _: None)
+    first, again = (distil(hovering(), few, log=lambda _: None) for _ in range(2))
+    other = distil(hovering(), replace(few, seed=1), log=lambda _: None)
     assert first.errors == again.errors != other.errors
 
 
 def test_an_export_of_a_student_has_no_memory_and_tells_what_it_lost(tmp_path):
     pytest.importorskip("onnxruntime")
     few = replace(SHORT, units=8, rounds=2, num_envs=4, steps=5, updates=5, episodes=2)
-    done = export("pretrained/split-s", tmp_path / "out", which="best", say=lambda _: None, student=few)
+    done = export("pretrained/split-s", tmp_path / "out", which="best", log=lambda _: None, student=few)
     assert all(each.fits for each in done.errors.values())
     assert done.parameters == 24 * 8 + 8 + 8 * 8 + 8 + 8 * 4 + 4 + 2 * 24  # and how inputs are scaled
     card = FlightCard.load(tmp_path / "out")
@@ -77,6 +77,6 @@ def test_what_cannot_be_taught_is_refused():
     images = preset("race/figure-8", "s5wm", "cpu")
     agent = replace(hovering(), experiment=images)
     with pytest.raises(ConfigError, match="a student reads one vector"):
-        distil(agent, SHORT, say=lambda _: None)
+        distil(agent, SHORT, log=lambda _: None)
     with pytest.raises(ValueError, match=r"student.rounds is 1; it must be at least 2"):
         StudentConfig(rounds=1)

@@ -57,7 +57,7 @@ def run(saved: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def shipped(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shipped") / "small"
-    write_policy(load_agent(saved, which="latest", say=print), {"env_steps": 192}, folder)
+    write_policy(load_agent(saved, which="latest", warn=print), {"env_steps": 192}, folder)
     return folder
 
 
@@ -156,7 +156,7 @@ def test_what_the_policy_cannot_fly_is_refused_before_anything_compiles(
 
 
 def test_a_race_is_changed_under_the_rules_of_a_test() -> None:
-    agent = load_agent("pretrained/split-s", which="best", say=print)
+    agent = load_agent("pretrained/split-s", which="best", warn=print)
     assert kind_of(agent) == "shipped"
     task = judged_task(agent.experiment, ["task.quad.name=kolibri", "task.track.type=Figure8Config"])
     assert (task.quad.name, type(task.track).__name__) == ("kolibri", "Figure8Config")
@@ -200,6 +200,6 @@ def test_a_shipped_model_foresees_the_state_as_its_run_does(
 
 def test_a_shipped_policy_without_its_decoder_is_refused(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", SMALL)
-    write_policy(load_agent(run, which="latest", say=print), {}, tmp_path / "shipped")
+    write_policy(load_agent(run, which="latest", warn=print), {}, tmp_path / "shipped")
     with pytest.raises(RunDirectoryError, match="without the decoder"):
         imagine_run(tmp_path / "shipped", HORIZON, 1)

@@ -26,10 +26,10 @@ class RecordingSink:
         self.rows: list[Row] = []
         self.texts: list[str] = []
 
-    def row(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         self.rows.append(row)
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         self.texts.append(text)
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ def with_steps(experiment: Experiment, env_steps: int) -> Experiment:
 
 
 def alone(trainer: Trainer, ears: RecordingSink) -> bool:
-    return fit([SeedRun(trainer, ears, lambda: None)], ears.say)
+    return fit([SeedRun(trainer, ears, lambda: None)], ears.write_line)
 
 
 def trained(
@@ -100,6 +100,6 @@ def trained(
     with RunDirectory(path) as directory:
         save_experiment(directory.config, experiment)
         trainer = Trainer(program or experiment.build(), experiment.train, directory, experiment.seed)
-        load([trainer], ears.say)
+        load([trainer], ears.write_line)
         alone(trainer, ears)
     return trainer

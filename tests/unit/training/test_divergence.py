@@ -76,10 +76,10 @@ def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_
         trainer = trainer_in(
             tiny, directory, lambda env: Poisonous(env, jnp.asarray(obs), jnp.asarray(reward))
         )
-        load([trainer], ears.say)
+        load([trainer], ears.write_line)
         positive = np.flatnonzero(np.asarray(trainer.state.actor.timestep.obs)[:, 0] > 0)
         with pytest.raises(DivergedError) as caught:
-            fit([SeedRun(trainer, ears, lambda: None)], ears.say)
+            fit([SeedRun(trainer, ears, lambda: None)], ears.write_line)
     assert f"the {what} of environment {positive[0]} was not finite at step 2 of the chunk" in "\n".join(
         ears.texts
     )
@@ -99,11 +99,11 @@ def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
     with RunDirectory(run_path) as directory:
         # Finite at the boundary, so that the loss is where it shows.
         trainer = trainer_in(huge, directory, lambda env: Always(env, jnp.asarray(1e30)))
-        load([trainer], ears.say)
+        load([trainer], ears.write_line)
         before = trainer.state
         params = jax.device_get(before.learner.params)
         with pytest.raises(DivergedError, match="52 gradient steps in a row") as caught:
-            fit([SeedRun(trainer, ears, lambda: None)], ears.say)
+            fit([SeedRun(trainer, ears, lambda: None)], ears.write_line)
         after = jax.device_get(trainer.state.learner.params)
     assert caught.value.exit_code == 70
     assert [text.rsplit(" ", 1)[1] for text in ears.texts if "rolled back" in text] == [

@@ -14,8 +14,8 @@ ROW = {"env_steps": 64, "wall_minutes": 0.5, "loss/policy": 0.25, "eval/success"
 def test_rows_come_back_and_what_json_cannot_hold_is_null(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = JsonLines(path, env_steps=0)
-    log.row({"env_steps": 1, "eta_minutes": float("nan")})
-    log.row({"env_steps": 2, "loss/x": 0.1})
+    log.write_row({"env_steps": 1, "eta_minutes": float("nan")})
+    log.write_row({"env_steps": 2, "loss/x": 0.1})
     assert read_rows(path) == [{"env_steps": 1, "eta_minutes": None}, {"env_steps": 2, "loss/x": 0.1}]
 
 
@@ -28,23 +28,23 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
 def test_resuming_removes_what_was_logged_after_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"env_steps": 1}\n{"env_steps": 2}\n{"env_steps": 3}\n{"env')
-    JsonLines(path, env_steps=2).row({"env_steps": 5})
+    JsonLines(path, env_steps=2).write_row({"env_steps": 5})
     assert [json.loads(line)["env_steps"] for line in path.read_text().splitlines()] == [1, 2, 5]
 
 
 def test_rows_wait_while_they_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = JsonLines(tmp_path / "metrics.jsonl", env_steps=0)
-    log.row({"env_steps": 1})
+    log.write_row({"env_steps": 1})
     (tmp_path / "metrics.jsonl").rename(tmp_path / "moved")
     for step in (2, 3):
-        log.row({"env_steps": step})
+        log.write_row({"env_steps": step})
     assert capsys.readouterr().err.count("rows wait in memory") == 1
     with pytest.raises(WriteError, match="2 rows are lost"):
         log.close()
     (tmp_path / "moved").rename(tmp_path / "metrics.jsonl")
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"env_st')  # what a full disk leaves
-    log.row({"env_steps": 4})
+    log.write_row({"env_steps": 4})
     log.close()
     assert [row["env_steps"] for row in read_rows(log.path)] == [1, 2, 3, 4]
 
@@ -57,9 +57,9 @@ def test_a_course_that_was_rolled_back_is_left_out(tmp_path: Path) -> None:
 
 def test_plain_lines_say_the_essentials(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines(RacingConfig().columns, every=1000.0)
-    lines.row(ROW)
-    lines.row({"env_steps": 65})  # too soon for another line
-    lines.row({"env_steps": 66, "eval/success": 1.0})  # but never for an evaluation
+    lines.write_row(ROW)
+    lines.write_row({"env_steps": 65})  # too soon for another line
+    lines.write_row({"env_steps": 66, "eval/success": 1.0})  # but never for an evaluation
     out = capsys.readouterr()
     assert out.out == ""
     assert out.err.splitlines() == [
@@ -70,8 +70,8 @@ def test_plain_lines_say_the_essentials(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_panel_keeps_what_was_said_last(capsys: pytest.CaptureFixture[str]) -> None:
     panel = Panel("runs/x")
-    panel.row(ROW | {"time/collect": 0.25, "eta_minutes": 3.0})
-    panel.row({"env_steps": 1_000_000})
+    panel.write_row(ROW | {"time/collect": 0.25, "eta_minutes": 3.0})
+    panel.write_row({"env_steps": 1_000_000})
     panel.close()
     err = capsys.readouterr().err
     for text in ("runs/x", "1,000,000", "policy loss", "0.25", "collection", "25%", "ETA 3 min"):
@@ -83,9 +83,11 @@ def test_the_panel_tells_the_course_of_the_return_and_the_best_so_far(
 ) -> None:
     panel = Panel("runs/x", RacingConfig().columns, RacingConfig().figures)
     for step, value in enumerate((1.0, 9.0, 5.0)):
-        panel.row({"env_steps": step, "episode/return_nominal": value, "loss/dyn": 0.5, "loss/own": 1.0})
-    panel.row({"env_steps": 9, "eval/success": 0.9, "eval/lap_time": 5.5})
-    panel.row({"env_steps": 10, "eval/success": 0.2, "eval/lap_time": 5.0})
+        panel.write_row(
+            {"env_steps": step, "episode/return_nominal": value, "loss/dyn": 0.5, "loss/own": 1.0}
+        )
+    panel.write_row({"env_steps": 9, "eval/success": 0.9, "eval/lap_time": 5.5})
+    panel.write_row({"env_steps": 10, "eval/success": 0.2, "eval/lap_time": 5.0})
     panel.close()
     err = capsys.readouterr().err
     for text in (

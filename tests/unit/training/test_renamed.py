@@ -49,7 +49,7 @@ def test_runs_of_before_are_read_without_a_warning(name):
 
 @pytest.mark.parametrize("name", pretrained_names())
 def test_shipped_policies_load(name):
-    agent = load_agent(name, which="best", say=refused)
+    agent = load_agent(name, which="best", warn=refused)
     state = agent.init()
     assert np.isfinite(agent.act(np.zeros(agent.obs_shape, agent.spec.obs_dtype), state)[0]).all()
 

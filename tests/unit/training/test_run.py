@@ -207,7 +207,7 @@ def test_a_policy_that_is_not_finite_rolls_back_and_training_goes_on(
     trained(with_steps(tiny, 128), run_path, ears)
     with RunDirectory(run_path) as directory:
         trainer = Trainer(tiny.build(), tiny.train, directory, 0)
-        load([trainer], ears.say)
+        load([trainer], ears.write_line)
         poisoned(trainer)
         assert alone(trainer, ears)
     said = "\n".join(ears.texts)
@@ -230,7 +230,7 @@ def test_a_failure_after_others_that_an_older_checkpoint_remembers_is_remedied_t
     trainer.checkpoints.wait()
     with RunDirectory(run_path) as directory:
         again = Trainer(tiny.build(), tiny.train, directory, 0)
-        load([again], ears.say)
+        load([again], ears.write_line)
         again.host = replace(again.host, failures=())
         poisoned(again)
         assert alone(again, ears)
@@ -250,7 +250,7 @@ def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
             poisoned(trainer)
 
         monkeypatch.setattr(trainer, "restore", restore_and_poison)
-        load([trainer], ears.say)
+        load([trainer], ears.write_line)
         with pytest.raises(DivergedError, match="rolling back 3 times did not help: at 192") as caught:
             alone(trainer, ears)
     assert caught.value.exit_code == 70

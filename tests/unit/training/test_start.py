@@ -39,7 +39,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shipped(source: Path) -> Path:
     folder = source.parent / "shipped"
-    write_policy(load_agent(source, which="latest", say=silent), {"env_steps": 192}, folder)
+    write_policy(load_agent(source, which="latest", warn=silent), {"env_steps": 192}, folder)
     return folder
 
 

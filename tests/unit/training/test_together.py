@@ -46,8 +46,8 @@ def begun(stack: ExitStack, experiment: Experiment, path: Path) -> list[Trainer]
 def trained(experiment: Experiment, path: Path, ears: Sequence[RecordingSink]) -> list[Trainer]:
     with ExitStack() as stack:
         trainers = begun(stack, experiment, path)
-        load(trainers, ears[0].say)
-        fit(crew(trainers, ears), ears[0].say)
+        load(trainers, ears[0].write_line)
+        fit(crew(trainers, ears), ears[0].write_line)
     return trainers
 
 
@@ -133,7 +133,7 @@ def test_a_budget_of_minutes_ends_for_all_at_once(
     second.checkpoints.wait()
     with ExitStack() as stack:
         trainers = begun(stack, steady, tmp_path)
-        load(trainers, pair[0].say)
+        load(trainers, pair[0].write_line)
     assert [trainer.host.minutes for trainer in trainers] == [5.0, 5.0]
     assert [trainer.host.wall_minutes for trainer in trainers] == [6.0, 6.0]
     assert first.host.minutes < 5.0
@@ -152,9 +152,9 @@ def test_one_that_diverges_rolls_back_and_the_other_comes_the_same_way_again(
     trained(with_steps(steady, 128), tmp_path / "parts", pair)
     with ExitStack() as stack:
         trainers = begun(stack, steady, tmp_path / "parts")
-        load(trainers, pair[0].say)
+        load(trainers, pair[0].write_line)
         poisoned(trainers[1])
-        assert fit(crew(trainers, pair), pair[0].say)
+        assert fit(crew(trainers, pair), pair[0].write_line)
     assert not any("rolled back" in text for text in pair[0].texts)
     assert any("rolled back to 128 environment steps" in text for text in pair[1].texts)
     assert float(trainers[1].state.learner.guard.rate) == 0.5
@@ -168,9 +168,9 @@ def rolled_back_once(experiment: Experiment, path: Path) -> Trainer:
     trained(with_steps(experiment, 128), path, ears)
     with ExitStack() as stack:
         trainers = begun(stack, experiment, path)
-        load(trainers, ears[0].say)
+        load(trainers, ears[0].write_line)
         poisoned(trainers[0])
-        fit(crew(trainers, ears), ears[0].say)
+        fit(crew(trainers, ears), ears[0].write_line)
     return trainers[0]
 
 
@@ -183,7 +183,7 @@ def test_what_one_has_changed_after_diverging_outlives_the_divergence_of_another
     trained(with_steps(rarely, 128), tmp_path / "twice", pair)
     with ExitStack() as stack:
         trainers = begun(stack, rarely, tmp_path / "twice")
-        load(trainers, pair[0].say)
+        load(trainers, pair[0].write_line)
         poisoned(trainers[0])
         scheduled, chunks = trainers[1].scheduled, iter(range(100))
 
@@ -193,7 +193,7 @@ def test_what_one_has_changed_after_diverging_outlives_the_divergence_of_another
             return scheduled()
 
         trainers[1].scheduled = poisoned_in_the_third_chunk  # type: ignore[method-assign]
-        assert fit(crew(trainers, pair), pair[0].say)
+        assert fit(crew(trainers, pair), pair[0].write_line)
     assert [float(trainer.state.learner.guard.rate) for trainer in trainers] == [0.5, 0.5]
     assert_same(once, trainers[0])  # its other random numbers too
     for ears in pair:
@@ -214,9 +214,9 @@ def test_one_that_gives_up_is_named_and_every_other_has_its_checkpoint(
             poisoned(bad)
 
         monkeypatch.setattr(bad, "restore", restore_and_poison)
-        load(trainers, pair[0].say)
+        load(trainers, pair[0].write_line)
         with pytest.raises(DivergedError, match=r"seed 5: .*rolling back 3 times.* s5wm resume RUN"):
-            fit(crew(trainers, pair), pair[0].say)
+            fit(crew(trainers, pair), pair[0].write_line)
     assert [trainer.checkpoints.steps() for trainer in trainers] == [[64, 128], [64, 128]]
 
 

@@ -95,7 +95,7 @@ def test_rows_that_come_again_after_an_interruption_are_told_once(
     for rows in ([64, 128, 192], [128, 192, 256]):  # killed at 192, going on from 64
         tracker = Tracker("wandb", directory, tiny, pytest.fail)
         for env_steps in rows:
-            tracker.row({"env_steps": env_steps, "loss/x": 1.0, "eval/lap_time": float("nan")})
+            tracker.write_row({"env_steps": env_steps, "loss/x": 1.0, "eval/lap_time": float("nan")})
     assert [[step for step, _ in run.rows] for run in wandb.runs] == [[64, 128, 192], [256]]
     assert wandb.runs[0].rows[0][1] == {"env_steps": 64, "loss/x": 1.0}
 
@@ -106,8 +106,8 @@ def test_a_tracker_that_fails_is_told_of_once_and_ends_nothing(
     said: list[str] = []
     tracker = Tracker("wandb", directory, tiny, said.append)
     wandb.is_broken = True
-    tracker.row({"env_steps": 64})
-    tracker.row({"env_steps": 128})
+    tracker.write_row({"env_steps": 64})
+    tracker.write_row({"env_steps": 128})
     tracker.close()
     assert len(said) == 1 and "wandb takes no more rows (no connection)" in said[0]
     with pytest.raises(TrackerError, match="WANDB_MODE=offline"):
@@ -135,7 +135,7 @@ def test_trackio_resumes_by_name(directory: RunDirectory, tiny: Experiment, monk
     monkeypatch.setitem(sys.modules, "trackio", module)
     monkeypatch.setenv("TRACKIO_PROJECT", "mine")
     for seed in (0, 1):
-        Tracker("trackio", directory, replace(tiny, seed=seed), pytest.fail).row(
+        Tracker("trackio", directory, replace(tiny, seed=seed), pytest.fail).write_row(
             {"env_steps": 64 * (seed + 1)}
         )
     first, second = (run.options for run in module.runs)
@@ -153,7 +153,7 @@ directory = RunDirectory(Path(sys.argv[1]))
 for steps in ((64, 128), (128, 192)):
     tracker = Tracker("wandb", directory, Experiment(), print)
     for env_steps in steps:
-        tracker.row({"env_steps": env_steps, "loss/x": 0.5})
+        tracker.write_row({"env_steps": env_steps, "loss/x": 0.5})
     tracker.close()
 """
 

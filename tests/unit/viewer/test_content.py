@@ -156,12 +156,12 @@ def test_a_page_is_served_on_the_loopback_interface_alone(capsys) -> None:
     told: list[str] = []
     ready = threading.Event()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         told.append(text)
         ready.set()
 
     threading.Thread(
-        target=serve, args=("<p>page</p>",), kwargs={"port": 0, "opens": False, "say": say}, daemon=True
+        target=serve, args=("<p>page</p>",), kwargs={"port": 0, "opens": False, "log": log}, daemon=True
     ).start()
     assert ready.wait(20)
     address = re.search(r"http://\S+", told[0])
@@ -196,7 +196,7 @@ def test_runs_of_two_tasks_are_not_on_one_page(tmp_path: Path) -> None:
         for name, seconds in (("short", 0.1), ("long", 0.2))
     ]
     with pytest.raises(ConfigError, match="another track or task"):
-        view_content(runs, config=FEW, which="latest", seed=0, say=print)
+        view_content(runs, config=FEW, which="latest", seed=0, log=print)
 
 
 @pytest.mark.parametrize(

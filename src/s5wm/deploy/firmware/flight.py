@@ -24,7 +24,7 @@ def firmware_vehicle(card: VehicleCard, *, rc_delay: float = 0.0) -> Generator[F
         yield FirmwareVehicle(card, process, rc_delay=rc_delay)
 
 
-def fly_firmware(folder: Path, plan: FlightPlan, out: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
+def fly_firmware(folder: Path, plan: FlightPlan, out: Path, *, log: Callable[[str], None]) -> dict[str, Any]:
     """A flight through the firmware; files go to ``out``, the summary is returned.
 
     The firmware waits for the simulation, so the flight takes as long as the machine needs.
@@ -35,7 +35,7 @@ def fly_firmware(folder: Path, plan: FlightPlan, out: Path, *, say: Callable[[st
             f"the policy of {card.origin.run} flies no quadrotor, so there is nothing to control"
         )
     version = find_firmware().version
-    say(f"starting Betaflight {version} in a network namespace of its own, arming it on the stand ...")
+    log(f"starting Betaflight {version} in a network namespace of its own, arming it on the stand ...")
     with firmware_vehicle(card.vehicle) as vehicle:
-        figures = fly_simulated(folder, replace(plan, fast=True), out, say=say, dynamics=vehicle)
+        figures = fly_simulated(folder, replace(plan, fast=True), out, log=log, dynamics=vehicle)
     return figures | {"firmware": f"Betaflight {version}"}

@@ -54,7 +54,7 @@ def fly_simulated(
     plan: FlightPlan,
     out: Path,
     *,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     dynamics: Dynamics | None = None,
 ) -> dict[str, Any]:
     """A flight in the runtime's simulator, or with these dynamics; files go to ``out``, the summary is returned."""
@@ -64,9 +64,9 @@ def fly_simulated(
     clock = SimulatedClock() if plan.fast else Clock()
     target = Simulation(card.vehicle, card.track, clock, obeys=not plan.dry_run, dynamics=dynamics)
     logbook = Logbook(card, limits.deadline)
-    say(f"flying {plan.seconds:g} s {'on a simulated clock' if plan.fast else 'in real time'} ...")
+    log(f"flying {plan.seconds:g} s {'on a simulated clock' if plan.fast else 'in real time'} ...")
     pilot.warm_up()
-    prepare(plan.priority, say)
+    prepare(plan.priority, log)
     Loop(pilot, target, clock, card.control_period, logbook.add).run(plan.seconds)
     ending = "TIME_LIMIT" if target.ending == FLYING else target.ending
     return logbook.save(out, Outcome(ending, target.passed, target.lap_times))
@@ -89,7 +89,7 @@ class MavlinkLink:
 
 
 def fly_mavlink(
-    folder: Path, plan: FlightPlan, link: MavlinkLink, out: Path, *, say: Callable[[str], None]
+    folder: Path, plan: FlightPlan, link: MavlinkLink, out: Path, *, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """A flight of a vehicle behind MAVLink; a dry run unless the plan says otherwise."""
     if plan.fast:
@@ -103,8 +103,8 @@ def fly_mavlink(
     logbook, ending, figures = Logbook(card, limits.deadline), "FLYING", dict[str, Any]()
     try:
         pilot.warm_up()
-        prepare(plan.priority, say)
-        say(
+        prepare(plan.priority, log)
+        log(
             f"waiting for ODOMETRY at {link.address}, {'sending nothing' if plan.dry_run else 'SENDING COMMANDS'} ..."
         )
         Loop(pilot, target, clock, card.control_period, logbook.add).run(plan.seconds)

@@ -16,7 +16,7 @@ from s5wm.errors import ConfigError
 LOCK_CURRENT, LOCK_FUTURE = 1, 2  # of mlockall
 
 
-def prepare(priority: int, say: Callable[[str], None]) -> None:
+def prepare(priority: int, log: Callable[[str], None]) -> None:
     """Make this process punctual; nothing for priority 0.
 
     Raises ``ConfigError`` where the priority is not allowed; says where memory cannot be locked, which costs less.
@@ -25,7 +25,7 @@ def prepare(priority: int, say: Callable[[str], None]) -> None:
         return
     set_priority(priority)
     if (reason := lock_memory()) is not None:
-        say(f"memory is not locked ({reason}): a page that the system drops delays a period")
+        log(f"memory is not locked ({reason}): a page that the system drops delays a period")
     gc.collect()
     gc.freeze()
 
