@@ -63,7 +63,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
 
     ``task`` is a SPEC of ``s5wm train``, or a function of a module that returns an environment.
     ``start_from`` names a run or a shipped policy of the same architecture whose parameters a new run begins with;
-    optimiser, replay and schedules are fresh.  ``trackers`` of "wandb" and "trackio" are told every row of metrics.
+    optimiser, replay and schedules are fresh.  ``trackers`` of "wandb" and "trackio" get every row of metrics.
     ``overrides`` are ``"path.to.field=value"`` strings on
     ``s5wm.experiments.experiment.Experiment``.  ``env_args`` (``"name=value"``) are given to the environment of a SPEC;
     ``privileged`` are keys of its ``Dict`` observation for agents ``s5wm-p`` and the like.

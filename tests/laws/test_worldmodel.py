@@ -401,7 +401,7 @@ def test_a_learned_spread_settles_at_the_size_of_the_error():
 
 def test_no_spread_of_images():
     config = replace(SPREAD, target="observation", image=PatchConfig(patch=4, depth=2, multipliers=(1,)))
-    with pytest.raises(ValueError, match="learned_scale is true, but the decoder tells an image"):
+    with pytest.raises(ValueError, match="learned_scale is true, but the decoder outputs an image"):
         config.check(IMAGES)
 
 

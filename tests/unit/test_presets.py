@@ -79,7 +79,7 @@ def test_what_cannot_see_is_refused():
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"posterior": PosteriorInput.MEMORY}, "its own filter tells and has no use for h"),
+        ({"posterior": PosteriorInput.MEMORY}, "its own estimator outputs and has no use for h"),
         ({"target": "observation"}, "is the privileged state: use target 'privileged'"),
     ],
 )

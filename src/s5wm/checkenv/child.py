@@ -42,7 +42,7 @@ RESTARTS = 3
 def check_in_child(spec: str, steps: int, timeout: float, privileged: Sequence[str] = ()) -> Report:
     """Check the environment that ``spec`` names; no call of it may take more than ``timeout`` seconds.
 
-    One whose process dies is started anew, up to three times, to tell whether it always does.
+    One whose process dies is started anew, up to three times, to see whether it always does.
     """
     tries = [_check_once(spec, steps, timeout, privileged)]
     while tries[-1].death is not None and len(tries) <= RESTARTS:
@@ -93,7 +93,7 @@ def _read(stdout: IO[str], lines: "queue.Queue[dict[str, str]]") -> None:
 
 
 def main() -> int:
-    """Check, and tell as it goes."""
+    """Run the checks and print each result."""
     spec, steps, privileged = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     progress = Progress()
     try:

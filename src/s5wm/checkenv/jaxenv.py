@@ -105,7 +105,7 @@ def _check_finite(course: TimeStep) -> Iterator[str]:
 
 
 def _named_parts(obs: Obs) -> list[tuple[str, Any]]:
-    """Parts of an observation, by what tells them apart; one array needs no name."""
+    """Parts of an observation, by name; a single array has none."""
     if isinstance(obs, MixedObs):
         return [("'s image", obs.image), ("'s vector", obs.vector)]
     return [("", obs)]

@@ -38,7 +38,7 @@ class Entry:
     """Where a verb is defined, and what it does in one line.
 
     Its module holds options alone and imports what it runs when it runs it: help waits for no JAX.
-    ``computes`` tells whether it runs compiled programs of ours; None where not even JAX is loaded.
+    ``computes``: whether it runs compiled programs of ours; None where not even JAX is loaded.
     """
 
     module: str
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse, run, and exit with the verb's code."""
     open_streams()
     try:
-        code = _told(sys.argv[1:] if arguments is None else arguments)
+        code = _run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:
         # Whoever read our output has what it wanted.  Python flushes once more at its end: into nothing.
         nothing = os.open(os.devnull, os.O_WRONLY)
@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     _leave(code)
 
 
-def _told(given: list[str]) -> int:
+def _run(given: list[str]) -> int:
     """The exit code, once all that is printed has been read or taken."""
     try:
         return _run(given)
@@ -233,7 +233,7 @@ def _overview() -> str:
         summary = entry.summary if len(entry.summary) <= room else entry.summary[: room - 3].rstrip() + "..."
         lines.append(f"  {name:<{width}}  {summary}")
     return "\n".join(
-        [*lines, "", "s5wm VERB --help tells more, with an example; s5wm --version tells the version."]
+        [*lines, "", "s5wm VERB --help explains a verb, with an example; s5wm --version prints the version."]
     )
 
 

@@ -52,7 +52,7 @@ def draw(folder: Path) -> int:
 
 
 def draw_flights(folder: Path) -> None:
-    """The flight picture of an evaluation that is finished and told, and where it is; or why there is none."""
+    """The flight picture of a finished evaluation, and where it is; or why there is none."""
     from s5wm.plots import Absent, plot_flight
 
     try:

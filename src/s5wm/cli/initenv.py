@@ -23,7 +23,7 @@ class InitEnv(Verb):
     path: Annotated[Positional[Path], arg(metavar="PATH", help="A new Python file, e.g. my_env.py.")]
 
     def run(self) -> int:
-        """Write it, and tell how to go on."""
+        """Write it, and print the next steps."""
         if self.path.suffix != ".py" or not self.path.stem.isidentifier():
             raise ConfigError(f"{self.path} cannot be imported; name a Python file such as my_env.py")
         if self.path.exists():

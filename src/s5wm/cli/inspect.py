@@ -1,4 +1,4 @@
-"""The verb that tells what there is."""
+"""The verb that lists tasks, agents and policies."""
 
 from dataclasses import dataclass
 from typing import Annotated

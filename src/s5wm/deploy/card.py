@@ -38,7 +38,7 @@ class ObservationCard:
     layout: Layout
     shape: tuple[int, ...]
     dtype: Literal["float32", "uint8"]
-    entries: tuple[Entry, ...]  # empty where the task does not tell
+    entries: tuple[Entry, ...]  # empty where the task does not name them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class Origin:
 class Outcome:
     """Of the episodes of an evaluation."""
 
-    success_rate: float | None  # None: the task does not tell
+    success_rate: float | None  # None: the task does not define success
     lap_time_mean: float | None  # s; None: no lap, or no race
     return_mean: float
 
@@ -144,7 +144,7 @@ class FlightCard:
     ]  # largest change of each action in a step that an honest flight has, with a margin
     memory: tuple[MemorySlot, ...]
     choices: tuple[int, ...] = ()  # empty: the actions are numbers
-    action_low: tuple[float, ...] = ()  # empty: -1 for each, as in exports that do not tell
+    action_low: tuple[float, ...] = ()  # empty: -1 for each, as in exports without it
     action_high: tuple[float, ...] = ()
     vehicle: VehicleCard | None  # None: the task flies no quadrotor
     track: TrackCard | None

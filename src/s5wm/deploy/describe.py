@@ -36,7 +36,7 @@ SLEW_MARGIN = 1.25
 
 
 def _trained_at(run: str | Path) -> str | None:
-    """Commit that the training last went on with; None where the run does not tell, as shipped policies do not."""
+    """Commit that the training last went on with; None where the run has none recorded, as shipped policies."""
     file = find(run) / ORIGIN
     return read_json(file).get("commit") if file.is_file() else None
 

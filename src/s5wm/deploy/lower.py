@@ -173,13 +173,13 @@ def _filter(dynamics: Any, b: Builder, token: Value, memory: _Memory) -> Value:
 @_filter.register(PrivilegedStateRSSM)
 def _(dynamics: PrivilegedStateRSSM[Any], b: Builder, token: Value, memory: _Memory) -> Value:
     check_fields(dynamics, "space", "filter", "states")
-    teller = dynamics.filter
-    check_fields(teller, "inputs", "norm", "core", "head")
+    estimator = dynamics.filter
+    check_fields(estimator, "inputs", "norm", "core", "head")
     action = b.clip(memory.read(PREV_ACTION), -1.0, 1.0)
-    u = activated(b, teller.norm, apply(teller.inputs, b, b.concat(token, action)))
-    state, deter = step_core(teller.core, b, memory.read("filter"), u)
+    u = activated(b, estimator.norm, apply(estimator.inputs, b, b.concat(token, action)))
+    state, deter = step_core(estimator.core, b, memory.read("filter"), u)
     memory.write("filter", state)
-    return _filter(dynamics.states, b, apply(teller.head, b, b.concat(deter, token)), memory)
+    return _filter(dynamics.states, b, apply(estimator.head, b, b.concat(deter, token)), memory)
 
 
 @_filter.register(DecoupledRSSM)

@@ -34,7 +34,7 @@ class Events(eqx.Module):
 
 
 def gate_passes(timestep: TimeStep, groups: Groups) -> Bool[Array, "B T"]:
-    """Rows on whose arrival another goal was told than before (``Group.goal_from``); none where there is no goal."""
+    """Steps at which the goal changed (``Group.goal_from``); none where there is no goal."""
     goals = [group.goal_from for group in groups if group.goal_from is not None]
     if not goals:
         return jnp.zeros_like(timestep.is_first)

@@ -1,4 +1,4 @@
-"""Whether a training fits into memory, told before anything is allocated."""
+"""Whether a training fits into memory, checked before anything is allocated."""
 
 import math
 import resource
@@ -25,7 +25,7 @@ def tree_bytes(tree: Any, shardings: Any = None) -> int:
 def check_memory(state: Any, shardings: Any = None, *, seeds: int = 1) -> None:
     """Raises ``ConfigError`` with both figures if a state of these shapes does not fit, or those of several seeds.
 
-    ``shardings`` tell how it is divided over devices (a tree, see ``Placement``); those of a CPU share its memory.
+    ``shardings`` divide it over devices (a tree, see ``Placement``); those of a CPU share its memory.
     """
     size, free = seeds * tree_bytes(state, None if _is_cpu() else shardings), free_bytes()
     # While a checkpoint is written, a copy of the state lies in the memory of the host; states that are trained
@@ -44,7 +44,7 @@ def check_memory(state: Any, shardings: Any = None, *, seeds: int = 1) -> None:
 
 
 def replay_line(state: Any, shardings: Any = None, *, seeds: int = 1) -> str | None:
-    """``replay X GB of Y GB free``; None without a replay, or where the device does not tell what is free."""
+    """``replay X GB of Y GB free``; None without a replay, or where the device does not report what is free."""
     paths = jax.tree_util.tree_leaves_with_path(state)
     places = [None] * len(paths) if shardings is None or _is_cpu() else jax.tree.leaves(shardings)
     found = [
@@ -59,7 +59,7 @@ def replay_line(state: Any, shardings: Any = None, *, seeds: int = 1) -> str | N
 
 
 def free_bytes() -> int | None:
-    """Free memory of the device that computes; None where it does not tell."""
+    """Free memory of the device that computes; None where it does not report it."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}

@@ -31,7 +31,7 @@ AUTO = "auto"
 def join(coordinator: str, processes: int | None, process: int | None) -> None:
     """Become one of several processes; before anything is computed.
 
-    ``coordinator`` is HOST:PORT of process 0, or "auto" where a scheduler tells all three.  Raises ``ConfigError``.
+    ``coordinator`` is HOST:PORT of process 0, or "auto" where a scheduler sets all three.  Raises ``ConfigError``.
     """
     if coordinator == AUTO:
         if processes is not None or process is not None:

@@ -16,7 +16,7 @@ from s5wm.types import EpisodeMetrics, Key, OptionalMetric, TimeStep
 State = TypeVar("State")
 
 ROOM = 5.0
-"""m around the origin that a picture shows, where nothing tells how far a drone flies."""
+"""m around the origin that a picture shows, where the range of a drone is unknown."""
 
 
 class AbstractEnv(eqx.Module, Generic[State]):

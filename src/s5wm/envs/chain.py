@@ -72,7 +72,7 @@ class Chain(AbstractEnv[ChainState]):
 
     From place ``i`` the action ``a`` moves on by 2 if ``a >= 0``, else by 1, and pays ``pay_i * a`` on
     arrival: ``(o_{t+1}, r_{t+1})`` is a function of ``(o_t, a_t)``.  The observation is the place, one-hot,
-    and does not tell the size of ``a_t``: a model that pairs ``a_t`` with ``o_t`` instead of ``o_{t+1}``
+    and does not depend on the size of ``a_t``: a model that pairs ``a_t`` with ``o_t`` instead of ``o_{t+1}``
     cannot predict the reward.  The last place ends the episode.
     """
 

@@ -1,6 +1,6 @@
 """Whether JAX can be used in this process: not where it was forked from one that had used it, for there it hangs.
 
-Gymnasium's ``AsyncVectorEnv`` forks its workers unless it is told otherwise.
+Gymnasium's ``AsyncVectorEnv`` forks its workers by default.
 """
 
 import os

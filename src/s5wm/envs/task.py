@@ -130,7 +130,7 @@ class AbstractTask(ABC):
 
     @property
     def figures(self) -> Sequence[Figure]:
-        """Its own figures, in the order in which they are told, between success and return."""
+        """Its own metrics in the order of headline and log, between success and return."""
         return ()
 
     @property

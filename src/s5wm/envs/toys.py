@@ -62,7 +62,7 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
     without.
 
     One cue is worth more than the other whatever the policy does, so values depend on it from the beginning and a
-    critic has reason to remember it.  With the symmetric pay-off ``cue * action`` neither factor alone tells anything
+    critic has reason to remember it.  With the symmetric pay-off ``cue * action`` neither factor alone is informative
     of reward or value: that would test the search for a product besides memory (docs/lab-notes.md, 8).
 
     The first episode of a copy goes on for a random 0 to ``delay`` idle steps after its answer, so that

@@ -1,7 +1,7 @@
 """The evaluation protocol: which episodes are run, and what is reported of them.
 
 Episodes begin and end as the task's evaluation form says, and are acted with the policy's mode.  What they came to,
-beyond returns and lengths, is told by the task itself (``s5wm.envs.task``).
+beyond returns and lengths, comes from the task itself (``s5wm.envs.task``).
 """
 
 import functools as ft

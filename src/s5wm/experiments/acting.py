@@ -257,7 +257,7 @@ def _policy_folder(folder: Path, which: Which, warn: Warn) -> Path:
 
 
 def trained_steps(source: Path) -> int | None:
-    """Environment steps that a policy was trained for, where its folder tells."""
+    """Environment steps that a policy was trained for, where its folder records them."""
     for name in ("host.json", "eval.json"):
         if (source / name).is_file():
             return read_json(source / name).get("env_steps")

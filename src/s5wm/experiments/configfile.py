@@ -1,4 +1,4 @@
-"""What a training is told on the command line and by a file (``train --config``), made into an experiment.
+"""Options of the command line and of a file (``train --config``), made into an experiment.
 
 A file is the ``config.json`` of a run, which is a whole experiment, or JSON or YAML of the names and budgets that the
 command line takes, with changed fields under ``override``::
@@ -29,7 +29,7 @@ from s5wm.runs.codec import TAG, Warn, override, suggest
 from s5wm.runs.datafile import read_data
 
 WHOLE = "experiment"
-"""The key that tells the configuration of a run from a file of wishes."""
+"""The key that only the configuration of a run has, and no file of options."""
 
 
 @dataclass(frozen=True, kw_only=True)

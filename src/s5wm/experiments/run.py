@@ -177,9 +177,9 @@ def _what_begins(start: Start) -> str:
 def _member(experiment: Experiment, trainer: Trainer, screen: Sink, how: How, of: int) -> SeedRun:
     directory, on_evaluation = trainer.directory, how.on_evaluation
     files = _files(directory, trainer.host.env_steps)
-    told = screen if of == 1 else Lines(experiment.task.columns, prefix=f"seed {trainer.seed}: ")
-    trackers = open_trackers(how.trackers, directory, experiment, told.write_line)
-    sinks = Sinks([*files, *trackers, told])
+    console = screen if of == 1 else Lines(experiment.task.columns, prefix=f"seed {trainer.seed}: ")
+    trackers = open_trackers(how.trackers, directory, experiment, console.write_line)
+    sinks = Sinks([*files, *trackers, console])
     return SeedRun(trainer, sinks, lambda: on_evaluation(directory.path) if on_evaluation else None)
 
 
@@ -234,7 +234,7 @@ def _settle_configs(runs: Sequence[tuple[RunDirectory, Experiment]]) -> None:
 
 
 def _check_drift(checkpoint: Path, experiment: Experiment, warn: Warn) -> None:
-    """Raises where ``config.json`` of the run is no longer that of its checkpoint; tells of other versions."""
+    """Raises where ``config.json`` of the run is no longer that of its checkpoint; warns of other versions."""
     if (checkpoint / CONFIG).is_file():
         _check_same(checkpoint / CONFIG, experiment, f"{checkpoint} was saved with another configuration")
     now, then = versions(), about(checkpoint)["versions"]

@@ -69,7 +69,7 @@ def split_values(text: str) -> list[str]:
 
 
 def jobs_of(out: Path, common: Sequence[str], cells: Sequence[tuple[tuple[str, ...], int]]) -> list[Job]:
-    """The trainings, each in a directory below ``out`` that tells its values; raises where two would share one."""
+    """The trainings, each in a directory below ``out`` named after its values; raises where two would share one."""
     jobs: list[Job] = []
     for chosen, seed in cells:
         name = _name(chosen, seed)
@@ -122,7 +122,7 @@ class Pool:
         self.out = out
         self._cores = shares(sorted(os.sched_getaffinity(0)), at_once)
         self.running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
-        self._told: set[int] = set()
+        self._signalled: set[int] = set()
 
     @property
     def free(self) -> list[int]:
@@ -136,7 +136,7 @@ class Pool:
             process = subprocess.Popen(
                 job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        with suppress(ProcessLookupError):  # it has ended already: its exit code tells why
+        with suppress(ProcessLookupError):  # it has ended already: its exit code shows why
             os.sched_setaffinity(process.pid, self._cores[place])  # before it has counted the cores
         self.running[place] = (job, process)
 
@@ -150,9 +150,9 @@ class Pool:
     def stop(self) -> None:
         """Tell each once to save and end: a second signal would end it without saving."""
         for _, process in self.running.values():
-            if process.pid not in self._told and process.poll() is None:
+            if process.pid not in self._signalled and process.poll() is None:
                 process.terminate()
-                self._told.add(process.pid)
+                self._signalled.add(process.pid)
 
     def log(self, job: Job) -> Path:
         """What a training says."""
@@ -171,7 +171,7 @@ class Pool:
 def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[str, int]:
     """Exit codes by name; at most ``at_once`` processes, finished ones left out.
 
-    On SIGINT or SIGTERM all that run are told to save and stop, and the rest is not begun.
+    On SIGINT or SIGTERM running trainings save and stop, and the rest is not begun.
     """
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out)
@@ -214,7 +214,7 @@ def slurm_script(jobs: Sequence[Job], out: Path, *, at_once: int, hours: int) ->
 #SBATCH --cpus-per-task=2
 #SBATCH --requeue
 #SBATCH --signal=B:TERM@120
-# 120 s before its time is over a training is told to save and stops; submitted again, the array goes on.
+# 120 s before its time is over a training saves and stops; submitted again, the array goes on.
 commands=(
 {commands}
 )

@@ -1,7 +1,7 @@
 """Weights & Biases and trackio as further sinks of a training, where they are installed and asked for.
 
-``metrics.jsonl`` stays the record.  A tracker is told every row once: what a training that was interrupted comes by
-again has been told already, and after a roll-back the rows that are flown anew are left out until they get beyond.
+``metrics.jsonl`` stays the record.  A tracker gets every row once: after an interruption or a roll-back, rows up to
+the last step that it got are left out.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from s5wm.runs.log import Row
 TRACKERS = ("wandb", "trackio")
 
 RECORD = "tracking.json"
-"""In a run: which trackers it has, under which id, and up to which step they have been told."""
+"""In a run: which trackers it has, under which id, and the last step they got."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Tracker:
-    """A run at one tracker; a failure there is told once and never ends a training."""
+    """A run at one tracker; a failure there is logged once and never ends a training."""
 
     def __init__(
         self, name: str, directory: RunDirectory, experiment: Experiment, log: Callable[[str], None]
@@ -45,7 +45,7 @@ class Tracker:
         self._record = directory.path / RECORD
         known = recorded(directory.path).get(name, {})
         self._id = str(known.get("id") or secrets.token_hex(4))
-        self._told = int(known.get("env_steps", -1))
+        self._last = int(known.get("env_steps", -1))
         module: Any = importlib.import_module(name)
         self._failures = _failures(module)
         self._run: Any = None
@@ -60,7 +60,7 @@ class Tracker:
     def write_row(self, row: Row) -> None:
         """Every finite number, at its environment step."""
         env_steps = int(row["env_steps"])
-        if self._run is None or env_steps <= self._told:
+        if self._run is None or env_steps <= self._last:
             return
         try:
             self._run.log({key: value for key, value in row.items() if value == value}, step=env_steps)
@@ -68,7 +68,7 @@ class Tracker:
             self._log(f"{self.name} takes no more rows ({error}); metrics.jsonl has them all")
             self._run = None
             return
-        self._told = env_steps
+        self._last = env_steps
         self._note()
 
     def write_line(self, text: str) -> None:
@@ -84,11 +84,11 @@ class Tracker:
             self._log(f"{self.name} did not end well: {error}")
 
     def _note(self) -> None:
-        entry = {self.name: {"id": self._id, "env_steps": self._told}}
+        entry = {self.name: {"id": self._id, "env_steps": self._last}}
         try:
             write_json(self._record, recorded(self._record.parent) | entry)
         except WriteError as error:  # a full disk: training goes on, as it does without its other logs
-            self._log(f"{error}; a resumed run may tell {self.name} some rows twice")
+            self._log(f"{error}; a resumed run may send {self.name} some rows twice")
 
 
 class TrackerError(S5wmError):

@@ -99,7 +99,7 @@ def doubling(
 ) -> ComplexPair:
     """For ``s = 1, 2, 4, ..``: ``x_t += (1 - F_t) Lambda^s x_{t-s}``, then ``F_t |= F_{t-s}``.
 
-    After each round ``x_t`` sums the last ``2 s`` inputs and ``F_t`` tells whether a reset lies among them.
+    After each round ``x_t`` sums the last ``2 s`` inputs and ``F_t`` is true if a reset lies among them.
     """
     blocked = is_first[:, None]
     x = _with_carry(decay, b, x0, blocked, reverse)

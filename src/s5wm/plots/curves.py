@@ -107,7 +107,7 @@ def draw_curves(runs: Sequence[RunRecords], *, bound: float | None = None) -> Fi
 def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
     """The signals of learning by group, one small panel each; None if nothing was logged.
 
-    What never changed is told in words instead.
+    A constant is written as text instead.
     """
     names = list(dict.fromkeys(name for run in runs for name in run.names if _is_signal(name)))
     if not names:

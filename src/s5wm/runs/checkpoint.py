@@ -141,7 +141,7 @@ class Checkpoints:
             self._prune()
         except S5wmError as error:
             self._failed = error
-        except Exception as error:  # noqa: BLE001 - Orbax tells of a full disk in many ways: each must reach training
+        except Exception as error:  # noqa: BLE001 - Orbax reports a full disk in many ways: each must reach training
             self._failed = WriteError(f"cannot write the checkpoint {final}: {error}")
         finally:
             _remove(partial)
@@ -210,7 +210,7 @@ def restore_named(checkpoint: Path, template: Any, prefix: str = "") -> Arrays:
 def about(checkpoint: Path) -> dict[str, Any]:
     """Schema, hash of the configuration and versions of a checkpoint."""
     path = checkpoint / ABOUT
-    return _table(path) if path.is_file() else {"schema": 1, "versions": {}}  # schema 1 did not tell
+    return _table(path) if path.is_file() else {"schema": 1, "versions": {}}  # schema 1 had no versions
 
 
 def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int, prefix: str) -> Arrays:
@@ -267,7 +267,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _typed(array: Any, leaf: Any) -> jax.Array:
-    # Keys are of the default implementation: tree.json has told that they are those of the template.
+    # Keys are of the default implementation: tree.json has shown that they are those of the template.
     return jr.wrap_key_data(jnp.asarray(array)) if is_key(leaf) else jnp.asarray(array)
 
 

@@ -1,7 +1,7 @@
 """Typed configurations to JSON and back, and dotted overrides; nothing in a file is ever run.
 
 A configuration is a tree of frozen dataclasses.  In JSON each becomes an object whose ``"type"`` is the class
-name, which is how a member of a union is told from the others.
+name, which selects the member of a union.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ def decode(kind: type[Config], data: Any, *, warn: Warn) -> Config:
     """The configuration of class ``kind`` that ``data`` describes.
 
     An unknown field, a wrong type, and a missing field without default are errors that name it.  A missing
-    field that has a default takes it, and ``warn`` is told so, unless its metadata has ``since``: then its default
+    field that has a default takes it, with a line to ``warn``, unless its metadata has ``since``: then its default
     means what files of before meant.
     """
     return _decode(kind, data, "", warn)

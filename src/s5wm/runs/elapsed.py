@@ -1,4 +1,4 @@
-"""What takes long tells how long it has taken so far."""
+"""Progress lines of a step that takes long."""
 
 import threading
 import time
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 
 @contextmanager
 def elapsed(log: Callable[[str], None], what: str, *, every: float = 10.0) -> Generator[None]:
-    """Say ``WHAT: 10 s so far`` after every ``every`` seconds that the body takes; nothing where it is quicker."""
+    """Log ``WHAT: 10 s so far`` every ``every`` seconds while the body runs."""
     begun, done = time.monotonic(), threading.Event()
 
-    def tell() -> None:
+    def report() -> None:
         while not done.wait(every):
             log(f"{what}: {time.monotonic() - begun:.0f} s so far")
 
-    teller = threading.Thread(target=tell, name="elapsed", daemon=True)
-    teller.start()
+    reporter = threading.Thread(target=report, name="elapsed", daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         done.set()
-        teller.join()
+        reporter.join()

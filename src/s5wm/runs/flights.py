@@ -94,7 +94,7 @@ def save_flights(
     course: Course | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes flights, the most telling first, and the course they were flown on; replaces the file whole.
+    """Writes flights, the best to draw first, and the gates of their track; replaces the file whole.
 
     ``about`` holds JSON values: ``policy`` ("best", "latest" or "shipped"), its ``env_steps``, figures of the
     evaluation that the flights are the first ones of.
@@ -120,7 +120,7 @@ def load_flights(path: Path) -> list[Flight]:
 
 
 def load_about(path: Path) -> dict[str, Any]:
-    """Which policy flew; empty where the file does not tell."""
+    """Which policy flew; empty where the file has none."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         about = json.loads(str(data["about"])) if "about" in data else {}
     if not isinstance(about, dict):

@@ -50,7 +50,7 @@ class JsonLines:
         write_bytes(path, content)
         self._size = len(content)  # of the whole lines
         self._waiting: list[bytes] = []
-        self._told = False
+        self._has_warned = False
 
     def write_row(self, row: Row) -> None:
         """Append, or remember for later."""
@@ -58,8 +58,8 @@ class JsonLines:
         try:
             self._append()
         except OSError as error:
-            if not self._told:
-                self._told = True
+            if not self._has_warned:
+                self._has_warned = True
                 print(f"cannot write {self.path}: {error.strerror}; its rows wait in memory", file=sys.stderr)
 
     def write_line(self, text: str) -> None:

@@ -69,7 +69,7 @@ def _check_held(folder: Path, held: dict[str, str], target: Arrays) -> None:
 
 
 def describe(leaf: Any) -> str:
-    """Type and shape of an array, or of what tells them."""
+    """Type and shape of an array, or of a shape struct."""
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 

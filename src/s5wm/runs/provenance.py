@@ -38,12 +38,12 @@ def version(package: str) -> str | None:
 
 
 def cpu_name() -> str:
-    """Model of the processor, as the system tells it."""
+    """Model of the processor, as the system reports it."""
     return _cpu_line("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> str:
-    """What the processor can do, as the system tells it; empty where it does not."""
+    """What the processor can do, as the system reports it; empty where it does not."""
     return _cpu_line("flags") or _cpu_line("Features")
 
 

@@ -1,4 +1,4 @@
-"""How a task's own figures are told: in the log, beside a training that runs, and in a line for a person."""
+"""How a task's own metrics are shown: names in the log, columns of the live panel, and words of a headline."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure of the summary, and how it is told."""
+    """A metric of the summary, and how it is shown."""
 
     name: str  # in the summary and in eval.json
     log: str | None = None  # after "eval/" in the log; None: it is not logged

@@ -23,7 +23,7 @@ class HostState:
     def from_json(cls, data: dict[str, Any], *, weight: float, updates: int) -> "HostState":
         """The inverse of ``dataclasses.asdict`` through JSON.
 
-        Of ``updates`` and the curriculum's ``weight`` older checkpoints did not tell; they are given for them.
+        Older checkpoints lack ``updates`` and the curriculum's ``weight``; the arguments replace them.
         """
         best = data["best"]
         return cls(

@@ -29,7 +29,7 @@ from s5wm.types import Key, Transition
 Learner = TypeVar("Learner")
 
 Sums = tuple[MetricSums, EpisodeSums]
-"""What is told of iterations."""
+"""Metrics of each iteration."""
 
 
 def choose_actions(
@@ -150,7 +150,7 @@ def _is_none(leaf: Any) -> bool:
 
 
 def compiled(shardings: Any = None) -> Any:
-    """``iterate_all`` as one program; a single state comes out where ``shardings`` tell (a tree, see ``Placement``)."""
+    """``iterate_all`` as one program; a single state is placed by ``shardings`` (a tree, see ``Placement``)."""
     places = None
     if shardings is not None:
         whole = NamedSharding(jax.tree.leaves(shardings)[0].mesh, PartitionSpec())

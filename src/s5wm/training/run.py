@@ -269,7 +269,7 @@ class Trainer:
         return self._is_due(self.config.checkpoint_every) or self.progress >= 1.0
 
     def wait_for_save(self, sink: Sink) -> None:
-        """The checkpoint of before must be complete, or told to have failed."""
+        """Wait for the previous save; it must have completed, or its failure is logged."""
         with _forgiving(sink):
             self.checkpoints.wait()
 
@@ -295,7 +295,7 @@ class Trainer:
 
 @contextmanager
 def _forgiving(sink: Sink) -> Generator[None]:
-    """What cannot be written now is told, and no reason to lose a training."""
+    """Log a write that failed; the training goes on."""
     try:
         yield
     except (WriteError, OSError) as error:

@@ -68,7 +68,7 @@ class NonFiniteReport(eqx.Module):
         return jax.tree.map(lambda x: x.min(0), self)
 
     def later(self, steps: Int[Array, ""]) -> "NonFiniteReport":
-        """The same, told by a clock that started so many steps (times ``N``) earlier."""
+        """The same with all step counts shifted by so many steps (times ``N``)."""
         return jax.tree.map(lambda x: jnp.where(x == NEVER, NEVER, x + steps), self)
 
 
@@ -170,7 +170,7 @@ def init_train(
 ) -> TrainState[Learner]:
     """The state before the first iteration; jitted, so that no two leaves share a buffer (donation).
 
-    ``shardings`` tell where its arrays are to lie (a tree, see ``Placement``); None: on the default device.
+    ``shardings`` (a tree, see ``Placement``) place its arrays; None: on the default device.
     """
 
     @ft.partial(jax.jit, out_shardings=shardings)

@@ -59,4 +59,4 @@ class StopRequest:
 
 
 def _nothing(*_: object) -> None:
-    """The pipe has told the thread."""
+    """Wake the thread through its pipe."""

@@ -1,4 +1,4 @@
-"""What a training pass of the world model takes and tells: chunks of experience, and what was learned from one."""
+"""Input and output of a training pass of the world model: chunks of experience, losses and beliefs."""
 
 from typing import Generic, TypeVar
 

@@ -89,7 +89,11 @@ class WorldModelConfig:
         if not isinstance(self.latent, CategoricalConfig | GaussianConfig) and (
             self.posterior is PosteriorInput.MEMORY
         ):
-            what = "the observation itself" if self.has_plain_latent else "a state that its own filter tells"
+            what = (
+                "the observation itself"
+                if self.has_plain_latent
+                else "a state that its own estimator outputs"
+            )
             raise ValueError(
                 f"world_model.posterior is 'h,o', but the latent is {what} and has no use for h: choose posterior 'o', "
                 "or another latent"
@@ -110,7 +114,7 @@ class WorldModelConfig:
         if self.learned_scale and self.target == "observation" and (spec.has_images or self.has_plain_latent):
             what = "an image" if spec.has_images else "the observation, which is the latent itself"
             raise ValueError(
-                f"world_model.learned_scale is true, but the decoder tells {what}: use target 'privileged'"
+                f"world_model.learned_scale is true, but the decoder outputs {what}: use target 'privileged'"
             )
         if self.target == "privileged" and spec.privileged_size == 0:
             raise ValueError(

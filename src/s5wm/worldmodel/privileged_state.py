@@ -1,12 +1,12 @@
-"""Dynamics of the privileged state itself, and a filter that tells it from observations.
+"""Dynamics of the privileged state itself, and an estimator of it from observations.
 
     g_t = core'(e_1 ... e_t, a_1 ... a_{t-1}),  s~_t = head([g_t, e_t])   the filter; its target is s_t
     h_t = core(s_{t-1}, a_{t-1}),  p(s_t | h_t)                           the dynamics; in acting, of s~_{t-1}
 
-A prior over codes of single frames has to foresee the error of the next frame, which is as large as all that a frame
-does not tell; imagination then is a walk through these errors, and gradients through it lead nowhere
-(docs/lab-notes.md, 10).  Here the dynamics are far sharper than the estimates s~, and what is not known is where
-imagination begins: at those, which are all that an acting agent has.  There is no loop over time but the cores' own.
+A prior over codes of single frames must predict the estimation error of the next frame, which is as large as all that
+a single frame leaves unknown.  Imagination then is a random walk of these errors, and its gradients are useless
+(docs/lab-notes.md, 10).  Here the dynamics are far more accurate than the estimates s~, and the uncertainty lies in
+the start of imagination: it starts at the estimates, which are all that an acting agent has.  There is no loop over time but the cores' own.
 """
 
 from dataclasses import dataclass, field, replace
@@ -30,7 +30,7 @@ Memory = TypeVar("Memory")
 
 @dataclass(frozen=True, kw_only=True)
 class PrivilegedStateConfig:
-    """z is the privileged state: itself where the dynamics are trained, as a filter tells it everywhere else."""
+    """z is the privileged state: exact where the dynamics are trained, an estimate everywhere else."""
 
     states: IdentityLatentConfig = field(
         default_factory=IdentityLatentConfig

@@ -19,7 +19,7 @@ MODES = tuple(mode.value for mode in Mode)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a flight went, where the target can tell."""
+    """Outcome of a flight, where the target knows it."""
 
     ending: str
     gates: int

@@ -37,7 +37,7 @@ class Body:
     rotor_speed: Float[np.ndarray, " 4"]
 
     def seen(self, time: float) -> VehicleState:
-        """As a perfect estimator tells it."""
+        """The exact state, as a perfect estimator would output it."""
         return VehicleState(
             time=time, pos_w=self.pos_w, vel_w=self.vel_w, quat=self.quat, omega_b=self.omega_b
         )

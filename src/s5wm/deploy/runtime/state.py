@@ -1,4 +1,4 @@
-"""The state of a quadrotor as an estimator tells it, and the rotations that go with it."""
+"""The state of a quadrotor as an estimator outputs it, and its rotations."""
 
 from dataclasses import dataclass
 

@@ -67,7 +67,7 @@ class GymnaxEnv(AbstractEnv[Any]):
 
     @property
     def spec(self) -> EnvSpec:
-        """As its spaces tell."""
+        """From its spaces."""
         return self.described
 
     def reset(self, key: Key) -> tuple[Any, TimeStep]:
@@ -163,7 +163,7 @@ def _brax_env(config: BraxConfig) -> "TimeLimit[Any]":
         raise ConfigError(f"brax:{config.id} cannot be made: {error!r}") from error
     if not isinstance(env.observation_size, int):
         raise ConfigError(f"brax:{config.id} shows {env.observation_size}; agents read one vector")
-    # Brax resets a copy to tell its size, which cannot be done while a program is traced.
+    # Brax resets an environment to find its sizes, which cannot be done while a program is traced.
     action = Box((int(env.action_size),))
     period = float(getattr(env, "dt", 1.0))
     spec = EnvSpec((env.observation_size,), np.dtype(np.float32), action, ctrl_dt=period)

@@ -10,7 +10,7 @@ from s5wm.envs.adapters.observations import Observations, Values, batched, read_
 from s5wm.errors import ConfigError
 
 SUCCESS = ("is_success", "success")
-"""Keys of ``info`` at the end of an episode by which environments tell whether it was solved."""
+"""Keys of ``info`` at the end of an episode that environments use for success."""
 
 METRICS = "metrics"
 """Key of ``info`` at the end of an episode: a dictionary of named numbers that describe it."""

@@ -102,7 +102,7 @@ def _joined(parts: dict[str, Values]) -> Any:
 
 
 def _period(env: Any) -> float:
-    """Seconds between two actions, as far as the environment tells; else 1."""
+    """Seconds between two actions, where the environment defines them; else 1."""
     fps = (getattr(env, "metadata", None) or {}).get("render_fps")
     own = getattr(getattr(env, "unwrapped", env), "dt", None)
     if isinstance(own, int | float) and own > 0:
@@ -111,7 +111,7 @@ def _period(env: Any) -> float:
 
 
 def time_limit(env: Any) -> int | None:
-    """Steps after which its episodes are truncated, where it tells."""
+    """Steps after which its episodes are truncated; None if unknown."""
     limit = getattr(getattr(env, "spec", None), "max_episode_steps", None)
     return int(limit) if limit else None
 

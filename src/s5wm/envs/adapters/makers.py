@@ -26,7 +26,7 @@ def accepts(spec: str, name: str) -> bool:
     """Whether the function takes a keyword argument of this name."""
     try:
         known = inspect.signature(_found(spec)).parameters.values()
-    except ValueError:  # a callable that tells no signature
+    except ValueError:  # a callable without a signature
         return False
     return any(each.name == name or each.kind is each.VAR_KEYWORD for each in known)
 
@@ -41,7 +41,7 @@ def call_factory(spec: str, args: tuple[str, ...]) -> Any:
         raise ConfigError(
             f"{spec} cannot be called with {', '.join(args) or 'no arguments'}: {error}"
         ) from error
-    except ValueError:  # a callable that tells no signature
+    except ValueError:  # a callable without a signature
         pass
     return factory(**given)
 

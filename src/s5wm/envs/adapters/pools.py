@@ -116,8 +116,8 @@ class _Worker:
     def __init__(self, process: Any, pipe: Any) -> None:
         self.process, self.pipe = process, pipe
 
-    def tell(self, word: bytes) -> bool:
-        """Whether there is somebody to tell."""
+    def send(self, word: bytes) -> bool:
+        """Send a command; False if the process has ended."""
         try:
             self.pipe.send_bytes(word)
         except (BrokenPipeError, ConnectionResetError):
@@ -172,13 +172,13 @@ class ProcessPool(AbstractPool):
         return self._answers(dict.fromkeys(self._workers, STEP))
 
     def _answers(self, words: Mapping[int, bytes | None], seconds: float | None = None) -> Failures:
-        """Tell these copies and take their answers, the first ready first."""
+        """Send commands and take the answers, the first ready first."""
         seconds = self._timeout if seconds is None else seconds
         self.metrics = {}
         waiting = {self._workers[number].pipe: number for number in words}
         for number, word in words.items():
             if word is not None:
-                self._workers[number].tell(word)  # where nobody hears it, the pipe has ended
+                self._workers[number].send(word)  # a process that has ended is found by its pipe
         failures: Failures = {}
         until = time.monotonic() + seconds
         while waiting:
@@ -212,7 +212,7 @@ class ProcessPool(AbstractPool):
         """End all; those that do not end by themselves are killed."""
         atexit.unregister(self.close)
         for worker in self._workers.values():
-            worker.tell(END)
+            worker.send(END)
         until = time.monotonic() + END_SECONDS
         for worker in self._workers.values():
             with suppress(OSError):

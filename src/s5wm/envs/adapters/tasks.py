@@ -17,7 +17,7 @@ from s5wm.envs.task import AbstractTask, Column, Figure
 from s5wm.errors import ConfigError
 
 EVAL_STEPS = 10_000
-"""Of an evaluation's episode where an environment tells no limit of its own."""
+"""Of an evaluation's episode where an environment has no limit of its own."""
 
 LATER: dict[str, Any] = {"since": "copies that are made anew"}
 
@@ -28,7 +28,7 @@ Metrics = Mapping[str, Float[np.ndarray, " K"]]
 
 
 def stated_success(metrics: Metrics) -> Bool[np.ndarray, " K"] | None:
-    """Where environments tell whether an episode was solved; one that does not say was not."""
+    """Metric that environments use for success; an episode without it was not solved."""
     return None if "success" not in metrics else np.nan_to_num(metrics["success"]) > 0.5
 
 
@@ -48,7 +48,7 @@ class HostedTask(AbstractTask):
     overlap: bool = field(default=False, metadata=LATER)
     # Keys of a Dict observation, for critics and decoders and not for the policy.
     privileged: tuple[str, ...] = field(default=(), metadata=LATER)
-    eval_steps: int = EVAL_STEPS  # longest episode of an evaluation, where nothing tells a limit
+    eval_steps: int = EVAL_STEPS  # longest episode of an evaluation, where the environment has no limit
 
     def __post_init__(self) -> None:
         if not self.timeout > 0:
@@ -98,7 +98,7 @@ class GymnasiumConfig(HostedTask):
         return host_env(ft.partial(make_gymnasium, self.id, args), replace(self.hosting, processes=False))
 
     def success(self, metrics: Metrics, returns: Float[np.ndarray, " K"]) -> Bool[np.ndarray, " K"] | None:
-        """As its ``info`` tells at the end of an episode, if it does."""
+        """The metric ``success`` of its ``info`` at the end of an episode, if there is one."""
         del returns
         return stated_success(metrics)
 
@@ -161,7 +161,7 @@ class FactoryConfig(HostedTask):
         return int(limit) if isinstance(limit, int) else _factory_limit(self)
 
     def success(self, metrics: Metrics, returns: Float[np.ndarray, " K"]) -> Bool[np.ndarray, " K"] | None:
-        """As the task tells; else as the environment's own metric ``success`` does, if it has such."""
+        """By the task's rule; else by the environment's own metric ``success``, if there is one."""
         made = _made(self)
         return made.success(metrics, returns) if isinstance(made, AbstractTask) else stated_success(metrics)
 
@@ -194,7 +194,7 @@ def _made(config: FactoryConfig) -> AbstractTask | AbstractEnv[Any]:
     if isinstance(made, AbstractTask | AbstractEnv) and config.privileged:
         raise ConfigError(
             f"--privileged {config.privileged[0]} names a key of a Gymnasium Dict observation, and {config.factory} "
-            f"returned {type(made).__name__}: there the environment itself tells what is privileged"
+            f"returned {type(made).__name__}: there the environment itself defines what is privileged"
         )
     if isinstance(made, AbstractTask):
         return made.eval_config() if config.is_evaluation else made

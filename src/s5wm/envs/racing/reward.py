@@ -56,8 +56,8 @@ def nominal_reward(config: RewardConfig, arrival: Arrival) -> Scalar:
 
     The fastest line touches the rims, and a policy that learns it meets them whenever it changes a little.  ``k_o``
     is the price of that line: ``o`` is smooth, a function of the place alone, and paid before the rim is reached.
-    Of what a camera does not show, nothing imagined tells: without the term in the cosine, a policy that learns in
-    imagination has no reason to look where it flies.
+    Imagination is fully observed: without the term in the cosine, a policy that learns there has no incentive to keep
+    the gate in view.
     """
     passing = jnp.where(arrival.passed, 1.0 - arrival.miss, 0.0)
     crash = jnp.where(arrival.crashed, config.crash + config.crash_speed * arrival.speed, 0.0)

@@ -21,7 +21,7 @@ _GATES: tuple[tuple[Colour, Colour], ...] = (
     ((35.0, 130.0, 255.0), (20.0, 25.0, 140.0)),
 )
 _GROUND: Colour = (105.0, 115.0, 95.0)
-_WALLS: tuple[Colour, ...] = (  # at high x, low x, high y, low y: the tint tells the heading
+_WALLS: tuple[Colour, ...] = (  # at high x, low x, high y, low y: the tint shows the heading
     (165.0, 150.0, 132.0),
     (132.0, 150.0, 168.0),
     (142.0, 165.0, 136.0),

@@ -43,7 +43,7 @@ class AbstractRaceEnv(AbstractCameraEnv[State], AbstractDroneEnv[State]):
         return course_of(self.track)
 
     def room(self) -> Float[np.ndarray, "1 3"]:
-        """The start; the gates tell the rest."""
+        """The start; gates define all else."""
         return np.asarray(self.track.start_pos)[None]
 
     def deployment(self) -> Deployment:

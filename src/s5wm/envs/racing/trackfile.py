@@ -15,7 +15,7 @@ Config = TypeVar("Config")
 def load_track(file: str | Path) -> FileTrackConfig:
     """The track that a JSON or YAML file describes; its fields are those of ``FileTrackConfig``.
 
-    Raises ``ConfigError`` with file, field and rule where it describes none.  Whether it can be flown is told by
+    Raises ``ConfigError`` with file, field and rule where it describes none.  Whether it can be flown is checked by
     ``s5wm check-track``, and by ``RacingConfig(track=...)``.
     """
     return _load(FileTrackConfig, Path(file))

@@ -163,7 +163,7 @@ def s5wm_vision_cpu() -> WorldModelConfigs:
 
 
 def s5wm_p_vision_cpu() -> WorldModelConfigs:
-    """The same where the privileged state may be learned from: it is the latent, and a filter tells it from images."""
+    """The same where the privileged state may be learned from: it is the latent, and is estimated from images."""
     # As it was trained; the quieter output of states is untried with PrivilegedStateConfig.
     core = replace(s5wm_cpu()[0].world_model.core, output_scale=1.0)
     return _believing(s5wm_vision_cpu()[0].world_model.core, core)

@@ -62,7 +62,7 @@ def for_stranger(agent: AgentConfig, train: TrainConfig, size: str, spec: EnvSpe
 def _with_codes(agent: DreamerConfig) -> DreamerConfig:
     """Codes in place of the privileged state itself: that of a stranger may leave out what the task needs.
 
-    With errors of unit spread, what small numbers tell would not be worth its nats.
+    With errors of unit spread, information in small numbers would not be worth its nats.
     """
     is_s5 = isinstance(agent.world_model.core, S5Config)
     plain, _ = s5wm_vision_cpu() if is_s5 else dreamerv3_vision_cpu()
