@@ -16,7 +16,7 @@ from s5wm.bench.env import time_env
 from s5wm.runs.provenance import provenance
 
 TASKS = ("race/split-s", "race/figure-8-state", "race/figure-8", "hover")
-COPIES = (64, 256, 1024)
+NUM_ENVS = (64, 256, 1024)
 STEPS = {"race/figure-8": 10}  # per repeat, where 200 would take minutes: every step there is a picture
 
 
@@ -30,10 +30,12 @@ def main() -> None:
     origin = provenance()
     results = []
     for task in TASKS:
-        for copies in COPIES:
-            timed = time_env(task, copies, steps=STEPS.get(task, 200), repeats=7)
+        for num_envs in NUM_ENVS:
+            timed = time_env(task, num_envs, steps=STEPS.get(task, 200), repeats=7)
             results.append({k: v for k, v in timed.items() if k not in origin})
-            print(f"{task:22} {copies:5} copies {timed['env_steps_per_s']:12,.0f} steps/s", flush=True)
+            print(
+                f"{task:22} {num_envs:5} environments {timed['env_steps_per_s']:12,.0f} steps/s", flush=True
+            )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     cpus = len(os.sched_getaffinity(0))
     options.output.write_text(json.dumps({**origin, "cpus": cpus, "results": results}, indent=1) + "\n")

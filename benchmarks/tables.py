@@ -213,7 +213,7 @@ def speed() -> str:
         for r in timed["results"]
     ]
     note = f"\n{timed['device']}, {timed['cpus']} core(s), commit {timed['commit']}.\n"
-    return _table(("task", "copies", "steps/s"), rows) + note
+    return _table(("task", "environments", "steps/s"), rows) + note
 
 
 def starts() -> str:

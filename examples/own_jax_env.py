@@ -25,7 +25,7 @@ class BallState(eqx.Module):
 
 
 class Beam(AbstractEnv[BallState]):
-    """ONE copy: pure functions of a typed state.  Arrays are fields; all else is static."""
+    """ONE environment, no batch axis: pure functions of a typed state.  Arrays are fields; all else is static."""
 
     pull: jnp.ndarray  # m/s^2 at full tilt
     dt: float = eqx.field(static=True)

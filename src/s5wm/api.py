@@ -147,7 +147,7 @@ def load(
 
 
 def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base.AbstractEnv[Any]":
-    """A task as a stream of episodes in pure JAX: ``reset(key)`` and ``step(state, action, key)`` of one copy.
+    """A task as a stream of episodes in pure JAX: ``reset(key)`` and ``step(state, action, key)`` of one environment.
 
     Named by the task, or by a run or a shipped policy: then it is the task that this was trained on, whose
     observations its policy reads.  A race begins anywhere on its track, as it is trained on; with ``evaluation``

@@ -21,7 +21,7 @@ class ObservationError(S5wmError, ValueError):
 
 
 class EnvironmentFailedError(S5wmError):
-    """Copies of an environment failed too often; ``failure_reason`` is the latest traceback."""
+    """Environments failed too often; ``failure_reason`` is the latest traceback."""
 
     exit_code = 69
 

@@ -24,11 +24,11 @@ from s5wm.training.hosted import HostedChunk, collect_rows
 from s5wm.training.state import TrainState, init_actor, init_train
 
 Turn = Callable[[], int]
-"""Takes some steps and says how many, all copies together."""
+"""Takes some steps and returns their number over all environments."""
 
 
 def time_hosted(experiment: Experiment, *, steps: int, repeats: int, learn: bool = True) -> dict[str, Any]:
-    """Environment steps per second, ``steps`` of each copy per repeat: median and samples of each way.
+    """Environment steps per second, ``steps`` of each environment per repeat: median and samples of each way.
 
     ``gymnasium`` is AsyncVectorEnv under random actions, ``processes`` ours under the same, ``collect`` a policy that
     acts in ours and writes its rows; with ``learn`` also ``train``, that and learning one after the other, and

@@ -17,7 +17,7 @@ COPIES = 4
 
 
 def check_jax(env: AbstractEnv[Any], steps: int, report: Callable[[str], None]) -> Iterator[str]:
-    """Every problem found in ``steps`` random steps of a few copies."""
+    """Every problem found in ``steps`` random steps of a few environments."""
     report("reset")
     state, first = jax.jit(lambda key: env.reset(key))(jr.key(0))
     yield from _check_shapes(env, first)
@@ -100,8 +100,8 @@ def _check_finite(course: TimeStep) -> Iterator[str]:
         array: NDArray[Any] = np.asarray(values)
         wrong = ~np.isfinite(array.astype(np.float64)).reshape(*array.shape[:2], -1).all(-1)
         if wrong.any():
-            copy, step = np.argwhere(wrong)[0]
-            yield f"the {name} of copy {copy} is not finite at step {step}"
+            env, step = np.argwhere(wrong)[0]
+            yield f"the {name} of environment {env} is not finite at step {step}"
 
 
 def _named_parts(obs: Obs) -> list[tuple[str, Any]]:

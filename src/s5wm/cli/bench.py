@@ -34,10 +34,10 @@ class Bench(Verb):
     batch: Annotated[int | None, arg(help="Windows per update; default: the preset's.")] = None
     length: Annotated[int | None, arg(help="Rows per window; default: the preset's.")] = None
     seconds: Annotated[float, arg(help="At least so long for each part of each agent.")] = 2.0
-    num_envs: Annotated[int, arg(help="Copies (env).")] = 256
-    steps: Annotated[int, arg(help="Steps of each copy per repeat (env), or of the policy (inference).")] = (
-        200
-    )
+    num_envs: Annotated[int, arg(help="Environments (env).")] = 256
+    steps: Annotated[
+        int, arg(help="Steps of each environment per repeat (env), or of the policy (inference).")
+    ] = 200
     seeds: Annotated[int, arg(help="Seeds that train together (loop).")] = 1
     repeats: Annotated[int, arg(help="Repeats; the median counts (env, loop).")] = 5
     env_arg: Annotated[
@@ -76,7 +76,9 @@ class Bench(Verb):
         from s5wm.bench.env import time_env
 
         figures = time_env(self.task, self.num_envs, self.steps, self.repeats)
-        return figures, [f"{figures['env_steps_per_s']:,.0f} environment steps/s with {self.num_envs} copies"]
+        return figures, [
+            f"{figures['env_steps_per_s']:,.0f} environment steps/s with {self.num_envs} environments"
+        ]
 
     def _update(self) -> tuple[dict[str, Any], Sequence[str]]:
         import jax.random as jr

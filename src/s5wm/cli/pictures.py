@@ -211,7 +211,7 @@ def _errors(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _by_horizon(metrics: Mapping[str, float | None]) -> list[tuple[str, str]]:
-    """``name_5``, ``name_10``, ... in one row, other names in their own; what is unknown or printed above is left out."""
+    """``name_5``, ``name_10``, ... in one row, other names in their own; unknown and repeated ones are left out."""
     rows: dict[str, dict[int, float]] = {}
     alone: list[tuple[str, str]] = []
     for name, value in metrics.items():

@@ -63,7 +63,7 @@ def imagine_run(
 ) -> dict[str, Any]:
     """Measure the newest checkpoint of a run, or a shipped policy; figures that JSON can hold.
 
-    ``episodes`` copies of the evaluation form of the task are flown with the policy's mode for as long as one
+    ``episodes`` environments of the evaluation task are flown with the policy's mode for as long as one
     episode may last, so that a policy that crashes early begins again.  ``error`` has ``median``, ``lo`` (5 %)
     and ``hi`` (95 %) of each state group and of the reward, step ``h`` in place ``h - 1``, null where no flight
     lasted; ``reward`` their agreement, ``metrics`` the rest (``Diagnosis.metrics``).  A shipped policy holds no reward

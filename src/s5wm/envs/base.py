@@ -20,7 +20,7 @@ ROOM = 5.0
 
 
 class AbstractEnv(eqx.Module, Generic[State]):
-    """An environment for ONE copy; ``vmap`` makes many.
+    """ONE environment, without a batch axis; ``vmap`` batches it.
 
     ``step`` is never called on a finished episode: ``AutoReset`` (envs/wrappers.py) calls ``restart``
     instead.  Actions come in the form that ``spec.action`` has: numbers within its bounds, or whole numbers.
@@ -37,10 +37,10 @@ class AbstractEnv(eqx.Module, Generic[State]):
 
     @abstractmethod
     def reset(self, key: Key) -> tuple[State, TimeStep]:
-        """First episode of a fresh copy; the time step has ``is_first`` and zero reward."""
+        """First episode; the time step has ``is_first`` and zero reward."""
 
     def restart(self, state: State, key: Key) -> tuple[State, TimeStep]:
-        """Next episode of a living copy: keeps what outlives episodes (reset buffers, curriculum).
+        """Next episode: keeps what outlives episodes (reset buffers, curriculum).
 
         By default nothing does, and it is ``reset``.
         """

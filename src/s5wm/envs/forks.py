@@ -38,5 +38,5 @@ def check_fork() -> None:
         raise RuntimeError(
             "this process was forked from one in which JAX had been used already, and would hang: give "
             'context="spawn", as in gymnasium.make_vec(ID, N, vectorization_mode="async", vector_kwargs={"context": '
-            '"spawn"}), or leave out vectorization_mode: one program then steps all copies, and faster'
+            '"spawn"}), or leave out vectorization_mode: one program then steps all environments, and faster'
         )

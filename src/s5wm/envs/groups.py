@@ -20,7 +20,7 @@ class Group:
     scale: float = 1.0
     unit: str = "1"
     kind: Literal["vector", "rotation"] = "vector"
-    # Of the vector to a goal: where the one-hot index of that goal begins in the privileged vector (it ends with the vector).
+    # Of the vector to a goal: start of the goal's one-hot index in the privileged vector, which it ends.
     goal_from: int | None = None
 
     def error(self, predicted: Float[Array, "*b Y"], real: Float[Array, "*b Y"]) -> Float[Array, "*b"]:

@@ -33,7 +33,7 @@ class HostRows:
     is_first: Values  # [N]
     is_last: Values  # [N]
     is_terminal: Values  # [N]
-    cut: Values  # [N], whether the row before was the last that its episode had, for its copy failed
+    cut: Values  # [N], whether its environment failed, so that the step before was the last of its episode
     metrics: Mapping[str, Values]  # [N], of episodes that end here; NaN: has no such figure
 
 
@@ -70,22 +70,22 @@ def timestep_of(rows: HostRows) -> TimeStep:
 
 
 class AbstractHostEnvs(ABC):
-    """``N`` living copies of an environment."""
+    """``N`` running environments."""
 
     @abstractmethod
     def reset(self, seed: int) -> HostRows:
-        """The first rows of new episodes; copy ``i`` is seeded by ``seed + i``."""
+        """Start new episodes; environment ``i`` is seeded by ``seed + i``."""
 
     @abstractmethod
     def step(self, action: Values) -> HostRows:
-        """One row of each copy, for actions ``[N, ...]`` in the environment's own form."""
+        """Step each environment by actions ``[N, ...]`` in the environment's own form."""
 
     def news(self) -> list[str]:
         """What a person is to know of since the last call."""
         return []
 
     def render(self) -> Any:
-        """A picture of the first copy; None where there is none."""
+        """A picture of the first environment; None where there is none."""
         return None
 
     @abstractmethod
@@ -97,7 +97,7 @@ class HostEnv(AbstractEnv[None]):
     """Stands for such an environment where one of pure functions is expected: it has a spec, and cannot step."""
 
     described: EnvSpec
-    open: Callable[[int], AbstractHostEnvs] = eqx.field(static=True)  # so many copies
+    open: Callable[[int], AbstractHostEnvs] = eqx.field(static=True)  # that number of environments
     encode: Callable[[Any, int | None], Any] = eqx.field(static=True)  # a user's observation, or N of them
     give: Callable[[Values], Any] = eqx.field(
         static=True

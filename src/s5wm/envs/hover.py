@@ -119,7 +119,7 @@ def _snapshot(state: "HoverState") -> dict[str, Any]:
 
 
 class HoverState(eqx.Module):
-    """One copy of the task; positions are relative to the target."""
+    """State of one environment; positions are relative to the target."""
 
     quad: QuadState
     action: Float[Array, " 4"]  # the last one, clipped; at the start that of hovering

@@ -13,7 +13,7 @@ from s5wm.types import OptionalMetric
 class ReadableMetrics(dict[str, Any]):
     """The same dictionary to JAX and to everyone who reads it; its ``repr`` has numbers, and None for no such figure.
 
-    Figures of several copies of an environment (``vmap``) are printed as lists.
+    Metrics of a batch of environments (``vmap``) are printed as lists.
     """
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What one copy of an environment looks like, for ``render`` of the Gymnasium adapters."""
+"""Pictures of one environment, for ``render`` of the Gymnasium adapters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ class Screen:
         self._words = ""
 
     def see(self, drone: DroneView, *, is_first: bool) -> None:
-        """The next state of the copy; ``is_first``: of a new episode."""
+        """The next state of the environment; ``is_first``: of a new episode."""
         from s5wm.plots.drone import Pose
 
         if is_first:

@@ -76,7 +76,7 @@ class AbstractTask(ABC):
 
     @abstractmethod
     def build(self) -> AbstractEnv[Any]:
-        """The environment of ONE copy."""
+        """The environment, without a batch axis."""
 
     @property
     @abstractmethod

@@ -32,7 +32,7 @@ class MemoryCueConfig(AbstractTask):
 
     @property
     def max_steps(self) -> int:
-        """The first episode of a copy idles longest."""
+        """The first episode of an environment idles longest."""
         return 2 * self.delay
 
     def success(self, metrics: Metrics, returns: Returns) -> Solved:
@@ -65,8 +65,8 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
     critic has reason to remember it.  With the symmetric pay-off ``cue * action`` neither factor alone is informative
     of reward or value: that would test the search for a product besides memory (docs/lab-notes.md, 8).
 
-    The first episode of a copy goes on for a random 0 to ``delay`` idle steps after its answer, so that
-    copies stay out of phase for ever; later episodes end (terminal) with the answer.
+    The first episode of an environment goes on for a random 0 to ``delay`` idle steps after its answer, so that
+    environments stay out of phase for ever; later episodes end (terminal) with the answer.
     """
 
     delay: int = eqx.field(static=True)

@@ -54,7 +54,7 @@ class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
     ) -> tuple[AutoResetState[State], TimeStep]:
         """One row of the stream: a step of a living episode, or the start of the next one."""
         k_step, k_restart = jr.split(key)
-        # Both branches run: under vmap a cond is a select anyway, and this form is the same for one copy.
+        # Both branches run: under vmap a cond is a select anyway, and this form is the same without a batch.
         stepped = self.env.step(state.inner, action, k_step)
         restarted = self.env.restart(state.inner, k_restart)
         inner, timestep = _select(state.is_last, restarted, stepped)

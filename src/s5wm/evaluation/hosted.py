@@ -18,7 +18,7 @@ from s5wm.evaluation.rollout import EvalConfig
 from s5wm.types import EpisodeMetrics, Key, OptionalMetric
 
 MOST_AT_ONCE = 16
-"""Copies that an evaluation steps side by side."""
+"""Environments that an evaluation steps in parallel."""
 
 
 @ft.partial(jax.jit, static_argnames=("spec", "sampled"))
@@ -87,7 +87,7 @@ class _Runner(NamedTuple):
 
 
 def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
-    """One episode of each copy."""
+    """One episode of each environment."""
     envs, policy, plan, spec, watch = runner
     rows = envs.reset(seed)
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), policy.initial())
@@ -99,7 +99,7 @@ def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
         key = jr.fold_in(jr.key(seed), t)
         carry, action = act_to_judge(policy, carry, shown_by(rows), key, spec=spec, sampled=plan.sampled)
         rows = envs.step(np.asarray(action))
-        running &= ~rows.cut  # what its copy did not live to see is as it was
+        running &= ~rows.cut  # an episode that was cut keeps its totals
         total += np.where(running, rows.reward, 0.0)
         steps += running
         ends = running & rows.is_last

@@ -37,7 +37,7 @@ def register(registration: Any) -> None:
 
 
 def make_single(task: str, config: Any = None, **how: Any) -> Any:
-    """Entry point of ``gymnasium.make``: one copy of a task, or of ``config`` in its place.
+    """Entry point of ``gymnasium.make``: a task, or ``config`` in its place.
 
     The races are those that are trained on; ``config=RacingConfig(...).eval_config()`` has the rules of a test.
     """
@@ -48,7 +48,7 @@ def make_single(task: str, config: Any = None, **how: Any) -> Any:
 
 
 def make_vector(task: str, config: Any = None, **how: Any) -> Any:
-    """Entry point of ``gymnasium.make_vec``: copies of a task, or of ``config`` in its place."""
+    """Entry point of ``gymnasium.make_vec``: a batch of a task, or of ``config`` in its place."""
     from s5wm.envs import gymnasium
     from s5wm.experiments.tasks import task_config
 

@@ -6,7 +6,7 @@ the next one, by parameters that are one iteration older; no further ahead, so t
 chunk ends with all its rollouts learned from.
 
 On resumption the learner is bitwise what it was; the environments begin anew, and the episodes that were under way are
-cut as truncations, as are those of copies that fail.
+cut as truncations, as are those of environments that fail.
 """
 
 import functools as ft
@@ -197,7 +197,7 @@ class HostedChunk:
 def unroll_hosted(
     env: HostEnv, policy: AbstractPolicy[Any, Any], *, num: int, length: int, key: Key
 ) -> Transition[Any]:
-    """Rows ``[num, length]`` of fresh copies."""
+    """Time steps ``[num, length]`` of new environments."""
     k_actor, k_seed, k_act = jr.split(key, 3)
     actor, envs = init_actor(env, policy, num, key=k_actor), env.open(num)
     try:

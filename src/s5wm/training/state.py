@@ -122,7 +122,7 @@ def _first(values: Shaped[Array, "N ..."], step: Int[Array, ""]) -> Int[Array, "
 def init_actor(
     env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], num_envs: int, *, key: Key
 ) -> ActorState:
-    """Reset ``num_envs`` copies."""
+    """Reset ``num_envs`` environments."""
     env_state, timestep = jax.vmap(env.reset)(jr.split(key, num_envs))
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_envs, *x.shape)), policy.initial())
     zeros = jnp.zeros(num_envs)

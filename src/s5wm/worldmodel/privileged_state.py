@@ -6,7 +6,8 @@
 A prior over codes of single frames must predict the estimation error of the next frame, which is as large as all that
 a single frame leaves unknown.  Imagination then is a random walk of these errors, and its gradients are useless
 (docs/lab-notes.md, 10).  Here the dynamics are far more accurate than the estimates s~, and the uncertainty lies in
-the start of imagination: it starts at the estimates, which are all that an acting agent has.  There is no loop over time but the cores' own.
+the start of imagination: it starts at the estimates, which are all that an acting agent has.  There is no loop over
+time but the cores' own.
 """
 
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Gymnasium's own checkers, and one copy against many."""
+"""Gymnasium's own checkers, and one environment against a batch."""
 
 import warnings
 from dataclasses import replace

@@ -1,7 +1,7 @@
-"""Gymnasium environments as ``HostEnv``: copies side by side in this process, or each in a process of its own.
+"""Gymnasium environments as ``HostEnv``: sequential in this process, or each in a process of its own.
 
-A copy that raises, whose process dies, or that does not answer in time is made anew: its latest row becomes the last
-one of its episode, cut there, and the next is the first of another.
+An environment that raises, whose process dies, or that does not answer in time is made anew.  Its episode is truncated
+at its latest time step, and the next step starts another episode.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from s5wm.envs.adapters.copy import Make
+from s5wm.envs.adapters.instance import Make
 from s5wm.envs.adapters.observations import Observations, Values, batched, read_observations
 from s5wm.envs.adapters.pools import AbstractPool, Failures, LocalPool, ProcessPool
 from s5wm.envs.adapters.rows import Field, Layout
@@ -26,7 +26,7 @@ SECONDS_PER_MINUTE = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Hosting:
-    """How copies are kept, and what of a ``Dict`` observation is hidden from the policy."""
+    """How environments are run, and what of a ``Dict`` observation is hidden from the policy."""
 
     processes: bool = False
     timeout: float = 60.0  # s, of a step or a reset in a process
@@ -57,14 +57,14 @@ def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
         Field(example.shape[1:], example.dtype.str),
     )
 
-    def open_copies(num: int) -> GymnasiumEnvs:
+    def open_envs(num: int) -> GymnasiumEnvs:
         given = (make, layout, num, hosting.privileged)
         pool = ProcessPool(*given, hosting.timeout) if hosting.processes else LocalPool(*given)
         return GymnasiumEnvs(pool, num, give, _Budget(hosting.failures, hosting.failure_minutes))
 
     return HostEnv(
         described=spec_of(observations, action, seconds),
-        open=open_copies,
+        open=open_envs,
         encode=lambda obs, count: seen(observations, obs, count),
         give=give,
         overlap=hosting.overlap,
@@ -131,7 +131,7 @@ class _Budget:
             self._times.popleft()
         if len(self._times) > self._most:
             raise EnvironmentFailedError(
-                f"environments failed {len(self._times)} times within {self._minutes:g} minutes, copy {number} the "
+                f"environments failed {len(self._times)} times within {self._minutes:g} minutes, number {number} the "
                 f"latest: {reason(why)}. Correct the environment (s5wm check-env), or allow more with --override "
                 "task.failures=N",
                 why,
@@ -144,7 +144,7 @@ def reason(why: str) -> str:
 
 
 class GymnasiumEnvs(AbstractHostEnvs):
-    """``num`` copies of a pool, those that fail made anew."""
+    """``num`` environments of a pool; those that fail are made anew."""
 
     def __init__(self, pool: AbstractPool, num: int, give: Callable[[Values], Any], budget: _Budget) -> None:
         self._pool, self._num, self._give, self._budget = pool, num, give, budget
@@ -152,7 +152,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         self._is_started = False
 
     def reset(self, seed: int) -> HostRows:
-        """New episodes of all copies."""
+        """Start a new episode everywhere."""
         self._seed = seed
         everyone = range(self._num)
         failures = {} if self._is_started else self._pool.start(everyone)
@@ -162,7 +162,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         return self._rows({}, np.zeros(self._num, bool))
 
     def step(self, action: Values) -> HostRows:
-        """One row of each copy."""
+        """One row of each instance."""
         rows = self._pool.rows
         ended = rows["is_last"].copy()
         rows["action"][...] = self._give(action)
@@ -174,16 +174,16 @@ class GymnasiumEnvs(AbstractHostEnvs):
         return self._rows(metrics, failed & ~ended)
 
     def news(self) -> list[str]:
-        """Which copies failed and were made anew since the last call, and why."""
+        """Which environments failed and were made anew since the last call, and why."""
         news, self._news = self._news, []
         return news
 
     def close(self) -> None:
-        """End the copies and their processes."""
+        """Close the environments and their processes."""
         self._pool.close()
 
     def render(self) -> Any:
-        """The picture of the first copy, where it renders."""
+        """The picture of the first environment, where it renders."""
         return self._pool.render()
 
     def _renew(self, failures: Failures) -> None:
@@ -202,7 +202,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
 
     def _rows(self, metrics: dict[int, dict[str, float]], cut: Values) -> HostRows:
         rows = {name: values.copy() for name, values in self._pool.rows.items()}
-        names = dict.fromkeys(name for figures in metrics.values() for name in figures)
+        names = dict.fromkeys(name for episode in metrics.values() for name in episode)
         return HostRows(
             obs=_joined(rows),
             privileged=rows.get("privileged"),

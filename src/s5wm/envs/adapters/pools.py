@@ -1,4 +1,4 @@
-"""``N`` copies of an environment: side by side in this process, or each in one of its own that may fail."""
+"""``N`` environments: sequential in this process, or parallel, each in a process of its own that may fail."""
 
 import atexit
 import json
@@ -11,23 +11,23 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
-from s5wm.envs.adapters.copy import Copy, Make, Metrics
+from s5wm.envs.adapters.instance import Instance, Make, Metrics
 from s5wm.envs.adapters.observations import Values
 from s5wm.envs.adapters.rows import Layout
 from s5wm.envs.adapters.worker import END, RESET, STEP, serve
 
 START_SECONDS = 300.0
-"""A copy that is not there by then has failed: simulators may load for minutes."""
+"""An environment that takes longer to start has failed; simulators may load for minutes."""
 
 END_SECONDS = 5.0
-"""Given to copies to end by themselves."""
+"""Given to worker processes to exit by themselves."""
 
 Failures = dict[int, str]
-"""Why copies failed, by their number."""
+"""Traceback or reason by number of the environment that failed."""
 
 
 class AbstractPool(ABC):
-    """Copies by number; each call gives those that failed, and why.  ``rows`` are their arrays ``[N, ...]``."""
+    """Environments by number; each call returns the failures.  ``rows`` are their arrays ``[N, ...]``."""
 
     rows: Mapping[str, Values]
     metrics: dict[int, Metrics]
@@ -43,10 +43,10 @@ class AbstractPool(ABC):
 
     @abstractmethod
     def step(self) -> Failures:
-        """One row of all, by the actions in ``rows``."""
+        """Step all, by the actions in ``rows``."""
 
     def render(self) -> Any:
-        """The picture of the first copy; None where there is none, or where it is in another process."""
+        """The picture of the first environment; None where there is none, or where it is in another process."""
         return None
 
     @abstractmethod
@@ -61,19 +61,19 @@ class LocalPool(AbstractPool):
         self._make, self._privileged, self._num = make, privileged, num
         self.rows = layout.arrays(num, bytearray(layout.bytes(num)))
         self.metrics = {}
-        self._copies: dict[int, Copy] = {}
+        self._instances: dict[int, Instance] = {}
 
     def start(self, numbers: Sequence[int]) -> Failures:
         """Make these anew."""
         failures: Failures = {}
         for number in numbers:
-            if (old := self._copies.pop(number, None)) is not None:
+            if (old := self._instances.pop(number, None)) is not None:
                 old.close()
             row = {
                 name: array[number : number + 1].reshape(array.shape[1:]) for name, array in self.rows.items()
             }
             try:
-                self._copies[number] = Copy(self._make, row, self._privileged)
+                self._instances[number] = Instance(self._make, row, self._privileged)
             except Exception:  # noqa: BLE001 - the caller counts and reports it
                 failures[number] = traceback.format_exc()
         return failures
@@ -83,15 +83,15 @@ class LocalPool(AbstractPool):
         return self._each({number: (seed,) for number, seed in seeds.items()}, "reset")
 
     def step(self) -> Failures:
-        """One row of all."""
-        return self._each(dict.fromkeys(self._copies, ()), "step")
+        """Step all."""
+        return self._each(dict.fromkeys(self._instances, ()), "step")
 
     def _each(self, arguments: Mapping[int, tuple[int, ...]], call: str) -> Failures:
         failures: Failures = {}
         self.metrics = {}
         for number, given in arguments.items():
             try:
-                metrics = getattr(self._copies[number], call)(*given)
+                metrics = getattr(self._instances[number], call)(*given)
             except Exception:  # noqa: BLE001 - the caller counts and reports it
                 failures[number] = traceback.format_exc()
                 continue
@@ -101,13 +101,13 @@ class LocalPool(AbstractPool):
 
     def render(self) -> Any:
         """The picture of the first."""
-        return self._copies[0].render()
+        return self._instances[0].render()
 
     def close(self) -> None:
         """End all."""
-        for copy in self._copies.values():
-            copy.close()
-        self._copies.clear()
+        for instance in self._instances.values():
+            instance.close()
+        self._instances.clear()
 
 
 class _Worker:
@@ -168,7 +168,7 @@ class ProcessPool(AbstractPool):
         return self._answers({number: RESET + str(seed).encode() for number, seed in seeds.items()})
 
     def step(self) -> Failures:
-        """One row of all."""
+        """Step all."""
         return self._answers(dict.fromkeys(self._workers, STEP))
 
     def _answers(self, words: Mapping[int, bytes | None], seconds: float | None = None) -> Failures:
@@ -193,7 +193,7 @@ class ProcessPool(AbstractPool):
         return failures
 
     def _take(self, number: int) -> str | None:
-        """An answer: why the copy failed, if it did."""
+        """Receive an answer; returns why the environment failed, or None."""
         worker = self._workers[number]
         try:
             answer = worker.pipe.recv_bytes()

@@ -1,4 +1,4 @@
-"""Arrays that hold one row of ``N`` copies of an environment, in one piece of memory that processes can share."""
+"""Arrays that hold one time step of ``N`` environments, in one piece of memory that processes can share."""
 
 import math
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ ALIGNED = 64
 
 @dataclass(frozen=True)
 class Field:
-    """Shape and dtype of one copy's entry."""
+    """Shape and dtype of one environment's entry."""
 
     shape: tuple[int, ...]
     dtype: str
 
     def bytes(self, num: int) -> int:
-        """Of ``num`` copies, rounded up to where another array may begin."""
+        """Of ``num`` environments, rounded up to where another array may begin."""
         size = num * math.prod(self.shape) * np.dtype(self.dtype).itemsize
         return -(-size // ALIGNED) * ALIGNED
 
@@ -39,7 +39,7 @@ class Layout:
         return self.parts | flags | {"reward": Field((), "f8"), "action": self.action}
 
     def bytes(self, num: int) -> int:
-        """Memory for ``num`` copies."""
+        """Memory for ``num`` environments."""
         return sum(field.bytes(num) for field in self.fields.values())
 
     def arrays(self, num: int, memory: Any) -> dict[str, Values]:

@@ -19,7 +19,7 @@ from s5wm.errors import ConfigError
 EVAL_STEPS = 10_000
 """Of an evaluation's episode where an environment has no limit of its own."""
 
-LATER: dict[str, Any] = {"since": "copies that are made anew"}
+LATER: dict[str, Any] = {"since": "environments that are made anew"}
 
 PICTURES = "rgb_array"
 """Gymnasium's ``render_mode`` in which environments give pictures."""
@@ -34,15 +34,15 @@ def stated_success(metrics: Metrics) -> Bool[np.ndarray, " K"] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class HostedTask(AbstractTask):
-    """An environment that may live outside the compiled program, and how its copies are kept there."""
+    """An environment that may live outside the compiled program, and how it is run there."""
 
     args: tuple[str, ...] = ()  # NAME=VALUE
-    # A process for every copy; pays where a step takes longer than about a millisecond.
+    # A process for every environment; pays where a step takes longer than about a millisecond.
     processes: bool = False
     timeout: float = field(
         default=60.0, metadata=LATER
     )  # s; a process that does not answer within has failed
-    # So many within ten minutes are borne: a copy that fails is made anew.
+    # An environment that fails is made anew; more failures than this within ten minutes end the training.
     failures: int = field(default=10, metadata=LATER)
     # Step while the device learns, by parameters that are one iteration older.
     overlap: bool = field(default=False, metadata=LATER)

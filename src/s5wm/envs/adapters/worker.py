@@ -1,7 +1,7 @@
-"""A process that steps one copy of an environment.  Nothing here, nor what it imports, loads JAX.
+"""A process that steps one environment.  Nothing here, nor what it imports, loads JAX.
 
 It reads commands from a pipe, its action from shared memory, and writes its row there; it answers with
-JSON: nothing, the figures of an episode that ended, or what went wrong.
+JSON: nothing, the metrics of an episode that ended, or what went wrong.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from s5wm.envs.adapters.copy import Copy, Make
+from s5wm.envs.adapters.instance import Instance, Make
 from s5wm.envs.adapters.rows import Layout
 
 STEP, RESET, END = b"s", b"r", b"e"
@@ -31,30 +31,30 @@ def serve(
     place: tuple[int, int],
     privileged: tuple[str, ...],
 ) -> None:
-    """Serve copy ``place[0]`` of ``place[1]`` until a command ends it, or the pipe ends."""
+    """Serve environment ``place[0]`` of ``place[1]`` until a command ends it, or the pipe ends."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     index, num = place
     arrays = layout.arrays(num, memory)
     row = {name: array[index : index + 1].reshape(array.shape[1:]) for name, array in arrays.items()}
-    copy: Copy | None = None
+    instance: Instance | None = None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            copy = Copy(make, row, privileged)
+            instance = Instance(make, row, privileged)
         except Exception:  # noqa: BLE001 - the answer says what it raised
             pipe.send_bytes(_failure())
             return
         pipe.send_bytes(b"")
-        _loop(pipe, copy)
-    if copy is not None:
-        copy.close()
+        _loop(pipe, instance)
+    if instance is not None:
+        instance.close()
 
 
-def _loop(pipe: Connection, copy: Copy) -> None:
+def _loop(pipe: Connection, instance: Instance) -> None:
     while (word := pipe.recv_bytes())[:1] != END:
         try:
-            metrics = copy.step() if word[:1] == STEP else copy.reset(int(word[1:]))
+            metrics = instance.step() if word[:1] == STEP else instance.reset(int(word[1:]))
             answer = json.dumps({"metrics": metrics}).encode() if metrics else b""
         except Exception:  # noqa: BLE001 - the answer says what it raised
             answer = _failure()

@@ -1,7 +1,7 @@
-"""Gymnasium adapter of one copy (optional dependency); ``s5wm.experiments.gym_ids`` has the ids of our tasks.
+"""Gymnasium adapter of one environment (optional dependency); ``s5wm.experiments.gym_ids`` has the ids of our tasks.
 
-Copy ``i`` of ``GymVectorEnv.reset(seed=s)`` lives through exactly what ``GymEnv.reset(seed=s + i)`` does.  A reset with
-a seed makes a fresh copy; a reset without one starts the next episode of the living copy.
+Environment ``i`` of ``GymVectorEnv.reset(seed=s)`` is exactly ``GymEnv.reset(seed=s + i)``.  A reset with
+a seed creates the environment anew; a reset without one starts the next episode.
 
 ``info`` has what the episode has come to: of a race ``gates``, ``laps``, ``lap_times`` (s, the last 16, 0 where there
 is none), ``lap_time_last``, ``top_speed``, ``seconds``, ``crash``, ``from_start``, and ``ending``, first ``FLYING``.
@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.fleet import Fleet, Row, copy_of, info_of, rewards_of
+from s5wm.envs.batched import BatchedEnv, Row, info_of, rewards_of, take_env
 from s5wm.envs.forks import check_fork
 from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.gymnasium.vector import GymVectorEnv
@@ -40,7 +40,7 @@ class EnvConfig(Protocol):
 
 
 class GymEnv(gym.Env[Values, Values]):
-    """One copy of an environment; reward is ``nominal + smoothing``.
+    """One environment; reward is ``nominal + smoothing``.
 
     An environment given by its configuration is built at the first reset, so that a process that only made it may still
     be forked: ``AsyncVectorEnv`` makes one to ask for its spaces.  Raises ``RuntimeError`` where JAX would hang.
@@ -65,25 +65,25 @@ class GymEnv(gym.Env[Values, Values]):
         return self._given.build() if isinstance(self._given, EnvConfig) else self._given
 
     @cached_property
-    def _fleet(self) -> Fleet:
-        return Fleet(self._env, 1)
+    def _batch(self) -> BatchedEnv:
+        return BatchedEnv(self._env, 1)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Values, Info]:
-        """A fresh copy from ``seed``, or the next episode of this one; no options exist."""
+        """Create anew from ``seed``, or start the next episode; no options exist."""
         super().reset(seed=seed)
         del options
-        if seed is not None or not self._fleet.is_living:
-            self._fleet.create([drawn_seed(self.np_random) if seed is None else int(seed)], ALL)
+        if seed is not None or not self._batch.is_created:
+            self._batch.create([drawn_seed(self.np_random) if seed is None else int(seed)], ALL)
         else:
-            self._fleet.begin(ALL)
+            self._batch.begin(ALL)
         row = self._seen(is_first=True)
         return np.array(array_of(row.timestep.obs)[0]), info_of(row, 0)
 
     def step(self, action: Values) -> tuple[Values, float, bool, bool, Info]:
         """One control period; call ``reset`` after ``terminated`` or ``truncated``."""
-        if not self._fleet.is_living:
+        if not self._batch.is_created:
             raise gym.error.ResetNeeded("The environment has no state yet: call reset() before step().")
-        advanced = self._fleet.advance(action)
+        advanced = self._batch.advance(action)
         timestep = advanced.timestep
         terminated, truncated = bool(timestep.is_terminal[0]), bool(timestep.is_last[0])
         reward = float(rewards_of(advanced)[0])
@@ -112,12 +112,12 @@ class GymEnv(gym.Env[Values, Values]):
             self._screen = None
 
     def _seen(self, *, is_first: bool) -> Row:
-        row = self._fleet.row
+        row = self._batch.row
         assert row is not None
         if self.render_mode is not None:
             if self._screen is None:
                 self._screen = Screen(self._env, self.render_mode, title_of(self))
-            self._screen.see(copy_of(row.drone, 0), is_first=is_first)
+            self._screen.see(take_env(row.drone, 0), is_first=is_first)
         return row
 
 
@@ -133,7 +133,7 @@ def _described(env: AbstractEnv[Any] | EnvConfig) -> AbstractEnv[Any]:
 
 
 def make_single(config: EnvConfig, render_mode: str | None = None) -> GymEnv:
-    """One copy of the environment that a configuration describes."""
+    """The environment that a configuration describes."""
     return GymEnv(config, render_mode)
 
 
@@ -144,5 +144,5 @@ def make_vector(
     autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     render_mode: str | None = None,
 ) -> GymVectorEnv:
-    """Copies of the environment that a configuration describes."""
+    """A batch of the environment that a configuration describes."""
     return GymVectorEnv(config.build(), num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode)

@@ -10,14 +10,14 @@ from s5wm.envs.base import EnvSpec
 
 
 def observation_space(spec: EnvSpec) -> spaces.Box:
-    """Of one copy."""
+    """Of one environment."""
     if spec.obs_dtype == np.uint8:
         return spaces.Box(0, 255, spec.obs_shape, np.uint8)
     return spaces.Box(-np.inf, np.inf, spec.obs_shape, np.float32)
 
 
 def action_space(spec: EnvSpec) -> spaces.Space[Any]:
-    """Of one copy."""
+    """Of one environment."""
     action = spec.action
     if isinstance(action, Discrete):
         return spaces.Discrete(action.n)

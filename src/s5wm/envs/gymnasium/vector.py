@@ -1,4 +1,4 @@
-"""Gymnasium adapter of many copies in one compiled step; it behaves as Gymnasium's own vector environments do."""
+"""Gymnasium adapter of many environments in one compiled step; it behaves as Gymnasium's own vector environments do."""
 
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.fleet import Fleet, Row, copy_of, figures_of, rewards_of
+from s5wm.envs.batched import BatchedEnv, Row, metrics_of, rewards_of, take_env
 from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
 from s5wm.envs.screen import Screen, check_render_mode, render_modes
 from s5wm.types import array_of
@@ -21,7 +21,7 @@ Infos = dict[str, Any]
 
 
 class GymVectorEnv(VectorEnv[Values, Values, Values]):
-    """``num_envs`` copies in one compiled step.
+    """``num_envs`` environments in one compiled step.
 
     ``autoreset_mode``: with ``NEXT_STEP`` the final observation of an episode has a row of its own, and the step after
     it ignores its action and returns the first observation of the next episode with zero reward.  With ``SAME_STEP``
@@ -44,7 +44,7 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         render_mode: str | None = None,
     ) -> None:
         if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}; a vector environment needs copies: give at least 1.")
+            raise ValueError(f"num_envs is {num_envs}; a vector environment needs at least 1.")
         modes = [mode for mode in render_modes(env) if mode != "human"]  # a window for each would be too many
         check_render_mode(render_mode, modes)
         self.render_mode = render_mode
@@ -56,7 +56,7 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         }
         self._env = env
         self._screens: list[Screen] = []
-        self._fleet = Fleet(env, num_envs)
+        self._batch = BatchedEnv(env, num_envs)
         self._ended = np.zeros(num_envs, np.bool_)
         self.num_envs = num_envs
         self.single_observation_space = observation_space(env.spec)
@@ -70,53 +70,53 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Values, Infos]:
-        """Fresh copies from their seeds, or where there is none the next episode of the living ones.
+        """Create environments anew from their seeds; without a seed start their next episode.
 
-        ``seed``: one ``s`` stands for ``s, s + 1, ...``; a list has one, or None, for each copy.  With
-        ``options["reset_mask"]``, booleans ``[N]``, only those copies are reset; ``info`` is theirs.
+        ``seed``: one ``s`` stands for ``s, s + 1, ...``; a list has one, or None, for each environment.  With
+        ``options["reset_mask"]``, booleans ``[N]``, only those environments are reset; ``info`` is theirs.
         """
         mask = self._reset_mask(options)
         seeds = self._seeds(seed)
-        if not self._fleet.is_living and not mask.all():
-            raise gym.error.ResetNeeded("There are no copies yet: reset all of them before some.")
+        if not self._batch.is_created and not mask.all():
+            raise gym.error.ResetNeeded("There are no environments yet: reset all of them before some.")
         fresh: Mask = mask & np.array([each is not None for each in seeds])
-        if not self._fleet.is_living:
+        if not self._batch.is_created:
             fresh = mask
         if fresh.any():
             drawn = [drawn_seed(self.np_random) if each is None else each for each in seeds]
-            self._fleet.create(drawn, fresh)
+            self._batch.create(drawn, fresh)
         begun = mask & np.logical_not(fresh)
         if begun.any():
-            self._fleet.begin(begun)
+            self._batch.begin(begun)
         self._ended &= np.logical_not(mask)
         row = self._seen(mask)
         return np.array(row.timestep.obs), _infos(row, mask)
 
     def step(self, actions: Values) -> tuple[Values, Values, Values, Values, Infos]:
-        """One row of each copy."""
-        if not self._fleet.is_living:
+        """Step each environment."""
+        if not self._batch.is_created:
             raise gym.error.ResetNeeded("The environment has no state yet: call reset() before step().")
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
             raise gym.error.ResetNeeded(
-                f"The episodes of copies {np.flatnonzero(self._ended).tolist()} have ended and nothing resets them "
-                "(autoreset_mode is DISABLED): call reset(options={'reset_mask': terminated | truncated})."
+                f"The episodes of environments {np.flatnonzero(self._ended).tolist()} have ended, and nothing resets "
+                "them (autoreset_mode is DISABLED): call reset(options={'reset_mask': terminated | truncated})."
             )
-        advanced = self._fleet.advance(actions)
+        advanced = self._batch.advance(actions)
         timestep = advanced.timestep
         reward = np.asarray(rewards_of(advanced), np.float64)
         terminated, ended = np.array(timestep.is_terminal), np.array(timestep.is_last)
         infos: Infos = {}
         is_same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
         if is_same_step and ended.any():
-            infos = _final(self._fleet.row, ended)
-            self._fleet.begin(ended)
+            infos = _final(self._batch.row, ended)
+            self._batch.begin(ended)
         self._ended = np.zeros_like(ended) if is_same_step else ended
         row = self._seen(ended if is_same_step else np.array(timestep.is_first))
         infos |= _infos(row, np.ones(self.num_envs, np.bool_))
         return np.array(row.timestep.obs), reward, terminated, ended & ~terminated, infos
 
     def render(self) -> tuple[Values, ...] | None:
-        """A picture of each copy."""
+        """A picture of each environment."""
         if self.render_mode is None:
             gym.logger.warn("render() draws nothing: make the environment with render_mode='rgb_array'.")
             return None
@@ -125,14 +125,14 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         return tuple(screen.frame() for screen in self._screens)
 
     def _seen(self, begun: Mask) -> Row:
-        row = self._fleet.row
+        row = self._batch.row
         assert row is not None
         if self.render_mode is not None:
             title = title_of(self)
             for _ in range(self.num_envs - len(self._screens)):
                 self._screens.append(Screen(self._env, self.render_mode, title))
             for index, screen in enumerate(self._screens):
-                screen.see(copy_of(row.drone, index), is_first=bool(begun[index]))
+                screen.see(take_env(row.drone, index), is_first=bool(begun[index]))
         return row
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
@@ -142,7 +142,7 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         seeds = [None if each is None else int(each) for each in listed]
         if len(seeds) != self.num_envs:
             raise ValueError(
-                f"seed is a list of {len(seeds)}; give one seed, or one for each of {self.num_envs} copies."
+                f"seed is a list of {len(seeds)}; give one seed, or one for each of {self.num_envs} environments."
             )
         given = [each for each in seeds if each is not None]
         if given and min(given) < 0:
@@ -162,14 +162,14 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         if mask.shape != (self.num_envs,):
             raise ValueError(f"{what} has shape {mask.shape}; it must be ({self.num_envs},).")
         if not mask.any():
-            raise ValueError(f"{what} is False everywhere; at least one copy must be reset.")
+            raise ValueError(f"{what} is False everywhere; at least one environment must be reset.")
         return mask.copy()
 
 
 def _infos(row: Row, mask: Mask) -> Infos:
-    """``info`` of the copies in ``mask``, each key with a mask of its own, as ``VectorEnv`` has them."""
+    """``info`` of the environments in ``mask``, each key with a mask of its own, as ``VectorEnv`` has them."""
     infos: Infos = {}
-    for name, values in figures_of(row).items():
+    for name, values in metrics_of(row).items():
         wide = {"f": np.dtype(np.float64), "i": np.dtype(np.int64)}  # as Python's numbers are
         kind = wide.get(values.dtype.kind, values.dtype) if values.ndim == 1 else values.dtype
         nothing = np.full(values.shape, 0 if kind.kind != "O" else None, kind)

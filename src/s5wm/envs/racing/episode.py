@@ -33,7 +33,7 @@ class Limits:
 
 
 class RacingState(eqx.Module):
-    """One copy of the race; ``buffer`` and ``age`` outlive the episode."""
+    """State of one race; ``buffer`` and ``age`` outlive the episode."""
 
     quad: QuadState
     action: Float[Array, " 4"]  # the last one, clipped; at the start that of hovering
@@ -48,7 +48,7 @@ class RacingState(eqx.Module):
     margin: Scalar  # what the tightest pass left between the drone and the rim, m; half the opening before the first
     clock: LapClock
     buffer: RestartBuffer
-    age: Int[Array, ""]  # steps of this copy in all its episodes
+    age: Int[Array, ""]  # steps of this environment in all its episodes
     camera: CameraState | None = None  # None where the state itself is observed
 
 

@@ -11,7 +11,7 @@ def easier_task(race: Race) -> Race:
     """The race as small world models are trained on it; success and lap times are judged as for everyone.
 
     A crash costs two metres of progress and a pass earns nothing beside it, and gates begin twice as wide and have
-    their true size after 8000 steps of each copy.  PPO needs none of this, and learns less with it
+    their true size after 8000 steps of each environment.  PPO needs none of this, and learns less with it
     (docs/lab-notes.md, 6).  Through a camera, gates wait for the belief to sharpen, and who has lost the track is
     brought back to it sooner.
     """

@@ -1,4 +1,4 @@
-"""Where an episode starts: the start pose, or a gate in a state that this copy has passed it in."""
+"""Where an episode starts: the start pose, or a gate in a state in which this environment has passed it."""
 
 import math
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class ResetNoise:
 
 
 class RestartBuffer(eqx.Module):
-    """Per gate, the last states in which this copy of the environment has passed it.
+    """Per gate, the last states in which this environment has passed it.
 
     One array and one slot counter, so that remembering is a single write of one row.
     """

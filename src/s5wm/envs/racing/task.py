@@ -37,7 +37,7 @@ class RacingConfig(AbstractRace):
     """A race for training; ``eval_config()`` is the same race under the rules of a test.
 
     Opening and share of start poses move linearly from their initial to their final values over the
-    first ``curriculum_steps`` steps of each copy of the environment, and the penalty ``reward.view`` from 0 to its own:
+    first ``curriculum_steps`` steps of each environment, and the penalty ``reward.view`` from 0 to its own:
     whoever cannot fly yet would learn from it to crash soon.
     """
 
@@ -169,7 +169,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         return self._begin(empty_buffer(self.track, self.params), jnp.zeros((), jnp.int32), key)
 
     def restart(self, state: RacingState, key: Key) -> tuple[RacingState, TimeStep]:
-        """Next episode; the copy keeps its restart buffers and its age."""
+        """Next episode; restart buffers and age are kept."""
         return self._begin(state.buffer, state.age, key)
 
     def step(self, state: RacingState, action: Float[Array, " 4"], key: Key) -> tuple[RacingState, TimeStep]:

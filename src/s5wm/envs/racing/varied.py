@@ -62,7 +62,7 @@ class Variation(eqx.Module):
 
 
 class VariedState(eqx.Module):
-    """One copy of the race, what holds in its episode, and the last actions, the newest first."""
+    """State of one race, parameters of its episode, and the last actions, the newest first."""
 
     inner: RacingState
     variation: Variation

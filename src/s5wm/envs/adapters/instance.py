@@ -1,4 +1,4 @@
-"""One copy of a Gymnasium environment, as an endless stream of rows in arrays of the caller."""
+"""One Gymnasium environment as an endless stream of time steps, written into arrays of the caller."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,7 +21,7 @@ Make = Callable[[], Any]
 Metrics = dict[str, float]
 
 
-class Copy:
+class Instance:
     """An environment that resets at the step after its last one, which ignores its action.
 
     ``row`` holds its entry of every array of a ``Layout``.
@@ -34,14 +34,14 @@ class Copy:
         self._is_over = False
 
     def reset(self, seed: int | None = None) -> Metrics:
-        """The first row of a new episode."""
+        """The first step of a new episode."""
         obs, _ = self._env.reset(seed=seed)
         self._is_over = False
         self._write(obs, 0.0, is_first=True, is_terminal=False, is_last=False)
         return {}
 
     def step(self) -> Metrics:
-        """Step by the action in the row; returns the figures of an episode that ends with it."""
+        """Step by the action in the row; returns the metrics of an episode that ends with it."""
         if self._is_over:
             return self.reset()
         action = self._row["action"]
@@ -49,7 +49,7 @@ class Copy:
         obs, reward, terminated, truncated, info = self._env.step(given)
         self._is_over = bool(terminated or truncated)
         self._write(obs, float(reward), is_first=False, is_terminal=bool(terminated), is_last=self._is_over)
-        return episode_figures(info) if self._is_over else {}
+        return episode_metrics(info) if self._is_over else {}
 
     def render(self) -> Any:
         """A picture, where it renders; raises ``ConfigError`` where a package that draws it is not installed."""
@@ -75,8 +75,8 @@ class Copy:
             self._row[name][...] = value
 
 
-def episode_figures(info: Mapping[str, Any]) -> Metrics:
-    """Success and other figures of an episode."""
+def episode_metrics(info: Mapping[str, Any]) -> Metrics:
+    """Success and other metrics of an episode."""
     named = info.get(METRICS)
     found = {str(name): float(value) for name, value in named.items()} if isinstance(named, Mapping) else {}
     for name in SUCCESS:

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from s5wm.envs.adapters.copy import Copy
+from s5wm.envs.adapters.instance import Instance
 from s5wm.errors import ConfigError
 
 
@@ -25,11 +25,11 @@ class Drawn(gym.Env[np.ndarray, np.int64]):
 
 @pytest.mark.parametrize("kind", [gym.error.DependencyNotInstalled, ModuleNotFoundError])
 def test_a_package_that_rendering_lacks_is_named_without_a_traceback(kind: type[Exception]) -> None:
-    copy = Copy(lambda: Drawn(kind("pygame is not installed, run pip install pygame")), {}, ())
+    instance = Instance(lambda: Drawn(kind("pygame is not installed, run pip install pygame")), {}, ())
     with pytest.raises(ConfigError, match="cannot draw itself: pygame is not installed"):
-        copy.render()
+        instance.render()
 
 
 def test_other_errors_of_rendering_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
-        Copy(lambda: Drawn(ZeroDivisionError()), {}, ()).render()
+        Instance(lambda: Drawn(ZeroDivisionError()), {}, ()).render()
