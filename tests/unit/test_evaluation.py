@@ -16,7 +16,7 @@ from s5wm.envs.racing.laps import MAX_LAPS, NO_TIME, Ending, FlightRecord
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.evaluation.protocol import evaluator, judge
 from s5wm.experiments.presets import preset
-from s5wm.runs.flights import load_course, load_flights
+from s5wm.runs.flights import load_flights, load_track_geometry
 from s5wm.types import Key
 
 
@@ -141,7 +141,7 @@ def test_a_drone_that_falls_is_judged_and_recorded(task: RacingConfig | HoverCon
     assert fallen.vel_w[-1, 2] < -1.0
     np.testing.assert_allclose(np.diff(fallen.time), 0.02, rtol=1e-4)
     np.testing.assert_array_equal(fallen.action[0], [-1, 0, 0, 0])
-    assert (load_course(tmp_path / "flights.npz") is not None) == isinstance(task, RacingConfig)
+    assert (load_track_geometry(tmp_path / "flights.npz") is not None) == isinstance(task, RacingConfig)
 
 
 def test_agents_are_trained_on_races_of_their_own_but_judged_on_the_same() -> None:

@@ -6,7 +6,14 @@ import pytest
 
 from s5wm.envs.racing.laps import Ending
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig
-from s5wm.runs.flights import UNHARMED, Flight, course_of, load_course, load_flights, save_flights
+from s5wm.runs.flights import (
+    UNHARMED,
+    Flight,
+    load_flights,
+    load_track_geometry,
+    save_flights,
+    track_geometry,
+)
 
 
 def flight(rows=6, *, ending="RIM_HIT", **changes):
@@ -31,15 +38,15 @@ def test_flights_survive_the_file(tmp_path):
         for name in ("time", "pos_w", "vel_w", "quat", "action", "target"):
             np.testing.assert_allclose(getattr(after, name), getattr(before, name), rtol=1e-6)
         assert after.gates == 2 and after.lap_times == [5.5, 5.25]
-    assert load_course(tmp_path / "new" / "flights.npz") is None
+    assert load_track_geometry(tmp_path / "new" / "flights.npz") is None
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["flights.npz"]
 
 
 @pytest.mark.parametrize("config", [SplitSConfig(), Figure8Config()], ids=lambda c: c.name)
-def test_course_survives_the_file(config, tmp_path):
+def test_track_survives_the_file(config, tmp_path):
     track = config.build()
-    save_flights(tmp_path / "flights.npz", [], course=course_of(track))
-    found = load_course(tmp_path / "flights.npz")
+    save_flights(tmp_path / "flights.npz", [], track=track_geometry(track))
+    found = load_track_geometry(tmp_path / "flights.npz")
     assert load_flights(tmp_path / "flights.npz") == []
     np.testing.assert_allclose(found.gate_pos, track.gate_pos)
     np.testing.assert_array_equal(found.physical, track.physical)

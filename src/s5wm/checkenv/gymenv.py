@@ -67,20 +67,20 @@ def _check_row(env: Any, row: tuple[Any, ...]) -> Iterator[str]:
 
 
 def _check_repeats(env: Any, report: Callable[[str], None]) -> Iterator[str]:
-    courses: list[list[Any]] = []
+    trajectories: list[list[Any]] = []
     for _ in range(2):
         report("reset")
-        course = [env.reset(seed=7)[0]]
+        trajectory = [env.reset(seed=7)[0]]
         env.action_space.seed(7)
         for _ in range(REPEATED):
             report("step")
             obs, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-            course += [obs, np.asarray(reward)]
+            trajectory += [obs, np.asarray(reward)]
             if terminated or truncated:
                 break
-        courses.append(course)
-    if len(courses[0]) != len(courses[1]) or not all(map(same, *courses)):
-        yield "the same seed and actions give another course: it is not deterministic"
+        trajectories.append(trajectory)
+    if len(trajectories[0]) != len(trajectories[1]) or not all(map(same, *trajectories)):
+        yield "the same seed and actions give different trajectories: it is not deterministic"
 
 
 def observed(obs: Any, space: Any, what: str) -> Iterator[str]:

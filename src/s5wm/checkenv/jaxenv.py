@@ -29,13 +29,13 @@ def check_jax(env: AbstractEnv[Any], steps: int, report: Callable[[str], None]) 
         return
     report(f"{steps} steps")
     stream = AutoReset(env)
-    course = _course(stream, jr.key(1), steps)
-    yield from _check_finite(course)
-    yield from _check_flags(course)
+    trajectory = _trajectory(stream, jr.key(1), steps)
+    yield from _check_finite(trajectory)
+    yield from _check_flags(trajectory)
     report("the same steps again")
-    if not _same(course, _course(stream, jr.key(1), steps)):
-        yield "the same key and actions give another course: it is not deterministic"
-    yield from _check_randomness(course, _course(stream, jr.key(2), steps))
+    if not _same(trajectory, _trajectory(stream, jr.key(1), steps)):
+        yield "the same key and actions give different trajectories: it is not deterministic"
+    yield from _check_randomness(trajectory, _trajectory(stream, jr.key(2), steps))
 
 
 def _check_shapes(env: AbstractEnv[Any], first: TimeStep) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _changed(before: Any, after: Any) -> str | None:
     return None
 
 
-def _course(env: AutoReset[Any], key: Key, steps: int) -> TimeStep:
+def _trajectory(env: AutoReset[Any], key: Key, steps: int) -> TimeStep:
     """Time steps ``[COPIES, steps + 1]``."""
 
     @jax.jit
@@ -87,12 +87,12 @@ def _course(env: AutoReset[Any], key: Key, steps: int) -> TimeStep:
     return jax.device_get(jax.vmap(fly)(jr.split(key, COPIES)))
 
 
-def _check_finite(course: TimeStep) -> Iterator[str]:
+def _check_finite(trajectory: TimeStep) -> Iterator[str]:
     described = {
-        **{f"observation{at}": part for at, part in _named_parts(course.obs)},
-        "privileged": course.privileged,
-        "nominal reward": course.reward.nominal,
-        "smoothing reward": course.reward.smoothing,
+        **{f"observation{at}": part for at, part in _named_parts(trajectory.obs)},
+        "privileged": trajectory.privileged,
+        "nominal reward": trajectory.reward.nominal,
+        "smoothing reward": trajectory.reward.smoothing,
     }
     for name, values in described.items():
         if values is None:
@@ -111,22 +111,24 @@ def _named_parts(obs: Obs) -> list[tuple[str, Any]]:
     return [("", obs)]
 
 
-def _check_flags(course: TimeStep) -> Iterator[str]:
-    first, last, terminal = (np.asarray(x) for x in (course.is_first, course.is_last, course.is_terminal))
+def _check_flags(trajectory: TimeStep) -> Iterator[str]:
+    first, last, terminal = (
+        np.asarray(x) for x in (trajectory.is_first, trajectory.is_last, trajectory.is_terminal)
+    )
     if (terminal & ~last).any():
         yield "is_terminal without is_last: an episode goes on after its end"
     if (first[:, 1:] != last[:, :-1]).any():
         yield "is_first is not what follows is_last, and only that"
     if (first & last).any():
         yield "an episode ends with its first time step"
-    begun = np.where(first, sum(np.abs(each) for each in jax.tree.leaves(course.reward)), 0.0)
+    begun = np.where(first, sum(np.abs(each) for each in jax.tree.leaves(trajectory.reward)), 0.0)
     if (begun > 0).any():
         yield "restart gives a reward that is not zero"
 
 
-def _check_randomness(course: TimeStep, other: TimeStep) -> Iterator[str]:
-    if _same(course.obs, other.obs):
-        yield "another key and other actions give the same course"
+def _check_randomness(trajectory: TimeStep, other: TimeStep) -> Iterator[str]:
+    if _same(trajectory.obs, other.obs):
+        yield "another key and other actions give the same trajectory"
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -53,10 +53,10 @@ class Plot(Verb):
     def _draw_track(self, file: Path) -> int:
         from s5wm.envs.racing.trackfile import load_track
         from s5wm.plots.track import plot_track
-        from s5wm.runs.flights import course_of
+        from s5wm.runs.flights import track_geometry
 
         track = load_track(file)
-        for picture in plot_track(course_of(track.build()), track.name, self.out / file.stem):
+        for picture in plot_track(track_geometry(track.build()), track.name, self.out / file.stem):
             print_line(f"drawn: {picture}")
         return DONE
 

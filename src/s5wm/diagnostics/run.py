@@ -21,7 +21,7 @@ from s5wm.envs.wrappers import AutoReset
 from s5wm.runs.codec import Warn
 from s5wm.runs.fans import FANS, ErrorBand, save_fans
 from s5wm.runs.files import plain
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 from s5wm.runs.provenance import provenance
 from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, VideoPrediction, save_video_predictions
 from s5wm.training.hosted import unroll_hosted
@@ -92,7 +92,7 @@ def imagine_run(
             fans = make_fans(own.model, rows, open_loop, dt=env.spec.ctrl_dt, key=k_fans)
             if fans is not None:
                 fans = replace(
-                    fans, errors=bands, about=own.about | asdict(own.experiment.name), course=_course(own)
+                    fans, errors=bands, about=own.about | asdict(own.experiment.name), track=_track(own)
                 )
     if out is not None and strips:
         save_video_predictions(out / VIDEO_PREDICTIONS, strips)
@@ -139,10 +139,10 @@ def video_predictions_of(
     return predict_videos(own.model, env, rows, horizon=horizon, key=key)
 
 
-def _course(own: LoadedRun) -> Course | None:
+def _track(own: LoadedRun) -> TrackGeometry | None:
     """The gates, where there are any."""
     env = tested(own.experiment)
-    return env.course() if isinstance(env, AbstractDroneEnv) else None
+    return env.track_geometry() if isinstance(env, AbstractDroneEnv) else None
 
 
 def sizes(rows: Transition[Any]) -> dict[str, int]:

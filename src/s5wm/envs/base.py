@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 from s5wm.types import EnvSpec as EnvSpec
 from s5wm.types import EpisodeMetrics, Key, OptionalMetric, TimeStep
 
@@ -107,7 +107,7 @@ class AbstractDroneEnv(AbstractEnv[State]):
     def drone(self, state: State) -> DroneView:
         """The drone at a state."""
 
-    def course(self) -> Course | None:
+    def track_geometry(self) -> TrackGeometry | None:
         """The gates, where there are any."""
         return None
 

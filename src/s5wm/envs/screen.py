@@ -24,7 +24,7 @@ def check_render_mode(mode: str | None, known: Sequence[str]) -> None:
 
 
 class Screen:
-    """A flight as pictures [400, 600, 3] of uint8: the course, the drone and its trail; ``human`` shows them, too."""
+    """A flight as pictures [400, 600, 3] of uint8: the track, the drone and its trail; ``human`` shows them, too."""
 
     def __init__(self, env: AbstractEnv[Any], mode: str, title: str) -> None:
         # Matplotlib is imported by those who look.
@@ -34,7 +34,7 @@ class Screen:
         assert isinstance(bare, AbstractDroneEnv), "render_modes has none where no drone flies"
         self._window = Window(title) if mode == "human" else None
         self._flight = LiveFlight(
-            bare.course(),
+            bare.track_geometry(),
             bare.room(),
             title,
             env.spec.ctrl_dt,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
-from s5wm.runs.flights import Course, Flight
+from s5wm.runs.flights import Flight, TrackGeometry
 from s5wm.runs.words import Column as Column
 from s5wm.runs.words import Figure as Figure
 from s5wm.types import EpisodeMetrics, OptionalMetric
@@ -160,19 +160,19 @@ class AbstractDroneTask(AbstractTask):
     def outcome(self, episodes: Episodes, index: int) -> dict[str, Any]:
         """``gates``, ``lap_times`` and ``ending`` of the flight of one episode."""
 
-    def course(self, env: AbstractEnv[Any]) -> Course | None:
+    def track_geometry(self, env: AbstractEnv[Any]) -> TrackGeometry | None:
         """The gates, where there are any."""
         del env
         return None
 
     def positions(
         self,
-        course: Course | None,
+        track: TrackGeometry | None,
         state: Float[np.ndarray, "*b Y"],
         target: Literal["observation", "privileged"],
     ) -> Float[np.ndarray, "*b 3"] | None:
         """Where the drone is (m) by vectors of that kind; None where they do not say."""
-        del course
+        del track
         place = next((group for group in self.state_groups(target) or () if group.name == "position"), None)
         return None if place is None else place.scale * state[..., place.start : place.stop]
 

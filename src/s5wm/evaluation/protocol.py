@@ -19,7 +19,7 @@ from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes, Figure, Su
 from s5wm.evaluation.hosted import run_hosted_episodes
 from s5wm.evaluation.result import EvalResult
 from s5wm.evaluation.rollout import EvalConfig, run_episodes
-from s5wm.runs.flights import Course, Flight, save_flights
+from s5wm.runs.flights import Flight, TrackGeometry, save_flights
 from s5wm.types import Key
 
 RECORDED = 4
@@ -43,10 +43,10 @@ class Evaluator:
         episodes = self.run(policy, self.plan, key)
         summary = self._summary(episodes) | (self._sampled(policy, key) if self.draws else {})
         flights: list[Flight] = []
-        course: Course | None = None
+        track: TrackGeometry | None = None
         if isinstance(self.task, AbstractDroneTask):
-            flights, course = self.task.flights(self.env, episodes), self.task.course(self.env)
-        return judge(self.task, summary, ft.partial(save_flights, flights=flights, course=course))
+            flights, track = self.task.flights(self.env, episodes), self.task.track_geometry(self.env)
+        return judge(self.task, summary, ft.partial(save_flights, flights=flights, track=track))
 
     def _summary(self, episodes: Episodes) -> Summary:
         return _common(episodes) | self.task.summary(self.env, episodes)

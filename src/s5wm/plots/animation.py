@@ -15,7 +15,7 @@ from s5wm.plots.drone import Pose
 from s5wm.plots.motion import best_lap, motion_at
 from s5wm.plots.stage import PAPER, Frame, Moment, Stage
 from s5wm.plots.style import GRID, GROUND, INK, PASSED, SPEED, TRACE, UNREACHED, speed_scale
-from s5wm.runs.flights import Course, Flight
+from s5wm.runs.flights import Flight, TrackGeometry
 
 FRAMES_PER_SECOND = 25
 
@@ -26,9 +26,9 @@ TRAIL = 1.4
 """s of flight that fade behind the drone."""
 
 
-def animate_lap(flight: Flight, course: Course | None, title: str, stem: Path) -> list[Path]:
+def animate_lap(flight: Flight, track: TrackGeometry | None, title: str, stem: Path) -> list[Path]:
     """Writes ``stem.gif`` (and ``stem.mp4``) of the fastest lap, or of the end of a flight that has none."""
-    frames = list(render_lap(flight, course, title))
+    frames = list(render_lap(flight, track, title))
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = [_write_gif(frames, stem.with_suffix(".gif"))]
     if importlib.util.find_spec("imageio_ffmpeg") is not None:
@@ -36,12 +36,12 @@ def animate_lap(flight: Flight, course: Course | None, title: str, stem: Path) -
     return written
 
 
-def render_lap(flight: Flight, course: Course | None, title: str) -> Iterator[Frame]:
+def render_lap(flight: Flight, track: TrackGeometry | None, title: str) -> Iterator[Frame]:
     """The pictures in order, 25 per second of flight."""
     finish = float(flight.time[-1])
     begin, end = best_lap(flight) or (max(float(flight.time[0]), finish - LONGEST), finish)
     path = np.asarray(flight.pos_w, np.float64)
-    stage, speeds = Stage(course, [path], title, trace=path), speed_scale(flight.speed)
+    stage, speeds = Stage(track, [path], title, trace=path), speed_scale(flight.speed)
     for time in np.linspace(begin, end, 1 + round((end - begin) * FRAMES_PER_SECOND)):
         moment = _moment_at(flight, float(time))
         crash = "   crash" if flight.crashed and time > finish - 0.5 / FRAMES_PER_SECOND else ""

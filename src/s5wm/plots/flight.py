@@ -33,7 +33,7 @@ from s5wm.plots.style import (
     new_figure,
     speed_scale,
 )
-from s5wm.runs.flights import Course, Flight
+from s5wm.runs.flights import Flight, TrackGeometry
 
 GHOST_INTERVAL = 0.4
 """s between two drones drawn on the line; less on a short flight, which has ``GHOSTS`` of them."""
@@ -59,7 +59,7 @@ class Caption:
 class _Picture:
     """What a view shows."""
 
-    course: Course | None
+    track: TrackGeometry | None
     colours: Sequence[str]  # of its gates
     flight: Flight
     motion: Motion
@@ -68,23 +68,23 @@ class _Picture:
     scale: Normalize
 
 
-def draw_flight(flights: Sequence[Flight], course: Course | None, caption: Caption) -> Figure:
+def draw_flight(flights: Sequence[Flight], track: TrackGeometry | None, caption: Caption) -> Figure:
     """The first flight in colour, the others as thin lines behind it."""
     motions = [smooth(flight) for flight in flights]
     picture = _Picture(
-        course=course,
-        colours=[] if course is None else gate_colours(flights[0], len(course.gate_pos)),
+        track=track,
+        colours=[] if track is None else gate_colours(flights[0], len(track.gate_pos)),
         flight=flights[0],
         motion=motions[0],
         others=motions[1:],
-        extent=extent_of(course, [motion.pos_w for motion in motions]),
+        extent=extent_of(track, [motion.pos_w for motion in motions]),
         scale=speed_scale(motions[0].speed),
     )
     figure = new_figure(13.0, 7.0)
     main = figure.add_axes((0.01, 0.07, 0.61, 0.80))
     plan = figure.add_axes((0.645, 0.34, 0.345, 0.53))
     side = figure.add_axes((0.645, 0.07, 0.345, 0.22))
-    azimuth = -65.0 if course is None else clearest_azimuth(course.gate_yaw)
+    azimuth = -65.0 if track is None else clearest_azimuth(track.gate_yaw)
     large = _zoomed(picture)
     _draw_view(main, in_perspective(large.extent.lo, large.extent.hi, azimuth=azimuth), large, ghosts=True)
     if large is not picture:
@@ -103,15 +103,15 @@ def draw_flight(flights: Sequence[Flight], course: Course | None, caption: Capti
     heading(
         figure,
         caption.title,
-        describe(flights[0], caption.facts, count=len(flights), has_gates=course is not None),
+        describe(flights[0], caption.facts, count=len(flights), has_gates=track is not None),
     )
     return figure
 
 
 def _zoomed(picture: _Picture) -> _Picture:
     """The part of the track where a short flight went, with the gates that reach into it."""
-    course = picture.course
-    if course is None:
+    track = picture.track
+    if track is None:
         return picture
     paths = [motion.pos_w for motion in (picture.motion, *picture.others)]
     together = np.concatenate(paths)
@@ -119,16 +119,16 @@ def _zoomed(picture: _Picture) -> _Picture:
     if flown >= ZOOM * np.linalg.norm(picture.extent.hi - picture.extent.lo):
         return picture
     near = extent_of(None, paths, margin=max(0.5 * flown, 0.5))
-    reach = course.half_opening + course.rim
-    inside = np.all((course.gate_pos + reach > near.lo) & (course.gate_pos - reach < near.hi), axis=-1)
+    reach = track.half_opening + track.rim
+    inside = np.all((track.gate_pos + reach > near.lo) & (track.gate_pos - reach < near.hi), axis=-1)
     kept = np.flatnonzero(inside)
     return replace(
         picture,
-        course=replace(
-            course,
-            gate_pos=course.gate_pos[kept],
-            gate_yaw=course.gate_yaw[kept],
-            physical=course.physical[kept],
+        track=replace(
+            track,
+            gate_pos=track.gate_pos[kept],
+            gate_yaw=track.gate_yaw[kept],
+            physical=track.physical[kept],
         ),
         colours=[picture.colours[int(gate)] for gate in kept],
         extent=near,
@@ -165,10 +165,10 @@ def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -
     scene = Scene(axes=axes, camera=camera)
     motion = picture.motion
     draw_ground(scene, picture.extent)
-    if picture.course is not None:
-        draw_gates(scene, picture.course, picture.colours)
+    if picture.track is not None:
+        draw_gates(scene, picture.track, picture.colours)
         size = float(np.linalg.norm(picture.extent.hi - picture.extent.lo)) / START
-        draw_start(scene, picture.course, min(size, 1.0))
+        draw_start(scene, picture.track, min(size, 1.0))
     if ghosts:
         scene.line(motion.pos_w * [1.0, 1.0, 0.0] + [0.0, 0.0, picture.extent.lo[2]], TRACE, 1.4)
     for other in picture.others:
@@ -178,7 +178,7 @@ def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -
         _draw_ghosts(scene, picture.flight, picture.extent)
     _draw_marks(scene, picture.flight, 20.0 if ghosts else 11.0)
     scene.finish()
-    fit_limits(scene, picture.extent, picture.course, [m.pos_w for m in (motion, *picture.others)])
+    fit_limits(scene, picture.extent, picture.track, [m.pos_w for m in (motion, *picture.others)])
 
 
 def _draw_marks(scene: Scene, flight: Flight, size: float) -> None:
@@ -206,7 +206,7 @@ def _draw_colour_bar(figure: Figure, scale: Normalize) -> None:
 
 
 def _draw_legend(figure: Figure, picture: _Picture) -> None:
-    if picture.course is None:
+    if picture.track is None:
         return
     shades = picture.colours
     entries = (("gate passed", PASSED), ("gate missed", MISSED), ("gate not reached", UNREACHED))

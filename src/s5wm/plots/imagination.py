@@ -25,7 +25,7 @@ from s5wm.plots.scene import (
 )
 from s5wm.plots.style import IMAGINED, INK, MUTED, coloured_line, heading, new_figure, plain_number
 from s5wm.runs.fans import ErrorBand, OpenLoopPredictions
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 
 DECADES = 4
 """Of an error axis, at most."""
@@ -34,16 +34,16 @@ MOST_MOMENTS = 6
 """OpenLoopPredictions drawn; of more, some spread evenly."""
 
 
-def draw_imagination(fans: OpenLoopPredictions, course: Course | None, title: str) -> Figure:
+def draw_imagination(fans: OpenLoopPredictions, track: TrackGeometry | None, title: str) -> Figure:
     """Predictions from above and from the side, and the median error with its 90 % band for every state group."""
     figure = new_figure(13.0, 7.0)
     moments = spread(len(fans.real_pos))
     plan = figure.add_axes((0.01, 0.33, 0.50, 0.53))
     side = figure.add_axes((0.01, 0.04, 0.50, 0.25))
-    real, extent = fans.real_pos[moments], _room(fans, moments, course)
+    real, extent = fans.real_pos[moments], _room(fans, moments, track)
     futures = within(fans.imagined_pos[moments], extent)
     for axes, camera in ((plan, from_above()), (side, from_the_side())):
-        _draw_fans(axes, camera, (real, futures), extent, course)
+        _draw_fans(axes, camera, (real, futures), extent, track)
     _draw_errors(figure, fans)
     steps = fans.real_pos.shape[1] - 1
     whose = policy_of(fans.about)
@@ -69,11 +69,11 @@ def spread(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, MOST_MOMENTS).round().astype(int)).tolist()
 
 
-def _room(fans: OpenLoopPredictions, moments: Sequence[int], course: Course | None) -> Extent:
+def _room(fans: OpenLoopPredictions, moments: Sequence[int], track: TrackGeometry | None) -> Extent:
     """The track, what was flown, and some room around it: futures of a poor model go anywhere."""
     flown = fans.real_pos[moments].reshape(-1, 3)
     flown = flown[np.isfinite(flown).all(axis=-1)]
-    extent = extent_of(course, [flown])
+    extent = extent_of(track, [flown])
     return Extent(lo=extent.lo, hi=extent.hi + [0.0, 0.0, MARGIN])
 
 
@@ -95,15 +95,15 @@ def _draw_fans(
     camera: Camera,
     paths: tuple[Float[np.ndarray, "E H1 3"], Float[np.ndarray, "E S H1 3"]],
     extent: Extent,
-    course: Course | None,
+    track: TrackGeometry | None,
 ) -> None:
     scene = Scene(axes=axes, camera=camera)
     draw_ground(scene, extent)
-    if course is not None:
-        draw_gates(scene, course, plain_colours(course))
+    if track is not None:
+        draw_gates(scene, track, plain_colours(track))
     scene.finish()
     _draw_futures(scene, *paths)
-    fit_limits(scene, extent, course, [np.stack([extent.lo, extent.hi])])
+    fit_limits(scene, extent, track, [np.stack([extent.lo, extent.hi])])
 
 
 def _draw_futures(

@@ -13,7 +13,7 @@ from s5wm.plots.drone import Pose
 from s5wm.plots.motion import Motion
 from s5wm.plots.stage import Frame, Moment, Stage
 from s5wm.plots.style import house_style
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 
 TRAIL = 1.4
 """s of flight that fade behind the drone."""
@@ -23,12 +23,14 @@ TOP_SPEED = 15.0
 
 
 class LiveFlight:
-    """The present state of a drone in its course, and where it has just been."""
+    """The present state of a drone on its track, and its recent path."""
 
-    def __init__(self, course: Course | None, room: Float[np.ndarray, "_ 3"], title: str, dt: float) -> None:
-        """With room for the course and the points ``room`` (m); states come every ``dt`` seconds."""
+    def __init__(
+        self, track: TrackGeometry | None, room: Float[np.ndarray, "_ 3"], title: str, dt: float
+    ) -> None:
+        """With room for the track and the points ``room`` (m); states come every ``dt`` seconds."""
         with house_style():
-            self._stage = Stage(course, [np.asarray(room, np.float64)], title, trace=None)
+            self._stage = Stage(track, [np.asarray(room, np.float64)], title, trace=None)
         self._dt = dt
         self._speeds = Normalize(0.0, TOP_SPEED)
         self._tail: deque[tuple[Float[np.ndarray, " 3"], float]] = deque(maxlen=1 + round(TRAIL / dt))

@@ -14,7 +14,7 @@ from s5wm.plots.records import facts_of, policy_of, read_json, read_records, tit
 from s5wm.plots.style import house_style, save_figure
 from s5wm.plots.video_predictions import draw_video_predictions
 from s5wm.runs.fans import FANS, load_fans
-from s5wm.runs.flights import Course, Flight, load_about, load_course, load_flights
+from s5wm.runs.flights import Flight, TrackGeometry, load_about, load_flights, load_track_geometry
 from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, load_video_predictions
 
 FLIGHTS = Path("flights.npz")
@@ -122,7 +122,7 @@ def plot_flight(run_dir: Path) -> list[Path]:
 def _flight(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records of tasks with a drone")
     caption = Caption(title=title_of(run_dir), facts=_whose(run_dir))
-    figure = draw_flight(_flown(file), load_course(file), caption)
+    figure = draw_flight(_flown(file), load_track_geometry(file), caption)
     return save_figure(figure, run_dir / "plots" / "flight")
 
 
@@ -136,7 +136,9 @@ def _whose(run_dir: Path) -> str:
 
 def _animation(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records of tasks with a drone")
-    return animate_lap(_flown(file)[0], load_course(file), title_of(run_dir), run_dir / "plots" / "lap")
+    return animate_lap(
+        _flown(file)[0], load_track_geometry(file), title_of(run_dir), run_dir / "plots" / "lap"
+    )
 
 
 def _learning(run_dir: Path) -> list[Path]:
@@ -159,8 +161,8 @@ def _curves(run_dir: Path) -> list[Path]:
 def _imagination(run_dir: Path) -> list[Path]:
     file = _needed(run_dir / FANS, "imagined futures, which s5wm imagine records")
     fans = load_fans(file)
-    course = fans.course or _course_of(run_dir)  # files of before hold none
-    figure = draw_imagination(fans, course, f"Imagination · {title_of(run_dir, fans.about)}")
+    track = fans.track or _track_of(run_dir)  # files of before hold none
+    figure = draw_imagination(fans, track, f"Imagination · {title_of(run_dir, fans.about)}")
     return save_figure(figure, run_dir / "plots" / "imagination")
 
 
@@ -179,9 +181,9 @@ def _flown(file: Path) -> list[Flight]:
     return flights
 
 
-def _course_of(run_dir: Path) -> Course | None:
+def _track_of(run_dir: Path) -> TrackGeometry | None:
     file = run_dir / FLIGHTS
-    return load_course(file) if file.is_file() else None
+    return load_track_geometry(file) if file.is_file() else None
 
 
 def _needed(file: Path, what: str) -> Path:

@@ -1,4 +1,4 @@
-"""The race course seen through a camera: ground, gates with number and direction, and what flies there."""
+"""The race track seen through a camera: ground, gates with number and direction, and what flies there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from s5wm.plots.camera import Camera
 from s5wm.plots.style import FAINT, GRID, GROUND, INK, MUTED, SPEED, UNREACHED, bare, coloured_line
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 
 MARGIN = 1.2
 """m of ground around everything that is drawn."""
@@ -100,12 +100,12 @@ class Scene:
 
 
 def extent_of(
-    course: Course | None, paths: Sequence[Float[np.ndarray, "_ 3"]], margin: float = MARGIN
+    track: TrackGeometry | None, paths: Sequence[Float[np.ndarray, "_ 3"]], margin: float = MARGIN
 ) -> Extent:
     """Room for the gates and all paths, with a margin (m); the ground is the lower side."""
     points = [np.asarray(path, np.float64) for path in paths]
-    if course is not None:
-        points += [_outline(course, course.half_opening + course.rim).reshape(-1, 3), course.start_pos[None]]
+    if track is not None:
+        points += [_outline(track, track.half_opening + track.rim).reshape(-1, 3), track.start_pos[None]]
     together = np.concatenate(points)
     ground = min(0.0, float(together[:, 2].min()))
     lo = np.array([together[:, 0].min() - margin, together[:, 1].min() - margin, ground])
@@ -133,11 +133,11 @@ def draw_ground(scene: Scene, extent: Extent) -> None:
     scene.axes.add_collection(LineCollection(list(flat), colors=GRID, linewidths=0.6, zorder=1))
 
 
-def draw_gates(scene: Scene, course: Course, colours: Sequence[str]) -> None:
+def draw_gates(scene: Scene, track: TrackGeometry, colours: Sequence[str]) -> None:
     """Frames standing on posts, numbered in the order of passing, with an arrow in the passing direction."""
-    outer, inner = _outline(course, course.half_opening + course.rim), _outline(course, course.half_opening)
-    for gate in range(len(course.gate_pos)):
-        if gate in np.flatnonzero(course.physical == course.physical[gate])[1:]:
+    outer, inner = _outline(track, track.half_opening + track.rim), _outline(track, track.half_opening)
+    for gate in range(len(track.gate_pos)):
+        if gate in np.flatnonzero(track.physical == track.physical[gate])[1:]:
             continue  # the frame stands already
         corners = zip(
             outer[gate], np.roll(outer[gate], -1, 0), inner[gate], np.roll(inner[gate], -1, 0), strict=True
@@ -147,18 +147,18 @@ def draw_gates(scene: Scene, course: Course, colours: Sequence[str]) -> None:
         scene.bar_colours.extend([colours[gate]] * 4)
         for foot in outer[gate][2:]:  # its lower corners
             scene.line(np.stack([foot, foot * [1.0, 1.0, 0.0]]), FAINT, 1.0, zorder=3.0)
-    _draw_directions(scene, course, colours)
-    _draw_numbers(scene, course, colours)
+    _draw_directions(scene, track, colours)
+    _draw_numbers(scene, track, colours)
 
 
 def fit_limits(
-    scene: Scene, extent: Extent, course: Course | None, paths: Sequence[Float[np.ndarray, "_ 3"]]
+    scene: Scene, extent: Extent, track: TrackGeometry | None, paths: Sequence[Float[np.ndarray, "_ 3"]]
 ) -> None:
     """Limits of the picture around ground, gates and paths."""
     (x0, y0, z), (x1, y1, _) = extent.lo, extent.hi
     points = [np.array([[x, y, z] for x in (x0, x1) for y in (y0, y1)]), *paths]
-    if course is not None:
-        points.append(course.gate_pos + [0.0, 0.0, 1.6])  # their numbers
+    if track is not None:
+        points.append(track.gate_pos + [0.0, 0.0, 1.6])  # their numbers
     flat, _ = scene.camera.project(np.concatenate(points))
     (left, bottom), (right, top) = flat.min(axis=0) - 0.15, flat.max(axis=0) + 0.15
     bare(scene.axes)
@@ -166,27 +166,27 @@ def fit_limits(
     scene.axes.set_ylim(bottom, top)
 
 
-def draw_start(scene: Scene, course: Course, size: float = 1.0) -> None:
+def draw_start(scene: Scene, track: TrackGeometry, size: float = 1.0) -> None:
     """The start pose: a triangle of about so many metres pointing the way the drone looks."""
-    ahead = np.array([np.cos(course.start_yaw), np.sin(course.start_yaw), 0.0])
+    ahead = np.array([np.cos(track.start_yaw), np.sin(track.start_yaw), 0.0])
     side = np.array([-ahead[1], ahead[0], 0.0])
-    tip, wing = course.start_pos + 0.55 * size * ahead, course.start_pos - 0.35 * size * ahead
+    tip, wing = track.start_pos + 0.55 * size * ahead, track.start_pos - 0.35 * size * ahead
     flat, _ = scene.camera.project(np.stack([tip, wing + 0.4 * size * side, wing - 0.4 * size * side]))
     scene.axes.add_collection(
         PolyCollection([flat], facecolors=INK, edgecolors="white", linewidths=0.8, zorder=_LABEL - 1)
     )
-    scene.text(course.start_pos - 1.0 * size * ahead, "start", INK, 7.5)
+    scene.text(track.start_pos - 1.0 * size * ahead, "start", INK, 7.5)
 
 
-def plain_colours(course: Course) -> list[str]:
+def plain_colours(track: TrackGeometry) -> list[str]:
     """Gates of which nothing is said."""
-    return [UNREACHED] * len(course.gate_pos)
+    return [UNREACHED] * len(track.gate_pos)
 
 
-def _draw_directions(scene: Scene, course: Course, colours: Sequence[str]) -> None:
-    normal, _ = _axes_of(course)
-    tail, _ = scene.camera.project(course.gate_pos - 0.25 * normal)
-    head, _ = scene.camera.project(course.gate_pos + 1.15 * normal)
+def _draw_directions(scene: Scene, track: TrackGeometry, colours: Sequence[str]) -> None:
+    normal, _ = _axes_of(track)
+    tail, _ = scene.camera.project(track.gate_pos - 0.25 * normal)
+    head, _ = scene.camera.project(track.gate_pos + 1.15 * normal)
     for gate, colour in enumerate(colours):
         if np.linalg.norm(head[gate] - tail[gate]) < 0.3:
             continue  # it points at the viewer
@@ -197,15 +197,15 @@ def _draw_directions(scene: Scene, course: Course, colours: Sequence[str]) -> No
         )  # fmt: skip
 
 
-def _draw_numbers(scene: Scene, course: Course, colours: Sequence[str]) -> None:
+def _draw_numbers(scene: Scene, track: TrackGeometry, colours: Sequence[str]) -> None:
     """Numbers above the frames (beside them in the plan); frames that cover each other share one label."""
-    _, left = _axes_of(course)
-    reach = course.half_opening + course.rim + 0.45
+    _, left = _axes_of(track)
+    reach = track.half_opening + track.rim + 0.45
     is_plan = abs(scene.camera.forward[2]) > 0.99
-    beside = course.gate_pos + reach * (left if is_plan else np.array([0.0, 0.0, 1.0]))
+    beside = track.gate_pos + reach * (left if is_plan else np.array([0.0, 0.0, 1.0]))
     if is_plan:  # stacked gates with opposite directions have their labels on the same side
         beside = np.where(
-            (left @ np.array([0.3, 1.0, 0.0]) < 0.0)[:, None], course.gate_pos - reach * left, beside
+            (left @ np.array([0.3, 1.0, 0.0]) < 0.0)[:, None], track.gate_pos - reach * left, beside
         )
     flat, _ = scene.camera.project(beside)
     for group in _clusters(flat, 0.8):
@@ -226,15 +226,15 @@ def _clusters(flat: Float[np.ndarray, "G 2"], radius: float) -> list[list[int]]:
     return groups
 
 
-def _axes_of(course: Course) -> tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, "G 3"]]:
+def _axes_of(track: TrackGeometry) -> tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, "G 3"]]:
     """Passing directions and the directions to their left."""
-    cos, sin, zero = np.cos(course.gate_yaw), np.sin(course.gate_yaw), np.zeros(len(course.gate_yaw))
+    cos, sin, zero = np.cos(track.gate_yaw), np.sin(track.gate_yaw), np.zeros(len(track.gate_yaw))
     return np.stack([cos, sin, zero], -1), np.stack([-sin, cos, zero], -1)
 
 
-def _outline(course: Course, half: float) -> Float[np.ndarray, "G 4 3"]:
+def _outline(track: TrackGeometry, half: float) -> Float[np.ndarray, "G 4 3"]:
     """Corners of squares about the centres: upper left, upper right, lower right, lower left."""
-    _, left = _axes_of(course)
+    _, left = _axes_of(track)
     side = np.array([1.0, -1.0, -1.0, 1.0])[None, :, None] * left[:, None]
     up = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [0.0, 0.0, -1.0]])
-    return course.gate_pos[:, None] + half * (side + up[None])
+    return track.gate_pos[:, None] + half * (side + up[None])

@@ -16,7 +16,7 @@ from s5wm.plots.drone import Pose, drone_artists, drone_scale, place_drone
 from s5wm.plots.motion import Motion
 from s5wm.plots.scene import Scene, draw_gates, draw_ground, extent_of, fit_limits, plain_colours
 from s5wm.plots.style import INK, PASSED, SPEED, TRACE, UNREACHED, coloured_line
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 
 PAPER = 0.85
 """Grey that the trail fades to."""
@@ -40,12 +40,12 @@ class Stage:
     """A fixed perspective with a small plan in its upper right corner.  What stands still is drawn once."""
 
     def __init__(
-        self, course: Course | None, paths: Sequence[Path3], title: str, *, trace: Path3 | None
+        self, track: TrackGeometry | None, paths: Sequence[Path3], title: str, *, trace: Path3 | None
     ) -> None:
-        """With room for the course and ``paths`` (m), and ``trace`` as a faint line."""
+        """With room for the track and ``paths`` (m), and ``trace`` as a faint line."""
         figure = Figure(figsize=(_WIDTH / _DPI, _HEIGHT / _DPI), dpi=_DPI)
         self._figure, self._canvas = figure, FigureCanvasAgg(figure)
-        self._views = _build_views(figure, course, paths, trace)
+        self._views = _build_views(figure, track, paths, trace)
         figure.text(0.025, 0.945, title, fontsize=10.5, fontweight="bold", color=INK, va="center")
         self._words = figure.text(0.025, 0.06, "", fontsize=11, color=INK, va="center", family="monospace")
         self._words.set_animated(True)
@@ -101,21 +101,21 @@ class _View:
 
 
 def _build_views(
-    figure: Figure, course: Course | None, paths: Sequence[Path3], trace: Path3 | None
+    figure: Figure, track: TrackGeometry | None, paths: Sequence[Path3], trace: Path3 | None
 ) -> list[_View]:
-    extent = extent_of(course, paths)
-    azimuth = -65.0 if course is None else clearest_azimuth(course.gate_yaw)
+    extent = extent_of(track, paths)
+    azimuth = -65.0 if track is None else clearest_azimuth(track.gate_yaw)
     cameras = (in_perspective(extent.lo, extent.hi, azimuth=azimuth), from_above())
     places = ((0.0, 0.07, 0.9, 0.86), (0.735, 0.66, 0.255, 0.325))
     views: list[_View] = []
     for place, camera, size in zip(places, cameras, (1.0, 0.55), strict=True):
         scene = Scene(axes=figure.add_axes(place), camera=camera)
         draw_ground(scene, extent)
-        if course is not None:
-            draw_gates(scene, course, plain_colours(course))
+        if track is not None:
+            draw_gates(scene, track, plain_colours(track))
         if trace is not None:
             scene.line(trace, TRACE, 0.9)
-        fit_limits(scene, extent, course, paths)
+        fit_limits(scene, extent, track, paths)
         views.append(_moving_parts(scene, drone_scale(extent), size))
     return views
 

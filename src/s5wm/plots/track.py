@@ -1,4 +1,4 @@
-"""A track without a flight: the course in perspective and from above."""
+"""Picture of a track alone, in perspective and from above."""
 
 from pathlib import Path
 
@@ -15,25 +15,25 @@ from s5wm.plots.scene import (
     plain_colours,
 )
 from s5wm.plots.style import heading, house_style, new_figure, save_figure
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 
 
-def plot_track(course: Course, title: str, stem: Path) -> list[Path]:
+def plot_track(track: TrackGeometry, title: str, stem: Path) -> list[Path]:
     """Draws the gates in their order, the start and the ground into ``stem.png`` and ``stem.svg``."""
-    gates = np.asarray(course.gate_pos)
+    gates = np.asarray(track.gate_pos)
     length = float(np.linalg.norm(np.diff(gates, axis=0, append=gates[:1]), axis=-1).sum())
-    facts = f"{len(gates)} gates of {2 * course.half_opening:g} m, {length:.1f} m from gate to gate"
+    facts = f"{len(gates)} gates of {2 * track.half_opening:g} m, {length:.1f} m from gate to gate"
     with house_style():
         figure = new_figure(10.0, 5.4)
-        extent = extent_of(course, [])
-        perspective = in_perspective(extent.lo, extent.hi, azimuth=clearest_azimuth(course.gate_yaw))
+        extent = extent_of(track, [])
+        perspective = in_perspective(extent.lo, extent.hi, azimuth=clearest_azimuth(track.gate_yaw))
         places = ((0.01, 0.02, 0.56, 0.86), (0.6, 0.04, 0.38, 0.82))
         for place, camera in zip(places, (perspective, from_above()), strict=True):
             scene = Scene(axes=figure.add_axes(place), camera=camera)
             draw_ground(scene, extent)
-            draw_gates(scene, course, plain_colours(course))
-            draw_start(scene, course)
+            draw_gates(scene, track, plain_colours(track))
+            draw_start(scene, track)
             scene.finish()
-            fit_limits(scene, extent, course, [])
+            fit_limits(scene, extent, track, [])
         heading(figure, title, facts, top=0.945)
         return save_figure(figure, stem)

@@ -119,7 +119,7 @@ class Checkpoints:
         return None
 
     def forget_after(self, env_steps: int) -> None:
-        """Remove the checkpoints of a course that is not gone on with."""
+        """Remove checkpoints that are newer than the one restored."""
         self.wait()
         for later in (step for step in self.steps() if step > env_steps):
             _remove(self.path(later))

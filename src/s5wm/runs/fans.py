@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from s5wm.runs.flights import Course, arrays_of, course_in
+from s5wm.runs.flights import TrackGeometry, arrays_of, read_track_geometry
 
 FANS = Path("plots") / "imagination.npz"
 """Where a run keeps its open-loop predictions."""
@@ -49,7 +49,7 @@ class OpenLoopPredictions:
     about: Mapping[str, Any] = field(
         default_factory=dict[str, Any]
     )  # ``policy``, ``env_steps``, names of the preset
-    course: Course | None = None  # of a race
+    track: TrackGeometry | None = None  # of a race
 
     def __post_init__(self) -> None:
         real, imagined = np.shape(self.real_pos), np.shape(self.imagined_pos)
@@ -73,8 +73,8 @@ def save_fans(path: Path, fans: OpenLoopPredictions) -> None:
     for group, band in fans.errors.items():
         for name in ("median", "lo", "hi"):
             arrays[f"error/{group}/{name}"] = np.asarray(getattr(band, name), np.float32)
-    if fans.course is not None:
-        arrays |= arrays_of(fans.course)
+    if fans.track is not None:
+        arrays |= arrays_of(fans.track)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.npz")
     np.savez_compressed(unfinished, **arrays)  # pyright: ignore[reportArgumentType] -- a dict of arrays is fine
@@ -99,5 +99,5 @@ def load_fans(path: Path) -> OpenLoopPredictions:
             imagined_pos=data["imagined_pos"],
             errors=errors,
             about=json.loads(str(data["about"])) if "about" in data else {},
-            course=course_in(data),
+            track=read_track_geometry(data),
         )

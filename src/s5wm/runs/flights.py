@@ -68,7 +68,7 @@ class Flight:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
+class TrackGeometry:
     """The gates of a track (``envs.racing.track``) as plain arrays; see there for the frame of a gate."""
 
     gate_pos: Float[np.ndarray, "G 3"]  # centres, m
@@ -82,16 +82,16 @@ class Course:
     start_yaw: float  # rad
 
 
-def course_of(track: object) -> Course:
-    """The course of a racing ``Track``: its arrays of the same names, copied to the host."""
-    return _course({field.name: np.asarray(getattr(track, field.name)) for field in fields(Course)})
+def track_geometry(track: object) -> TrackGeometry:
+    """Arrays of a racing ``Track``, copied to the host."""
+    return _geometry({field.name: np.asarray(getattr(track, field.name)) for field in fields(TrackGeometry)})
 
 
 def save_flights(
     path: Path,
     flights: Sequence[Flight],
     *,
-    course: Course | None = None,
+    track: TrackGeometry | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes flights, the best to draw first, and the gates of their track; replaces the file whole.
@@ -105,8 +105,8 @@ def save_flights(
     for index, flight in enumerate(flights):
         for field in fields(Flight):
             arrays[f"{index}/{field.name}"] = _plain(getattr(flight, field.name))
-    if course is not None:
-        arrays |= arrays_of(course)
+    if track is not None:
+        arrays |= arrays_of(track)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.npz")
     np.savez_compressed(unfinished, **arrays)  # pyright: ignore[reportArgumentType] -- a dict of arrays is fine
@@ -128,27 +128,27 @@ def load_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def load_course(path: Path) -> Course | None:
-    """The course saved with the flights, None if there is none."""
+def load_track_geometry(path: Path) -> TrackGeometry | None:
+    """The track saved with the flights, None if there is none."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-        return course_in(data)
+        return read_track_geometry(data)
 
 
-def arrays_of(course: Course) -> dict[str, np.ndarray]:
+def arrays_of(track: TrackGeometry) -> dict[str, np.ndarray]:
     """As a ``.npz`` keeps it, each array under ``course/NAME``."""
-    return {f"course/{field.name}": _plain(getattr(course, field.name)) for field in fields(Course)}
+    return {f"course/{field.name}": _plain(getattr(track, field.name)) for field in fields(TrackGeometry)}
 
 
-def course_in(data: "np.lib.npyio.NpzFile") -> Course | None:
-    """The course that ``arrays_of`` gave to this file, None if there is none."""
+def read_track_geometry(data: "np.lib.npyio.NpzFile") -> TrackGeometry | None:
+    """The track that ``arrays_of`` gave to this file, None if there is none."""
     if "course/gate_pos" not in data:
         return None
-    return _course({field.name: data[f"course/{field.name}"] for field in fields(Course)})
+    return _geometry({field.name: data[f"course/{field.name}"] for field in fields(TrackGeometry)})
 
 
-def _course(arrays: dict[str, np.ndarray]) -> Course:
+def _geometry(arrays: dict[str, np.ndarray]) -> TrackGeometry:
     values: dict[str, Any] = {name: v.item() if v.ndim == 0 else v for name, v in arrays.items()}
-    return Course(**values)
+    return TrackGeometry(**values)
 
 
 def _flight(data: "np.lib.npyio.NpzFile", index: int) -> Flight:

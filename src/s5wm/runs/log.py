@@ -88,7 +88,7 @@ class JsonLines:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a ``metrics.jsonl``; a line torn by a crash is left out, as is a course that was rolled back."""
+    """Rows of a ``metrics.jsonl``; lines torn by a crash and rows that were rolled back are left out."""
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = []

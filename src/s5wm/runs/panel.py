@@ -77,7 +77,7 @@ class Panel:
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
             table.add_row(left[0], left[1], right[0], right[1])
         minutes = self._latest.get("wall_minutes", 0.0)
-        lines = [line for line in (_course(self._returns), _best(self._figures, self._best)) if line]
+        lines = [line for line in (_sparkline(self._returns), _best(self._figures, self._best)) if line]
         return Box(
             Group(table, *lines),
             title=self._title,
@@ -95,7 +95,7 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_LEVELS[round(top * (mean - low) / (high - low)) if high > low else 0] for mean in means)
 
 
-def _course(returns: Sequence[float]) -> str:
+def _sparkline(returns: Sequence[float]) -> str:
     """Of the return of training episodes, since this process began."""
     if len(returns) < 2:
         return ""

@@ -14,9 +14,9 @@ from s5wm.envs.base import AbstractCameraEnv
 from s5wm.envs.task import AbstractDroneTask
 from s5wm.errors import ConfigError
 from s5wm.experiments.acting import Which
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 from s5wm.runs.provenance import version
-from s5wm.viewer.episode import Episode, course_of_task, run_episode
+from s5wm.viewer.episode import Episode, run_episode, track_of_task
 from s5wm.viewer.futures import Futures, FuturesConfig, ImageFutures, predict_futures, predict_images
 from s5wm.viewer.pack import packed, sprite
 from s5wm.viewer.panels import (
@@ -44,7 +44,7 @@ def view_content(
     subjects = [load_subject(run, which=which, warn=log) for run in runs]
     check_comparable(subjects, runs)
     names = _distinct([subject.name for subject in subjects], runs)
-    course = course_of_task(subjects[0].experiment.task)
+    track = track_of_task(subjects[0].experiment.task)
     policies: list[Content] = []
     for subject, name in zip(subjects, names, strict=True):
         log(f"running an episode of {name} ...")
@@ -54,7 +54,7 @@ def view_content(
         "task": subjects[0].experiment.name.task or "task",
         "version": version("s5wm"),
         "seed": seed,
-        "course": None if course is None else course_content(course),
+        "course": None if track is None else track_content(track),
         "policies": policies,
     }
 
@@ -77,8 +77,8 @@ def check_comparable(subjects: Sequence[Subject], runs: Sequence[str | Path]) ->
 
 def _compared(subject: Subject) -> Any:
     task = subject.experiment.task
-    course = course_of_task(task)
-    return task.eval_config() if course is None else course_content(course)
+    track = track_of_task(task)
+    return task.eval_config() if track is None else track_content(track)
 
 
 def policy_content(subject: Subject, episode: Episode, config: FuturesConfig) -> Content:
@@ -189,7 +189,7 @@ def _positions(subject: Subject, futures: Futures | None, target: Target) -> np.
         return None
     task = subject.experiment.task
     return (
-        task.positions(course_of_task(task), futures.state, target)
+        task.positions(track_of_task(task), futures.state, target)
         if isinstance(task, AbstractDroneTask)
         else None
     )
@@ -233,9 +233,9 @@ def _camera_content(episode: Episode, predicted: tuple[ImageFutures, str] | None
     return content
 
 
-def course_content(course: Course) -> Content:
+def track_content(track: TrackGeometry) -> Content:
     """Gates, box and start."""
-    return {field.name: np.asarray(getattr(course, field.name)).tolist() for field in fields(Course)}
+    return {field.name: np.asarray(getattr(track, field.name)).tolist() for field in fields(TrackGeometry)}
 
 
 def _distinct(names: Sequence[str], runs: Sequence[str | Path]) -> list[str]:

@@ -17,7 +17,7 @@ from s5wm.agents.base import AbstractPolicy, tree_where
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv, timestep_of
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 from s5wm.types import MixedObs, OptionalMetric, TimeStep
 
 
@@ -82,10 +82,10 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
     )
 
 
-def course_of_task(task: AbstractTask) -> Course | None:
+def track_of_task(task: AbstractTask) -> TrackGeometry | None:
     """The gates, where there are any."""
     judged = task.eval_config()
-    return judged.course(judged.build()) if isinstance(judged, AbstractDroneTask) else None
+    return judged.track_geometry(judged.build()) if isinstance(judged, AbstractDroneTask) else None
 
 
 def _compiled(

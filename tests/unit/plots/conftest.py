@@ -8,14 +8,14 @@ import pytest
 
 from s5wm.envs.racing.track import SplitSConfig
 from s5wm.runs.fans import ErrorBand, OpenLoopPredictions
-from s5wm.runs.flights import Course, Flight, course_of
+from s5wm.runs.flights import Flight, TrackGeometry, track_geometry
 
 LAPS = Path(__file__).parents[2] / "data" / "racing_reference_laps.npz"
 
 
 @pytest.fixture(scope="session")
-def course() -> Course:
-    return course_of(SplitSConfig().build())
+def track() -> TrackGeometry:
+    return track_geometry(SplitSConfig().build())
 
 
 def fly_reference(laps: int, *, ending: str = "TIME_LIMIT", rows: int | None = None) -> Flight:

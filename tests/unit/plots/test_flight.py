@@ -28,9 +28,9 @@ def test_description(laps, crash):
     assert "lap" not in describe(crash, has_gates=False)
 
 
-def test_picture_shows_gates_and_speeds(laps, crash, course, tmp_path):
+def test_picture_shows_gates_and_speeds(laps, crash, track, tmp_path):
     with house_style():
-        figure = draw_flight([crash, laps], course, Caption(title="race/split-s"))
+        figure = draw_flight([crash, laps], track, Caption(title="race/split-s"))
         png, svg = save_figure(figure, tmp_path / "deep" / "flight")
     assert 100_000 < png.stat().st_size < 1_500_000 and 50_000 < svg.stat().st_size < 2_000_000
     assert {f"{gate}" for gate in (1, 2, 3, 6, 7)} <= {text.get_text() for text in figure.axes[0].texts}
@@ -45,21 +45,21 @@ def test_picture_shows_gates_and_speeds(laps, crash, course, tmp_path):
         assert axes.get_aspect() == 1.0
 
 
-def test_plan_and_elevation_hold_the_flight(laps, course):
+def test_plan_and_elevation_hold_the_flight(laps, track):
     with house_style():
-        figure = draw_flight([laps], course, Caption(title="x"))
+        figure = draw_flight([laps], track, Caption(title="x"))
     plan, side = figure.axes[1], figure.axes[2]
     for axes, columns in ((plan, (0, 1)), (side, (0, 2))):
         for (lo, hi), column in zip((axes.get_xlim(), axes.get_ylim()), columns, strict=True):
             assert lo < laps.pos_w[:, column].min() and laps.pos_w[:, column].max() < hi
 
 
-def test_a_crash_at_once_fills_the_large_view(laps, course):
+def test_a_crash_at_once_fills_the_large_view(laps, track):
     names = ("time", "pos_w", "vel_w", "quat", "action", "target")
     short = replace(laps, **{name: getattr(laps, name)[:8] for name in names}, lap_times=[], ending="GROUND")
     with house_style():
-        figure = draw_flight([short], course, Caption(title="x"))
-        whole = draw_flight([laps], course, Caption(title="x"))
+        figure = draw_flight([short], track, Caption(title="x"))
+        whole = draw_flight([laps], track, Caption(title="x"))
     spans = [np.ptp(picture.axes[0].get_xlim()) for picture in (figure, whole)]
     assert spans[0] < 0.5 * spans[1]
     assert "the whole track is on the right" in figure.axes[0].get_title("left")
@@ -121,6 +121,6 @@ def test_perspective_keeps_up_and_makes_near_things_large():
     assert near[1, 0] - near[0, 0] > 1.05
 
 
-def test_no_gate_is_seen_edge_on(course):
-    azimuth = np.deg2rad(clearest_azimuth(course.gate_yaw))
-    assert np.abs(np.cos(azimuth - course.gate_yaw)).min() > 0.25
+def test_no_gate_is_seen_edge_on(track):
+    azimuth = np.deg2rad(clearest_azimuth(track.gate_yaw))
+    assert np.abs(np.cos(azimuth - track.gate_yaw)).min() > 0.25

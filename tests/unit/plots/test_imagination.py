@@ -23,13 +23,13 @@ def test_fans_survive_the_file(fans, tmp_path):
     assert found.errors["position"].unit == "m"
     np.testing.assert_allclose(found.errors["position"].hi, fans.errors["position"].hi, rtol=1e-6)
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["fans.npz"]
-    assert found.course is None
+    assert found.track is None
 
 
-def test_a_folder_of_fans_alone_has_the_gates_and_the_names_of_its_race(fans, course, tmp_path, monkeypatch):
+def test_a_folder_of_fans_alone_has_the_gates_and_the_names_of_its_race(fans, track, tmp_path, monkeypatch):
     """As ``imagine --out`` leaves it."""
     names = {"task": "race/split-s", "agent": "s5wm", "size": "cpu"}
-    save_fans(tmp_path / "plots" / "imagination.npz", replace(fans, course=course, about=names))
+    save_fans(tmp_path / "plots" / "imagination.npz", replace(fans, track=track, about=names))
     drawn = []
     monkeypatch.setattr("s5wm.plots.run.save_figure", lambda figure, _: drawn.append(figure) or [])
     draw_imagined(tmp_path)
@@ -37,8 +37,8 @@ def test_a_folder_of_fans_alone_has_the_gates_and_the_names_of_its_race(fans, co
     assert figure.texts[0].get_text() == "Imagination · race/split-s · s5wm · cpu"
     shown = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert "1" in shown  # the number of a gate
-    found = load_fans(tmp_path / "plots" / "imagination.npz").course
-    np.testing.assert_allclose(found.gate_pos, course.gate_pos, rtol=1e-6)
+    found = load_fans(tmp_path / "plots" / "imagination.npz").track
+    np.testing.assert_allclose(found.gate_pos, track.gate_pos, rtol=1e-6)
 
 
 def test_shapes_that_do_not_fit_are_named(fans, monkeypatch):
@@ -49,9 +49,9 @@ def test_shapes_that_do_not_fit_are_named(fans, monkeypatch):
         ErrorBand(unit="m", median=np.zeros(3), lo=np.zeros(2), hi=np.zeros(3))
 
 
-def test_picture_has_a_panel_per_group(fans, course):
+def test_picture_has_a_panel_per_group(fans, track):
     with house_style():
-        figure = draw_imagination(fans, course, "Imagination")
+        figure = draw_imagination(fans, track, "Imagination")
         figure.canvas.draw()
     titles = [axes.get_title("left") for axes in figure.axes[2:]]
     assert titles == ["position, m", "reward"]
@@ -70,9 +70,9 @@ def short_run(fans: OpenLoopPredictions) -> OpenLoopPredictions:
     return replace(fans, imagined_pos=fans.real_pos[:, None] + away[None, None], errors={"body_rates": band})
 
 
-def test_a_picture_after_a_short_run_is_readable(fans, course):
+def test_a_picture_after_a_short_run_is_readable(fans, track):
     with house_style():
-        figure = draw_imagination(short_run(fans), course, "Imagination")
+        figure = draw_imagination(short_run(fans), track, "Imagination")
         figure.canvas.draw()
     plan, side, errors = figure.axes
     assert errors.get_title("left") == "body rates, deg"
@@ -85,11 +85,11 @@ def test_a_picture_after_a_short_run_is_readable(fans, course):
     assert not any("e+" in word for word in words)
     assert any("100% of them leave the view" in word for word in words)
     heights = (
-        course.gate_pos[:, 2].min() - course.half_opening,
-        course.gate_pos[:, 2].max() + course.half_opening,
+        track.gate_pos[:, 2].min() - track.half_opening,
+        track.gate_pos[:, 2].max() + track.half_opening,
     )
     for axes, across in ((plan, 0), (side, 0)):  # the track fills the view, however far futures go
-        assert axes.get_xlim()[1] - axes.get_xlim()[0] < 2.0 * np.ptp(course.gate_pos[:, across])
+        assert axes.get_xlim()[1] - axes.get_xlim()[0] < 2.0 * np.ptp(track.gate_pos[:, across])
     assert side.get_ylim()[0] <= heights[0] and side.get_ylim()[1] >= heights[1]
 
 
@@ -117,7 +117,7 @@ def test_numbers_are_plain(value, text):
     assert plain_number(value) == text
 
 
-def test_picture_without_course_or_groups(fans):
+def test_picture_without_track_or_groups(fans):
     bare = OpenLoopPredictions(
         dt=0.02, real_pos=fans.real_pos[:1], imagined_pos=fans.imagined_pos[:1], errors={}
     )

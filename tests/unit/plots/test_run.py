@@ -20,8 +20,8 @@ def names(paths):
     return {path.name for path in paths}
 
 
-def test_full_run(run_dir, crash, laps, fans, course):
-    save_flights(run_dir / FLIGHTS, [crash, laps], course=course)
+def test_full_run(run_dir, crash, laps, fans, track):
+    save_flights(run_dir / FLIGHTS, [crash, laps], track=track)
     save_fans(run_dir / FANS, fans)
     (run_dir / "eval.json").write_text(json.dumps({"bound_s": 4.7}))
     said = []
@@ -65,24 +65,24 @@ def test_several_runs_in_the_same_axes(run_dir, tmp_path):
     assert plot_runs([tmp_path / "none"], tmp_path, report=said.append) == []
 
 
-def test_flight_picture_alone(tmp_path, laps, course):
-    save_flights(tmp_path / FLIGHTS, [laps], course=course)
+def test_flight_picture_alone(tmp_path, laps, track):
+    save_flights(tmp_path / FLIGHTS, [laps], track=track)
     before = plot_flight(tmp_path)[1].read_bytes()
     assert plot_flight(tmp_path)[1].read_bytes() == before  # the same picture is the same file
 
 
-def test_the_flight_picture_says_whose_it_is_whatever_eval_json_says(tmp_path, laps, course):
+def test_the_flight_picture_says_whose_it_is_whatever_eval_json_says(tmp_path, laps, track):
     about = {"policy": "latest", "env_steps": 640_000, "episodes": 32, "success_rate": 0.25}
-    save_flights(tmp_path / FLIGHTS, [laps], course=course, about=about)
+    save_flights(tmp_path / FLIGHTS, [laps], track=track, about=about)
     (tmp_path / "eval.json").write_text(json.dumps({"success_rate": 1.0, "episodes": 100}))  # of the best one
     caption = _whose(tmp_path)
     assert caption == "latest policy, 0.64 M steps   ·   of the whole evaluation: success 25 % of 32 episodes"
     assert load_about(tmp_path / FLIGHTS) == about
 
 
-def test_frames_of_the_best_lap_move_and_show_the_target(laps, course):
+def test_frames_of_the_best_lap_move_and_show_the_target(laps, track):
     with house_style():
-        frames = list(islice(render_lap(laps, course, "x"), 31))
+        frames = list(islice(render_lap(laps, track, "x"), 31))
     assert frames[0].shape == (400, 600, 3)
     differ = np.any(frames[0] != frames[30], axis=-1)
     assert 300 < differ.sum() < 0.2 * differ.size  # what stands still does

@@ -8,9 +8,9 @@ import numpy as np
 
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import SplitSConfig
-from s5wm.runs.flights import course_of
+from s5wm.runs.flights import track_geometry
 from s5wm.types import Reward, TimeStep
-from s5wm.viewer.content import course_content
+from s5wm.viewer.content import track_content
 from s5wm.viewer.episode import Episode
 from s5wm.viewer.pack import packed, sprite
 
@@ -98,12 +98,12 @@ def flying(name: str, phase: float) -> dict:
 
 def page_content(*policies: dict) -> dict:
     """Of drones on the Split-S."""
-    course = course_of(RacingConfig(track=SplitSConfig()).build().track)
+    track = track_geometry(RacingConfig(track=SplitSConfig()).build().track)
     return {
         "task": "race/split-s",
         "version": "0",
         "seed": 0,
-        "course": course_content(course),
+        "course": track_content(track),
         "policies": list(policies),
     }
 

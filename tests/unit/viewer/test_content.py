@@ -22,7 +22,7 @@ from s5wm.envs.racing.track import SplitSConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment, PresetName
-from s5wm.runs.flights import course_of
+from s5wm.runs.flights import track_geometry
 from s5wm.training.config import TrainConfig
 from s5wm.viewer.content import policy_content, view_content
 from s5wm.viewer.episode import run_episode
@@ -120,7 +120,7 @@ def test_the_place_in_the_world_comes_from_body_axes_and_gates(target: int) -> N
         rotor_speed=jnp.zeros(4),
     )
     state = observe("C", track, RaceView(quad, jnp.int32(target), jnp.zeros(4), jnp.float32(1.0)))
-    found = positions_in_gate_frame(course_of(track), np.asarray(state, np.float64)[None, None])
+    found = positions_in_gate_frame(track_geometry(track), np.asarray(state, np.float64)[None, None])
     assert found[0, 0] == pytest.approx(np.asarray(quad.pos_w), abs=1e-4)
 
 

@@ -12,7 +12,7 @@ from s5wm.deploy.card import FlightCard, TrackCard
 from s5wm.deploy.runtime.loop import Period
 from s5wm.deploy.runtime.pilot import Mode
 from s5wm.runs.files import write_json
-from s5wm.runs.flights import Course, Flight, save_flights
+from s5wm.runs.flights import Flight, TrackGeometry, save_flights
 
 MODES = tuple(mode.value for mode in Mode)
 
@@ -73,8 +73,8 @@ class Logbook:
         )
         if flight := self._flight(outcome):
             about = {"policy": "exported", "env_steps": self.card.origin.env_steps}
-            course = None if self.card.track is None else course_of(self.card.track)
-            save_flights(folder / "flights.npz", [flight], course=course, about=about)
+            track = None if self.card.track is None else track_geometry(self.card.track)
+            save_flights(folder / "flights.npz", [flight], track=track, about=about)
         return figures
 
     def _flight(self, outcome: Outcome) -> Flight | None:
@@ -99,9 +99,9 @@ class Logbook:
         )
 
 
-def course_of(track: TrackCard) -> Course:
+def track_geometry(track: TrackCard) -> TrackGeometry:
     """The track as it is drawn."""
-    return Course(
+    return TrackGeometry(
         gate_pos=np.array(track.gate_pos, np.float32),
         gate_yaw=np.array(track.gate_yaw, np.float32),
         physical=np.array(track.physical, np.int32),

@@ -162,7 +162,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         return self._rows({}, np.zeros(self._num, bool))
 
     def step(self, action: Values) -> HostRows:
-        """One row of each instance."""
+        """Step each environment."""
         rows = self._pool.rows
         ended = rows["is_last"].copy()
         rows["action"][...] = self._give(action)

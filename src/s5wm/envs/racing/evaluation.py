@@ -22,7 +22,7 @@ from s5wm.envs.racing.presets import for_agent
 from s5wm.envs.racing.track import TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Figure, Perturbations, Summary
-from s5wm.runs.flights import Course, course_of
+from s5wm.runs.flights import TrackGeometry, track_geometry
 
 LAPS_FOR_SUCCESS = 3
 """In a row; a crash after the third does not take it back."""
@@ -209,16 +209,16 @@ class AbstractRace(AbstractDroneTask):
 
     def positions(
         self,
-        course: Course | None,
+        track: TrackGeometry | None,
         state: Float[np.ndarray, "*b Y"],
         target: Literal["observation", "privileged"],
     ) -> Float[np.ndarray, "*b 3"] | None:
         """In layout C by the gate ahead, else by the position that they hold."""
-        if course is not None and target == "observation" and self.observation == "C":
-            return positions_in_gate_frame(course, state)
-        return super().positions(course, state, target)
+        if track is not None and target == "observation" and self.observation == "C":
+            return positions_in_gate_frame(track, state)
+        return super().positions(track, state, target)
 
-    def course(self, env: AbstractEnv[Any]) -> Course:
+    def track_geometry(self, env: AbstractEnv[Any]) -> TrackGeometry:
         """Its gates."""
         race: Any = env  # of the same folder, which imports this module
-        return course_of(race.track)
+        return track_geometry(race.track)

@@ -4,32 +4,34 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from s5wm.envs.racing.observation import POSITION_SCALE
-from s5wm.runs.flights import Course
+from s5wm.runs.flights import TrackGeometry
 
 UP, GATE, NORMAL, PHASE = slice(3, 6), slice(9, 12), slice(12, 15), slice(25, 27)
 """Places in observation layout C."""
 
 
-def positions_in_gate_frame(course: Course, state: Float[np.ndarray, "*b 27"]) -> Float[np.ndarray, "*b 3"]:
+def positions_in_gate_frame(
+    track: TrackGeometry, state: Float[np.ndarray, "*b 27"]
+) -> Float[np.ndarray, "*b 3"]:
     """World positions (m) of states in layout C, which has everything in body axes.
 
     Up and the target's passing direction are known in body and in world axes: they fix the attitude ``R``, and
     ``p = g - R (g - p)_b`` with the centre ``g`` of the target that the state names.
     """
-    target = _targets(course, state[..., PHASE])
-    yaw = np.asarray(course.gate_yaw)[target]
+    target = _targets(track, state[..., PHASE])
+    yaw = np.asarray(track.gate_yaw)[target]
     in_body = _frame(state[..., NORMAL], state[..., UP])
     normal = np.stack([np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)], axis=-1)
     in_world = _frame(normal, np.broadcast_to(np.array([0.0, 0.0, 1.0]), normal.shape))
     to_gate = np.einsum(
         "...ij,...i->...j", in_world, np.einsum("...ij,...j->...i", in_body, state[..., GATE])
     )
-    return np.asarray(course.gate_pos)[target] - POSITION_SCALE * to_gate
+    return np.asarray(track.gate_pos)[target] - POSITION_SCALE * to_gate
 
 
-def _targets(course: Course, phase: Float[np.ndarray, "*b 2"]) -> Int[np.ndarray, "*b"]:
+def _targets(track: TrackGeometry, phase: Float[np.ndarray, "*b 2"]) -> Int[np.ndarray, "*b"]:
     """The number of the target, from cosine and sine of its share of a turn."""
-    count = len(course.gate_pos)
+    count = len(track.gate_pos)
     share = np.arctan2(phase[..., 1], phase[..., 0]) / (2.0 * np.pi)
     return np.where(np.isfinite(share), np.round(count * share), 0).astype(int) % count
 

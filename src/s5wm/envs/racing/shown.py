@@ -16,7 +16,7 @@ from s5wm.envs.racing.camera import Pose, render
 from s5wm.envs.racing.observation import POSITION_SCALE
 from s5wm.envs.racing.scene import Scene
 from s5wm.envs.racing.track import Track
-from s5wm.runs.flights import Course, course_of
+from s5wm.runs.flights import TrackGeometry, track_geometry
 
 State = TypeVar("State")
 
@@ -38,9 +38,9 @@ class AbstractRaceEnv(AbstractCameraEnv[State], AbstractDroneEnv[State]):
         poses = Pose(pos_w=POSITION_SCALE * privileged[:, :3], quat=jax.vmap(from_matrix)(attitude))
         return jax.vmap(lambda pose: render(config, scene, pose))(poses)
 
-    def course(self) -> Course:
+    def track_geometry(self) -> TrackGeometry:
         """The gates of the track."""
-        return course_of(self.track)
+        return track_geometry(self.track)
 
     def room(self) -> Float[np.ndarray, "1 3"]:
         """The start; gates define all else."""
