@@ -136,20 +136,20 @@ def runtime(folder: Path, card: FlightCard, *, rate: float, seconds: float, prio
             Loop(pilot, target, clock, 1.0 / rate, logbook.add).run(seconds)
         finally:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    figures = logbook.summary(Outcome("", 0, ()))
+    metrics = logbook.summary(Outcome("", 0, ()))
     kept = ("periods", "periods_skipped", "deadline_ms", "deadline_misses", "latency_ms", "wake_ms", "modes")
     return {"rate_hz": rate, "seconds": seconds, "priority": priority} | {
-        name: figures[name] for name in kept
+        name: metrics[name] for name in kept
     }
 
 
 def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one shipped policy."""
+    """All measurements of one shipped policy."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / name
         done = export(f"pretrained/{name}", folder, which="best", log=print)
         golden, card = Golden.load(folder / "golden.npz"), done.card
-        figures: dict[str, Any] = {
+        metrics: dict[str, Any] = {
             "policy": name,
             "parameters": done.parameters,
             "memory": card.memory_size,
@@ -164,13 +164,13 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         if card.observation.layout in ("A", "B", "C"):
             plan = FlightPlan(engine="c", fast=True)
             flight = fly_simulated(folder, plan, Path(made) / "flight", log=print)
-            figures["flight"] = {each: flight[each] for each in ("gates", "lap_times", "ending")}
-            figures["runtime"] = [
+            metrics["flight"] = {each: flight[each] for each in ("gates", "lap_times", "ending")}
+            metrics["runtime"] = [
                 runtime(folder, card, rate=arguments.rate, seconds=arguments.seconds, priority=priority)
                 for priority in sorted({0, arguments.priority})
             ]
-    print(json.dumps(figures), flush=True)
-    return figures
+    print(json.dumps(metrics), flush=True)
+    return metrics
 
 
 def main() -> None:

@@ -40,8 +40,8 @@ MASTERY = 0.9
 def record(run: Path, note: str) -> dict[str, Any]:
     """Everything that tables and curves of this run need."""
     training = read_json(run / ORIGIN)
-    figures = evaluate_run(run)
-    config = figures.pop("config")
+    metrics = evaluate_run(run)
+    config = metrics.pop("config")
     with tempfile.TemporaryDirectory() as folder:  # the run's own files stay those of its best policy
         latest = evaluate_run(run, which="latest", out=Path(folder) / "latest")
     latest.pop("config")
@@ -57,7 +57,7 @@ def record(run: Path, note: str) -> dict[str, Any]:
         "training": training,
         "note": note,
         "finished": rows[-1]["env_steps"] >= config["train"]["env_steps"],
-        "evaluation": figures,
+        "evaluation": metrics,
         "evaluation_latest": latest,
         "first_90_percent": mastered and {k: mastered[k] for k in ("env_steps", "minutes", "updates")},
         "share_90_percent_afterwards": sum(later) / len(later) if later else None,

@@ -127,9 +127,9 @@ def flown(folder: Path, rate: float, seconds: float) -> dict[str, Any]:
         if p.latency > limits.deadline
     ]
     excused = sum(bool(each["in_a_pause"]) for each in late)
-    figures = logbook.summary(Outcome("", 0, ()))
+    metrics = logbook.summary(Outcome("", 0, ()))
     kept = ("periods", "periods_skipped", "deadline_ms", "deadline_misses", "latency_ms", "wake_ms", "modes")
-    return {name: figures[name] for name in kept} | {
+    return {name: metrics[name] for name in kept} | {
         "rate_hz": rate,
         "seconds": seconds,
         "priority": PRIORITY,
@@ -166,11 +166,11 @@ def main() -> None:
 
             export(f"pretrained/{arguments.policy}", folder, which="best", log=print)
         load = os.getloadavg()
-        figures = flown(folder, arguments.rate, arguments.seconds)
-    text = {**provenance(), "load": load, "policy": arguments.policy, **figures}
+        metrics = flown(folder, arguments.rate, arguments.seconds)
+    text = {**provenance(), "load": load, "policy": arguments.policy, **metrics}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(text, indent=2) + "\n")
-    print(json.dumps(figures))
+    print(json.dumps(metrics))
 
 
 if __name__ == "__main__":

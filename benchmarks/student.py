@@ -45,7 +45,7 @@ def main() -> None:
             starts = draw_starts(done.card, arguments.flights, seed=0)
             trials = [fly_trial(done.card, engine, None, start, SECONDS) for start in starts]
         assert done.card.imitation is not None
-        figures = {
+        metrics = {
             "policy": policy,
             "parameters": done.parameters,
             "config": asdict(config),
@@ -54,9 +54,9 @@ def main() -> None:
             "errors": {form: vars(each) for form, each in done.errors.items()},
             "runtime": summary(trials),
         }
-        text = {**provenance(), "load": os.getloadavg(), **figures}
+        text = {**provenance(), "load": os.getloadavg(), **metrics}
         (arguments.out / f"{policy}.json").write_text(json.dumps(text, indent=2) + "\n")
-        print(json.dumps(figures), flush=True)
+        print(json.dumps(metrics), flush=True)
 
 
 if __name__ == "__main__":

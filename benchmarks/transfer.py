@@ -81,9 +81,9 @@ def main() -> None:
             card = open_export(folder)
             for target in arguments.targets:
                 try:
-                    for figures in flown(folder, card, target, arguments):
+                    for metrics in flown(folder, card, target, arguments):
                         origin = {"policy": policy, "env_steps": card.origin.env_steps}
-                        text = {**provenance(), "load": os.getloadavg(), **origin, **figures}
+                        text = {**provenance(), "load": os.getloadavg(), **origin, **metrics}
                         file = arguments.out / f"{policy}-{target}.json"
                         file.write_text(json.dumps(text, indent=2) + "\n")
                 except ConfigError as error:

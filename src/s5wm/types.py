@@ -30,14 +30,14 @@ Metrics = dict[str, Scalar]
 
 
 class OptionalMetric(eqx.Module):
-    """A figure that only some episodes have, as a lap time; ``value`` means nothing where ``exists`` is False."""
+    """A metric that only some episodes have, as a lap time; ``value`` is meaningless where ``exists`` is False."""
 
     value: Float[Array, "*b"]
     exists: Bool[Array, "*b"]
 
 
 EpisodeMetrics = dict[str, Float[Array, "*b"] | OptionalMetric]
-"""Named figures of an episode; the log holds means over the episodes that have one."""
+"""Named metrics of an episode; the log holds means over the episodes that have each."""
 
 Extras = TypeVar("Extras")
 Carry = TypeVar("Carry")

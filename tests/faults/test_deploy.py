@@ -86,9 +86,9 @@ def test_a_stopped_process_counts_what_it_slept_through(exported, tmp_path):
     time.sleep(2.0)
     process.send_signal(signal.SIGCONT)
     output, _ = process.communicate(timeout=60)
-    figures = json.loads(output)
-    assert figures["periods_skipped"] >= 90
-    assert figures["periods"] + figures["periods_skipped"] <= 300
+    metrics = json.loads(output)
+    assert metrics["periods_skipped"] >= 90
+    assert metrics["periods"] + metrics["periods_skipped"] <= 300
     with np.load(tmp_path / "periods.npz") as periods:
         assert (np.diff(periods["time"]) > 0).all()
         assert periods["latency"].min() >= 0.0

@@ -22,14 +22,14 @@ SLOW = LAPS | {"success_rate": 1.0, "lap_time_mean": 7.0, "above_bound_percent":
 RACED = SLOW | {"lap_time_mean": 5.5, "above_bound_percent": 15.0}
 
 
-def said(figures: dict, env_steps: int = 12_000_000) -> str:
+def said(metrics: dict, env_steps: int = 12_000_000) -> str:
     return "\n".join(
-        advice(Trained(path=Path("runs/x"), figures=figures, env_steps=env_steps, preset_steps=12_000_000))
+        advice(Trained(path=Path("runs/x"), metrics=metrics, env_steps=env_steps, preset_steps=12_000_000))
     )
 
 
 @pytest.mark.parametrize(
-    ("figures", "outcome", "first"),
+    ("metrics", "outcome", "first"),
     [
         (NOTHING, "does not race yet: 0.2 gates a flight; most flights end in rim hit", "s5wm plot runs/x"),
         (GATES, "passes 3.5 gates a flight, no lap yet; most end in ground", "s5wm plot runs/x"),
@@ -42,22 +42,22 @@ def said(figures: dict, env_steps: int = 12_000_000) -> str:
         (RACED, "Success in 100% of 100 flights, laps of 5.50 s, 15 % above", "s5wm eval runs/x --override"),
     ],
 )
-def test_advice_depends_on_what_came_out(figures: dict, outcome: str, first: str) -> None:
-    text = said(figures)
+def test_advice_depends_on_what_came_out(metrics: dict, outcome: str, first: str) -> None:
+    text = said(metrics)
     assert outcome in text
     assert text.split("What next:\n")[1].strip().startswith(first)
     assert "of the 12.00 M steps" not in text
 
 
-@pytest.mark.parametrize("figures", [NOTHING, GATES, LAPS, SLOW])
-def test_a_short_budget_is_named_as_the_reason(figures: dict) -> None:
-    text = said(figures, env_steps=1_000_000)
+@pytest.mark.parametrize("metrics", [NOTHING, GATES, LAPS, SLOW])
+def test_a_short_budget_is_named_as_the_reason(metrics: dict) -> None:
+    text = said(metrics, env_steps=1_000_000)
     assert "It trained 1.00 M of the 12.00 M steps that the preset takes" in text
     assert text.split("What next:\n")[1].strip().startswith("s5wm race --run runs/x  ")
 
 
 def test_every_outcome_has_other_advice() -> None:
-    assert len({said(figures) for figures in (NOTHING, GATES, LAPS, SLOW, RACED)}) == 5
+    assert len({said(metrics) for metrics in (NOTHING, GATES, LAPS, SLOW, RACED)}) == 5
 
 
 def test_a_race_goes_on_to_the_budget_asked_for(tmp_path: Path) -> None:

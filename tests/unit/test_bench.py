@@ -1,4 +1,4 @@
-"""Timings: the parts that are timed are the ones that train, and figures are complete."""
+"""Timings: the parts that are timed are the ones that train, and all are there."""
 
 import json
 from dataclasses import replace
@@ -32,18 +32,18 @@ SPEC = EnvSpec(
 @pytest.mark.slow
 def test_updates_are_timed_side_by_side():
     # One configuration under both names: its programs are compiled once.
-    figures = time_updates({"s5wm": S5WM, "dreamerv3": S5WM}, SPEC, seconds=0.0, key=jr.key(0))
-    assert list(figures) == ["s5wm", "dreamerv3"]
-    for own in figures.values():
+    timings = time_updates({"s5wm": S5WM, "dreamerv3": S5WM}, SPEC, seconds=0.0, key=jr.key(0))
+    assert list(timings) == ["s5wm", "dreamerv3"]
+    for own in timings.values():
         assert own["params"] > own["world_model_params"] > 0
         for part in PARTS:
             samples = own[f"{part}_samples_ms"]
             assert len(samples) >= MIN_SAMPLES
             assert own[f"{part}_ms"] == pytest.approx(float(np.median(samples)))
             assert own[f"{part}_compile_s"] > own[f"{part}_ms"] / 1000
-    ratios = speedups(figures)
+    ratios = speedups(timings)
     assert set(ratios["dreamerv3"].values()) == {1.0}
-    expected = figures["dreamerv3"]["update_ms"] / figures["s5wm"]["update_ms"]
+    expected = timings["dreamerv3"]["update_ms"] / timings["s5wm"]["update_ms"]
     assert ratios["s5wm"]["speedup_update"] == pytest.approx(expected)
 
 

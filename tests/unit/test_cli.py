@@ -61,7 +61,7 @@ def test_eval_reports_the_contract_as_json(run: Path, capsys: pytest.CaptureFixt
     assert call("eval", str(run), "--episodes", "3", "--seed", "4", "--json") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
-    figures = json.loads(lines[0])
+    metrics = json.loads(lines[0])
     needed = {
         "episodes",
         "success_rate",
@@ -74,9 +74,9 @@ def test_eval_reports_the_contract_as_json(run: Path, capsys: pytest.CaptureFixt
         "commit",
         "date",
     }
-    assert needed | {"seed", "config"} <= figures.keys()
-    assert (figures["episodes"], figures["seed"]) == (3, 4)
-    assert json.loads((run / "eval.json").read_text()) == figures
+    assert needed | {"seed", "config"} <= metrics.keys()
+    assert (metrics["episodes"], metrics["seed"]) == (3, 4)
+    assert json.loads((run / "eval.json").read_text()) == metrics
 
 
 def test_an_agent_acts_as_it_was_evaluated(run: Path) -> None:
@@ -194,8 +194,8 @@ def test_a_shipped_policy_is_small_whole_and_flies_alike(run: Path, tmp_path: Pa
     np.testing.assert_array_equal(ours.act(obs, ours.init())[0], theirs.act(obs, theirs.init())[0])
     capsys.readouterr()
     assert call("eval", str(shipped), "--episodes", "100", "--json") == 0
-    figures, stored = json.loads(capsys.readouterr().out), json.loads((shipped / "eval.json").read_text())
-    assert figures["return_nominal"] == stored["return_nominal"]
+    metrics, stored = json.loads(capsys.readouterr().out), json.loads((shipped / "eval.json").read_text())
+    assert metrics["return_nominal"] == stored["return_nominal"]
     assert {p.name for p in shipped.iterdir()} == {"policy.npz", "config.json", "eval.json", "manifest.json"}
 
     out = tmp_path / "flown"
@@ -248,9 +248,9 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bench_env(capsys: pytest.CaptureFixture[str]) -> None:
     common = ["bench", "env", "--task", "toy/memory", "--num-envs", "2", "--steps", "3", "--repeats", "3"]
     assert call(*common, "--json") == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert len(figures["samples"]) == 3
-    assert figures["env_steps_per_s"] == sorted(figures["samples"])[1]
+    metrics = json.loads(capsys.readouterr().out)
+    assert len(metrics["samples"]) == 3
+    assert metrics["env_steps_per_s"] == sorted(metrics["samples"])[1]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -117,9 +117,9 @@ def test_an_added_environment_trains_is_judged_and_loads_again(package: Path) ->
     train = ["train", "beam", "--agent", "ppo", "--run", "run", "--env-steps", "144", *options]
     code, out, err = call(package, *train, "--json")
     assert code == 0, err
-    figures = json.loads(out)
-    assert figures["episodes"] == 100 and figures["steps_mean"] == 6.0
-    assert 0.0 <= figures["success_rate"] <= 1.0 and figures["place_mean"] > 0.0
+    metrics = json.loads(out)
+    assert metrics["episodes"] == 100 and metrics["steps_mean"] == 6.0
+    assert 0.0 <= metrics["success_rate"] <= 1.0 and metrics["place_mean"] > 0.0
     rows = [json.loads(line) for line in (package / "run" / "metrics.jsonl").read_text().splitlines()]
     assert any("eval/success" in row for row in rows)
     code, out, err = call(package, "eval", "run", "--episodes", "5", "--json")

@@ -51,31 +51,31 @@ def test_figures_of_a_race_by_hand() -> None:
         ([6.0, 5.0], Ending.GROUND),
         ([], Ending.STALLED),
     )
-    figures = summary_of(flown)
+    metrics = summary_of(flown)
     flying = np.array([5.0, 5.5, 5.2, 5.1, 5.2, 5.0])
-    assert figures["success_rate"] == 0.5
-    assert figures["crash_rate"] == 0.75
-    assert figures["lap_time_mean"] == pytest.approx(flying.mean(), rel=1e-5)
-    assert figures["lap_time_std"] == pytest.approx(flying.std(), rel=1e-4)
-    assert figures["lap_time_best"] == pytest.approx(5.0)
-    assert figures["launch_lap"] == pytest.approx(7.0)
-    assert figures["speed_max"] == 13.0
+    assert metrics["success_rate"] == 0.5
+    assert metrics["crash_rate"] == 0.75
+    assert metrics["lap_time_mean"] == pytest.approx(flying.mean(), rel=1e-5)
+    assert metrics["lap_time_std"] == pytest.approx(flying.std(), rel=1e-4)
+    assert metrics["lap_time_best"] == pytest.approx(5.0)
+    assert metrics["launch_lap"] == pytest.approx(7.0)
+    assert metrics["speed_max"] == 13.0
     config = RacingConfig()
     bound = lap_bound(config.track, config.quad)
     assert bound is not None
-    assert figures["bound_s"] == bound
-    assert figures["above_bound_percent"] == pytest.approx(100 * (flying.mean() / bound - 1), rel=1e-4)
-    assert figures["margin_mean"] == pytest.approx(0.25)  # (0.1 + 0.2 + 0.3 + 0.4) / 4
-    assert figures["margin_min"] == pytest.approx(0.1)
-    assert figures["endings"] == {"rim_hit": 1, "ground": 1, "stalled": 1, "time_limit": 1}
+    assert metrics["bound_s"] == bound
+    assert metrics["above_bound_percent"] == pytest.approx(100 * (flying.mean() / bound - 1), rel=1e-4)
+    assert metrics["margin_mean"] == pytest.approx(0.25)  # (0.1 + 0.2 + 0.3 + 0.4) / 4
+    assert metrics["margin_min"] == pytest.approx(0.1)
+    assert metrics["endings"] == {"rim_hit": 1, "ground": 1, "stalled": 1, "time_limit": 1}
 
 
 def test_no_laps_no_times() -> None:
-    figures = summary_of(record(([], Ending.GROUND)))
-    assert figures["success_rate"] == 0.0
-    assert figures["lap_time_mean"] is None
-    assert figures["above_bound_percent"] is None
-    assert figures["bound_s"] is not None
+    metrics = summary_of(record(([], Ending.GROUND)))
+    assert metrics["success_rate"] == 0.0
+    assert metrics["lap_time_mean"] is None
+    assert metrics["above_bound_percent"] is None
+    assert metrics["bound_s"] is not None
 
 
 def test_a_lap_faster_than_physics_is_an_error() -> None:
@@ -85,8 +85,8 @@ def test_a_lap_faster_than_physics_is_an_error() -> None:
 
 def test_more_success_beats_faster_laps_beats_more_reward() -> None:
     def score(success: float, lap: float | None, total: float) -> tuple[float, ...]:
-        figures = {"success_rate": success, "lap_time_mean": lap, "return_nominal": total}
-        return judge(RacingConfig(), figures, lambda _: None).score
+        metrics = {"success_rate": success, "lap_time_mean": lap, "return_nominal": total}
+        return judge(RacingConfig(), metrics, lambda _: None).score
 
     assert score(0.5, None, 0.0) > score(0.4, 5.0, 99.0)
     assert score(0.5, 5.0, 0.0) > score(0.5, 5.1, 99.0) > score(0.5, None, 99.0) > score(0.5, None, 1.0)
@@ -107,11 +107,11 @@ class Shaky(AbstractPolicy[None, None]):
 
 def test_drawn_actions_are_judged_beside_the_mode() -> None:
     """From the same first states: the mode meets the ground, drawn actions the ceiling, a little later."""
-    figures = evaluator(RacingConfig(), 2)(Shaky(), jr.key(0)).figures
-    assert figures["endings"] == {"ground": 2}
-    assert figures["sampled_crash_rate"] == 1.0 and figures["sampled_success_rate"] == 0.0
-    assert figures["sampled_return_nominal"] != figures["return_nominal"]
-    assert figures["sampled_gates_mean"] == 0.0 and figures["sampled_margin_mean"] is None
+    metrics = evaluator(RacingConfig(), 2)(Shaky(), jr.key(0)).metrics
+    assert metrics["endings"] == {"ground": 2}
+    assert metrics["sampled_crash_rate"] == 1.0 and metrics["sampled_success_rate"] == 0.0
+    assert metrics["sampled_return_nominal"] != metrics["return_nominal"]
+    assert metrics["sampled_gates_mean"] == 0.0 and metrics["sampled_margin_mean"] is None
 
 
 class Constant(AbstractPolicy[None, None]):
@@ -129,8 +129,8 @@ def test_a_drone_that_falls_is_judged_and_recorded(task: RacingConfig | HoverCon
     with jax.debug_nans(True):  # how users look for a NaN of their own
         judged = evaluator(task, 3)(Constant(), jr.key(0))
     assert judged.success == 0.0
-    assert judged.figures["crash_rate"] == 1.0
-    assert judged.figures.get("lap_time_mean") is None
+    assert judged.metrics["crash_rate"] == 1.0
+    assert judged.metrics.get("lap_time_mean") is None
     assert judged.row["eval/crash"] == 1.0
     assert "success 0%" in judged.headline
     judged.save_flights(tmp_path / "flights.npz")

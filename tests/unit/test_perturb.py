@@ -35,9 +35,9 @@ def test_a_delay_of_three_periods_ends_what_flew_well(tmp_path, capsys):
             ]
         )
     assert end.value.code == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures == json.loads((tmp_path / "perturb.json").read_text())
-    assert figures["nominal"]["success_rate"] == 1.0
-    assert len(figures["suites"]["delay"]) == len(STRENGTHS)
-    assert figures["suites"]["delay"][-1]["success_rate"] < 1.0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics == json.loads((tmp_path / "perturb.json").read_text())
+    assert metrics["nominal"]["success_rate"] == 1.0
+    assert len(metrics["suites"]["delay"]) == len(STRENGTHS)
+    assert metrics["suites"]["delay"][-1]["success_rate"] < 1.0
     assert (tmp_path / "plots" / "robustness.png").is_file()

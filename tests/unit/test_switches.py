@@ -126,10 +126,10 @@ def test_what_works_trains_and_evaluates(name: str, tmp_path: Path) -> None:
     command = ["train", "toy/double-integrator", "--agent", "ppo", "--env-steps", "128", *OVERRIDES]
     done = s5wm(*command, "--run", str(tmp_path / "run"), "--json", env=environ)
     assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout)
+    metrics = json.loads(done.stdout)
     done = s5wm("eval", str(tmp_path / "run"), "--json", env=environ)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["return_nominal"] == figures["return_nominal"]
+    assert json.loads(done.stdout)["return_nominal"] == metrics["return_nominal"]
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def time_updates(
     """
     agents = {name: config.build(spec, num_envs=config.replay.batch) for name, config in configs.items()}
     learners = {name: filled_learner(agent, key) for name, agent in agents.items()}
-    figures: dict[str, dict[str, Any]] = {
+    timings: dict[str, dict[str, Any]] = {
         name: {
             "params": sum(leaf.size for leaf in jax.tree.leaves(learner.params)),
             "world_model_params": sum(leaf.size for leaf in jax.tree.leaves(learner.params.world_model)),
@@ -89,14 +89,14 @@ def time_updates(
         programs = {name: _program(part, agent, learners[name], key) for name, agent in agents.items()}
         for name, program in programs.items():
             work = work_of(program.advance, program.state, key, *program.inputs)
-            figures[name] |= {f"{part}_gflop": work.flops / 1e9, f"{part}_gbyte": work.traffic / 1e9}
+            timings[name] |= {f"{part}_gflop": work.flops / 1e9, f"{part}_gbyte": work.traffic / 1e9}
         for name, timed in _take_turns(programs, seconds, jr.split(key, per_call)).items():
-            figures[name] |= {
+            timings[name] |= {
                 f"{part}_ms": timed.median_ms,
                 f"{part}_compile_s": timed.compile_s,
                 f"{part}_samples_ms": timed.samples_ms,
             }
-    return figures
+    return timings
 
 
 def side_by_side(
@@ -126,15 +126,15 @@ def side_by_side(
 
 
 def speedups(
-    figures: Mapping[str, Mapping[str, Any]], baseline: str = "dreamerv3"
+    timings: Mapping[str, Mapping[str, Any]], baseline: str = "dreamerv3"
 ) -> dict[str, dict[str, float]]:
     """How many times faster than the baseline each agent is, from medians of the same run."""
-    base = figures[baseline]
+    base = timings[baseline]
     return {
         name: {
             f"speedup_{part}": base[f"{part}_ms"] / own[f"{part}_ms"] for part in PARTS if f"{part}_ms" in own
         }
-        for name, own in figures.items()
+        for name, own in timings.items()
     }
 
 

@@ -22,7 +22,7 @@ class Trained:
     """A race that has been trained and evaluated."""
 
     path: Path
-    figures: Mapping[str, Any]  # of its evaluation
+    metrics: Mapping[str, Any]  # of its evaluation
     env_steps: int  # trained
     preset_steps: int  # that the preset would train
 
@@ -34,13 +34,13 @@ class Trained:
     @property
     def outcome(self) -> Outcome:
         """The furthest that most flights came."""
-        figures = self.figures
-        if figures["success_rate"] >= RELIABLE:
-            above = figures.get("above_bound_percent")
+        metrics = self.metrics
+        if metrics["success_rate"] >= RELIABLE:
+            above = metrics.get("above_bound_percent")
             return "slow laps" if above is not None and above > SLOW else "raced"
-        if figures["laps_mean"] > 0:
+        if metrics["laps_mean"] > 0:
             return "some laps"
-        return "no lap" if figures["gates_mean"] >= 1 else "no gate"
+        return "no lap" if metrics["gates_mean"] >= 1 else "no gate"
 
 
 def advice(race: Trained) -> list[str]:
@@ -59,30 +59,30 @@ def advice(race: Trained) -> list[str]:
 
 
 def _what_came_out(race: Trained) -> str:
-    figures = race.figures
+    metrics = race.metrics
     match race.outcome:
         case "no gate":
-            gates = f"{figures['gates_mean']:.1f} gates a flight"
+            gates = f"{metrics['gates_mean']:.1f} gates a flight"
             return f"The drone does not race yet: {gates}; most flights end in {_end(race)}."
         case "no lap":
-            return f"The drone passes {figures['gates_mean']:.1f} gates a flight, no lap yet; most end in {_end(race)}."
+            return f"The drone passes {metrics['gates_mean']:.1f} gates a flight, no lap yet; most end in {_end(race)}."
         case "some laps":
             return (
-                f"The drone flies {figures['laps_mean']:.1f} laps a flight; three in a row, which is success, in "
-                f"{figures['success_rate']:.0%} of {figures['episodes']} flights. Most end in {_end(race)}."
+                f"The drone flies {metrics['laps_mean']:.1f} laps a flight; three in a row, which is success, in "
+                f"{metrics['success_rate']:.0%} of {metrics['episodes']} flights. Most end in {_end(race)}."
             )
         case "slow laps":
             return (
-                f"Success in {figures['success_rate']:.0%} of {figures['episodes']} flights. Laps take "
-                f"{figures['lap_time_mean']:.2f} s, {figures['above_bound_percent']:.0f} % above the time-optimal "
-                f"{figures['bound_s']:.2f} s: there is time to gain."
+                f"Success in {metrics['success_rate']:.0%} of {metrics['episodes']} flights. Laps take "
+                f"{metrics['lap_time_mean']:.2f} s, {metrics['above_bound_percent']:.0f} % above the time-optimal "
+                f"{metrics['bound_s']:.2f} s: there is time to gain."
             )
         case "raced":
-            return f"Success in {figures['success_rate']:.0%} of {figures['episodes']} flights, laps of {_lap(race)}."
+            return f"Success in {metrics['success_rate']:.0%} of {metrics['episodes']} flights, laps of {_lap(race)}."
 
 
 def _lap(race: Trained) -> str:
-    lap, above = race.figures.get("lap_time_mean"), race.figures.get("above_bound_percent")
+    lap, above = race.metrics.get("lap_time_mean"), race.metrics.get("above_bound_percent")
     if lap is None:
         return "no known time"
     return f"{lap:.2f} s" + (f", {above:.0f} % above the time-optimal one" if above is not None else "")
@@ -90,12 +90,12 @@ def _lap(race: Trained) -> str:
 
 def _end(race: Trained) -> str:
     """The commonest ending, e.g. ``rim hit``."""
-    endings: Mapping[str, int] = race.figures.get("endings") or {}
+    endings: Mapping[str, int] = race.metrics.get("endings") or {}
     return max(endings, key=lambda name: endings[name]).replace("_", " ") if endings else "a crash"
 
 
 def _commands(race: Trained) -> list[tuple[str, str]]:
-    run, figures = race.path, race.figures
+    run, metrics = race.path, race.metrics
     further = (f"s5wm race --run {run}", "go on to the preset's budget")
     if not race.is_short:
         steps = round(1.5 * race.env_steps)
@@ -117,7 +117,7 @@ def _commands(race: Trained) -> list[tuple[str, str]]:
     quad = (f"s5wm eval {run} --override task.action_delay=0.02", "the same policy with a delay of 20 ms")
     track = ("s5wm train race/figure-8-state", "another track")
     free = ("s5wm train race/split-s --agent ppo", "the model-free baseline")
-    again = (f"s5wm eval {run} --episodes {figures['episodes']} --json", "the figures again, for machines")
+    again = (f"s5wm eval {run} --episodes {metrics['episodes']} --json", "the metrics again, for machines")
     return [quad, foresees, track, free, again]
 
 

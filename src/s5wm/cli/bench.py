@@ -57,9 +57,9 @@ class Bench(Verb):
             "loop": self._loop,
             "host": self._host,
         }
-        figures, lines = timed[self.what]()
+        timings, lines = timed[self.what]()
         if self.json_:
-            print_json(figures | provenance())
+            print_json(timings | provenance())
         else:
             print("\n".join(lines))
         return DONE
@@ -75,9 +75,9 @@ class Bench(Verb):
     def _env(self) -> tuple[dict[str, Any], Sequence[str]]:
         from s5wm.bench.env import time_env
 
-        figures = time_env(self.task, self.num_envs, self.steps, self.repeats)
-        return figures, [
-            f"{figures['env_steps_per_s']:,.0f} environment steps/s with {self.num_envs} environments"
+        timings = time_env(self.task, self.num_envs, self.steps, self.repeats)
+        return timings, [
+            f"{timings['env_steps_per_s']:,.0f} environment steps/s with {self.num_envs} environments"
         ]
 
     def _update(self) -> tuple[dict[str, Any], Sequence[str]]:
@@ -89,7 +89,7 @@ class Bench(Verb):
         spec = make(self.task).spec
         configs = dreamer_configs(self.agents, self.size, spec, batch=self.batch, length=self.length)
         timed = side_by_side(configs, spec, seconds=self.seconds, key=jr.key(0))
-        figures = {"task": self.task, "size": self.size, **timed}
+        timings = {"task": self.task, "size": self.size, **timed}
         lines = [f"batch {timed['batch']} x {timed['length']}, size {self.size}; medians in ms"]
         for name, own in timed["agents"].items():
             times = "  ".join(
@@ -97,7 +97,7 @@ class Bench(Verb):
                 for part in PARTS
             )
             lines.append(f"{name:<10} {own['params'] / 1e6:6.2f} M parameters  {times}")
-        return figures, lines
+        return timings, lines
 
     def _inference(self) -> tuple[dict[str, Any], Sequence[str]]:
         from s5wm.bench.agents import policy_configs
@@ -136,13 +136,13 @@ class Bench(Verb):
 
         agent = self.agents[0]
         experiment = preset(self.task, agent, self.size, env_args=self.env_arg)
-        figures = time_hosted(experiment, steps=self.steps, repeats=self.repeats, learn=self.learn)
+        timings = time_hosted(experiment, steps=self.steps, repeats=self.repeats, learn=self.learn)
         lines = [
-            f"{name:<10} {rate:8,.0f} environment steps/s, {figures['of_gymnasium'][name]:.2f} of Gymnasium's"
-            for name, rate in figures["env_steps_per_s"].items()
+            f"{name:<10} {rate:8,.0f} environment steps/s, {timings['of_gymnasium'][name]:.2f} of Gymnasium's"
+            for name, rate in timings["env_steps_per_s"].items()
         ]
         named = {"task": self.task, "env_args": list(self.env_arg), "agent": agent, "size": self.size}
-        return named | figures, lines
+        return named | timings, lines
 
 
 def _parts(own: dict[str, Any]) -> str:

@@ -138,13 +138,13 @@ class Fly(Verb):
     def run(self) -> int:
         """Fly."""
         out = self.out or Path("runs") / "flights" / self.folder.name
-        figures = self._flown(out)
+        metrics = self._flown(out)
         if self.json_:
-            print_json(figures)
+            print_json(metrics)
         else:
-            table([(name, _shown(value)) for name, value in figures.items()])
+            table([(name, _shown(value)) for name, value in metrics.items()])
         print_line(f"records: {out}; draw them with s5wm plot {out}")
-        return DONE if figures["ending"] == "TIME_LIMIT" else CRASHED
+        return DONE if metrics["ending"] == "TIME_LIMIT" else CRASHED
 
     def _flown(self, out: Path) -> dict[str, Any]:
         from s5wm.deploy.runtime.fly import FlightPlan, MavlinkLink, fly_mavlink, fly_simulated

@@ -19,7 +19,7 @@ Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated bes
 class Evaluate(Verb):
     """Fly the evaluation protocol: start pose, mean action, success is three laps in a row.
 
-    A run keeps its figures, flights and their picture itself; those of a shipped policy, and of a task changed by
+    A run keeps its metrics, flights and their picture itself; those of a shipped policy, and of a task changed by
     --override, are kept with --out alone.
     Example: s5wm eval pretrained/split-s --override task.action_delay=0.02 --json
     """
@@ -65,7 +65,7 @@ class Evaluate(Verb):
             from s5wm.cli.robustness import report_perturbed
             from s5wm.experiments.perturb import perturb_run
 
-            figures = perturb_run(
+            metrics = perturb_run(
                 self.policy_run,
                 self.perturb,
                 episodes=self.episodes,
@@ -73,13 +73,13 @@ class Evaluate(Verb):
                 which=self.policy,
                 log=print_line,
             )
-            report_perturbed(figures, self.out, as_json=self.json_)
+            report_perturbed(metrics, self.out, as_json=self.json_)
             return DONE
         from s5wm.experiments.policies import evaluate_run, kept_in
 
         if self.video is not None:
             self._film(self.video)
-        figures = evaluate_run(
+        metrics = evaluate_run(
             self.policy_run,
             episodes=self.episodes,
             seed=self.seed,
@@ -87,10 +87,10 @@ class Evaluate(Verb):
             out=self.out,
             overrides=self.override,
         )
-        report(figures, self.json_)
+        report(metrics, self.json_)
         folder = kept_in(self.policy_run, self.out, self.override)
         if folder is None:
-            print_line("its figures, flights and picture are not kept: name a folder for them with --out DIR")
+            print_line("its metrics, flights and picture are not kept: name a folder for them with --out DIR")
         else:
             draw_flights(folder)
         return DONE
@@ -111,12 +111,12 @@ FILMED = 3
 """Episodes of a video."""
 
 
-def report(figures: dict[str, Any], as_json: bool) -> None:
+def report(metrics: dict[str, Any], as_json: bool) -> None:
     """Figures of an evaluation."""
     if as_json:
-        print_json(figures)
+        print_json(metrics)
         return
-    print(figures["headline"])
+    print(metrics["headline"])
     hidden = ("config", "task", "versions", "headline")
-    shown = {k: v for k, v in figures.items() if v is not None and k not in hidden}
+    shown = {k: v for k, v in metrics.items() if v is not None and k not in hidden}
     table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])

@@ -95,7 +95,7 @@ class Imagine(Verb):
             "this path with .png and .svg; default: runs/imagination."
         ),
     ] = None
-    all_: Annotated[bool, arg(name="all", help="Print every figure: rewards, passes, crashes, values.")] = (
+    all_: Annotated[bool, arg(name="all", help="Print every metric: rewards, passes, crashes, values.")] = (
         False
     )
     json_: Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")] = False

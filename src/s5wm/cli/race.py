@@ -44,13 +44,13 @@ class Race(Verb):
         from s5wm.diagnostics.run import imagine_run
         from s5wm.experiments.policies import evaluate_run
 
-        figures = evaluate_run(self.run_dir)
+        metrics = evaluate_run(self.run_dir)
         print_line("comparing imagination with real flights ...")
         imagine_run(self.run_dir, warn=print_line)
         draw(self.run_dir)
-        report(figures, self.json_)
+        report(metrics, self.json_)
         print_line(
-            "\n".join(["", f"Pictures: {self.run_dir / 'plots'}", *advice(_trained(self.run_dir, figures))])
+            "\n".join(["", f"Pictures: {self.run_dir / 'plots'}", *advice(_trained(self.run_dir, metrics))])
         )
         return DONE
 
@@ -69,14 +69,14 @@ def race_experiment(path: Path, minutes: float | None) -> "Experiment":
     return replace(begun, train=train)
 
 
-def _trained(path: Path, figures: dict[str, Any]) -> Trained:
+def _trained(path: Path, metrics: dict[str, Any]) -> Trained:
     from s5wm.experiments.configure import configure
 
     rows = read_rows(RunDirectory(path).metrics)
     preset_steps = configure("race/split-s", "s5wm", "cpu", seed=0, budget=(None, None), overrides=())
     return Trained(
         path=path,
-        figures=figures,
+        metrics=metrics,
         env_steps=rows[-1]["env_steps"] if rows else 0,
         preset_steps=preset_steps.train.env_steps,
     )

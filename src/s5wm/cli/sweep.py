@@ -110,5 +110,5 @@ class Sweep(Verb):
 def _shown(row: dict[str, object]) -> str:
     code, success, lap = row["code"], row["success_rate"], row["lap_time_mean"]
     state = {DONE: "", STOPPED: "stopped  ", None: "not begun  "}.get(code, f"exit code {code}  ")  # type: ignore[call-overload]
-    figures = "" if not isinstance(success, float) else f"success {success:.0%}"
-    return state + figures + (f"  lap {lap:.2f} s" if isinstance(lap, float) else "")
+    rate = "" if not isinstance(success, float) else f"success {success:.0%}"
+    return state + rate + (f"  lap {lap:.2f} s" if isinstance(lap, float) else "")

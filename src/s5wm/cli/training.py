@@ -176,13 +176,13 @@ class Train(Verb):
         if not finished:
             print_line(f"stopped; the same command with --run {path} goes on")
             return STOPPED
-        figures = [evaluate_run(each) | {"run": str(each)} for each in paths]
+        metrics = [evaluate_run(each) | {"run": str(each)} for each in paths]
         for each in paths:
             draw_training(each)
         if self.json_:
-            print_json({"runs": figures})
+            print_json({"runs": metrics})
         else:
-            for each in figures:
+            for each in metrics:
                 print(f"{each['run']}: {each['headline']}")
         return DONE
 

@@ -243,9 +243,9 @@ def _learn(
 
 def _outcome(agent: TrainedAgent, policy: Any, episodes: int) -> Outcome:
     judged = replace(evaluator(agent.experiment.task, episodes), draws=False)(policy, jr.key(FINAL_SEED))
-    figures = judged.figures
+    metrics = judged.metrics
     return Outcome(
-        success_rate=figures.get("success_rate"),
-        lap_time_mean=figures.get("lap_time_mean"),
-        return_mean=figures["return_nominal"],
+        success_rate=metrics.get("success_rate"),
+        lap_time_mean=metrics.get("lap_time_mean"),
+        return_mean=metrics["return_nominal"],
     )

@@ -32,7 +32,7 @@ def imagine_beside(
     seed: int = SEED,
     warn: Warn = lambda _: None,
 ) -> dict[str, Any]:
-    """``imagine_run`` of several runs of one task: the figures of each under ``agents``, in the order of ``runs``.
+    """``imagine_run`` of several runs of one task: the metrics of each under ``agents``, in the order of ``runs``.
 
     ``episodes`` are flown by every policy, with the same initial conditions.
     """

@@ -72,7 +72,7 @@ class Diagnosis(eqx.Module):
     latent: LatentHealth
 
     def metrics(self) -> dict[str, float]:
-        """Single figures; NaN where the flights had no such event."""
+        """Scalar metrics; NaN where the flights had no such event."""
         events, found = self.events, dict[str, Any]()
         for index, lead in enumerate(events.passes.lead):
             for name, window in (("pass", events.passes), ("crash", events.crashes)):

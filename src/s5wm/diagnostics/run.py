@@ -61,7 +61,7 @@ def imagine_run(
     out: Path | None = None,
     warn: Warn = lambda _: None,
 ) -> dict[str, Any]:
-    """Measure the newest checkpoint of a run, or a shipped policy; figures that JSON can hold.
+    """Measure the newest checkpoint of a run, or a shipped policy; returns metrics as JSON values.
 
     ``episodes`` environments of the evaluation task are flown with the policy's mode for as long as one
     episode may last, so that a policy that crashes early begins again.  ``error`` has ``median``, ``lo`` (5 %)
@@ -117,14 +117,14 @@ def imagine_run(
 def measure(
     own: LoadedRun, rows: Transition[Any], horizon: int, key: Key
 ) -> tuple[GroupErrors, dict[str, ErrorBand], dict[str, Any]]:
-    """All that the model has heads for: errors of the state, their curves with the reward's, figures."""
+    """All that the model has heads for: errors of the state, their curves with the reward's, and metrics."""
     if own.state is None:
         open_loop = own.errors(rows, horizon, key)
         bands = error_bands(open_loop)
         measured = {"error": {name: band_figures(band) for name, band in bands.items()}, "metrics": {}}
         return open_loop, bands, measured
     found = own.report(rows, horizon, key)
-    return found.open_loop, error_bands(found.open_loop, found.reward.error), figures(found)
+    return found.open_loop, error_bands(found.open_loop, found.reward.error), summarize(found)
 
 
 def video_predictions_of(
@@ -174,8 +174,8 @@ def _fly_compiled(
     return unroll(env, steady, actor, length=length, key=k_fly)[1]
 
 
-def figures(found: Diagnosis) -> dict[str, Any]:
-    """Curves against the horizon, and single figures."""
+def summarize(found: Diagnosis) -> dict[str, Any]:
+    """Curves over the horizon, and scalar metrics."""
     bands = error_bands(found.open_loop, found.reward.error)
     reward = found.reward
     agreements = {"step": reward.step, "total": reward.total}

@@ -23,7 +23,7 @@ def tree_bytes(tree: Any, shardings: Any = None) -> int:
 
 
 def check_memory(state: Any, shardings: Any = None, *, seeds: int = 1) -> None:
-    """Raises ``ConfigError`` with both figures if a state of these shapes does not fit, or those of several seeds.
+    """Raises ``ConfigError`` with both sizes if a state of these shapes does not fit, or those of several seeds.
 
     ``shardings`` divide it over devices (a tree, see ``Placement``); those of a CPU share its memory.
     """
@@ -65,8 +65,8 @@ def free_bytes() -> int | None:
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit")
         return None if limit is None else limit - stats.get("bytes_in_use", 0)
-    figures = [f for f in (_system_free(), _group_free(), _address_space_free()) if f is not None]
-    return min(figures, default=None)
+    sizes = [f for f in (_system_free(), _group_free(), _address_space_free()) if f is not None]
+    return min(sizes, default=None)
 
 
 def _system_free() -> int | None:

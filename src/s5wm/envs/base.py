@@ -87,7 +87,7 @@ class DroneView(eqx.Module):
     quat: Float[Array, "*b 4"]  # body to world, w first
     target: Int[Array, "*b"]  # the gate to pass next, 0 where there are none
     ending: Int[Array, "*b"]  # index into ``endings``
-    figures: dict[str, Shaped[Array, "..."] | OptionalMetric]  # [*b, ...], of the episode so far
+    metrics: dict[str, Shaped[Array, "..."] | OptionalMetric]  # [*b, ...], of the episode so far
     endings: tuple[str, ...] = eqx.field(static=True)  # the first one: it is still flying
 
 

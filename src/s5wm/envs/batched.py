@@ -135,7 +135,7 @@ def _row(env: AutoReset[Any], state: AutoResetState[Any], timestep: TimeStep) ->
     bare, inner = unwrapped(env, state)
     if isinstance(bare, AbstractDroneEnv):
         drone = bare.drone(inner)
-        return Row(timestep, drone, _existing(drone.figures))
+        return Row(timestep, drone, _existing(drone.metrics))
     return Row(timestep, None, _existing(bare.episode_metrics(inner)))
 
 

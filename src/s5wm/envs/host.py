@@ -34,7 +34,7 @@ class HostRows:
     is_last: Values  # [N]
     is_terminal: Values  # [N]
     cut: Values  # [N], whether its environment failed, so that the step before was the last of its episode
-    metrics: Mapping[str, Values]  # [N], of episodes that end here; NaN: has no such figure
+    metrics: Mapping[str, Values]  # [N], of episodes that end here; NaN: the episode lacks this metric
 
 
 Shown: TypeAlias = tuple[Any, ...]

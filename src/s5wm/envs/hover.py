@@ -19,7 +19,7 @@ from s5wm.envs.quadrotor import bodyrate, integrate, quaternion
 from s5wm.envs.quadrotor.params import QuadConfig, QuadParams
 from s5wm.envs.quadrotor.smoothing import smoothing_reward
 from s5wm.envs.quadrotor.state import QuadState, hover_state
-from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Figure, Summary
+from s5wm.envs.task import AbstractDroneTask, Column, Episodes, ReportedMetric, Summary
 from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 OBS_SIZE = 15
@@ -78,11 +78,11 @@ class HoverConfig(AbstractDroneTask):
         }
 
     @property
-    def figures(self) -> Sequence[Figure]:
+    def reported_metrics(self) -> Sequence[ReportedMetric]:
         """Distance from the target and crashes."""
         return (
-            Figure(name="error_mean", log="error", form="error {:.2f} m", better="min"),
-            Figure(name="crash_rate", log="crash", sampled=True),
+            ReportedMetric(name="error_mean", log="error", form="error {:.2f} m", better="min"),
+            ReportedMetric(name="crash_rate", log="crash", sampled=True),
         )
 
     @property
@@ -218,7 +218,7 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
             quat=state.quad.quat,
             target=jnp.zeros((), jnp.int32),
             ending=jnp.where(state.is_lost, 1, is_over),
-            figures={**self.episode_metrics(state), "crash": state.is_lost},
+            metrics={**self.episode_metrics(state), "crash": state.is_lost},
             endings=("FLYING", "OUT_OF_REACH", "TIME_LIMIT"),
         )
 

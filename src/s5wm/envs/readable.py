@@ -11,7 +11,7 @@ from s5wm.types import OptionalMetric
 
 @jax.tree_util.register_pytree_with_keys_class
 class ReadableMetrics(dict[str, Any]):
-    """The same dictionary to JAX and to everyone who reads it; its ``repr`` has numbers, and None for no such figure.
+    """A dictionary, also to JAX, whose ``repr`` has numbers, and None for a metric that an episode lacks.
 
     Metrics of a batch of environments (``vmap``) are printed as lists.
     """

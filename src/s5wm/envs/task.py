@@ -15,11 +15,11 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
 from s5wm.runs.flights import Flight, TrackGeometry
 from s5wm.runs.words import Column as Column
-from s5wm.runs.words import Figure as Figure
+from s5wm.runs.words import ReportedMetric as ReportedMetric
 from s5wm.types import EpisodeMetrics, OptionalMetric
 
 Summary = dict[str, Any]
-"""Figures of an evaluation by name, JSON values."""
+"""Metrics of an evaluation by name, JSON values."""
 
 
 class Recording(eqx.Module):
@@ -44,7 +44,7 @@ class Episodes(eqx.Module):
     recording: Recording | None
 
     def of_each(self, name: str) -> Float[np.ndarray, " K"]:
-        """A metric of every episode; NaN where one has no such figure."""
+        """A metric of every episode; NaN where an episode lacks it."""
         metric = self.metrics[name]
         if isinstance(metric, OptionalMetric):
             return np.where(metric.exists, metric.value, np.nan)
@@ -129,7 +129,7 @@ class AbstractTask(ABC):
         return (summary.get("success_rate") or 0.0, value if math.isfinite(value) else -sys.float_info.max)
 
     @property
-    def figures(self) -> Sequence[Figure]:
+    def reported_metrics(self) -> Sequence[ReportedMetric]:
         """Its own metrics in the order of headline and log, between success and return."""
         return ()
 
@@ -140,7 +140,7 @@ class AbstractTask(ABC):
 
     @property
     def bounds(self) -> Mapping[str, float]:
-        """The best that is possible of a logged figure (``"eval/lap_time"``), where that is known."""
+        """The best possible value of a logged metric (``"eval/lap_time"``), where that is known."""
         return {}
 
     def state_groups(self, target: Literal["observation", "privileged"]) -> Groups | None:

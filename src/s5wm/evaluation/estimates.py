@@ -24,7 +24,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    seeds: int  # that have the figure
+    seeds: int  # that have the metric
 
 
 def interquartile_mean(values: Float[np.ndarray, "*b K"]) -> Float[np.ndarray, "*b"]:

@@ -15,7 +15,7 @@ import numpy as np
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv
-from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes, Figure, Summary
+from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes, ReportedMetric, Summary
 from s5wm.evaluation.hosted import run_hosted_episodes
 from s5wm.evaluation.result import EvalResult
 from s5wm.evaluation.rollout import EvalConfig, run_episodes
@@ -59,7 +59,7 @@ class Evaluator:
         """
         plan = replace(self.plan, recorded=0, sampled=True)
         summary = self._summary(self.run(policy, plan, key))
-        names = ("success_rate", "return_nominal", *(f.name for f in self.task.figures if f.sampled))
+        names = ("success_rate", "return_nominal", *(f.name for f in self.task.reported_metrics if f.sampled))
         return {f"sampled_{name}": summary[name] for name in names if name in summary}
 
 
@@ -94,13 +94,13 @@ def _nothing(state: Any) -> dict[str, Any]:
 
 
 def judge(task: AbstractTask, summary: Summary, save: Callable[..., None]) -> EvalResult:
-    """Score and texts from the figures of a summary."""
+    """Score and texts of a summary."""
     logged = {
         "success": "success_rate",
         "return_nominal": "return_nominal",
         "length": "steps_mean",
         "sampled_success": "sampled_success_rate",
-    } | {figure.log: figure.name for figure in task.figures if figure.log is not None}
+    } | {metric.log: metric.name for metric in task.reported_metrics if metric.log is not None}
     row = {
         f"eval/{short}": float(summary[name])
         for short, name in logged.items()
@@ -110,17 +110,17 @@ def judge(task: AbstractTask, summary: Summary, save: Callable[..., None]) -> Ev
         success=summary.get("success_rate"),
         score=task.score(summary),
         row=row,
-        figures=summary,
-        headline=headline(summary, task.figures),
+        metrics=summary,
+        headline=headline(summary, task.reported_metrics),
         save_flights=save,
     )
 
 
-def headline(summary: Mapping[str, Any], figures: Sequence[Figure]) -> str:
-    """A summary in one line, with the task's own ``figures``."""
+def headline(summary: Mapping[str, Any], metrics: Sequence[ReportedMetric]) -> str:
+    """A summary in one line, with the task's own ``metrics``."""
     forms = [
         ("success_rate", "success {:.0%}"),
-        *((figure.name, figure.form) for figure in figures if figure.form is not None),
+        *((metric.name, metric.form) for metric in metrics if metric.form is not None),
         ("sampled_success_rate", "{:.0%} with drawn actions"),
         ("return_nominal", "return {:.2f}"),
     ]

@@ -19,7 +19,7 @@ class EvalResult:
     success: float | None  # share of episodes, where the task has such
     score: tuple[float, ...]  # larger is better, compared from the left
     row: Row  # for the log, keys ``eval/...``
-    figures: dict[str, Any]  # for eval.json
+    metrics: dict[str, Any]  # for eval.json
     headline: str  # one line for a person
     save_flights: Callable[
         ..., None
@@ -27,7 +27,7 @@ class EvalResult:
 
     def record(self, path: Path, *, policy: str, env_steps: int | None, **more: Any) -> None:
         """Write the recorded episodes, and beside them whose they are and how the whole evaluation went."""
-        facts = {name: self.figures.get(name) for name in ("episodes", "success_rate", "lap_time_mean")}
+        facts = {name: self.metrics.get(name) for name in ("episodes", "success_rate", "lap_time_mean")}
         self.save_flights(path, about={"policy": policy, "env_steps": env_steps, **facts, **more})
 
 
@@ -37,7 +37,7 @@ def keep_best(folder: Path, policy: Any, judged: EvalResult, env_steps: int) -> 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_policy(partial / "policy.npz", policy)
-    write_json(partial / "eval.json", {"env_steps": env_steps} | judged.figures)
+    write_json(partial / "eval.json", {"env_steps": env_steps} | judged.metrics)
     write_manifest(partial)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

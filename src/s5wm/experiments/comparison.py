@@ -217,7 +217,7 @@ def markdown(task: str, summaries: Sequence[Summary], budget: float) -> str:
     )
     return (
         f"`{task}`, the first {short_steps(budget)} environment steps of each; success: mean over the seeds, other "
-        f"figures: inter-quartile mean of those that have one; in brackets: {brackets}\n\n{table}"
+        f"metrics: inter-quartile mean of those that have one; in brackets: {brackets}\n\n{table}"
     )
 
 
@@ -234,7 +234,7 @@ def _percent(estimate: Estimate | None) -> str:
 
 
 def _of_seeds(own: Summary, estimate: Estimate | None, form: str) -> str:
-    """With the number of seeds where some have no such figure."""
+    """With the number of seeds where some lack the metric."""
     text = _shown(estimate, form)
     return (
         text

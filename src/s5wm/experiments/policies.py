@@ -37,9 +37,9 @@ def evaluate_run(
     out: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Fly the evaluation protocol and return its figures; ``eval.json`` and ``flights.npz`` go to ``kept_in``.
+    """Fly the evaluation protocol and return its metrics; ``eval.json`` and ``flights.npz`` go to ``kept_in``.
 
-    ``overrides`` (``"task.path.to.field=value"``) change the task as it is judged, and are reported with the figures.
+    ``overrides`` (``"task.path.to.field=value"``) change the task as it is judged, and are reported with the metrics.
     Raises ``ConfigError`` before anything compiles where the policy does not fit the changed task.
     """
     if episodes < 1:
@@ -57,7 +57,7 @@ def evaluate_run(
         judged = evaluator_as_given(task, episodes)(agent.policy, jr.key(seed))
     env_steps = trained_steps(agent.source)
     changed = {"overrides": list(overrides), "task": encode(task)} if overrides else {}
-    figures = judged.figures | {
+    metrics = judged.metrics | {
         "headline": judged.headline,
         "policy": agent.source.name,
         "env_steps": env_steps,
@@ -67,10 +67,10 @@ def evaluate_run(
         "config": encode(agent.experiment),
     }
     if out is not None:
-        write_json(out / "eval.json", figures)
+        write_json(out / "eval.json", metrics)
         more = {"overrides": list(overrides)} if overrides else {}
         judged.record(RunDirectory(out).flights, policy=kind_of(agent), env_steps=env_steps, **more)
-    return figures
+    return metrics
 
 
 def film_run(
@@ -97,7 +97,7 @@ def film_run(
 def kept_in(run: str | Path, out: Path | None, overrides: Sequence[str] = ()) -> Path | None:
     """Where an evaluation leaves its files: ``out``, else the run itself.
 
-    None where neither will do: a shipped policy and a read-only run stay as they are, and figures of a changed task
+    None where neither will do: a shipped policy and a read-only run stay as they are, and metrics of a changed task
     (``overrides``) are not the run's.
     """
     folder = find(run)
@@ -164,16 +164,16 @@ def ship(
 ) -> dict[str, Any]:
     """Write the policy of a run to ``folder`` as it is shipped: arrays and JSON, evaluated afresh."""
     agent = load_agent(run, which=which, warn=to_stderr)
-    figures = evaluate_run(run, episodes=episodes, which=which)
-    write_policy(agent, figures, folder)
-    return figures
+    metrics = evaluate_run(run, episodes=episodes, which=which)
+    write_policy(agent, metrics, folder)
+    return metrics
 
 
-def write_policy(agent: TrainedAgent, figures: dict[str, Any], folder: Path) -> None:
+def write_policy(agent: TrainedAgent, metrics: dict[str, Any], folder: Path) -> None:
     """``policy.npz``, ``config.json``, ``eval.json`` and their checksums, replacing what is there."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     save_policy(folder / "policy.npz", agent.policy)
     save_experiment(folder / CONFIG, agent.experiment)
-    write_json(folder / "eval.json", figures)
+    write_json(folder / "eval.json", metrics)
     write_manifest(folder)

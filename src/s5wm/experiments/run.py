@@ -61,7 +61,7 @@ class Sinks:
 def terminal(title: str, task: AbstractTask) -> Sink:
     """The live panel on a terminal, plain lines elsewhere, in the words of the task."""
     if sys.stderr.isatty() and find_spec("rich"):
-        return Panel(title, task.columns, task.figures)
+        return Panel(title, task.columns, task.reported_metrics)
     return Lines(task.columns)
 
 

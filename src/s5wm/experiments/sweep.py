@@ -223,11 +223,11 @@ eval "exec ${{commands[$SLURM_ARRAY_TASK_ID]}}"
 
 
 def results_of(jobs: Sequence[Job], codes: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One row for each training: its name, exit code, and the figures of its evaluation where it has one."""
+    """One row for each training: its name, exit code, and the metrics of its evaluation where it has one."""
     rows: list[dict[str, Any]] = []
     for job in jobs:
         file = job.run / "eval.json"
-        figures = read_json(file) if file.is_file() else {}
-        shown = {name: figures.get(name) for name in ("success_rate", "lap_time_mean", "return_nominal")}
+        metrics = read_json(file) if file.is_file() else {}
+        shown = {name: metrics.get(name) for name in ("success_rate", "lap_time_mean", "return_nominal")}
         rows.append({"name": job.name, "run": str(job.run), "code": codes.get(job.name), **shown})
     return rows

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, JSON for figures, and checksums."""
+"""Atomic writes, JSON and checksums."""
 
 import hashlib
 import json

@@ -96,7 +96,7 @@ def save_flights(
 ) -> None:
     """Writes flights, the best to draw first, and the gates of their track; replaces the file whole.
 
-    ``about`` holds JSON values: ``policy`` ("best", "latest" or "shipped"), its ``env_steps``, figures of the
+    ``about`` holds JSON values: ``policy`` ("best", "latest" or "shipped"), its ``env_steps``, metrics of the
     evaluation that the flights are the first ones of.
     """
     arrays: dict[str, np.ndarray] = {"count": np.asarray(len(flights))}

@@ -6,7 +6,7 @@ from typing import Any
 
 from s5wm.runs.log import Row, eta_text, shown
 from s5wm.runs.signals import by_group, words_for
-from s5wm.runs.words import Column, Figure
+from s5wm.runs.words import Column, ReportedMetric
 
 _SHARES = (
     ("time/world_model", "time: world model"),
@@ -14,8 +14,8 @@ _SHARES = (
     ("time/collect", "time: collection"),
 )
 _RETURN = "episode/return_nominal"
-_SUCCESS = Figure(name="success_rate", log="success", form="success {:.0%}", better="max")
-_EVAL_RETURN = Figure(name="return_nominal", log="return_nominal", form="return {:.1f}", better="max")
+_SUCCESS = ReportedMetric(name="success_rate", log="success", form="success {:.0%}", better="max")
+_EVAL_RETURN = ReportedMetric(name="return_nominal", log="return_nominal", form="return {:.1f}", better="max")
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 WIDTH = 40
@@ -25,14 +25,16 @@ WIDTH = 40
 class Panel:
     """A table that is redrawn with every row; texts scroll above it.  Needs rich."""
 
-    def __init__(self, title: str, columns: Sequence[Column] = (), figures: Sequence[Figure] = ()) -> None:
-        """With a task's own ``columns`` and ``figures`` beside those of every training."""
+    def __init__(
+        self, title: str, columns: Sequence[Column] = (), metrics: Sequence[ReportedMetric] = ()
+    ) -> None:
+        """With a task's own ``columns`` and ``metrics`` after those of every training."""
         from rich.console import Console
         from rich.live import Live
 
         self._title = title
         self._columns = columns
-        self._figures = [f for f in (_SUCCESS, *figures, _EVAL_RETURN) if f.better and f.form]
+        self._metrics = [f for f in (_SUCCESS, *metrics, _EVAL_RETURN) if f.better and f.form]
         self._latest: Row = {}
         self._returns: list[float] = []
         self._best: Row = {}
@@ -44,8 +46,8 @@ class Panel:
         self._latest |= row
         if math.isfinite(row.get(_RETURN, math.nan)):
             self._returns.append(row[_RETURN])
-        for figure in self._figures:
-            name, better = f"eval/{figure.log}", max if figure.better == "max" else min
+        for metric in self._metrics:
+            name, better = f"eval/{metric.log}", max if metric.better == "max" else min
             if math.isfinite(row.get(name, math.nan)):
                 self._best[name] = better(row[name], self._best.get(name, row[name]))
         self._live.update(self._draw())
@@ -77,7 +79,7 @@ class Panel:
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
             table.add_row(left[0], left[1], right[0], right[1])
         minutes = self._latest.get("wall_minutes", 0.0)
-        lines = [line for line in (_sparkline(self._returns), _best(self._figures, self._best)) if line]
+        lines = [line for line in (_sparkline(self._returns), _best(self._metrics, self._best)) if line]
         return Box(
             Group(table, *lines),
             title=self._title,
@@ -102,8 +104,8 @@ def _sparkline(returns: Sequence[float]) -> str:
     return f"return  {sparkline(returns)}  {returns[0]:.1f} to {returns[-1]:.1f}, at most {max(returns):.1f}"
 
 
-def _best(figures: Sequence[Figure], best: Mapping[str, float]) -> str:
-    """The best of each figure of the evaluations so far."""
-    named = [(f"eval/{figure.log}", figure.form or "{}") for figure in figures]
+def _best(metrics: Sequence[ReportedMetric], best: Mapping[str, float]) -> str:
+    """The best value of each metric of the evaluations so far."""
+    named = [(f"eval/{metric.log}", metric.form or "{}") for metric in metrics]
     parts = [form.format(best[name]) for name, form in named if name in best]
     return f"best evaluations so far: {', '.join(parts)}" if parts else ""

@@ -1,4 +1,4 @@
-"""Where a figure comes from: machine, versions, commit and date."""
+"""Provenance of a result: machine, versions, commit and date."""
 
 import datetime
 import platform

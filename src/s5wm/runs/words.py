@@ -5,19 +5,19 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class ReportedMetric:
     """A metric of the summary, and how it is shown."""
 
     name: str  # in the summary and in eval.json
     log: str | None = None  # after "eval/" in the log; None: it is not logged
     form: str | None = None  # in the line for a person, e.g. "lap {:.2f} s"; None: it is not in it
-    better: Literal["max", "min"] | None = None  # the best so far is shown beside a training that runs
+    better: Literal["max", "min"] | None = None  # the live panel shows the best so far
     sampled: bool = False  # whether it is also reported of episodes with drawn actions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A figure of the log that is shown beside every training: its name there, a short title and a form."""
+    """A metric of the log that the console shows: its name there, a short title and a format."""
 
     name: str
     title: str

@@ -303,7 +303,7 @@ def _forgiving(sink: Sink) -> Generator[None]:
 
 
 def _episode_means(sums: EpisodeSums) -> Row:
-    """Means over the episodes that ended and have the figure; what none had (a lap time) is left out."""
+    """Means over the episodes that ended and have the metric; a metric that none has is left out."""
     sums = jax.device_get(sums)
     means = {
         f"episode/{name}": float(total) / float(sums.counts[name])

@@ -75,7 +75,7 @@ class NonFiniteReport(eqx.Module):
 class EpisodeSums(eqx.Module):
     """Sums over the episodes that ended in a rollout, and the faults of all its steps.
 
-    A mean is an entry of ``metrics`` divided by that of ``counts``, the number of episodes that have the figure.
+    A mean is an entry of ``metrics`` divided by that of ``counts``, the number of episodes that have the metric.
     """
 
     count: Scalar
@@ -87,7 +87,7 @@ class EpisodeSums(eqx.Module):
     def of(
         cls, ended: Bool[Array, " N"], described: EpisodeMetrics, faults: NonFiniteReport
     ) -> "EpisodeSums":
-        """Of one step of ``N`` environments, where the episodes that ``ended`` are described by these figures."""
+        """Of one step of ``N`` environments, where the episodes that ``ended`` are described by these metrics."""
         known = {name: _optional(metric) for name, metric in described.items()}
         has = {name: ended & metric.exists for name, metric in known.items()}
         return cls(

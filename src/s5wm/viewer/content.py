@@ -149,11 +149,11 @@ def _panel_content(panel: Panel) -> Content:
 
 
 def _outcome(episode: Episode) -> list[list[str]]:
-    """Pairs of a name and a figure, for a person."""
+    """Pairs of a name and a value, as text."""
     rows = [["return", f"{episode.reward.sum():.2f}"], ["length", f"{(episode.rows - 1) * episode.dt:.2f} s"]]
     outcome = episode.outcome
     if outcome is None:
-        rows += [[name.replace("_", " "), f"{value:.4g}"] for name, value in episode.figures.items()]
+        rows += [[name.replace("_", " "), f"{value:.4g}"] for name, value in episode.metrics.items()]
         return [*rows, ["end", episode.ending]]
     if outcome["gates"] or outcome["lap_times"]:
         rows.append(["gates", str(outcome["gates"])])

@@ -30,7 +30,7 @@ class Episode:
     action: Float[np.ndarray, "T A"]  # the agent's vector
     memory: Any  # what the policy remembers after each row, [T, ...]
     snapshot: dict[str, np.ndarray]  # pose of a drone, [T, ...]; empty on other tasks
-    figures: dict[str, float]  # of the whole episode, by name
+    metrics: dict[str, float]  # of the whole episode, by name
     outcome: dict[str, Any] | None  # of a flight: ``gates``, ``lap_times`` and ``ending``
     ending: str
 
@@ -76,7 +76,7 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
         action=action,
         memory=memory,
         snapshot=shown,
-        figures={} if final is None else _figures(env, final),
+        metrics={} if final is None else _metrics(env, final),
         outcome=_outcome(judged, timestep, final) if isinstance(judged, AbstractDroneTask) else None,
         ending="ended by the task" if has_ended else "time is up",
     )
@@ -164,7 +164,7 @@ def _first_of(timestep: TimeStep) -> TimeStep:
     return jax.tree.map(lambda x: x[0], timestep)
 
 
-def _figures(env: AbstractEnv[Any], state: Any) -> dict[str, float]:
+def _metrics(env: AbstractEnv[Any], state: Any) -> dict[str, float]:
     """Metrics of the episode that it has."""
     found: dict[str, float] = {}
     for name, metric in env.episode_metrics(state).items():

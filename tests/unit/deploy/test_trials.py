@@ -43,11 +43,11 @@ def test_success_is_three_laps_without_a_crash():
         Trial("TIME_LIMIT", 15, 2, (9.0,), 20.0, 4),
         Trial("RIM_HIT", 27, 3, (5.0, 5.0), 19.0, 0),
     ]
-    figures = summary(trials)
-    assert figures["successes"] == 1
-    assert figures["lap_mean"] == pytest.approx(5.1)
-    assert figures["endings"] == {"RIM_HIT": 1, "TIME_LIMIT": 2}
-    assert figures["periods_held"] == 4
+    metrics = summary(trials)
+    assert metrics["successes"] == 1
+    assert metrics["lap_mean"] == pytest.approx(5.1)
+    assert metrics["endings"] == {"RIM_HIT": 1, "TIME_LIMIT": 2}
+    assert metrics["periods_held"] == 4
 
 
 @pytest.mark.parametrize(

@@ -128,13 +128,13 @@ def test_a_policy_flies_in_a_changed_task_and_the_run_keeps_its_own_figures(
     (run / "eval.json").write_text("{}")
     longer = ("--override", f"task.seconds={(STEPS + 10) * 0.02}")
     assert call("eval", str(run), *FEW, *longer, "--out", str(tmp_path / "longer")) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["steps_mean"] > STEPS or figures["crash_rate"] > 0
-    assert figures["overrides"] == [longer[1]]
-    assert figures["task"]["seconds"] == (STEPS + 10) * 0.02
-    assert figures["config"]["task"]["seconds"] == STEPS * 0.02
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["steps_mean"] > STEPS or metrics["crash_rate"] > 0
+    assert metrics["overrides"] == [longer[1]]
+    assert metrics["task"]["seconds"] == (STEPS + 10) * 0.02
+    assert metrics["config"]["task"]["seconds"] == STEPS * 0.02
     assert (run / "eval.json").read_text() == "{}" and not (run / "flights.npz").exists()
-    assert json.loads((tmp_path / "longer" / "eval.json").read_text()) == figures
+    assert json.loads((tmp_path / "longer" / "eval.json").read_text()) == metrics
     assert load_about(tmp_path / "longer" / "flights.npz")["overrides"] == [longer[1]]
     assert kept_in(run, None, [longer[1]]) is None
     assert call("eval", str(run), *FEW, *longer, "--out", str(run)) == 2

@@ -99,9 +99,9 @@ def test_lap_times_of_info_are_those_of_the_clock():
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
     times = jnp.full(16, NO_TIME).at[0].set(6.5).at[1].set(5.5)
     clock = type(state.clock)(jnp.asarray(2), times, jnp.zeros(()), jnp.zeros(()))
-    figures = env.drone(type(state)(**{**vars(state), "clock": clock})).figures
-    assert figures["lap_times"].tolist() == [6.5, 5.5, *[0.0] * 14]
-    assert float(figures["lap_time_last"].value) == 5.5 and int(figures["laps"]) == 2
+    metrics = env.drone(type(state)(**{**vars(state), "clock": clock})).metrics
+    assert metrics["lap_times"].tolist() == [6.5, 5.5, *[0.0] * 14]
+    assert float(metrics["lap_time_last"].value) == 5.5 and int(metrics["laps"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_the_panel_keeps_what_was_said_last(capsys: pytest.CaptureFixture[str]) 
 def test_the_panel_tells_the_course_of_the_return_and_the_best_so_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    panel = Panel("runs/x", RacingConfig().columns, RacingConfig().figures)
+    panel = Panel("runs/x", RacingConfig().columns, RacingConfig().reported_metrics)
     for step, value in enumerate((1.0, 9.0, 5.0)):
         panel.write_row(
             {"env_steps": step, "episode/return_nominal": value, "loss/dyn": 0.5, "loss/own": 1.0}

@@ -36,7 +36,7 @@ def episode(obs: np.ndarray) -> Episode:
         action=np.zeros((rows, 1), np.float32),
         memory=Memory(),
         snapshot={},
-        figures={"solved": 1.0},
+        metrics={"solved": 1.0},
         outcome=None,
         ending="ended by the task",
     )

@@ -37,5 +37,5 @@ def fly_firmware(folder: Path, plan: FlightPlan, out: Path, *, log: Callable[[st
     version = find_firmware().version
     log(f"starting Betaflight {version} in a network namespace of its own, arming it on the stand ...")
     with firmware_vehicle(card.vehicle) as vehicle:
-        figures = fly_simulated(folder, replace(plan, fast=True), out, log=log, dynamics=vehicle)
-    return figures | {"firmware": f"Betaflight {version}"}
+        metrics = fly_simulated(folder, replace(plan, fast=True), out, log=log, dynamics=vehicle)
+    return metrics | {"firmware": f"Betaflight {version}"}

@@ -100,7 +100,7 @@ def fly_mavlink(
     target = MavlinkTarget(
         card.vehicle, clock, link.host_and_port, hover_throttle=link.hover_throttle, sends=not plan.dry_run
     )
-    logbook, ending, figures = Logbook(card, limits.deadline), "FLYING", dict[str, Any]()
+    logbook, ending, metrics = Logbook(card, limits.deadline), "FLYING", dict[str, Any]()
     try:
         pilot.warm_up()
         prepare(plan.priority, log)
@@ -112,5 +112,5 @@ def fly_mavlink(
     finally:
         target.close()
         if logbook.periods:  # somebody who ends the program by Ctrl-C wants the record most
-            figures = logbook.save(out, Outcome(ending, pilot.passed, ()))
-    return figures | {"commands_sent": target.sent}
+            metrics = logbook.save(out, Outcome(ending, pilot.passed, ()))
+    return metrics | {"commands_sent": target.sent}

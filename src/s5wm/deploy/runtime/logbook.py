@@ -61,8 +61,8 @@ class Logbook:
     def save(self, folder: Path, outcome: Outcome) -> dict[str, Any]:
         """``flights.npz`` (where an estimate was seen), ``periods.npz`` and ``runtime.json``; the summary."""
         folder.mkdir(parents=True, exist_ok=True)
-        figures = self.summary(outcome)
-        write_json(folder / "runtime.json", figures)
+        metrics = self.summary(outcome)
+        write_json(folder / "runtime.json", metrics)
         np.savez_compressed(
             folder / "periods.npz",
             time=np.array([period.time for period in self.periods]),
@@ -75,7 +75,7 @@ class Logbook:
             about = {"policy": "exported", "env_steps": self.card.origin.env_steps}
             track = None if self.card.track is None else track_geometry(self.card.track)
             save_flights(folder / "flights.npz", [flight], track=track, about=about)
-        return figures
+        return metrics
 
     def _flight(self, outcome: Outcome) -> Flight | None:
         rows = [

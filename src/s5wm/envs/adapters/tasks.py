@@ -13,7 +13,7 @@ from s5wm.envs.adapters.makers import accepts, call_factory, make_gymnasium
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
 from s5wm.envs.host import HostEnv
-from s5wm.envs.task import AbstractTask, Column, Figure
+from s5wm.envs.task import AbstractTask, Column, ReportedMetric
 from s5wm.errors import ConfigError
 
 EVAL_STEPS = 10_000
@@ -171,10 +171,10 @@ class FactoryConfig(HostedTask):
         return made.score(summary) if isinstance(made, AbstractTask) else super().score(summary)
 
     @property
-    def figures(self) -> Sequence[Figure]:
+    def reported_metrics(self) -> Sequence[ReportedMetric]:
         """Those of the task, if there is one."""
         made = _made(self)
-        return made.figures if isinstance(made, AbstractTask) else super().figures
+        return made.reported_metrics if isinstance(made, AbstractTask) else super().reported_metrics
 
     @property
     def columns(self) -> Sequence[Column]:

@@ -119,7 +119,7 @@ def drone_view(state: RacingState, record: FlightRecord) -> DroneView:
         quat=state.quad.quat,
         target=state.target,
         ending=state.ending,
-        figures={
+        metrics={
             "gates": record.gates,
             "laps": record.laps,
             "lap_times": times,

@@ -21,19 +21,19 @@ from s5wm.envs.racing.positions import positions_in_gate_frame
 from s5wm.envs.racing.presets import for_agent
 from s5wm.envs.racing.track import TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
-from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Figure, Perturbations, Summary
+from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Perturbations, ReportedMetric, Summary
 from s5wm.runs.flights import TrackGeometry, track_geometry
 
 LAPS_FOR_SUCCESS = 3
 """In a row; a crash after the third does not take it back."""
 
-FIGURES: Sequence[Figure] = (
-    Figure(name="lap_time_mean", log="lap_time", form="lap {:.2f} s", better="min"),
-    Figure(name="above_bound_percent", form="{:.1f} % above the bound"),
-    Figure(name="laps_mean", log="laps", form="{:.1f} laps"),
-    Figure(name="gates_mean", log="gates", form="{:.1f} gates", sampled=True),
-    Figure(name="margin_mean", log="margin", form="margin {:.2f} m", sampled=True),
-    Figure(name="crash_rate", log="crash", sampled=True),
+REPORTED: Sequence[ReportedMetric] = (
+    ReportedMetric(name="lap_time_mean", log="lap_time", form="lap {:.2f} s", better="min"),
+    ReportedMetric(name="above_bound_percent", form="{:.1f} % above the bound"),
+    ReportedMetric(name="laps_mean", log="laps", form="{:.1f} laps"),
+    ReportedMetric(name="gates_mean", log="gates", form="{:.1f} gates", sampled=True),
+    ReportedMetric(name="margin_mean", log="margin", form="margin {:.2f} m", sampled=True),
+    ReportedMetric(name="crash_rate", log="crash", sampled=True),
 )
 
 COLUMNS: Sequence[Column] = (
@@ -180,9 +180,9 @@ class AbstractRace(AbstractDroneTask):
         return race_score(summary)
 
     @property
-    def figures(self) -> Sequence[Figure]:
+    def reported_metrics(self) -> Sequence[ReportedMetric]:
         """Laps, gates and margins."""
-        return FIGURES
+        return REPORTED
 
     @property
     def columns(self) -> Sequence[Column]:

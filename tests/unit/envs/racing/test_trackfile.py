@@ -344,6 +344,6 @@ def test_a_training_on_an_own_track_is_judged_without_a_bound(tmp_path, capsys):
             ]
         )
     assert caught.value.code == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["bound_s"] is None and figures["above_bound_percent"] is None
-    assert figures["config"]["task"]["track"]["name"] == "backyard"
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["bound_s"] is None and metrics["above_bound_percent"] is None
+    assert metrics["config"]["task"]["track"]["name"] == "backyard"
