@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from s5wm.diagnostics.beside import imagine_beside
+from s5wm.diagnostics.comparison import compare_imagination
 from s5wm.plots.foresight import draw_foresight
 from s5wm.plots.style import house_style, save_figure
 
@@ -32,7 +32,7 @@ def main() -> None:
         for file in sorted(FOLDER.glob("*.json")):
             draw(json.loads(file.read_text()))
         return
-    result = imagine_beside(options.runs, options.horizon, options.episodes, warn=print)
+    result = compare_imagination(options.runs, options.horizon, options.episodes, warn=print)
     file = FOLDER / f"{name_of(result)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")

@@ -44,7 +44,7 @@ Carry = TypeVar("Carry")
 
 
 class Reward(eqx.Module):
-    """The reward of the task, and beside it a second component where there is one.
+    """The reward of the task, and a second component where there is one.
 
     ``nominal`` is the task (progress, crashes); ``smoothing`` penalises rough actions and joins the
     value target only once the curriculum lets it.  They are never mixed before a value target is built.
@@ -59,7 +59,7 @@ class Reward(eqx.Module):
 
 
 class MixedObs(eqx.Module):
-    """An image, and a vector of numbers beside it."""
+    """An image and a vector of numbers."""
 
     image: Shaped[Array | np.ndarray, "*b h w c"]  # uint8; of estimates in (0, 1)
     vector: Float[Array | np.ndarray, "*b V"]
@@ -75,7 +75,7 @@ One = TypeVar("One")
 def array_of(obs: One | MixedObs) -> One:
     """An observation that is one array, on the device or the host; raises ``TypeError`` for one that is not."""
     if isinstance(obs, MixedObs):
-        raise TypeError("this reads observations of one array, and was given an image with numbers beside it")
+        raise TypeError("this reads observations of one array, and was given an image and numbers")
     return obs
 
 
@@ -134,7 +134,7 @@ class Transition(eqx.Module, Generic[Extras]):
 class EnvSpec(eqx.Module):
     """What an agent needs to be built; all static."""
 
-    obs_shape: tuple[int, ...] = eqx.field(static=True)  # of the image, where there are numbers beside one
+    obs_shape: tuple[int, ...] = eqx.field(static=True)  # of the image, where there are an image and numbers
     obs_dtype: np.dtype = eqx.field(static=True)  # float32 vectors or uint8 images
     action: ActionSpec = eqx.field(static=True)
     ctrl_dt: float = eqx.field(static=True)  # seconds between two actions
@@ -142,7 +142,7 @@ class EnvSpec(eqx.Module):
     has_smoothing: bool = eqx.field(static=True, default=False)  # whether rewards have that component
     vector_size: int = eqx.field(
         static=True, default=0
-    )  # numbers beside an image; 0: observations are one array
+    )  # size of the vector next to an image; 0: observations are one array
 
     @property
     def action_size(self) -> int:

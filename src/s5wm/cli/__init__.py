@@ -90,7 +90,7 @@ VERBS: dict[str, Entry] = {
     "compare": Entry(
         "pictures",
         "Compare",
-        "Agents beside each other: a table of what their seeds came to, and their learning curves in one picture.",
+        "Compare agents: a table of results over seeds, and their learning curves in one picture.",
         computes=False,
     ),
     "bench": Entry(

@@ -106,7 +106,7 @@ def _commands(race: Trained) -> list[tuple[str, str]]:
     if race.outcome in ("no gate", "no lap"):
         return [further, curves] if race.is_short else [curves, another, further]
     if race.outcome == "some laps":
-        latest = (f"s5wm eval {run} --policy latest", "the latest policy beside the best")
+        latest = (f"s5wm eval {run} --policy latest", "the latest policy in place of the best")
         return [further, curves, latest] if race.is_short else [curves, latest, another, further]
     if race.outcome == "slow laps":
         return [

@@ -25,7 +25,7 @@ class Bench(Verb):
         Positional[Literal["env", "update", "inference", "loop", "host"]],
         arg(
             help="Environment without an agent; one gradient update; one policy step; training itself; an environment "
-            "of Gymnasium in processes, beside Gymnasium's own."
+            "of Gymnasium in processes, compared with Gymnasium's own."
         ),
     ]
     task: Annotated[str, arg(help="See s5wm list.")] = "race/split-s"
@@ -44,7 +44,7 @@ class Bench(Verb):
         UseAppendAction[tuple[str, ...]],
         arg(metavar="NAME=VALUE", help="Argument of an environment of your own (host); may be repeated."),
     ] = ()
-    learn: Annotated[bool, arg(help="Time training too, beside collection (host).")] = True
+    learn: Annotated[bool, arg(help="Time training too, not only collection (host).")] = True
     json_: Json = False
 
     def run(self) -> int:

@@ -128,12 +128,12 @@ class Imagine(Verb):
         return DONE
 
     def _several(self) -> int:
-        from s5wm.diagnostics.beside import imagine_beside
+        from s5wm.diagnostics.comparison import compare_imagination
         from s5wm.plots.foresight import draw_foresight
         from s5wm.plots.style import house_style, save_figure
 
         with elapsed(print_line, "compiling and imagining"):
-            result = imagine_beside(self.runs, self.horizon, self.episodes, warn=print_line)
+            result = compare_imagination(self.runs, self.horizon, self.episodes, warn=print_line)
         if self.json_:
             print_json(result)
         else:
@@ -148,7 +148,7 @@ class Imagine(Verb):
 
 @dataclass(frozen=True)
 class Compare(Verb):
-    """Agents beside each other: a table of what their seeds came to, and their learning curves in one picture.
+    """Compare agents: a table of results over seeds, and their learning curves in one picture.
 
     Example: s5wm compare results/learning/race-split-s-*.json --out runs/comparison
     """

@@ -75,7 +75,7 @@ def numbers(array: Shaped[np.ndarray, "..."]) -> str:
 
 
 def _filled(template: str, values: Mapping[str, object]) -> str:
-    """A file beside this one with every ``@name@`` replaced."""
+    """A template of this folder with every ``@name@`` replaced."""
     text = (Path(__file__).parent / template).read_text(encoding="utf-8")
     return re.sub(r"@(\w+)@", lambda found: str(values[found[1]]), text)
 

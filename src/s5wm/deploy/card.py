@@ -1,4 +1,4 @@
-"""What a runtime must know of an exported policy besides its weights: ``card.json``.  No JAX.
+"""``card.json``: all that a runtime needs of an exported policy, without the weights.  No JAX.
 
 SI units; world frame with z up, body frame FLU (x forward, y left, z up); quaternions w first, body to world.
 """

@@ -139,7 +139,7 @@ def _(policy: DreamerPolicy, b: Builder, obs: Value, memory: _Memory) -> Value:
     check_fields(policy, "encoder", "dynamics", "actor")
     encoder = policy.encoder
     if isinstance(encoder, MixedEncoder):
-        raise ConfigError("export reads one array, and this policy reads an image with numbers beside it")
+        raise ConfigError("export reads one array, and this policy reads an image and numbers")
     check_fields(encoder, "network", "symlog_inputs")
     seen = b.unary(Function.SYMLOG, obs) if encoder.symlog_inputs else obs
     token = apply(encoder.network, b, seen)
@@ -211,7 +211,7 @@ def _deter(sequence: SequenceModel[Any], b: Builder, memory: _Memory) -> Value:
 def _latent(
     space: AbstractLatentSpace[Any, Any], b: Builder, deter: Value, params: Value, memory: _Memory
 ) -> Value:
-    """The mode of the posterior, beside ``h_t``."""
+    """The mode of the posterior, with ``h_t``."""
     match space:
         case CategoricalSpace():
             stoch = b.one_hot(params, space.groups)

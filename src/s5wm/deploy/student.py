@@ -82,7 +82,7 @@ class _Labelled(eqx.Module):
 
 
 def distil(agent: TrainedAgent, config: StudentConfig, *, log: Callable[[str], None]) -> Distilled:
-    """Teach a student, and fly it beside its teacher.
+    """Train a student, and evaluate it and its teacher.
 
     Raises ``ConfigError`` where the policy sees images, chooses among choices or acts in an environment that cannot be
     compiled, and ``DivergedError`` where the student does not stay finite.

@@ -1,4 +1,4 @@
-"""Imagined futures beside the real ones, from a few moments of real flights."""
+"""Imagined and real futures from a few moments of real flights."""
 
 import functools as ft
 from typing import Any

@@ -115,7 +115,7 @@ class AbstractTask(ABC):
         return None
 
     def summary(self, env: AbstractEnv[Any], episodes: Episodes) -> Summary:
-        """What an evaluation reports beside returns and lengths: means of the metrics, and the rate of success."""
+        """Further results of an evaluation than returns and lengths: means of the metrics, and the success rate."""
         del env
         metrics = {name: episodes.of_each(name) for name in episodes.metrics}
         solved = self.success(metrics, np.asarray(episodes.return_nominal))

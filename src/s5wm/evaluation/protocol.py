@@ -52,10 +52,10 @@ class Evaluator:
         return _common(episodes) | self.task.summary(self.env, episodes)
 
     def _sampled(self, policy: AbstractPolicy[Any, Any], key: Key) -> Summary:
-        """How the policy does when its actions are drawn, as in training, from the same first states.
+        """Evaluate with sampled actions, as in training, from the same first states.
 
-        Mean actions from nearly one place are nearly one flight, flown again and again: beside it stands how much
-        noise it bears.
+        Episodes with mean actions from nearly the same start are nearly the same; this shows how much noise the
+        policy tolerates.
         """
         plan = replace(self.plan, recorded=0, sampled=True)
         summary = self._summary(self.run(policy, plan, key))

@@ -26,7 +26,7 @@ class EvalResult:
     ]  # (path, about=...): writes the recorded episodes, see ``s5wm.runs.flights``
 
     def record(self, path: Path, *, policy: str, env_steps: int | None, **more: Any) -> None:
-        """Write the recorded episodes, and beside them whose they are and how the whole evaluation went."""
+        """Write the recorded episodes with the policy's origin and the result of the whole evaluation."""
         facts = {name: self.metrics.get(name) for name in ("episodes", "success_rate", "lap_time_mean")}
         self.save_flights(path, about={"policy": policy, "env_steps": env_steps, **facts, **more})
 

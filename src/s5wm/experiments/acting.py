@@ -172,7 +172,7 @@ def checked_observation(obs: Any, spec: EnvSpec, count: tuple[int, ...] = ()) ->
         return _checked_array(obs, spec, count)
     if not isinstance(obs, MixedObs):
         raise ObservationError(
-            f"an observation of {type(obs).__name__} was given; this task shows an image with numbers beside it: pass "
+            f"an observation of {type(obs).__name__} was given; this task shows an image and numbers: pass "
             "what its environment gives, or s5wm.types.MixedObs"
         )
     image, numbers = (

@@ -1,4 +1,4 @@
-"""Agents beside each other: what the seeds of each came to within a common budget."""
+"""Comparison of agents: results over seeds within a common budget."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace

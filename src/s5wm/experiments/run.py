@@ -67,7 +67,7 @@ def terminal(title: str, task: AbstractTask) -> Sink:
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How a training goes, beside what is trained."""
+    """Options of a training that are no part of the experiment."""
 
     devices: int = 1  # may be another number than before
     source: str | None = None  # run or shipped policy whose parameters a new run begins with

@@ -130,7 +130,7 @@ class Pool:
         return [place for place in range(len(self._cores)) if place not in self.running]
 
     def begin(self, place: int, job: Job) -> None:
-        """Start it; what it says goes to a log beside its directory."""
+        """Start it; its output goes to a log next to its directory."""
         with self.log(job).open("ab") as log:
             # A session of its own: Ctrl-C reaches the sweep alone, which passes it on once.
             process = subprocess.Popen(

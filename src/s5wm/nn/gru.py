@@ -5,8 +5,8 @@
     r, c, f = blocks(m_t)                              reset, candidate, update
     h' = f' c' + (1 - f') h,   c' = tanh(sigmoid(r) c),   f' = sigmoid(f - 1)
 
-``blocks`` is block-diagonal.  The official code copies ``[e, u]`` beside every block's slice of h; a block-linear map
-of copies is a dense map, which is what ``W`` is.
+``blocks`` is block-diagonal.  The official code concatenates ``[e, u]`` to every block's slice of h; a block-linear map
+of repeated inputs is a dense map, which is ``W``.
 """
 
 from dataclasses import dataclass

@@ -95,7 +95,7 @@ class S5Config:
     discretization: Discretization = Discretization.ZOH
     gate: Gate = Gate.FULL
     output_scale: float = (
-        1.0  # of the last norm, at the start: how loud h_t is beside z_t for what reads both
+        1.0  # initial scale of the last norm: magnitude of h_t relative to z_t for heads that read both
     )
     scan: ScanMethod = ScanMethod.AUTO
     gemm_dtype: GemmDtype = GemmDtype.FLOAT32

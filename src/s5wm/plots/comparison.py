@@ -1,4 +1,4 @@
-"""Agents beside each other: means over seeds with their spread, every seed thin behind them."""
+"""Comparison of agents: means over seeds with their spread, and every seed as a thin line."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

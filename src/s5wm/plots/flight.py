@@ -44,12 +44,12 @@ START = 12.0
 """The sign of the start takes at most so little of the size of a view."""
 
 ZOOM = 0.2
-"""Flights that span less than this share of the track fill the large view, and the track stands beside it."""
+"""Flights that span less than this share of the track fill the large view; the whole track is on the right."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """What is said about a flight beside the picture."""
+    """Text of a flight picture."""
 
     title: str
     facts: str = ""  # which policy flew, and how its whole evaluation went

@@ -11,7 +11,7 @@ from s5wm.runs.fans import ErrorBand
 
 
 def draw_foresight(result: dict[str, Any]) -> Figure:
-    """One panel for each state group and the reward; ``result`` is what ``imagine_beside`` returns.
+    """One panel for each state group and the reward; ``result`` is what ``compare_imagination`` returns.
 
     What a shipped policy cannot foresee, a reward, has a panel where another agent can.
     """

@@ -1,4 +1,4 @@
-"""Time of updates against chunk length and model size, agents beside each other."""
+"""Time of updates against chunk length and model size, one line for each agent."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,8 +1,8 @@
-"""Imagined futures beside the real one: what ``s5wm imagine`` measures, kept so that it can be drawn.
+"""Imagined and real futures: the results of ``s5wm imagine``, kept so that they can be drawn.
 
 Axes: ``E`` moments of held-out flights, ``S`` samples imagined from each along the real actions, ``H``
 horizon.  The file is a plain ``.npz``: ``dt``, ``real_pos``, ``imagined_pos`` and, for every state group in
-the order of ``groups``, ``error/GROUP/median``, ``.../lo``, ``.../hi`` with ``units`` beside ``groups``; ``about`` is
+the order of ``groups``, ``error/GROUP/median``, ``.../lo``, ``.../hi`` with ``units`` for ``groups``; ``about`` is
 a JSON object that says whose flights and world model they are, and ``course/NAME`` the gates of a race.
 """
 
@@ -55,7 +55,7 @@ class OpenLoopPredictions:
         real, imagined = np.shape(self.real_pos), np.shape(self.imagined_pos)
         if len(imagined) != 4 or (imagined[0], *imagined[2:]) != real:
             raise ValueError(
-                f"imagined_pos has shape {imagined} beside real_pos {real}; with real_pos [E, H+1, 3] it "
+                f"imagined_pos has shape {imagined} and real_pos {real}; with real_pos [E, H+1, 3] it "
                 "must be [E, S, H+1, 3]: keep the moment of departure as place 0 of both."
             )
 

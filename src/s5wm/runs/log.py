@@ -145,7 +145,7 @@ class Lines:
     """Plain lines on stderr, at most one every ``every`` seconds besides evaluations."""
 
     def __init__(self, columns: Sequence[Column] = (), *, every: float = 10.0, prefix: str = "") -> None:
-        """With a task's own ``columns`` beside those of every training."""
+        """With a task's own ``columns`` after those of every training."""
         self._columns = columns
         self._every = every
         self._prefix = prefix

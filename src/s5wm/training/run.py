@@ -63,7 +63,7 @@ def abstract_state(program: Program, config: TrainConfig, seed: int) -> TrainSta
 
 
 class Trainer:
-    """What a training is to one run; ``fit`` of ``s5wm.training.fit`` moves it, alone or beside other seeds' runs."""
+    """Training of one run; ``s5wm.training.fit.fit`` advances it, alone or together with runs of other seeds."""
 
     def __init__(
         self,

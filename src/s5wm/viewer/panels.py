@@ -90,7 +90,7 @@ def return_panels(episode: Episode, futures: Futures | None) -> list[Panel]:
 def value_panel(
     episode: Episode, values: Float[np.ndarray, " T"], *, discount: float, smoothing_weight: float
 ) -> Panel:
-    """The critic's value beside the discounted return that followed."""
+    """The critic's value and the discounted return that followed."""
     timestep = jax.tree.map(jnp.asarray, episode.timestep)
     reward = timestep.reward.total(smoothing_weight)
     followed = np.asarray(realised_return(reward, jnp.asarray(values), timestep, discount))

@@ -68,7 +68,7 @@ def _head(
 
 
 def _numbers(spec: EnvSpec) -> EnvSpec:
-    """Of the numbers beside an image."""
+    """Of the numbers that come with an image."""
     return replace(spec, obs_shape=(spec.vector_size,), obs_dtype=np.dtype(np.float32), vector_size=0)
 
 
@@ -86,7 +86,7 @@ def _plain_encoder(config: WorldModelConfig, spec: EnvSpec, *, key: Key) -> Enco
     if config.has_plain_latent:
         return Encoder(Identity(), config.symlog_inputs)
     sizes = (spec.obs_shape[0], *(config.units,) * config.encoder_layers)
-    if config.linear_skips:  # a linear map beside the layers has to end where they do: without an activation
+    if config.linear_skips:  # a linear skip has to end as the layers do: without an activation
         return Encoder(MLP(sizes[:-1], config.units, key=key, skip=True), config.symlog_inputs)
     return Encoder(Trunk(sizes, key=key), config.symlog_inputs)
 
@@ -145,7 +145,7 @@ def _sequence(
         prior_head=MLP(
             hidden, space.params_size - components, key=k_prior, skip=skip, products=config.prior_products
         ),
-        # A network of its own: beside the sharp likelihood of a continuous latent, the gradient that
+        # A network of its own: next to the sharp likelihood of a continuous latent, the gradient that
         # decides between components is lost in shared layers.
         mixture_logits_head=MLP(hidden, components, key=k_mixture, skip=skip, products=config.prior_products)
         if components

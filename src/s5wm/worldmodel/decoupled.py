@@ -21,7 +21,7 @@ Memory = TypeVar("Memory")
 
 
 class DecoupledRSSM(AbstractRSSM[Memory], Generic[Memory]):
-    """``q(z_t | o_t)`` beside any sequence core."""
+    """Posterior ``q(z_t | o_t)`` with any sequence core."""
 
     space: AbstractLatentSpace[Any, Any]
     sequence: SequenceModel[Memory]

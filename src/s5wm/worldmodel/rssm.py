@@ -75,7 +75,7 @@ class AbstractRSSM(AbstractDynamics[Memory], Generic[Memory]):
 
 
 class RSSM(AbstractRSSM[Memory], Generic[Memory]):
-    """``q(z_t | h_t, o_t)`` beside any sequence core."""
+    """Posterior ``q(z_t | h_t, o_t)`` with any sequence core."""
 
     space: AbstractLatentSpace[Any, Any]
     sequence: SequenceModel[Memory]

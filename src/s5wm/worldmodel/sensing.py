@@ -29,7 +29,7 @@ class Encoder(eqx.Module):
 
 
 class MixedEncoder(eqx.Module):
-    """The tokens of an image and of the numbers beside it, one after the other."""
+    """Tokens of an image and of its numbers, concatenated."""
 
     image: Encoder
     vector: Encoder

@@ -110,7 +110,7 @@ def test_a_number_that_is_none_is_found_in_the_vector() -> None:
 def test_what_no_action_can_come_from_is_refused() -> None:
     good = jax.device_get(SPEC.zero_obs())
     checked_observation(good, SPEC)
-    with pytest.raises(ObservationError, match="an image with numbers beside it"):
+    with pytest.raises(ObservationError, match="an image and numbers"):
         checked_observation(good.image, SPEC)
     with pytest.raises(ObservationError, match="index 1"):
         checked_observation(MixedObs(good.image, np.array([0.0, np.inf, 0.0])), SPEC)

@@ -38,7 +38,7 @@ class DreamerPolicy(AbstractPolicy[DreamerCarry, StoredLatent[Any]]):
     def __call__(
         self, carry: DreamerCarry, obs: Obs, is_first: Bool[Array, ""], *, key: Key | None
     ) -> tuple[DreamerCarry, Float[Array, " A"], StoredLatent[Any]]:
-        """Filter one observation and act on it; the extras are what replay stores beside the row."""
+        """Filter one observation and act on it; the extras are stored with the transition."""
         k_noise, k_action = (None, None) if key is None else jr.split(key)
         noise = None if k_noise is None else self.dynamics.space.noise(k_noise, ())
         belief = self.dynamics.step(carry.belief, self.encoder(obs), carry.prev_action, is_first, noise=noise)

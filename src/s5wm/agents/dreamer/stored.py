@@ -1,4 +1,4 @@
-"""What a world-model agent stores beside each row, and how training chunks are made of stored rows."""
+"""Latents that a world-model agent stores with each transition, and training chunks from stored transitions."""
 
 from typing import Any, Generic, TypeAlias, TypeVar
 

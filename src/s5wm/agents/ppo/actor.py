@@ -1,7 +1,7 @@
 """PPO's actors: an observation, and what was remembered of those before it, to the mean of the action.
 
 Every actor acts step by step and learns from segments of rows; law (tests/laws): ``segment`` equals folding the call.
-What it remembers is stored beside each row, so that a segment can begin anywhere.
+Its memory is stored with each transition, so that a segment can begin anywhere.
 """
 
 from abc import abstractmethod

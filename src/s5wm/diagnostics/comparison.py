@@ -1,4 +1,4 @@
-"""World models of several runs beside each other, on the same flights.
+"""Comparison of the world models of several runs on the same flights.
 
 Every run's policy flies its share, and every world model foresees all of them: flights of one policy alone would
 favour the model that was trained on such flights.
@@ -24,7 +24,7 @@ from s5wm.runs.provenance import provenance
 from s5wm.types import Transition
 
 
-def imagine_beside(
+def compare_imagination(
     runs: Sequence[str | Path],
     horizon: int = 50,
     episodes: int = 20,
@@ -79,7 +79,7 @@ def imagine_beside(
 def seen_by(
     policy: AbstractPolicy[Any, StoredLatent[Any]], rows: Transition[Any]
 ) -> Transition[StoredLatent[Any]]:
-    """Flights of any policy with the entries that this one would have stored beside their first row.
+    """Flights of any policy with the latents that this one would have stored with their first step.
 
     The first row begins an episode and is the context of all others; no other entry is ever read.
     """
@@ -96,7 +96,7 @@ def seen_by(
 
 
 def _names(runs: Sequence[str | Path], loaded: Sequence[LoadedRun]) -> list[str]:
-    """Agent and size; the directory besides where runs share them."""
+    """Agent and size; also the directory where runs share them."""
     short = [f"{one.experiment.name.agent} {one.experiment.name.size}" for one in loaded]
     long = [f"{name} ({run})" for name, run in zip(short, runs, strict=True)]
     if repeated := [name for name in long if long.count(name) > 1]:

@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.diagnostics.beside import imagine_beside, seen_by
+from s5wm.diagnostics.comparison import compare_imagination, seen_by
 from s5wm.diagnostics.loaded import LoadedRun
 from s5wm.diagnostics.run import fly_streams, imagine_run
 from s5wm.envs.wrappers import AutoReset
@@ -46,8 +46,8 @@ def gru(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_beside_itself_foresees_as_alone(s5: Path, tmp_path: Path) -> None:
     """Twice the same flights: entries made anew for the first rows must be those that flying stored."""
     with pytest.raises(ConfigError, match="twice"):
-        imagine_beside([s5, s5], HORIZON, 3)
-    found = imagine_beside([s5, shutil.copytree(s5, tmp_path / "copy")], HORIZON, 3)
+        compare_imagination([s5, s5], HORIZON, 3)
+    found = compare_imagination([s5, shutil.copytree(s5, tmp_path / "copy")], HORIZON, 3)
     first, second = found["agents"].values()
     assert first == second
     own = LoadedRun.load(s5, silent)
@@ -66,7 +66,7 @@ def test_a_run_beside_itself_foresees_as_alone(s5: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_models_foresee_the_flights_of_both(s5: Path, gru: Path) -> None:
-    found = imagine_beside([s5, gru], HORIZON, 3)
+    found = compare_imagination([s5, gru], HORIZON, 3)
     assert found["steps"] == 2 * 3 * (STEPS + 1)
     assert len(found["agents"]) == 2
     for own in found["agents"].values():
@@ -81,7 +81,7 @@ def test_other_tasks_are_not_mixed(s5: Path, tmp_path: Path) -> None:
     other = dataclasses.replace(SMALL, task=dataclasses.replace(SMALL.task, seconds=2 * STEPS * 0.02))
     save_experiment(tmp_path / "unused.json", other)
     with pytest.raises(ConfigError, match="another task"):
-        imagine_beside([s5, save_run(tmp_path / "other", other)], HORIZON, 3)
+        compare_imagination([s5, save_run(tmp_path / "other", other)], HORIZON, 3)
 
 
 def test_steps_that_no_flight_had_become_gaps() -> None:
