@@ -1,5 +1,6 @@
 """Speed of the training program itself, and how its time divides."""
 
+import functools as ft
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 
 from s5wm.agents.base import MetricSums
 from s5wm.experiments.experiment import Experiment
+from s5wm.experiments.timing import time_pieces
 from s5wm.training.loop import train_all
 from s5wm.training.state import TrainState, init_train
 
@@ -40,11 +42,13 @@ def time_training(experiment: Experiment, *, chunks: int, seeds: int = 1) -> dic
         states, _ = jax.block_until_ready(chunk(states))
         samples.append((time.perf_counter() - begun) / config.iterations_per_chunk)
     seconds = sorted(samples)[len(samples) // 2]  # per iteration
+    timed = ft.partial(time_pieces, program.env, program.agent, length=config.rollout_length)
+    shares = _shares(timed(states[0]), seconds) if seeds == 1 else {}
     return {
         "seeds": seeds,
         "env_steps_per_s": seeds * config.num_envs * config.rollout_length / seconds,
         "updates_per_s": seeds * program.updates_per_iteration / seconds,
-        **(_shares(program.time_pieces(states[0]), seconds) if seeds == 1 else {}),
+        **shares,
         "first_chunk_s": compile_s,
         "iteration_samples_s": samples,
     }

@@ -105,9 +105,9 @@ class Experiment:
             agent=agent,
             updates_per_iteration=self._updates,
             evaluate=evaluator(self.task, self.train.eval_episodes),
-            time_pieces=_untimed
-            if isinstance(env, HostEnv)
-            else ft.partial(time_pieces, env, agent, length=self.train.rollout_length),
+            time_pieces=ft.partial(time_pieces, env, agent, length=self.train.rollout_length)
+            if self.train.time_pieces and not isinstance(env, HostEnv)
+            else None,
         )
 
     @property
@@ -118,12 +118,6 @@ class Experiment:
             if isinstance(agent, DreamerConfig)
             else agent.epochs * agent.minibatches
         )
-
-
-def _untimed(state: Any) -> dict[str, float]:
-    """Of what the host steps, the pieces are not programs that could be run alone."""
-    del state
-    return {}
 
 
 def check_storable(experiment: Experiment) -> None:

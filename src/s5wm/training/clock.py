@@ -23,8 +23,6 @@ class Clock:
         self._begun = time.monotonic()
         self._chunks: deque[tuple[int, float]] = deque(maxlen=RECENT)  # iterations and seconds
         self._evaluations: list[float] = []  # seconds; the first one compiles
-        self.trained_seconds = 0.0
-        """Of all chunks since this clock runs."""
 
     @property
     def minutes(self) -> float:
@@ -34,7 +32,6 @@ class Clock:
     def trained(self, iterations: int, seconds: float) -> None:
         """A chunk took so long."""
         self._chunks.append((iterations, seconds))
-        self.trained_seconds += seconds
 
     def evaluated(self, seconds: float) -> None:
         """An evaluation took so long."""

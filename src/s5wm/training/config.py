@@ -29,11 +29,13 @@ class TrainConfig:
     decay_from: float = 1.0  # share of the budget from which on all learning rates fall linearly; 1: never
     decay_to: float = 0.1  # of the rates, at the end of the budget
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    # Log shares of the time (``time/...``); compiles collection and the world model a second time, each alone.
+    time_pieces: bool = field(default=False, metadata={"since": "timing on request"})
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, int | float) and not value > 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
                 raise ValueError(f"train.{f.name} is {value}; it must be positive")
         if self.keep < 2:
             raise ValueError(

@@ -26,10 +26,6 @@ from s5wm.training.run import ChunkTime, Result, Trainer
 from s5wm.training.state import TrainState
 from s5wm.training.stop import StopRequest
 
-PIECES_AFTER = 20
-"""Timing the pieces compiles them anew, at most as long as the training program took.  Training lasts so many times as
-long before it is done: it costs a few per cent, and short trainings go without."""
-
 Chunk = Callable[[Sequence[TrainState[Any]], int], Sequence[Result]]
 """Moves the states of all seeds by so many iterations."""
 
@@ -134,11 +130,9 @@ def _train(group: SeedGroup, log: Log, stop: StopRequest) -> None:
     clock = Clock(first.host.wall_minutes)
     if rounding := _rounding(first.config):
         log(rounding)
-    begun = time.monotonic()
     chunk = _hosted(group) or _compile(group, log)
-    enough = PIECES_AFTER * from_leader(time.monotonic() - begun)
     try:
-        _go_on(group, chunk, clock, enough, log, stop)
+        _go_on(group, chunk, clock, log, stop)
     except EnvironmentFailedError as error:
         _keep_failure(group[0], error)
         raise
@@ -168,15 +162,15 @@ def _hosted(group: SeedGroup) -> HostedChunk | None:
     return HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
 
 
-def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, enough: float, log: Log, stop: StopRequest) -> None:
+def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log, stop: StopRequest) -> None:
     first, pieces = group[0].trainer, dict[str, float]()
     while first.progress < 1.0 and not in_any(stop.requested):
         rows = _advance(group, chunk, clock, log)
         if rows is None:
             continue
-        if len(group) == 1 and not pieces and clock.trained_seconds > enough:
+        if len(group) == 1 and not pieces and (time_pieces := first.program.time_pieces) is not None:
             with first.placement.scope():
-                pieces = first.program.time_pieces(first.state)
+                pieces = time_pieces(first.state)
         begun = time.monotonic()
         judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in group]
         if any(judged):

@@ -44,17 +44,17 @@ class ChunkTime:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What is trained, how it is judged, and how its time is divided.
+    """What is trained and how it is evaluated.
 
-    ``evaluate`` flies a policy.  ``time_pieces`` gives the seconds per iteration of ``collect`` and ``world_model``
-    when they run alone.
+    ``time_pieces`` returns the seconds per iteration of ``collect`` and ``world_model`` when they run alone; None
+    where that is not asked for, or the host steps the environments.
     """
 
     env: AbstractEnv[Any]  # with AutoReset
     agent: AbstractAgent[Any, Any, Any]
     updates_per_iteration: int
     evaluate: Callable[[AbstractPolicy[Any, Any], Key], EvalResult]
-    time_pieces: Callable[[TrainState[Any]], dict[str, float]]
+    time_pieces: Callable[[TrainState[Any]], dict[str, float]] | None
 
 
 def abstract_state(program: Program, config: TrainConfig, seed: int) -> TrainState[Any]:

@@ -72,13 +72,6 @@ def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(host_loop, "_compile", cached)
-    monkeypatch.setattr(host_loop, "PIECES_AFTER", np.inf)  # compiling counts as training here
-
-
-@pytest.fixture
-def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pieces are timed after the first chunk, as otherwise in a long training."""
-    monkeypatch.setattr(host_loop, "PIECES_AFTER", 0)
 
 
 @pytest.fixture

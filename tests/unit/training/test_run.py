@@ -96,10 +96,8 @@ def test_a_world_model_agent_resumes_bitwise_with_its_replay(
     assert_resumes_exactly(without_curriculum(replace(tiny, agent=learning(agent))), tmp_path)
 
 
-def test_the_log_and_the_best_policy(
-    tiny: Experiment, run_path: Path, ears: RecordingSink, timed_at_once: None
-) -> None:
-    trainer = trained(tiny, run_path, ears)
+def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, ears: RecordingSink) -> None:
+    trainer = trained(replace(tiny, train=replace(tiny.train, time_pieces=True)), run_path, ears)
     assert [row["env_steps"] for row in ears.rows] == [64, 128, 192, 256]
     assert [("eval/success" in row) for row in ears.rows] == [False, True, False, True]
     assert [row["updates"] for row in ears.rows] == [4, 8, 12, 16]
@@ -112,13 +110,9 @@ def test_the_log_and_the_best_policy(
     assert trainer.host.best is not None
 
 
-def test_a_short_training_times_no_pieces(tiny: Experiment, run_path: Path, ears: RecordingSink) -> None:
-    """They would be compiled for it."""
-
-    def never(_: TrainState[Any]) -> dict[str, float]:
-        raise AssertionError("timed")
-
-    trained(with_steps(tiny, 64), run_path, ears, replace(tiny.build(), time_pieces=never))
+def test_pieces_are_timed_on_request_only(tiny: Experiment, run_path: Path, ears: RecordingSink) -> None:
+    """They are compiled for it."""
+    trained(with_steps(tiny, 64), run_path, ears)
     assert [name for name in ears.rows[0] if name.startswith("time/")] == []
 
 
@@ -173,7 +167,7 @@ def test_a_larger_budget_takes_back_nothing_of_the_smoothing_weight(
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_chunk_and_saves(
-    tiny: Experiment, run_path: Path, ears: RecordingSink, timed_at_once: None, number: signal.Signals
+    tiny: Experiment, run_path: Path, ears: RecordingSink, number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
     program = tiny.build()
