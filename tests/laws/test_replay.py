@@ -93,7 +93,7 @@ def test_a_window_that_wraps_is_written_back_to_both_ends_of_the_ring():
 
 
 def test_a_rollout_that_does_not_divide_the_capacity_is_refused():
-    with pytest.raises(ValueError, match="5 steps does not divide the replay's 12 rows"):
+    with pytest.raises(ValueError, match="5 steps does not divide the replay's 12 time steps"):
         filled(4).add(numbered(4, 5))
 
 

@@ -26,7 +26,7 @@ class NonFiniteGuard(eqx.Module):
     schedule: Scalar  # another one, by the share of the budget that is used
     skipped: Int[Array, ""]  # in total
     in_a_row: Int[Array, ""]  # up to the latest step
-    longest: Int[Array, ""]  # such row so far
+    longest: Int[Array, ""]  # such streak so far
 
     @classmethod
     def init(cls) -> "NonFiniteGuard":

@@ -1,4 +1,4 @@
-"""Replay on the device: a ring of rows per environment.  What a row holds is the agent's business."""
+"""Replay buffer on the device: a ring of time steps per environment, each a pytree that the agent defines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from jaxtyping import Array, Int
 
 from s5wm.types import Key
 
-Rows = TypeVar("Rows")
+Data = TypeVar("Data")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
     """Sizes of the replay and of what is drawn from it."""
 
-    capacity: int = 8192  # rows per environment
+    capacity: int = 8192  # time steps per environment
     batch: int = 16
     length: int = 64
-    prefill: int = 1024  # rows in total before learning starts
+    prefill: int = 1024  # time steps in total before learning starts
 
     def __post_init__(self) -> None:
         for name in ("capacity", "batch", "length"):
@@ -30,28 +30,28 @@ class ReplayConfig:
                 raise ValueError(f"replay.{name} is {getattr(self, name)}; it must be at least 1")
         if self.length + 1 > self.capacity:
             raise ValueError(
-                f"replay.length {self.length} plus one row of context does not fit into replay.capacity "
-                f"{self.capacity} rows per environment; shorten the length or enlarge the capacity"
+                f"replay.length {self.length} plus one time step of context does not fit into replay.capacity "
+                f"{self.capacity} time steps per environment; shorten the length or enlarge the capacity"
             )
 
 
 class Windows(eqx.Module):
-    """Where sampled windows lie: environment and first row of each."""
+    """Places of sampled windows: environment and first time step of each."""
 
     env: Int[Array, " B"]
     start: Int[Array, " B"]  # ring index, may wrap within the window
 
 
-class Replay(eqx.Module, Generic[Rows]):
-    """A pytree of rows ``[N, capacity, ...]``; all environments share the write head."""
+class Replay(eqx.Module, Generic[Data]):
+    """Ring buffer: a pytree ``[N, capacity, ...]``; all environments share the write head."""
 
-    rows: Rows
-    head: Int[Array, ""]  # next row to be written
+    rows: Data
+    head: Int[Array, ""]  # next index to be written
     filled: Int[Array, ""]
 
     @classmethod
-    def init(cls, example: Rows, num_envs: int, capacity: int) -> "Replay[Rows]":
-        """Zeros shaped like ``example``, a single row."""
+    def init(cls, example: Data, num_envs: int, capacity: int) -> "Replay[Data]":
+        """Zeros shaped like ``example``, a single time step."""
         rows = jax.tree.map(lambda x: jnp.zeros((num_envs, capacity, *x.shape), x.dtype), example)
         zero = jnp.zeros((), jnp.int32)
         return cls(rows, zero, zero)
@@ -63,15 +63,15 @@ class Replay(eqx.Module, Generic[Rows]):
 
     @property
     def capacity(self) -> int:
-        """Rows per environment."""
+        """Time steps per environment."""
         return _size(self.rows, 1)
 
-    def add(self, rollout: Rows) -> "Replay[Rows]":
+    def add(self, rollout: Data) -> "Replay[Data]":
         """Append ``[N, M, ...]``; ``M`` must divide the capacity, so that no append wraps."""
         length = _size(rollout, 1)
         if self.capacity % length:
             raise ValueError(
-                f"a rollout of {length} steps does not divide the replay's {self.capacity} rows per "
+                f"a rollout of {length} steps does not divide the replay's {self.capacity} time steps per "
                 "environment; choose a capacity that is a multiple of the rollout length"
             )
         rows = jax.tree.map(
@@ -83,19 +83,19 @@ class Replay(eqx.Module, Generic[Rows]):
         return Replay(rows, head, jnp.minimum(self.filled + length, self.capacity))
 
     def draw(self, key: Key, *, batch: int, length: int) -> Windows:
-        """Where ``batch`` windows of ``length`` rows lie, drawn uniformly; none crosses the write head."""
+        """Sample ``batch`` windows of ``length`` time steps uniformly; none crosses the write head."""
         k_env, k_start = jr.split(key)
         env = jr.randint(k_env, (batch,), 0, self.num_envs)
         offset = jr.randint(k_start, (batch,), 0, jnp.maximum(self.filled - length + 1, 1))
         return Windows(env, (self.head - self.filled + offset) % self.capacity)
 
-    def read(self, windows: Windows, *, length: int) -> Rows:
-        """The rows of windows, ``[B, length, ...]``."""
+    def read(self, windows: Windows, *, length: int) -> Data:
+        """Contents of windows, ``[B, length, ...]``."""
         index = self._index(windows, length)
         return jax.tree.map(lambda ring: ring[windows.env[:, None], index], self.rows)
 
-    def write_back(self, windows: Windows, values: Any, *, at: Callable[[Rows], Any]) -> "Replay[Rows]":
-        """Replace the part ``at`` of the rows of windows by ``values``, a pytree like it of ``[B, length, ...]``."""
+    def write_back(self, windows: Windows, values: Any, *, at: Callable[[Data], Any]) -> "Replay[Data]":
+        """Replace the part ``at`` of the windows by ``values``, a pytree like it of ``[B, length, ...]``."""
         index = self._index(windows, _size(values, 1))
         part = jax.tree.map(
             lambda ring, new: ring.at[windows.env[:, None], index].set(new), at(self.rows), values
@@ -106,7 +106,7 @@ class Replay(eqx.Module, Generic[Rows]):
         return (windows.start[:, None] + jnp.arange(length)[None]) % self.capacity
 
     def nbytes(self) -> int:
-        """Memory of the rows."""
+        """Size in bytes."""
         leaves: list[Any] = jax.tree.leaves(self.rows)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 

@@ -18,7 +18,7 @@ def dreamer_configs(
     batch: int | None = None,
     length: int | None = None,
 ) -> dict[str, DreamerConfig]:
-    """Presets of one size for such observations, their replay just large enough for windows of ``length`` rows."""
+    """Presets of one size for such observations; the replay is just large enough for windows of ``length`` steps."""
     return {name: _resized(_known(name, size, images=spec.has_images), batch, length) for name in names}
 
 

@@ -20,7 +20,7 @@ from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig
 from s5wm.envs.host import HostEnv, timestep_of
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment
-from s5wm.training.hosted import HostedChunk, collect_rows
+from s5wm.training.hosted import HostedChunk, collect_rollout
 from s5wm.training.state import TrainState, init_actor, init_train
 
 Turn = Callable[[], int]
@@ -31,7 +31,7 @@ def time_hosted(experiment: Experiment, *, steps: int, repeats: int, learn: bool
     """Environment steps per second, ``steps`` of each environment per repeat: median and samples of each way.
 
     ``gymnasium`` is AsyncVectorEnv under random actions, ``processes`` ours under the same, ``collect`` a policy that
-    acts in ours and writes its rows; with ``learn`` also ``train``, that and learning one after the other, and
+    acts in ours and stores the rollout; with ``learn`` also ``train``, that and learning one after the other, and
     ``overlap``, both at once.
     """
     task, agent = experiment.task, experiment.agent
@@ -119,7 +119,7 @@ def _collecting(experiment: Experiment, env: HostEnv, rollouts: int, stack: Exit
     def turn() -> int:
         nonlocal actor
         for _ in range(rollouts):
-            actor, rollout = collect_rows(envs.step, env.spec.action, policy, actor, keys)
+            actor, rollout = collect_rollout(envs.step, env.spec.action, policy, actor, keys)
             jax.block_until_ready(rollout)
         return rollouts * config.iteration_steps
 
@@ -139,7 +139,7 @@ def _training(experiment: Experiment, env: HostEnv, iterations: int, stack: Exit
         ((states[0], _, _),) = jax.block_until_ready(chunk(states, iterations))
         return iterations * config.iteration_steps
 
-    # So many rows that windows can be drawn, and the programs.
+    # Enough time steps to sample windows, and the programs.
     length = experiment.agent.replay.length if isinstance(experiment.agent, DreamerConfig) else 1
     chunk_of = -(-(length + 1) // config.rollout_length)
     ((states[0], _, _),) = chunk(states, chunk_of)

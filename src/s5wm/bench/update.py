@@ -139,21 +139,21 @@ def speedups(
 
 
 def filled_learner(agent: Dreamer, key: Key) -> DreamerLearner:
-    """A fresh learner whose replay is full of made-up rows with an episode's end now and then."""
+    """A fresh learner whose replay is full of random transitions; some end an episode."""
 
     @jax.jit
     def build(key: Key) -> DreamerLearner:
-        k_init, k_rows = jr.split(key)
+        k_init, k_data = jr.split(key)
         learner = agent.init(k_init)
         shape = (agent.num_envs, learner.replay.capacity)
-        rows = _made_up_rows(agent.spec, shape, learner.replay.rows.extras, k_rows)
+        data = _random_transitions(agent.spec, shape, learner.replay.rows.extras, k_data)
         full = jnp.asarray(learner.replay.capacity, jnp.int32)
-        return eqx.tree_at(lambda x: (x.replay.rows, x.replay.filled), learner, (rows, full))
+        return eqx.tree_at(lambda x: (x.replay.rows, x.replay.filled), learner, (data, full))
 
     return build(key)
 
 
-def _made_up_rows(spec: EnvSpec, shape: tuple[int, int], extras: Any, key: Key) -> Transition[Any]:
+def _random_transitions(spec: EnvSpec, shape: tuple[int, int], extras: Any, key: Key) -> Transition[Any]:
     k_obs, k_privileged, k_nominal, k_smoothing, k_last, k_action = jr.split(key, 6)
     is_last = jr.bernoulli(k_last, 0.01, shape)
     timestep = TimeStep(

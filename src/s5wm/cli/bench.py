@@ -32,7 +32,7 @@ class Bench(Verb):
     agents: Annotated[tuple[str, ...], arg(help="Agents side by side (not for env).")] = ("s5wm", "dreamerv3")
     size: Annotated[str, arg(help="Their size.")] = "cpu"
     batch: Annotated[int | None, arg(help="Windows per update; default: the preset's.")] = None
-    length: Annotated[int | None, arg(help="Rows per window; default: the preset's.")] = None
+    length: Annotated[int | None, arg(help="Time steps per window; default: the preset's.")] = None
     seconds: Annotated[float, arg(help="At least so long for each part of each agent.")] = 2.0
     num_envs: Annotated[int, arg(help="Environments (env).")] = 256
     steps: Annotated[

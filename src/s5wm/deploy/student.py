@@ -153,8 +153,8 @@ def _checked(error: float, index: int, config: StudentConfig) -> float:
 
 @jax.jit
 def _with(known: _Labelled, new: _Labelled, start: Int[Array, ""]) -> _Labelled:
-    """The new rows written behind those known."""
-    return jax.tree.map(lambda rows, part: jax.lax.dynamic_update_slice(rows, part, (start, 0)), known, new)
+    """Append the new samples."""
+    return jax.tree.map(lambda all_, part: jax.lax.dynamic_update_slice(all_, part, (start, 0)), known, new)
 
 
 def _optimiser(config: StudentConfig) -> optax.GradientTransformation:
@@ -221,7 +221,7 @@ def _learn(
     *,
     config: StudentConfig,
 ) -> tuple[PPOPolicy, optax.OptState]:
-    """Updates on batches drawn from the first ``count`` rows; only the network changes."""
+    """Updates on batches drawn from the first ``count`` samples; only the network changes."""
     optimiser = _optimiser(config)
 
     def loss(network: Any, batch: _Labelled) -> Scalar:

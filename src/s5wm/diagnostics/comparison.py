@@ -56,7 +56,7 @@ def compare_imagination(
         fly_streams(env, one.policy, episodes=episodes, length=length, key=k_fly) for one in loaded
     ]
     timestep, action = jax.tree.map(
-        lambda *parts: jnp.concatenate(parts), *[(rows.timestep, rows.action) for rows in flown]
+        lambda *parts: jnp.concatenate(parts), *[(each.timestep, each.action) for each in flown]
     )
     pooled = Transition(timestep, action, None)
     agents = {}
@@ -77,22 +77,22 @@ def compare_imagination(
 
 
 def seen_by(
-    policy: AbstractPolicy[Any, StoredLatent[Any]], rows: Transition[Any]
+    policy: AbstractPolicy[Any, StoredLatent[Any]], transitions: Transition[Any]
 ) -> Transition[StoredLatent[Any]]:
     """Flights of any policy with the latents that this one would have stored with their first step.
 
-    The first row begins an episode and is the context of all others; no other entry is ever read.
+    The first step begins an episode and is the context of all others; no other latent is read.
     """
-    first = jax.tree.map(lambda x: x[:, 0], rows.timestep)
+    first = jax.tree.map(lambda x: x[:, 0], transitions.timestep)
 
     def entry(obs: Any, is_first: Any) -> StoredLatent[Any]:
         return policy(policy.initial(), obs, is_first, key=None)[2]
 
     entries = jax.vmap(entry)(first.obs, first.is_first)
-    shape = rows.timestep.is_first.shape
+    shape = transitions.timestep.is_first.shape
     spread = jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), entries)
     # Its context action is that of the flight: the filter's own choice was never flown.
-    return Transition(rows.timestep, rows.action, spread)
+    return Transition(transitions.timestep, transitions.action, spread)
 
 
 def _names(runs: Sequence[str | Path], loaded: Sequence[LoadedRun]) -> list[str]:

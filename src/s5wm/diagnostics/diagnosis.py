@@ -39,7 +39,7 @@ class GroupErrors(eqx.Module):
     def measure(
         cls, groups: Groups, predicted: Float[Array, "K *b Y"], real: Float[Array, "K *b Y"], valid: Array
     ) -> "GroupErrors":
-        """Bands over the first axis of the rows that are ``valid``."""
+        """Bands over the first axis, of entries that are ``valid``."""
         errors = jnp.stack([group.error(predicted, real) for group in groups], axis=1)
         return cls(groups, Band.of(errors, jnp.broadcast_to(valid[:, None], errors.shape)))
 
@@ -53,7 +53,7 @@ class RewardFidelity(eqx.Module):
 
 
 class LatentHealth(eqx.Module):
-    """Means over all rows, nats."""
+    """Means over all time steps, nats."""
 
     kl: Float[Values, ""]
     kl_at_passes: Float[Values, ""]
@@ -64,7 +64,7 @@ class LatentHealth(eqx.Module):
 class Diagnosis(eqx.Module):
     """All that ``report`` measures."""
 
-    reconstruction: GroupErrors  # [G], from the posterior of the same row
+    reconstruction: GroupErrors  # [G], from the posterior of the same time step
     open_loop: GroupErrors  # [G, H]
     reward: RewardFidelity  # [H]
     events: Events
@@ -102,7 +102,7 @@ class Diagnosis(eqx.Module):
 def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to look at them
     agent: Dreamer,
     learner: DreamerLearner,
-    rows: Transition[StoredLatent[Any]],
+    transitions: Transition[StoredLatent[Any]],
     horizon: int,
     key: Key,
     *,
@@ -116,21 +116,21 @@ def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to lo
     means (``task.state_groups``); by default nothing is known of it.
     """
     weight = jnp.asarray(smoothing_weight, jnp.float32)
-    return with_gaps(_report(agent, learner, rows, horizon, key, weight, groups))
+    return with_gaps(_report(agent, learner, transitions, horizon, key, weight, groups))
 
 
 @ft.partial(jax.jit, static_argnames=("horizon", "groups"))
 def _report(  # noqa: PLR0913 - as above
     agent: Dreamer,
     learner: DreamerLearner,
-    rows: Transition[StoredLatent[Any]],
+    transitions: Transition[StoredLatent[Any]],
     horizon: int,
     key: Key,
     smoothing_weight: Scalar,
     groups: Groups | None,
 ) -> Diagnosis:
     k_noise, k_events, k_open = jr.split(key, 3)
-    model, chunk = learner.params.world_model, to_chunk(rows)
+    model, chunk = learner.params.world_model, to_chunk(transitions)
     step = chunk.timestep
     batch, length = step.is_first.shape
     noise = model.dynamics.space.noise(k_noise, (batch, length))
@@ -146,7 +146,9 @@ def _report(  # noqa: PLR0913 - as above
     valid = jnp.ones((batch * length,), bool)
     return Diagnosis(
         reconstruction=GroupErrors.measure(groups, flat(filtered.vector), flat(state), valid),
-        open_loop=GroupErrors.measure(groups, flat(beyond.vector), flat(state[:, far.row]), flat(far.valid)),
+        open_loop=GroupErrors.measure(
+            groups, flat(beyond.vector), flat(state[:, far.target]), flat(far.valid)
+        ),
         reward=compare_rewards(beyond, far, step),
         events=measure_events(filtered, ahead, soon, step, state=state, groups=groups),
         value=calibrate(
@@ -165,26 +167,26 @@ def _report(  # noqa: PLR0913 - as above
 
 def open_loop_errors(
     model: WorldModel[Any],
-    rows: Transition[StoredLatent[Any]],
+    transitions: Transition[StoredLatent[Any]],
     horizon: int,
     key: Key,
     *,
     groups: Groups | None = None,
 ) -> GroupErrors:
     """``report(...).open_loop`` alone: it needs encoder, dynamics and decoder, and none of the other heads."""
-    return with_gaps(_open_loop_errors(model, rows, horizon, key, groups))
+    return with_gaps(_open_loop_errors(model, transitions, horizon, key, groups))
 
 
 @ft.partial(jax.jit, static_argnames=("horizon", "groups"))
 def _open_loop_errors(
     model: WorldModel[Any],
-    rows: Transition[StoredLatent[Any]],
+    transitions: Transition[StoredLatent[Any]],
     horizon: int,
     key: Key,
     groups: Groups | None,
 ) -> GroupErrors:
     k_noise, _, k_open = jr.split(key, 3)
-    chunk = to_chunk(rows)
+    chunk = to_chunk(transitions)
     step = chunk.timestep
     noise = model.dynamics.space.noise(k_noise, step.is_first.shape)
     belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
@@ -192,7 +194,7 @@ def _open_loop_errors(
     groups = unnamed_group(state.shape[-1]) if groups is None else groups
     far = far_reach(step, horizon)
     beyond = forecast_from(model, belief, chunk.action, far, key=k_open)
-    return GroupErrors.measure(groups, flat(beyond.vector), flat(state[:, far.row]), flat(far.valid))
+    return GroupErrors.measure(groups, flat(beyond.vector), flat(state[:, far.target]), flat(far.valid))
 
 
 def far_reach(step: TimeStep, horizon: int) -> Reach:
@@ -207,7 +209,7 @@ def raw_state(model: WorldModel[Any], timestep: TimeStep) -> Float[Array, "*b Y"
 
 def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardFidelity:
     """Nominal rewards of forecasts ``[B, S, H]``."""
-    real = flat(timestep.reward.nominal[:, reach.row])
+    real = flat(timestep.reward.nominal[:, reach.target])
     predicted, valid = flat(said.reward), flat(reach.valid)
     return RewardFidelity(
         step=Agreement.of(predicted, real, valid),

@@ -10,11 +10,11 @@ from s5wm.envs.groups import Groups
 from s5wm.types import TimeStep
 
 LEADS = (0, 1, 5, 10)
-"""Steps from the last row seen to the row predicted; 0 is the posterior of that row itself."""
+"""Steps from the last observation to the predicted one; 0 is the posterior of that observation itself."""
 
 
 class Window(eqx.Module):
-    """Means over the rows at which one kind of event happened; every array has one entry per lead."""
+    """Means over the time steps of one kind of event; every array has one entry per lead."""
 
     lead: tuple[int, ...] = eqx.field(static=True)
     count: Int[Values, " C"]
@@ -25,12 +25,12 @@ class Window(eqx.Module):
 
 
 class Events(eqx.Module):
-    """Predictions of event rows and of all the others."""
+    """Predictions at events and at all other time steps."""
 
     passes: Window  # gates passed, none outside the race
     crashes: Window  # is_terminal
     others: Window
-    terminal_auc: Float[Values, " C"]  # of P(terminal) over all rows
+    terminal_auc: Float[Values, " C"]  # of P(terminal) over all time steps
 
 
 def gate_passes(timestep: TimeStep, groups: Groups) -> Bool[Array, "B T"]:
@@ -52,30 +52,30 @@ def measure_events(
     state: Float[Array, "B T Y"],
     groups: Groups,
 ) -> Events:
-    """From posterior forecasts ``[B, T]`` and open-loop ones ``[B, T-1, H]`` of every row."""
-    leads = tuple(lead for lead in LEADS if lead <= reach.row.shape[1])
+    """From posterior forecasts ``[B, T]`` and open-loop ones ``[B, T-1, H]`` of every time step."""
+    leads = tuple(lead for lead in LEADS if lead <= reach.target.shape[1])
     gate = [group for group in groups if group.name == "gate"]
     misses = gate[0].error if gate else lambda left, right: jnp.zeros(left.shape[:-1])
     columns = {
         "reward": _columns(filtered.reward, ahead.reward, leads),
         "terminal": _columns(filtered.terminal, ahead.terminal, leads),
-        "miss": _columns(misses(filtered.vector, state), misses(ahead.vector, state[:, reach.row]), leads),
+        "miss": _columns(misses(filtered.vector, state), misses(ahead.vector, state[:, reach.target]), leads),
     }
-    real = _columns(timestep.reward.nominal, timestep.reward.nominal[:, reach.row], leads)
-    # A row on which an episode begins has no reward and no terminal flag of its own.
+    real = _columns(timestep.reward.nominal, timestep.reward.nominal[:, reach.target], leads)
+    # The first step of an episode has no reward and no terminal flag.
     valid = _columns(~timestep.is_first, reach.valid, leads)
-    crashed = _columns(timestep.is_terminal, timestep.is_terminal[:, reach.row], leads)
+    crashed = _columns(timestep.is_terminal, timestep.is_terminal[:, reach.target], leads)
     passes = gate_passes(timestep, groups)
-    passed = _columns(passes, passes[:, reach.row], leads)
+    passed = _columns(passes, passes[:, reach.target], leads)
 
-    def window(rows: Bool[Array, "K C"]) -> Window:
+    def window(mask: Bool[Array, "K C"]) -> Window:
         return Window(
             lead=leads,
-            count=rows.sum(0),
-            reward_real=masked_mean(real, rows),
-            reward_predicted=masked_mean(columns["reward"], rows),
-            terminal_predicted=masked_mean(columns["terminal"], rows),
-            gate_error=masked_mean(columns["miss"], rows & bool(gate)),
+            count=mask.sum(0),
+            reward_real=masked_mean(real, mask),
+            reward_predicted=masked_mean(columns["reward"], mask),
+            terminal_predicted=masked_mean(columns["terminal"], mask),
+            gate_error=masked_mean(columns["miss"], mask & bool(gate)),
         )
 
     return Events(
@@ -88,5 +88,5 @@ def measure_events(
 
 def _columns(now: Array, ahead: Array, leads: tuple[int, ...]) -> Array:
     """``[B, T]`` for lead 0 and ``[B, T-1, H]`` for the others to one column per lead, ``[B (T-1), C]``."""
-    filtered = now[:, :-1]  # as many rows as there are starts
+    filtered = now[:, :-1]  # one for each start
     return jnp.stack([filtered.reshape(-1), *(flat(ahead)[:, lead - 1] for lead in leads if lead)], axis=-1)

@@ -21,7 +21,7 @@ MOMENTS = 12
 SAMPLES = 8
 
 Moments = Int[np.ndarray, "E 2"]
-"""Flight and row (of those behind the context row) of each moment."""
+"""Flight and time step (after the context) of each moment."""
 
 
 def choose_moments(reach: Reach) -> Moments:
@@ -39,7 +39,7 @@ def choose_moments(reach: Reach) -> Moments:
 @ft.partial(jax.jit, static_argnames=("horizon", "samples"))
 def futures(
     model: WorldModel[Any],
-    rows: Transition[StoredLatent[Any]],
+    transitions: Transition[StoredLatent[Any]],
     moments: Array,
     *,
     horizon: int,
@@ -51,7 +51,7 @@ def futures(
     Both mean nothing from where the episode, or the window, had ended; the last array says where they do.
     """
     k_noise, k_open = jr.split(key)
-    chosen = jax.tree.map(lambda x: x[moments[:, 0]], rows)
+    chosen = jax.tree.map(lambda x: x[moments[:, 0]], transitions)
     chunk = to_chunk(chosen)
     count, length = chunk.timestep.is_first.shape
     noise = model.dynamics.space.noise(k_noise, (count, length))
@@ -61,11 +61,11 @@ def futures(
 
     place = moments[:, 1:] + jnp.arange(horizon + 1)[None]
     episode = jnp.cumsum(chunk.timestep.is_first, axis=1)
-    row = jnp.minimum(place, length - 1)
-    valid = (place < length) & (episode[each[:, None], row] == episode[each, moments[:, 1]][:, None])
-    real = raw_state(model, chunk.timestep)[each[:, None], row]
+    step = jnp.minimum(place, length - 1)
+    valid = (place < length) & (episode[each[:, None], step] == episode[each, moments[:, 1]][:, None])
+    real = raw_state(model, chunk.timestep)[each[:, None], step]
 
-    actions = chunk.action[each[:, None], row[:, :-1]]
+    actions = chunk.action[each[:, None], step[:, :-1]]
     repeated = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), (belief, actions))
     said = forecast(model, *repeated, key=k_open).vector
     begun = describe(model, repeated[0].latent.feature).vector[:, None]
@@ -75,7 +75,7 @@ def futures(
 
 def make_fans(
     model: WorldModel[Any],
-    rows: Transition[StoredLatent[Any]],
+    transitions: Transition[StoredLatent[Any]],
     open_loop: GroupErrors,
     *,
     dt: float,
@@ -84,12 +84,12 @@ def make_fans(
     """What ``s5wm.runs.fans`` keeps; None where the task has no position or no flight lasted for a step."""
     groups, horizon = open_loop.groups, open_loop.band.median.shape[1]
     position = [group for group in groups if group.name == "position"]
-    reach = Reach.of(rows.timestep.is_first[:, 1:], horizon=horizon, stride=1)
+    reach = Reach.of(transitions.timestep.is_first[:, 1:], horizon=horizon, stride=1)
     moments = choose_moments(reach)
     if not position or not len(moments):
         return None
     real, imagined, valid = jax.device_get(
-        futures(model, rows, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
+        futures(model, transitions, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
     )
     place = slice(position[0].start, position[0].stop)
     return OpenLoopPredictions(

@@ -1,7 +1,7 @@
 """Predictions of a world model along real flights: open loop, with the actions that were really flown.
 
-Start ``t`` and horizon ``k`` (from 1) predict row ``t + k`` from the posterior belief of row ``t`` and the
-actions of rows ``t .. t + k - 1``.  A prediction counts if no episode begins in rows ``t + 1 .. t + k``.
+Start ``t`` and horizon ``k`` (from 1) predict step ``t + k`` from the posterior belief of step ``t`` and the
+actions of steps ``t .. t + k - 1``.  A prediction counts if no episode begins in steps ``t + 1 .. t + k``.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from s5wm.worldmodel.sensing import decode
 
 
 class Forecast(eqx.Module):
-    """What the heads say of some rows."""
+    """Outputs of the heads."""
 
     state: Obs  # [*b, Y], images [*b, h, w, c] or both: the decoder's target in raw units of the environment
     reward: Float[Array, "*b"]  # nominal
@@ -33,24 +33,24 @@ class Forecast(eqx.Module):
 
 
 class Reach(eqx.Module):
-    """Which rows the forecasts of ``S`` starts at ``H`` horizons are about."""
+    """Indices of the steps that forecasts from ``S`` starts at ``H`` horizons predict."""
 
     start: Int[Array, " S"]
-    row: Int[Array, "S H"]  # start + horizon, clipped to the window
-    action: Int[Array, "S H"]  # row of the action that leads there, clipped to the window
+    target: Int[Array, "S H"]  # start + horizon, clipped to the window
+    action: Int[Array, "S H"]  # index of the action that leads there, clipped to the window
     valid: Bool[Array, "B S H"]
 
     @classmethod
     def of(cls, is_first: Bool[Array, "B T"], *, horizon: int, stride: int) -> "Reach":
-        """Every ``stride``-th row but the last one is a start."""
+        """Every ``stride``-th step but the last one is a start."""
         length = is_first.shape[1]
         start = jnp.arange(0, length - 1, stride)
-        row = start[:, None] + 1 + jnp.arange(horizon)[None]
-        inside = row < length
-        row = jnp.minimum(row, length - 1)
+        target = start[:, None] + 1 + jnp.arange(horizon)[None]
+        inside = target < length
+        target = jnp.minimum(target, length - 1)
         episode = jnp.cumsum(is_first, axis=1)
-        valid = inside[None] & (episode[:, row] == episode[:, start][..., None])
-        return cls(start, row, jnp.maximum(row - 1, start[:, None]), valid)
+        valid = inside[None] & (episode[:, target] == episode[:, start][..., None])
+        return cls(start, target, jnp.maximum(target - 1, start[:, None]), valid)
 
 
 def describe(model: WorldModel[Any], feature: Float[Array, "*b F"]) -> Forecast:
@@ -70,7 +70,7 @@ def describe(model: WorldModel[Any], feature: Float[Array, "*b F"]) -> Forecast:
 def forecast(
     model: WorldModel[Any], belief: Belief[Any], actions: Float[Array, "K H A"], *, key: Key
 ) -> Forecast:
-    """Open loop from ``K`` beliefs: entry ``[k, i]`` is about the row that the ``i``-th action leads to."""
+    """Open loop from ``K`` beliefs: entry ``[k, i]`` predicts the step that the ``i``-th action leads to."""
     noise = model.dynamics.space.noise(key, actions.shape[:2])
 
     def advance(current: Belief[Any], inputs: tuple[Array, Array]) -> tuple[Belief[Any], Forecast]:

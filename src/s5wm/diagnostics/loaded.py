@@ -72,7 +72,7 @@ class LoadedRun:
         return {"policy": "latest" if self.state is not None else "shipped", "env_steps": self.env_steps}
 
     def check(self, horizon: int, episodes: int) -> int:
-        """Rows of one flight, or a ``ConfigError`` where so many steps cannot be foreseen in it."""
+        """Time steps of one flight; raises ``ConfigError`` if it is too short for the horizon."""
         length = self.experiment.task.eval_config().max_steps
         if not 1 <= horizon < length or episodes < 1:
             raise ConfigError(
@@ -81,18 +81,18 @@ class LoadedRun:
             )
         return length + 1
 
-    def errors(self, rows: Transition[StoredLatent[Any]], horizon: int, key: Key) -> GroupErrors:
+    def errors(self, transitions: Transition[StoredLatent[Any]], horizon: int, key: Key) -> GroupErrors:
         """Open-loop errors of the state alone, equal to those of ``report``."""
         groups = _groups(self.experiment)
-        return open_loop_errors(self.model, rows, horizon, key, groups=groups)
+        return open_loop_errors(self.model, transitions, horizon, key, groups=groups)
 
-    def report(self, rows: Transition[StoredLatent[Any]], horizon: int, key: Key) -> Diagnosis:
+    def report(self, transitions: Transition[StoredLatent[Any]], horizon: int, key: Key) -> Diagnosis:
         """Everything, on flights whose entries are this model's own; needs the training state."""
         assert self.state is not None, "a shipped policy has no heads to report of"
         return report(
             self.agent,
             self.state.learner,
-            rows,
+            transitions,
             horizon,
             key,
             smoothing_weight=self.state.smoothing_weight,

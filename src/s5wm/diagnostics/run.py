@@ -32,7 +32,7 @@ from s5wm.types import Carry, Extras, Key, Obs, Transition
 SEED = 2027  # of the held-out flights
 
 LONGEST = 1000
-"""Rows of a stream that the host steps, however long an episode may last."""
+"""Time steps of a stream that the host steps, whatever the length of an episode."""
 
 
 class ModePolicy(AbstractPolicy[Carry, Extras]):
@@ -81,15 +81,15 @@ def imagine_run(
     if out is None and own.state is not None:
         out = own.folder
     k_fly, k_report, k_fans = jr.split(jr.key(seed), 3)
-    rows = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
-    strips = video_predictions_of(own, rows, horizon, k_fans)
+    flown = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
+    strips = video_predictions_of(own, flown, horizon, k_fans)
     fans = None
     if own.model.config.target == "observation" and strips:
         measured: dict[str, Any] = {"error": {"image": band_figures(pixel_errors(strips))}, "metrics": {}}
     else:
-        open_loop, bands, measured = measure(own, rows, horizon, k_report)
+        open_loop, bands, measured = measure(own, flown, horizon, k_report)
         if out is not None:
-            fans = make_fans(own.model, rows, open_loop, dt=env.spec.ctrl_dt, key=k_fans)
+            fans = make_fans(own.model, flown, open_loop, dt=env.spec.ctrl_dt, key=k_fans)
             if fans is not None:
                 fans = replace(
                     fans, errors=bands, about=own.about | asdict(own.experiment.name), track=_track(own)
@@ -104,7 +104,7 @@ def imagine_run(
             **own.about,
             "horizon": horizon,
             "ctrl_dt": env.spec.ctrl_dt,
-            **sizes(rows),
+            **sizes(flown),
             "seed": seed,
             "fans": None if fans is None else str(FANS),
             "video_prediction": str(VIDEO_PREDICTIONS) if strips and out is not None else None,
@@ -115,20 +115,20 @@ def imagine_run(
 
 
 def measure(
-    own: LoadedRun, rows: Transition[Any], horizon: int, key: Key
+    own: LoadedRun, flown: Transition[Any], horizon: int, key: Key
 ) -> tuple[GroupErrors, dict[str, ErrorBand], dict[str, Any]]:
     """All that the model has heads for: errors of the state, their curves with the reward's, and metrics."""
     if own.state is None:
-        open_loop = own.errors(rows, horizon, key)
+        open_loop = own.errors(flown, horizon, key)
         bands = error_bands(open_loop)
         measured = {"error": {name: band_figures(band) for name, band in bands.items()}, "metrics": {}}
         return open_loop, bands, measured
-    found = own.report(rows, horizon, key)
+    found = own.report(flown, horizon, key)
     return found.open_loop, error_bands(found.open_loop, found.reward.error), summarize(found)
 
 
 def video_predictions_of(
-    own: LoadedRun, rows: Transition[Any], horizon: int, key: Key
+    own: LoadedRun, flown: Transition[Any], horizon: int, key: Key
 ) -> list[VideoPrediction]:
     """Film strips of a task with images, of what the model decodes or, in a race, of where it estimates the drone."""
     env = tested(own.experiment)
@@ -136,7 +136,7 @@ def video_predictions_of(
         isinstance(env, AbstractCameraEnv) or own.model.config.target == "observation"
     ):
         return []
-    return predict_videos(own.model, env, rows, horizon=horizon, key=key)
+    return predict_videos(own.model, env, flown, horizon=horizon, key=key)
 
 
 def _track(own: LoadedRun) -> TrackGeometry | None:
@@ -145,9 +145,9 @@ def _track(own: LoadedRun) -> TrackGeometry | None:
     return env.track_geometry() if isinstance(env, AbstractDroneEnv) else None
 
 
-def sizes(rows: Transition[Any]) -> dict[str, int]:
+def sizes(flown: Transition[Any]) -> dict[str, int]:
     """How much was flown."""
-    return {"episodes": int(rows.timestep.is_first.sum()), "steps": int(rows.timestep.is_first.size)}
+    return {"episodes": int(flown.timestep.is_first.sum()), "steps": int(flown.timestep.is_first.size)}
 
 
 def stream_of(env: AbstractEnv[Any]) -> AbstractEnv[Any]:
@@ -158,7 +158,7 @@ def stream_of(env: AbstractEnv[Any]) -> AbstractEnv[Any]:
 def fly_streams(
     env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], *, episodes: int, length: int, key: Key
 ) -> Transition[Any]:
-    """Rows ``[episodes, length]`` of an endless stream, flown with the policy's mode."""
+    """Transitions ``[episodes, length]`` of an endless stream, with the policy's mode."""
     if isinstance(env, HostEnv):
         return unroll_hosted(env, ModePolicy(policy), num=episodes, length=length, key=key)
     return _fly_compiled(env, policy, episodes=episodes, length=length, key=key)

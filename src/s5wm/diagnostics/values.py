@@ -13,8 +13,10 @@ from s5wm.types import Scalar, TimeStep
 class Calibration(eqx.Module):
     """Value against realised discounted return."""
 
-    everywhere: Agreement  # all rows with a successor; returns bootstrap from the critic where the rows end
-    before_crash: Agreement  # only rows of episodes that terminate within the window: no bootstrap
+    everywhere: (
+        Agreement  # all steps with a successor; returns bootstrap from the critic at the end of the window
+    )
+    before_crash: Agreement  # only steps of episodes that terminate within the window: no bootstrap
 
 
 def realised_return(
@@ -25,7 +27,7 @@ def realised_return(
 ) -> Float[Array, " T-1"]:
     """``r_{t+1} + g r_{t+2} + ...`` to the end of the episode; bootstraps where it is truncated or cut off.
 
-    Entries of rows with ``is_last`` have no meaning.
+    Entries at ``is_last`` are meaningless.
     """
     cont = discount * (1.0 - timestep.is_terminal.astype(jnp.float32))
     lambdas = 1.0 - timestep.is_last.astype(jnp.float32)
@@ -39,7 +41,7 @@ def calibrate(
     reward = timestep.reward.total(smoothing_weight)
     returns = jax.vmap(lambda r, v, s: realised_return(r, v, s, discount))(reward, value, timestep)
     has_successor = ~timestep.is_last[:, :-1]
-    # The next row, if any, on which an episode ends is a terminal one.
+    # The next end of an episode, if any, is terminal.
     ends = jnp.where(timestep.is_terminal, 1.0, jnp.where(timestep.is_last, -1.0, 0.0))
     closed = jax.vmap(_next_nonzero)(ends) > 0
     predicted, real = value[:, :-1].reshape(-1), returns.reshape(-1)

@@ -25,7 +25,7 @@ from s5wm.worldmodel.model import WorldModel
 def predict_videos(
     model: WorldModel[Any],
     env: AbstractEnv[Any],
-    rows: Transition[StoredLatent[Any]],
+    transitions: Transition[StoredLatent[Any]],
     *,
     horizon: int,
     key: Key,
@@ -34,11 +34,11 @@ def predict_videos(
 
     A model that decodes the privileged state needs the camera of a race.
     """
-    reach = Reach.of(rows.timestep.is_first[:, 1:], horizon=horizon, stride=1)
+    reach = Reach.of(transitions.timestep.is_first[:, 1:], horizon=horizon, stride=1)
     predictions: list[VideoPrediction] = []
     is_ghost = model.config.target == "privileged"
     for moment in choose_moments(reach):
-        flight = jax.tree.map(lambda x, f=moment[0]: x[f : f + 1], rows)
+        flight = jax.tree.map(lambda x, f=moment[0]: x[f : f + 1], transitions)
         real, *states = predict_video(model, flight, jnp.asarray(moment[1]), horizon=horizon, key=key)
         show = ft.partial(ghost_images, env) if isinstance(env, AbstractCameraEnv) and is_ghost else _rounded
         estimated, predicted = (show(state) for state in states)
@@ -58,19 +58,19 @@ def predict_videos(
 def predict_video(
     model: WorldModel[Any],
     flight: Transition[StoredLatent[Any]],
-    row: Int[Array, ""],
+    step: Int[Array, ""],
     *,
     horizon: int,
     key: Key,
 ) -> tuple[UInt8[Array, "H1 h w 3"], Float[Array, "H1 ..."], Float[Array, "H1 ..."]]:
-    """Images of one flight ``[1, T+1]`` from a row on, the state decoded at each, and the open loop.
+    """Images of one flight ``[1, T+1]`` from one step on, the state decoded at each, and the open loop.
 
-    Rows beyond the window repeat its last one.
+    Steps beyond the window repeat its last one.
     """
     chunk = to_chunk(flight)
     noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
     belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
-    place = jnp.minimum(row + jnp.arange(horizon + 1), chunk.timestep.is_first.shape[1] - 1)
+    place = jnp.minimum(step + jnp.arange(horizon + 1), chunk.timestep.is_first.shape[1] - 1)
     followed = jax.tree.map(lambda x: x[0, place], belief)
     estimated = _image(describe(model, followed.latent.feature).state)
     begun = jax.tree.map(lambda x: x[:1], followed)

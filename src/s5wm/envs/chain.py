@@ -1,4 +1,4 @@
-"""A chain of places with known answers, and the rows that toy tasks are made of."""
+"""A chain of places with known answers, and the time steps of toy tasks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Environments that live outside the compiled program: the host steps them, and the device learns from their rows.
+"""Environments that live outside the compiled program: the host steps them, and the device learns from their data.
 
-They reset as ``AutoReset`` does: the last observation of an episode has a row of its own, and the step after it
-ignores its action and gives the first row of the next episode.
+They reset as ``AutoReset`` does: the last observation of an episode has a time step of its own, and the step after it
+ignores its action and starts the next episode.
 """
 
 from abc import ABC, abstractmethod
@@ -24,8 +24,8 @@ Values: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostRows:
-    """What ``N`` environments show at one step, on the host."""
+class HostTimeStep:
+    """One time step of ``N`` environments, on the host."""
 
     obs: Values | MixedObs  # [N, ...] as the spec has them
     privileged: Values | None = None  # [N, X]
@@ -38,21 +38,21 @@ class HostRows:
 
 
 Shown: TypeAlias = tuple[Any, ...]
-"""The arrays of rows that agents are shown, on the host: what programs take as it is."""
+"""Arrays of a time step that agents see, on the host; programs take them unchanged."""
 
 
-def shown_by(rows: HostRows) -> Shown:
-    """Given to a program whole, they need not be moved to the device one by one."""
+def shown_by(latest: HostTimeStep) -> Shown:
+    """Arrays of a time step in one tuple, so that a program moves them to the device at once."""
     return (
-        rows.obs,
-        rows.privileged,
-        np.asarray(rows.reward, np.float32),
-        *(np.asarray(flag, bool) for flag in (rows.is_first, rows.is_last, rows.is_terminal)),
+        latest.obs,
+        latest.privileged,
+        np.asarray(latest.reward, np.float32),
+        *(np.asarray(flag, bool) for flag in (latest.is_first, latest.is_last, latest.is_terminal)),
     )
 
 
 def timestep_from(shown: Shown) -> TimeStep:
-    """What agents know of them; within a program or outside."""
+    """The ``TimeStep`` of such arrays, inside or outside of a program."""
     obs, privileged, reward, is_first, is_last, is_terminal = jax.tree.map(jnp.asarray, shown)
     return TimeStep(
         obs=obs,
@@ -64,20 +64,20 @@ def timestep_from(shown: Shown) -> TimeStep:
     )
 
 
-def timestep_of(rows: HostRows) -> TimeStep:
-    """The same of rows."""
-    return timestep_from(shown_by(rows))
+def timestep_of(latest: HostTimeStep) -> TimeStep:
+    """The ``TimeStep`` of a step on the host."""
+    return timestep_from(shown_by(latest))
 
 
 class AbstractHostEnvs(ABC):
     """``N`` running environments."""
 
     @abstractmethod
-    def reset(self, seed: int) -> HostRows:
+    def reset(self, seed: int) -> HostTimeStep:
         """Start new episodes; environment ``i`` is seeded by ``seed + i``."""
 
     @abstractmethod
-    def step(self, action: Values) -> HostRows:
+    def step(self, action: Values) -> HostTimeStep:
         """Step each environment by actions ``[N, ...]`` in the environment's own form."""
 
     def news(self) -> list[str]:

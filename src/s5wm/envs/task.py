@@ -23,9 +23,9 @@ Summary = dict[str, Any]
 
 
 class Recording(eqx.Module):
-    """``R`` episodes step by step; row ``t`` holds the state at ``t`` and the action chosen there.
+    """``R`` episodes step by step; index ``t`` holds the state at ``t`` and the action chosen there.
 
-    Rows beyond ``steps`` of an episode mean nothing.
+    Entries beyond ``steps`` of an episode are meaningless.
     """
 
     snapshot: Any  # [R, T+1, ...]
@@ -185,14 +185,14 @@ class AbstractDroneTask(AbstractTask):
         return sorted(recorded, key=lambda flight: (-flight.gates, flight.crashed))
 
     def _flight(self, env: AbstractEnv[Any], episodes: Episodes, recording: Recording, index: int) -> Flight:
-        rows = int(episodes.steps[index]) + 1
-        action = np.asarray(recording.action[index])[:rows]
-        # The last row of a flight to the end has no action.
-        rest = np.repeat(action[-1:], rows - len(action), axis=0)
-        states = {name: np.asarray(value[index])[:rows] for name, value in recording.snapshot.items()}
+        length = int(episodes.steps[index]) + 1
+        action = np.asarray(recording.action[index])[:length]
+        # The last state of a flight to the end has no action.
+        rest = np.repeat(action[-1:], length - len(action), axis=0)
+        states = {name: np.asarray(value[index])[:length] for name, value in recording.snapshot.items()}
         return Flight(
             **states,
-            time=np.arange(rows, dtype=np.float32) * env.spec.ctrl_dt,
+            time=np.arange(length, dtype=np.float32) * env.spec.ctrl_dt,
             action=np.concatenate([action, rest]),
             **self.outcome(episodes, index),
         )

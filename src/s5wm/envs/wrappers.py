@@ -27,7 +27,7 @@ class AutoResetState(eqx.Module, Generic[State]):
 class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
     """An endless stream of episodes, with next-step reset.
 
-    The final observation keeps a row of its own (``is_last``).  The step after it ignores its action
+    The final observation keeps a time step of its own (``is_last``).  The step after it ignores its action
     and returns the first time step of the next episode (``is_first``, zero reward), which comes from
     ``restart`` so that what outlives episodes is kept.
     """
@@ -52,14 +52,14 @@ class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
     def step(
         self, state: AutoResetState[State], action: Shaped[Array, "..."], key: Key
     ) -> tuple[AutoResetState[State], TimeStep]:
-        """One row of the stream: a step of a living episode, or the start of the next one."""
+        """One step of the stream: a step of the present episode, or the start of the next one."""
         k_step, k_restart = jr.split(key)
         # Both branches run: under vmap a cond is a select anyway, and this form is the same without a batch.
         stepped = self.env.step(state.inner, action, k_step)
         restarted = self.env.restart(state.inner, k_restart)
         inner, timestep = _select(state.is_last, restarted, stepped)
         # The picture of the chosen state is the chosen picture.  Taken here, it leaves those of both branches unused,
-        # and the compiler drops them: one picture a row instead of two.
+        # and the compiler drops them: one picture a step instead of two.
         picture = picture_of(self.env, inner)
         if picture is not None:
             timestep = replace(timestep, obs=picture)

@@ -28,17 +28,17 @@ def film(
     envs = env.open(1)
     try:
         for episode in range(episodes):
-            rows = envs.reset(seed + episode)
+            latest = envs.reset(seed + episode)
             carry = jax.tree.map(lambda x: x[None], policy.initial())
             for _ in range(max_steps):
                 pictures.append(_picture(envs))
-                if rows.is_last[0] or len(pictures) >= MOST:
+                if latest.is_last[0] or len(pictures) >= MOST:
                     break
                 key = jax.random.key(0)  # the mode draws nothing
                 carry, action = act_to_judge(
-                    policy, carry, shown_by(rows), key, spec=env.spec.action, sampled=False
+                    policy, carry, shown_by(latest), key, spec=env.spec.action, sampled=False
                 )
-                rows = envs.step(np.asarray(action))
+                latest = envs.step(np.asarray(action))
             if len(pictures) >= MOST:
                 break
     finally:

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractPolicy
-from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows, Shown, Values, shown_by, timestep_from
+from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostTimeStep, Shown, Values, shown_by, timestep_from
 from s5wm.envs.task import Episodes
 from s5wm.evaluation.rollout import EvalConfig
 from s5wm.types import EpisodeMetrics, Key, OptionalMetric
@@ -26,10 +26,10 @@ def act_to_judge(
     policy: AbstractPolicy[Any, Any], carry: Any, shown: Shown, key: Key, *, spec: ActionSpec, sampled: bool
 ) -> tuple[Any, Array]:
     """Carries that follow, and actions as the environment takes them: the mode, or drawn."""
-    rows = timestep_from(shown)
-    keys = jr.split(key, rows.is_first.shape[0])
+    latest = timestep_from(shown)
+    keys = jr.split(key, latest.is_first.shape[0])
     carry, action, _ = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k if sampled else None))(
-        carry, rows.obs, rows.is_first, keys
+        carry, latest.obs, latest.is_first, keys
     )
     return carry, spec.decode(action)
 
@@ -40,11 +40,11 @@ def run_hosted_episodes(
     plan: EvalConfig,
     key: Key,
     *,
-    watch: Callable[[HostRows], None] | None = None,
+    watch: Callable[[HostTimeStep], None] | None = None,
 ) -> Episodes:
     """What ``run_episodes`` is of compiled environments; every episode begins with a seed of its own.
 
-    ``watch`` is shown the rows of every step.
+    ``watch`` is called with every time step.
     """
     num = min(plan.episodes, MOST_AT_ONCE)
     seed = int(jax.device_get(jr.randint(key, (), 0, 2**30)))
@@ -83,28 +83,28 @@ class _Runner(NamedTuple):
     policy: AbstractPolicy[Any, Any]
     plan: EvalConfig
     action: ActionSpec
-    watch: Callable[[HostRows], None] | None
+    watch: Callable[[HostTimeStep], None] | None
 
 
 def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
     """One episode of each environment."""
     envs, policy, plan, spec, watch = runner
-    rows = envs.reset(seed)
+    latest = envs.reset(seed)
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), policy.initial())
     total, steps, running = np.zeros(num), np.zeros(num, int), np.ones(num, bool)
     terminal, metrics = np.zeros(num, bool), dict[str, Values]()
     for t in range(plan.max_steps):
         if watch is not None:
-            watch(rows)
+            watch(latest)
         key = jr.fold_in(jr.key(seed), t)
-        carry, action = act_to_judge(policy, carry, shown_by(rows), key, spec=spec, sampled=plan.sampled)
-        rows = envs.step(np.asarray(action))
-        running &= ~rows.cut  # an episode that was cut keeps its totals
-        total += np.where(running, rows.reward, 0.0)
+        carry, action = act_to_judge(policy, carry, shown_by(latest), key, spec=spec, sampled=plan.sampled)
+        latest = envs.step(np.asarray(action))
+        running &= ~latest.cut  # an episode that was cut keeps its totals
+        total += np.where(running, latest.reward, 0.0)
         steps += running
-        ends = running & rows.is_last
-        terminal |= ends & rows.is_terminal
-        _keep(metrics, rows.metrics, ends)
+        ends = running & latest.is_last
+        terminal |= ends & latest.is_terminal
+        _keep(metrics, latest.metrics, ends)
         running &= ~ends
         if not running.any():
             break

@@ -71,17 +71,17 @@ class Experiment:
             )
         if agent.replay.prefill > capacity * self.train.num_envs:
             raise ValueError(
-                f"agent.replay.prefill is {agent.replay.prefill}, more than the {capacity * self.train.num_envs} rows "
-                "that the replay holds (capacity x num_envs); learning would never start"
+                f"agent.replay.prefill is {agent.replay.prefill}, more than the {capacity * self.train.num_envs} time "
+                "steps that the replay holds (capacity x num_envs); learning would never start"
             )
 
     def _check_samples(self, agent: PPOConfig) -> None:
-        samples = self.train.num_envs * ((self.train.rollout_length - 1) // agent.segment_rows)
+        samples = self.train.num_envs * ((self.train.rollout_length - 1) // agent.segment_length)
         if samples < agent.minibatches:
             raise ValueError(
                 f"agent.minibatches is {agent.minibatches}, more than the {samples} samples of a rollout "
-                f"(train.num_envs x (train.rollout_length - 1), {agent.segment_rows} rows each); use fewer minibatches "
-                "or longer rollouts"
+                f"(train.num_envs x (train.rollout_length - 1), {agent.segment_length} time steps each); use fewer "
+                "minibatches or longer rollouts"
             )
 
     def build_env(self) -> AbstractEnv[Any]:

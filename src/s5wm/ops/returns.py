@@ -15,7 +15,7 @@ def lambda_return(
     bootstrap: Float[Array, ""],
     lambda_: Float[Array, " T"] | float,
 ) -> Float[Array, " T-1"]:
-    """``R_t = r_{t+1} + c_{t+1} [(1 - l_{t+1}) v_{t+1} + l_{t+1} R_{t+1}]``, the last row's ``R`` is ``bootstrap``.
+    """``R_t = r_{t+1} + c_{t+1} [(1 - l_{t+1}) v_{t+1} + l_{t+1} R_{t+1}]``, the last ``R`` is ``bootstrap``.
 
     ``cont`` contains the discount and is 0 at termination; ``value[0]``, ``reward[0]``, ``cont[0]`` are not
     read.  A truncation at ``t+1`` is a ``lambda_`` of 0 there: bootstrap from ``v_{t+1}``.
@@ -43,9 +43,9 @@ def gae(
     discount: float,
     lambda_: float,
 ) -> Float[Array, " T-1"]:
-    """Generalised advantages of the actions at all rows but the last (Schulman et al. 2016).
+    """Generalised advantages of the actions at all time steps but the last (Schulman et al. 2016).
 
-    Termination at ``t+1`` removes its value; truncation keeps it (the final observation has its own row)
+    Termination at ``t+1`` removes its value; truncation keeps it (the final observation has its own time step)
     and both cut the sum.  The action at a step with ``is_last`` only triggers a reset: mask it.
     """
     cont = discount * (1.0 - is_terminal.astype(value.dtype))

@@ -20,7 +20,7 @@ UNHARMED = ("FLYING", "TIME_LIMIT")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Flight:
-    """One episode, one row per control step, the last row being the state in which it ended.
+    """One episode, one entry per control step, the last being the state in which it ended.
 
     ``target`` is the gate to pass next, so a gate was passed wherever it changes.  On a task without gates
     it is zero throughout.
@@ -30,7 +30,7 @@ class Flight:
     pos_w: Float[np.ndarray, "T 3"]  # m
     vel_w: Float[np.ndarray, "T 3"]  # m/s
     quat: Float[np.ndarray, "T 4"]
-    action: Float[np.ndarray, "T 4"]  # in [-1, 1]; the one chosen at this row
+    action: Float[np.ndarray, "T 4"]  # in [-1, 1]; the one chosen at this step
     target: Int[np.ndarray, " T"]
     gates: int  # passed in total
     lap_times: Sequence[float]  # s, of the completed laps in order
@@ -42,7 +42,7 @@ class Flight:
             shape = np.shape(getattr(self, name))
             if shape != (length, width):
                 raise ValueError(
-                    f"Flight.{name} has shape {shape}; it must be ({length}, {width}), one row per time: "
+                    f"Flight.{name} has shape {shape}; it must be ({length}, {width}), one entry per time: "
                     "cut all arrays of a flight at the step where it ended."
                 )
         if length < 1 or np.shape(self.target) != (length,):
@@ -63,7 +63,7 @@ class Flight:
 
     @property
     def passes(self) -> Int[np.ndarray, " K"]:
-        """Rows at which the drone is for the first time beyond the gate it passed."""
+        """Indices at which the drone is for the first time beyond the gate it passed."""
         return np.flatnonzero(np.diff(self.target)) + 1
 
 

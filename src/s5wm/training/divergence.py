@@ -1,4 +1,4 @@
-"""When training goes wrong: how it is reported, which rows are kept, and how often training tries again."""
+"""Divergence of a training: report, recorded batch, and limit of retries."""
 
 import io
 import math

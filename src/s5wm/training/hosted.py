@@ -1,6 +1,6 @@
 """Collection from environments outside the program: the host steps them, ``agent.update`` is the same as ever.
 
-An iteration is ``collect``, then ``learn``, one after the other: no row is collected by parameters that are older
+An iteration is ``collect``, then ``learn``, one after the other: no step is collected by parameters that are older
 than the latest update.  With ``HostEnv.overlap`` the device learns from the rollout of before while the host collects
 the next one, by parameters that are one iteration older; no further ahead, so that the train ratio is kept, and every
 chunk ends with all its rollouts learned from.
@@ -27,7 +27,7 @@ from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
 from s5wm.envs.host import (
     AbstractHostEnvs,
     HostEnv,
-    HostRows,
+    HostTimeStep,
     Shown,
     Values,
     shown_by,
@@ -61,13 +61,13 @@ def _act(
     *,
     spec: ActionSpec,
 ) -> tuple[Any, Transition[Any], Array, Array]:
-    """Choose actions at the present time steps and write both into row ``t`` of the rollout ``[N, T, ...]``.
+    """Choose actions at the present time steps and write both at index ``t`` of the rollout ``[N, T, ...]``.
 
-    ``keys`` are those of ``unroll``, one for each row, so that both collectors give the same rows.
+    ``keys`` are those of ``unroll``, one for each time step, so that both collectors give the same rollout.
     Gives the agent's vectors ``[N, A]`` and what they mean to the environment, too.
     """
     carry, now = choose_actions(policy, actor, keys[t])
-    rollout = jax.tree.map(lambda rows, row: rows.at[:, t].set(row), rollout, now)
+    rollout = jax.tree.map(lambda stored, new: stored.at[:, t].set(new), rollout, now)
     return carry, rollout, now.action, spec.decode(now.action)
 
 
@@ -78,7 +78,7 @@ def _follow(actor: ActorState, shown: Shown, carry: Any) -> ActorState:
 
 @ft.partial(jax.jit, donate_argnames="rollout")
 def _cut(rollout: Transition[Any], actor: ActorState, t: Array, cut: Array) -> tuple[Any, ActorState]:
-    """End the episodes of some environments at row ``t``, where they stand."""
+    """Truncate the episodes of some environments at index ``t``."""
     is_last = actor.timestep.is_last | cut
     rollout = eqx.tree_at(
         lambda r: r.timestep.is_last, rollout, rollout.timestep.is_last.at[:, t].set(is_last)
@@ -155,8 +155,8 @@ class HostedChunk:
             self._envs = self._env.open(self._num_envs)
         actor = state.actor
         if iteration == 0:
-            rows = self._envs.reset(_seed_of(self._seed, iteration))
-            timestep = timestep_of(rows)
+            latest = self._envs.reset(_seed_of(self._seed, iteration))
+            timestep = timestep_of(latest)
             self._is_cut = False
         else:
             timestep = replace(actor.timestep, is_last=jnp.ones_like(actor.timestep.is_last))
@@ -181,17 +181,17 @@ class HostedChunk:
         assert self._envs is not None, "begin comes first"
         envs = self._envs
 
-        def step(action: Values) -> HostRows:
+        def step(action: Values) -> HostTimeStep:
             if not self._is_cut:
                 return envs.step(action)
             self._is_cut = False
             return envs.reset(_seed_of(self._seed, self._began))
 
-        def seen(rows: HostRows, actor: ActorState, chosen: Values, t: int) -> None:
-            totals.add(rows, actor, chosen, before + t)
+        def seen(latest: HostTimeStep, actor: ActorState, chosen: Values, t: int) -> None:
+            totals.add(latest, actor, chosen, before + t)
 
         keys = jr.split(key, self._length)
-        return collect_rows(step, self._env.spec.action, policy, actor, keys, seen)
+        return collect_rollout(step, self._env.spec.action, policy, actor, keys, seen)
 
 
 def unroll_hosted(
@@ -201,35 +201,35 @@ def unroll_hosted(
     k_actor, k_seed, k_act = jr.split(key, 3)
     actor, envs = init_actor(env, policy, num, key=k_actor), env.open(num)
     try:
-        rows = envs.reset(int(jr.randint(k_seed, (), 0, 2**30)))
-        actor = replace(actor, timestep=timestep_of(rows))
-        return collect_rows(envs.step, env.spec.action, policy, actor, jr.split(k_act, length))[1]
+        latest = envs.reset(int(jr.randint(k_seed, (), 0, 2**30)))
+        actor = replace(actor, timestep=timestep_of(latest))
+        return collect_rollout(envs.step, env.spec.action, policy, actor, jr.split(k_act, length))[1]
     finally:
         envs.close()
 
 
-def unseen(rows: HostRows, actor: ActorState, chosen: Values, t: int) -> None:
-    """Nothing is made of a step."""
-    del rows, actor, chosen, t
+def unseen(latest: HostTimeStep, actor: ActorState, chosen: Values, t: int) -> None:
+    """Ignore a time step."""
+    del latest, actor, chosen, t
 
 
-def collect_rows(
-    step: Callable[[Values], HostRows],
+def collect_rollout(
+    step: Callable[[Values], HostTimeStep],
     spec: ActionSpec,
     policy: AbstractPolicy[Any, Any],
     actor: ActorState,
     keys: Array,
-    seen: Callable[[HostRows, ActorState, Values, int], None] = unseen,
+    seen: Callable[[HostTimeStep, ActorState, Values, int], None] = unseen,
 ) -> tuple[ActorState, Transition[Any]]:
-    """A row for each key; ``seen`` gets the result of every step, and the vectors that the agent chose for it."""
+    """Collect one time step for each key; ``seen`` gets each with the vectors that the agent chose before it."""
     rollout = _blank(policy, actor, keys.shape[0])
     for t in range(keys.shape[0]):
         carry, rollout, chosen, action = _act(policy, actor, rollout, np.int32(t), keys, spec=spec)
-        rows = step(np.asarray(action))
-        if rows.cut.any():
-            rollout, actor = _cut(rollout, actor, np.int32(t), rows.cut)
-        actor = _follow(actor, shown_by(rows), carry)
-        seen(rows, actor, np.asarray(chosen), t)  # decoding hides what is not finite
+        latest = step(np.asarray(action))
+        if latest.cut.any():
+            rollout, actor = _cut(rollout, actor, np.int32(t), latest.cut)
+        actor = _follow(actor, shown_by(latest), carry)
+        seen(latest, actor, np.asarray(chosen), t)  # decoding hides what is not finite
     return actor, rollout
 
 
@@ -241,8 +241,8 @@ def _blank(policy: AbstractPolicy[Any, Any], actor: ActorState, length: int) -> 
         _, action, extras = policy(carry, now.obs, now.is_first, key=None)
         return Transition(now, action, extras)
 
-    rows = jax.eval_shape(jax.vmap(act), actor.carry, actor.timestep)
-    return jax.tree.map(lambda x: jnp.zeros((x.shape[0], length, *x.shape[1:]), x.dtype), rows)
+    shapes = jax.eval_shape(jax.vmap(act), actor.carry, actor.timestep)
+    return jax.tree.map(lambda x: jnp.zeros((x.shape[0], length, *x.shape[1:]), x.dtype), shapes)
 
 
 class _EpisodeTotals:
@@ -253,18 +253,18 @@ class _EpisodeTotals:
         self._values: dict[str, list[float]] = {}
         self._faults = {"observation": NEVER, "reward": NEVER, "action": NEVER}
 
-    def add(self, rows: HostRows, actor: ActorState, action: Values, t: int) -> None:
+    def add(self, latest: HostTimeStep, actor: ActorState, action: Values, t: int) -> None:
         """One step of every environment."""
-        seen = [("observation", part) for part in jax.tree.leaves((rows.obs, rows.privileged))]
-        for name, values in (*seen, ("reward", rows.reward), ("action", action)):
+        seen = [("observation", part) for part in jax.tree.leaves((latest.obs, latest.privileged))]
+        for name, values in (*seen, ("reward", latest.reward), ("action", action)):
             if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
                 wrong = int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
                 self._faults[name] = min(self._faults[name], t * len(values) + wrong)
-        if not rows.is_last.any():
+        if not latest.is_last.any():
             return
-        ended = np.asarray(rows.is_last)
+        ended = np.asarray(latest.is_last)
         self._count += int(ended.sum())
-        described = {"return_nominal": actor.return_nominal, "length": actor.length} | dict(rows.metrics)
+        described = {"return_nominal": actor.return_nominal, "length": actor.length} | dict(latest.metrics)
         for name, values in described.items():
             known = np.asarray(values, float)[ended]
             self._values.setdefault(name, []).extend(known[np.isfinite(known)].tolist())

@@ -111,7 +111,7 @@ def iterate_many(
 
 
 SHARED_LEAVES = ("learner.replay.head", "learner.replay.filled")
-"""What seeds trained together have alike: with a count of rows for each, ``cond`` would run both sides for all."""
+"""Leaves shared over seeds: with a count for each seed, ``cond`` would become ``select``, which runs both sides."""
 
 Results = list[tuple[TrainState[Learner], MetricSums, EpisodeSums]]
 

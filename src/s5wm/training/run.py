@@ -162,7 +162,7 @@ class Trainer:
         return place(state, self.shardings)
 
     def apply_chunk_result(self, result: Result, chunk: ChunkTime) -> Row | str:
-        """Go on to what a chunk gave: its row of metrics, or why it is not to be built on."""
+        """Apply the result of a chunk: returns its row of metrics, or why it is rejected."""
         weight, before, was = self.smoothing_weight, self.progress, self.host
         self._state, metrics, sums = result
         self._moved = chunk.iterations * self.config.iteration_steps

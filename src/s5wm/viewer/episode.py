@@ -1,6 +1,6 @@
 """One episode of a policy, step by step, in an environment of ours or one that the host steps.
 
-Axis ``T``: rows of the episode, the last one being the observation with which it ended.
+Axis ``T``: time steps of the episode, the last one being the observation with which it ended.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ from s5wm.types import MixedObs, OptionalMetric, TimeStep
 class Episode:
     """What happened, as NumPy arrays."""
 
-    dt: float  # s between two rows
+    dt: float  # s between two time steps
     timestep: TimeStep  # [T]
     action: Float[np.ndarray, "T A"]  # the agent's vector
-    memory: Any  # what the policy remembers after each row, [T, ...]
+    memory: Any  # memory of the policy after each time step, [T, ...]
     snapshot: dict[str, np.ndarray]  # pose of a drone, [T, ...]; empty on other tasks
     metrics: dict[str, float]  # of the whole episode, by name
     outcome: dict[str, Any] | None  # of a flight: ``gates``, ``lap_times`` and ``ending``
@@ -41,7 +41,7 @@ class Episode:
 
     @property
     def reward(self) -> Float[np.ndarray, " T"]:
-        """Nominal, of the arrival at each row."""
+        """Nominal, of the arrival at each time step."""
         return np.asarray(self.timestep.reward.nominal)
 
     @property
@@ -95,7 +95,7 @@ def _compiled(
     seed: int,
     max_steps: int,
 ) -> tuple[Any, Any]:
-    """Rows up to the first end, and the state there; one program for the whole episode."""
+    """Time steps up to the first end, and the state there; one program for the whole episode."""
     k_reset, k_steps = jr.split(jr.key(seed))
 
     def row(carry: tuple[Any, TimeStep, Any], t: Any) -> tuple[tuple[Any, TimeStep, Any], Any]:
@@ -120,7 +120,7 @@ def _compiled(
 
 
 def _hosted(env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps: int) -> Any:
-    """Rows up to the first end, stepped by the host."""
+    """Time steps up to the first end, stepped by the host."""
 
     @jax.jit
     def act(memory: Any, now: TimeStep) -> tuple[Any, Any, Any]:

@@ -36,7 +36,7 @@ class FuturesConfig:
 class Futures:
     """Predicted states; NaN beyond the end of the episode.  Place 0 of ``H`` is the moment itself."""
 
-    moment: Int[np.ndarray, " M"]  # rows of the episode
+    moment: Int[np.ndarray, " M"]  # indices of time steps of the episode
     ahead: Int[np.ndarray, " H"]  # steps ahead of the moment
     state: Float[np.ndarray, "M S H Y"]  # in the environment's own numbers
     reward: Float[np.ndarray, "M S H"] | None  # None: the heads are not there
@@ -44,7 +44,7 @@ class Futures:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageFutures:
-    """Predicted images; rows beyond the end of the episode repeat its last one."""
+    """Predicted images; steps beyond the end of the episode repeat its last one."""
 
     moment: Int[np.ndarray, " M"]
     ahead: Int[np.ndarray, " H"]
@@ -54,7 +54,7 @@ class ImageFutures:
 def predict_futures(
     model: WorldModel[Any], episode: Episode, config: FuturesConfig, *, has_heads: bool
 ) -> Futures:
-    """Futures of states from every ``config.every``-th row."""
+    """Futures of states from every ``config.every``-th time step."""
     moment = np.arange(0, max(episode.rows - 1, 1), config.every)
     ahead = np.arange(0, config.horizon + 1, config.keep)
     row = moment[:, None] + np.arange(config.horizon)

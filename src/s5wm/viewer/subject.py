@@ -23,7 +23,7 @@ from s5wm.types import TimeStep, array_of
 from s5wm.worldmodel.model import WorldModel
 
 Values = Callable[[Any, TimeStep], Float[Array, " T"]]
-"""Values of the rows of an episode, from the policy's memories and the time steps, each with a leading ``T``."""
+"""Values of the time steps of an episode, from the policy's memories and the time steps, each with a leading ``T``."""
 
 
 @dataclass(frozen=True, kw_only=True)

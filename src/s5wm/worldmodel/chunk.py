@@ -13,7 +13,7 @@ Memory = TypeVar("Memory")
 
 
 class Context(eqx.Module, Generic[Memory]):
-    """What precedes a training chunk: the stored belief, privileged state and action of the row before it."""
+    """What precedes a training chunk: the stored belief, privileged state and action of the time step before it."""
 
     belief: Belief[Memory]
     privileged: Float[Array, "*b X"] | None
@@ -26,7 +26,7 @@ class Context(eqx.Module, Generic[Memory]):
 
 
 class Chunk(eqx.Module, Generic[Memory]):
-    """``T`` consecutive rows and their context; ``vmap`` takes the batch axes in front away."""
+    """``T`` consecutive time steps and their context, without batch axes (``vmap``)."""
 
     context: Context[Memory]
     timestep: TimeStep  # [*b, T, ...]
@@ -34,7 +34,7 @@ class Chunk(eqx.Module, Generic[Memory]):
 
     @property
     def prev_actions(self) -> Float[Array, "T A"]:
-        """``a_{t-1}`` of every row of one chunk."""
+        """``a_{t-1}`` of every time step of one chunk."""
         return jnp.concatenate([self.context.action[None], self.action[:-1]])
 
 

@@ -22,9 +22,9 @@ from s5wm.agents.dreamer.imagination import (
 )
 from s5wm.agents.dreamer.policy import DreamerCarry, DreamerPolicy
 from s5wm.agents.dreamer.stored import (
-    Rows,
     SkippedBatch,
     StoredLatent,
+    Transitions,
     fresh_latents,
     stored_latents,
     to_chunk,
@@ -111,7 +111,7 @@ class DreamerLearner(eqx.Module):
     policy_ema: DreamerPolicy | None  # moving average of what acts
     opt_state: optax.OptState
     return_scale: ReturnScale
-    replay: Replay[Rows]
+    replay: Replay[Transitions]
     updates: Int[Array, ""]
     guard: NonFiniteGuard
     skipped_batch: SkippedBatch
@@ -141,13 +141,13 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
             None if config.ema_rate is None else latest_policy(params),
             config.optimiser.build().init(untyped(params)),
             ReturnScale.init(),
-            Replay.init(self._row(params), self.num_envs, config.replay.capacity),
+            Replay.init(self._example(params), self.num_envs, config.replay.capacity),
             jnp.zeros((), jnp.int32),
             NonFiniteGuard.init(),
             SkippedBatch.none(config.replay.batch),
         )
 
-    def _row(self, params: DreamerParams) -> Rows:
+    def _example(self, params: DreamerParams) -> Transitions:
         zero, no = jnp.zeros(()), jnp.zeros((), bool)
         timestep = TimeStep(
             obs=self.spec.zero_obs(),
@@ -168,7 +168,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
     def update(
         self,
         learner: DreamerLearner,
-        rollout: Rows,
+        rollout: Transitions,
         *,
         smoothing_weight: Scalar,
         key: Key,
@@ -194,17 +194,17 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         return jax.lax.cond(ready, learn, wait, learner)
 
     def debug_state(self, learner: DreamerLearner) -> Any:
-        """The latest skipped gradient step, the number of the latest one, and the rows that it had drawn.
+        """The latest skipped gradient step, the number of the latest one, and the transitions that it had sampled.
 
-        The rows are read from the replay now: where the two numbers are far apart, the ring has written others there.
+        They are read from the replay now: if the two numbers are far apart, the ring has overwritten them.
         """
         if int(learner.skipped_batch.update) < 0:
             return None
-        rows = learner.replay.read(learner.skipped_batch.windows, length=self.config.replay.length + 1)
-        return learner.skipped_batch, learner.updates, rows
+        stored = learner.replay.read(learner.skipped_batch.windows, length=self.config.replay.length + 1)
+        return learner.skipped_batch, learner.updates, stored
 
-    def sample(self, replay: Replay[Rows], key: Key) -> tuple[Windows, Rows]:
-        """A batch of replayed windows: where they lie, and their rows, the first of each being context."""
+    def sample(self, replay: Replay[Transitions], key: Key) -> tuple[Windows, Transitions]:
+        """Sample a batch of windows: their places and their transitions, the first of each being context."""
         config = self.config.replay
         length = config.length + 1
         windows = replay.draw(key, batch=config.batch, length=length)
@@ -215,8 +215,8 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
     ) -> tuple[DreamerLearner, MetricSums]:
         """One update of everything from one batch of replayed windows."""
         k_sample, k_loss = jr.split(key)
-        windows, rows = self.sample(learner.replay, k_sample)
-        chunk = shard_batch(to_chunk(rows))
+        windows, stored = self.sample(learner.replay, k_sample)
+        chunk = shard_batch(to_chunk(stored))
         grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
             learner.params, learner, chunk, smoothing_weight, k_loss
         )
@@ -233,7 +233,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         healthy = is_finite((grads, metrics))
         old = (learner.params, learner.slow_critic, learner.opt_state, learner.return_scale)
         params, slow, opt_state, scale = tree_where(healthy, (params, slow, opt_state, scale), old)
-        entries = tree_where(healthy, fresh_latents(rows, out.posterior.belief), rows.extras)
+        entries = tree_where(healthy, fresh_latents(stored, out.posterior.belief), stored.extras)
         replay = learner.replay.write_back(windows, entries, at=stored_latents)
         guard = learner.guard.count(healthy)
         skipped = tree_where(healthy, learner.skipped_batch, SkippedBatch(windows, learner.updates))
@@ -276,7 +276,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         smoothing_weight: Scalar,
         key: Key,
     ) -> tuple[Scalar, ReturnScale, Metrics]:
-        """Actor and critic losses from posterior beliefs ``[B, T]`` and the rows they belong to."""
+        """Actor and critic losses from posterior beliefs ``[B, T]`` and the time steps they belong to."""
         config, stop_gradient = self.config.actor_critic, jax.lax.stop_gradient
         k_starts, k_roll = jr.split(key)
         flat = jax.tree.map(lambda x: stop_gradient(x.reshape(-1, *x.shape[2:])), belief)

@@ -200,7 +200,7 @@ def replay_critic_loss(
     smoothing_weight: Scalar,
 ) -> tuple[Scalar, Metrics]:
     """The same on real rewards: lambda-returns over the chunk that bootstrap from ``bootstrap`` (a value or an
-    imagined return per step); rows with ``is_last`` have no successor and are masked.
+    imagined return per step); steps with ``is_last`` have no successor and are masked.
     """
     stop_gradient = jax.lax.stop_gradient
     cont = nets.model.discount * (1.0 - timestep.is_terminal.astype(jnp.float32))

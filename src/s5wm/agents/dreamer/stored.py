@@ -16,13 +16,13 @@ Memory = TypeVar("Memory")
 
 
 class StoredLatent(eqx.Module, Generic[Memory]):
-    """What a stored row needs for a chunk to start after it: core memory and latent sample."""
+    """Core memory and latent sample of a stored transition; a chunk can start after it."""
 
     memory: Memory
     stoch: Float[Array, "*b Z"]
 
 
-Rows: TypeAlias = Transition[StoredLatent[Any]]
+Transitions: TypeAlias = Transition[StoredLatent[Any]]
 """Transitions with their stored latents: rollouts ``[N, T]``, replay ``[N, capacity]``, samples ``[B, T]``."""
 
 
@@ -39,22 +39,22 @@ class SkippedBatch(eqx.Module):
         return cls(Windows(zeros, zeros), jnp.full((), -1, jnp.int32))
 
 
-def stored_latents(rows: Rows) -> StoredLatent[Any]:
-    """The part of rows that is written back."""
-    return rows.extras
+def stored_latents(stored: Transitions) -> StoredLatent[Any]:
+    """The part of stored transitions that is written back."""
+    return stored.extras
 
 
-def to_chunk(rows: Rows) -> Chunk[Any]:
-    """Split sampled rows ``[B, T+1]`` into context (row 0) and training rows (the rest)."""
-    before: Rows = jax.tree.map(lambda x: x[:, 0], rows)
+def to_chunk(stored: Transitions) -> Chunk[Any]:
+    """Split sampled transitions ``[B, T+1]`` into context (the first) and a training chunk (the rest)."""
+    before: Transitions = jax.tree.map(lambda x: x[:, 0], stored)
     # The core never reads h of the context, only its memory and z.
     latent = Latent(jnp.zeros((*before.extras.stoch.shape[:-1], 0)), before.extras.stoch)
     context = Context(Belief(before.extras.memory, latent), before.timestep.privileged, before.action)
-    timestep = jax.tree.map(lambda x: x[:, 1:], rows.timestep)
-    return Chunk(context, timestep, rows.action[:, 1:])
+    timestep = jax.tree.map(lambda x: x[:, 1:], stored.timestep)
+    return Chunk(context, timestep, stored.action[:, 1:])
 
 
-def fresh_latents(rows: Rows, beliefs: Belief[Any]) -> StoredLatent[Any]:
-    """Latents of the trained rows, behind the old one of the context row."""
+def fresh_latents(stored: Transitions, beliefs: Belief[Any]) -> StoredLatent[Any]:
+    """New latents of the training chunk, after the old one of the context."""
     fresh = StoredLatent(beliefs.memory, beliefs.latent.stoch)
-    return jax.tree.map(lambda old, new: jnp.concatenate([old[:, :1], new], axis=1), rows.extras, fresh)
+    return jax.tree.map(lambda old, new: jnp.concatenate([old[:, :1], new], axis=1), stored.extras, fresh)

@@ -1,6 +1,6 @@
-"""PPO's actors: an observation, and what was remembered of those before it, to the mean of the action.
+"""PPO's actors: from an observation and a memory to the mean of the action.
 
-Every actor acts step by step and learns from segments of rows; law (tests/laws): ``segment`` equals folding the call.
+Every actor acts step by step and learns from segments; law (tests/laws): ``segment`` equals folding the call.
 Its memory is stored with each transition, so that a segment can begin anywhere.
 """
 
@@ -74,7 +74,7 @@ class AbstractPPOActor(eqx.Module, Generic[Carry]):
     def segment(
         self, carry: Carry, obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
     ) -> Float[Array, "T A"]:
-        """Means of consecutive rows, from the memory before the first."""
+        """Means of consecutive time steps, from the memory before the first."""
 
 
 class ReactiveActor(AbstractPPOActor[None]):
@@ -94,7 +94,7 @@ class ReactiveActor(AbstractPPOActor[None]):
     def segment(
         self, carry: None, obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
     ) -> Float[Array, "T A"]:
-        """Row by row, all at once."""
+        """All time steps at once, each by itself."""
         return jax.vmap(self.network)(obs)
 
 
@@ -194,7 +194,7 @@ class FrameStackConfig:
 
     @property
     def rows(self) -> int:
-        """Of a training segment: every row is stored with the frames before it."""
+        """Length of a training segment: every time step is stored with the frames before it."""
         return 1
 
     def build(self, sizes: ActorSizes, spec: EnvSpec, *, key: Key) -> StackActor:
@@ -206,14 +206,14 @@ class FrameStackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class S5MemoryConfig:
-    """Memory by a resettable S5 core, trained through segments of rows."""
+    """Memory by a resettable S5 core, trained through segments of time steps."""
 
     core: S5Config = field(default_factory=lambda: S5Config(width=64, state_size=32, layers=1, dt_max=1.0))
-    rows: int = 16  # of a training segment; those of a rollout beyond the last whole one are not trained
+    rows: int = 16  # time steps of a training segment; the rest of a rollout is not trained
 
     def __post_init__(self) -> None:
         if self.rows < 2:
-            raise ValueError(f"ppo.memory.rows is {self.rows}; a memory learns from at least 2 rows")
+            raise ValueError(f"ppo.memory.rows is {self.rows}; a memory learns from at least 2 time steps")
 
     def build(self, sizes: ActorSizes, spec: EnvSpec, *, key: Key) -> RecurrentActor:
         """The actor."""
@@ -251,10 +251,10 @@ def action_distribution(
 
 
 class PolicyExtras(eqx.Module):
-    """What a collected row is stored with."""
+    """Stored with each transition of a rollout."""
 
     log_prob: Float[Array, "*b"]  # of its action
-    carry: Any  # what the actor remembered before it
+    carry: Any  # memory of the actor before it
 
 
 def normalised(moments: RunningMoments | None, obs: Shaped[Array, "..."]) -> Shaped[Array, "..."]:

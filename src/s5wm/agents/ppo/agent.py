@@ -2,7 +2,7 @@
 
 Its critic may read the privileged state instead of the observation ("asymmetric"); it shares nothing with the actor,
 which may see images and remember what came before (``actor``).  Truncated episodes bootstrap from the value
-of their final observation, which has a row of its own.
+of their final observation, which has a time step of its own.
 """
 
 from dataclasses import dataclass, field
@@ -96,8 +96,8 @@ class PPOConfig:
         return PPO(self, spec)
 
     @property
-    def segment_rows(self) -> int:
-        """Consecutive rows that are trained together."""
+    def segment_length(self) -> int:
+        """Length of a training segment in time steps."""
         return 1 if self.memory is None else self.memory.rows
 
 
@@ -121,9 +121,9 @@ class PPOLearner(eqx.Module):
 
 
 class Samples(eqx.Module):
-    """``M`` training segments of ``W`` rows, ``[M, W, ...]``; ``weight`` 0 marks rows whose action was ignored."""
+    """``M`` training segments of ``W`` time steps, ``[M, W, ...]``; ``weight`` is 0 where the action was ignored."""
 
-    carry: Any  # [M, ...], what the actor remembered before the first row
+    carry: Any  # [M, ...], memory of the actor before the first time step
     obs: Shaped[Array, "..."]
     is_first: Bool[Array, "*b"]
     critic_obs: Float[Array, "*b X"]
@@ -194,7 +194,7 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
         smoothing_weight: Scalar,
         key: Key,
     ) -> tuple[PPOLearner, MetricSums]:
-        """Epochs of minibatches over one rollout; its last row only serves as bootstrap."""
+        """Epochs of minibatches over one rollout; its last time step only serves as bootstrap."""
         samples = self._samples(learner, rollout, smoothing_weight)
         (params, opt_state, rate, guard), metrics = self._epochs(learner, samples, key)
         moments = learner.obs_moments
@@ -219,11 +219,11 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
                 r, v, last, terminal, discount=self.config.discount, lambda_=self.config.lambda_
             )
         )(timestep.reward.total(smoothing_weight), value, timestep.is_last, timestep.is_terminal)
-        rows = self.config.segment_rows
-        count = advantage.shape[1] // rows  # per environment
+        length = self.config.segment_length
+        count = advantage.shape[1] // length  # per environment
 
         def segments(x: Array) -> Array:
-            return x[:, : count * rows].reshape(-1, rows, *x.shape[2:])
+            return x[:, : count * length].reshape(-1, length, *x.shape[2:])
 
         return Samples(
             jax.tree.map(lambda x: segments(x)[:, 0], rollout.extras.carry),

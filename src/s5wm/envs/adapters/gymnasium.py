@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from s5wm.envs.adapters.instance import Make
+from s5wm.envs.adapters.layout import Field, Layout
 from s5wm.envs.adapters.observations import Observations, Values, batched, read_observations
 from s5wm.envs.adapters.pools import AbstractPool, Failures, LocalPool, ProcessPool
-from s5wm.envs.adapters.rows import Field, Layout
 from s5wm.envs.adapters.spaces import read_actions
-from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostRows
+from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostTimeStep
 from s5wm.errors import EnvironmentFailedError
 from s5wm.types import EnvSpec, MixedObs
 
@@ -151,7 +151,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         self._seed, self._restarts, self._news = 0, 0, list[str]()
         self._is_started = False
 
-    def reset(self, seed: int) -> HostRows:
+    def reset(self, seed: int) -> HostTimeStep:
         """Start a new episode everywhere."""
         self._seed = seed
         everyone = range(self._num)
@@ -161,7 +161,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         self._renew(failures | self._pool.reset(seeds))
         return self._rows({}, np.zeros(self._num, bool))
 
-    def step(self, action: Values) -> HostRows:
+    def step(self, action: Values) -> HostTimeStep:
         """Step each environment."""
         rows = self._pool.rows
         ended = rows["is_last"].copy()
@@ -187,7 +187,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         return self._pool.render()
 
     def _renew(self, failures: Failures) -> None:
-        """Make those that failed anew, until all stand at the first row of an episode."""
+        """Make those that failed anew, until all are at the start of an episode."""
         while failures:
             for number, why in failures.items():
                 self._budget.spend(number, why)
@@ -200,10 +200,10 @@ class GymnasiumEnvs(AbstractHostEnvs):
                 seeds[number] = int(entropy.generate_state(1)[0] >> 1)
             failures = again | self._pool.reset(seeds)
 
-    def _rows(self, metrics: dict[int, dict[str, float]], cut: Values) -> HostRows:
+    def _rows(self, metrics: dict[int, dict[str, float]], cut: Values) -> HostTimeStep:
         rows = {name: values.copy() for name, values in self._pool.rows.items()}
         names = dict.fromkeys(name for episode in metrics.values() for name in episode)
-        return HostRows(
+        return HostTimeStep(
             obs=_joined(rows),
             privileged=rows.get("privileged"),
             reward=rows["reward"].astype(np.float32),

@@ -24,7 +24,7 @@ Metrics = dict[str, float]
 class Instance:
     """An environment that resets at the step after its last one, which ignores its action.
 
-    ``row`` holds its entry of every array of a ``Layout``.
+    ``row`` maps each array of a ``Layout`` to this environment's entry.
     """
 
     def __init__(self, make: Make, row: Mapping[str, Values], privileged: tuple[str, ...]) -> None:

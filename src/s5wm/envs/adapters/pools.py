@@ -12,8 +12,8 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from s5wm.envs.adapters.instance import Instance, Make, Metrics
+from s5wm.envs.adapters.layout import Layout
 from s5wm.envs.adapters.observations import Values
-from s5wm.envs.adapters.rows import Layout
 from s5wm.envs.adapters.worker import END, RESET, STEP, serve
 
 START_SECONDS = 300.0

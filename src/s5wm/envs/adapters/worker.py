@@ -1,6 +1,6 @@
 """A process that steps one environment.  Nothing here, nor what it imports, loads JAX.
 
-It reads commands from a pipe, its action from shared memory, and writes its row there; it answers with
+It reads commands from a pipe, its action from shared memory, and writes its time step there; it answers with
 JSON: nothing, the metrics of an episode that ended, or what went wrong.
 """
 
@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from s5wm.envs.adapters.instance import Instance, Make
-from s5wm.envs.adapters.rows import Layout
+from s5wm.envs.adapters.layout import Layout
 
 STEP, RESET, END = b"s", b"r", b"e"
 

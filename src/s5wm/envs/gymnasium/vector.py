@@ -23,7 +23,7 @@ Infos = dict[str, Any]
 class GymVectorEnv(VectorEnv[Values, Values, Values]):
     """``num_envs`` environments in one compiled step.
 
-    ``autoreset_mode``: with ``NEXT_STEP`` the final observation of an episode has a row of its own, and the step after
+    ``autoreset_mode``: with ``NEXT_STEP`` the final observation of an episode has a step of its own, and the step after
     it ignores its action and returns the first observation of the next episode with zero reward.  With ``SAME_STEP``
     that first observation takes the place of the final one, which is in ``info["final_obs"]``.  With ``DISABLED`` the
     caller resets with ``options={"reset_mask": ...}``.

@@ -214,7 +214,7 @@ def with_privileged_target(configs: Callable[[], WorldModelConfigs]) -> Callable
 
 
 def with_images(configs: Callable[[], WorldModelConfigs]) -> Callable[[], WorldModelConfigs]:
-    """The faithful agent at the train ratio of images: every row is replayed 256 times instead of 512."""
+    """The faithful agent at the train ratio of images: every time step is replayed 256 times instead of 512."""
 
     def changed() -> WorldModelConfigs:
         agent, train = configs()

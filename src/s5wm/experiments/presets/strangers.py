@@ -1,7 +1,7 @@
 """Presets for environments that the package does not know: unknown scales, few steps.
 
 Observations and rewards of unknown scale are read in symlog, rewards and values are spread over DreamerV3's bins.
-``TRAIN_RATIO`` is the field's: rows that gradient steps read for every row that the environment gives.
+``TRAIN_RATIO`` is the field's: time steps trained on per environment step.
 """
 
 from dataclasses import replace

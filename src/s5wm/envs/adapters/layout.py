@@ -27,7 +27,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a row holds: parts of the observation (image, vector, privileged) and the action that leads to the next."""
+    """Arrays of a time step: parts of the observation (image, vector, privileged) and the action chosen there."""
 
     parts: dict[str, Field]
     action: Field  # in the environment's own form
