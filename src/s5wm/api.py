@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 # The functions import what they need when they are called: `import s5wm` stays light.
 if TYPE_CHECKING:
     import s5wm.envs.base
-    import s5wm.experiments.acting
+    import s5wm.experiments.trained
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ def _named(run: Run | str | Path | None) -> str | None:
 
 def load(
     run: Run | str | Path, *, which: Literal["best", "latest"] = "best"
-) -> "s5wm.experiments.acting.TrainedAgent":
+) -> "s5wm.experiments.trained.TrainedAgent":
     """A trained agent: of a run, its directory, or a shipped policy such as ``"pretrained/split-s"``."""
-    from s5wm.experiments.acting import load_agent
     from s5wm.experiments.run import to_stderr
+    from s5wm.experiments.trained import load_agent
 
     return load_agent(run.path if isinstance(run, Run) else run, which=which, warn=to_stderr)
 

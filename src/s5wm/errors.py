@@ -1,4 +1,4 @@
-"""What can go wrong on the way from a user's wish to a trained policy, with the exit code of the command line.
+"""Errors that users can cause, with the exit code of the command line.
 
 Every message names the value, the rule it breaks and the usual fix.
 """

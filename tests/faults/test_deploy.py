@@ -18,7 +18,7 @@ from s5wm.deploy.export import export
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.parity import compare, random_observations
 from s5wm.deploy.runtime.engines import CEngine, OnnxEngine, find_compiler
-from s5wm.experiments.acting import load_agent
+from s5wm.experiments.trained import load_agent
 
 pytestmark = pytest.mark.faults
 

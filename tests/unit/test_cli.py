@@ -14,7 +14,7 @@ import s5wm
 from s5wm.cli import VERBS, main
 from s5wm.cli.pictures import _by_horizon
 from s5wm.errors import CorruptError
-from s5wm.experiments.acting import load_agent
+from s5wm.experiments.trained import load_agent
 from s5wm.runs.directory import RunDirectory
 
 TINY = [

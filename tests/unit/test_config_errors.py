@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a wish to train is told at once, with exit code 2 or 73."""
+"""Every error of a request to train is reported at once, with exit code 2 or 73."""
 
 import math
 import shutil
@@ -14,9 +14,9 @@ from s5wm.envs.racing.restarts import ResetNoise
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import SplitSConfig
 from s5wm.errors import ConfigError
-from s5wm.experiments.acting import pretrained_folder
 from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import run_experiment
+from s5wm.experiments.trained import pretrained_folder
 from s5wm.training.run import Trainer
 
 
@@ -120,7 +120,7 @@ def test_runs_that_do_not_exist(tmp_path: Path, capsys, monkeypatch: pytest.Monk
 
 def test_a_shipped_policy_is_no_place_to_train(tmp_path: Path, capsys, monkeypatch) -> None:
     shipped = Path(shutil.copytree(pretrained_folder() / "split-s", tmp_path / "shipped" / "split-s"))
-    monkeypatch.setattr("s5wm.experiments.acting.pretrained_folder", lambda: shipped.parent)
+    monkeypatch.setattr("s5wm.experiments.trained.pretrained_folder", lambda: shipped.parent)
     before = sorted(p.name for p in shipped.iterdir())
     for arguments in (["resume", "pretrained/split-s"], ["train", "race/split-s", "--run", str(shipped)]):
         code, text = refused(arguments, capsys)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from s5wm.errors import ConfigError
-from s5wm.experiments.configfile import Wish, flattened, resolve
+from s5wm.experiments.configfile import TrainRequest, flattened, resolve
 from s5wm.experiments.experiment import save_experiment
 from s5wm.experiments.presets import preset
 
@@ -33,25 +33,25 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_names_budget_and_fields_of_a_file(file: Path) -> None:
-    found = resolve(Wish(), file, silent)
+    found = resolve(TrainRequest(), file, silent)
     assert (found.name.task, found.name.agent, found.name.size, found.seed) == ("hover", "ppo", "cpu", 3)
     assert (found.agent.units, found.train.num_envs, found.train.eval_every) == (32, 64, 100_000)
     assert found.train.env_steps == 2_000_000
     as_json = file.with_suffix(".json")
     as_json.write_text(json.dumps({"task": "hover", "agent": "ppo", "seed": 3, "env_steps": 2_000_000} | {
         "override": ["agent.units=32", "train.num_envs=64", "train.eval_every=100000"]}))  # fmt: skip
-    assert resolve(Wish(), as_json, silent) == found
+    assert resolve(TrainRequest(), as_json, silent) == found
 
 
 def test_the_command_line_counts_more(file: Path) -> None:
-    found = resolve(Wish(seed=0, env_steps=5_000, override=["agent.units=16"]), file, silent)
+    found = resolve(TrainRequest(seed=0, env_steps=5_000, override=["agent.units=16"]), file, silent)
     assert (found.seed, found.train.env_steps, found.agent.units, found.train.num_envs) == (0, 5_000, 16, 64)
 
 
 def test_without_a_file_it_is_the_preset() -> None:
-    assert resolve(Wish(task="hover", agent="ppo"), None, silent) == preset("hover", "ppo", "cpu")
+    assert resolve(TrainRequest(task="hover", agent="ppo"), None, silent) == preset("hover", "ppo", "cpu")
     with pytest.raises(ConfigError, match="no task was named"):
-        resolve(Wish(), None, silent)
+        resolve(TrainRequest(), None, silent)
 
 
 def test_the_configuration_of_a_run_is_a_whole_experiment(tmp_path: Path) -> None:
@@ -60,13 +60,15 @@ def test_the_configuration_of_a_run_is_a_whole_experiment(tmp_path: Path) -> Non
         preset("hover", "ppo", "cpu", seed=5), train=replace(preset("hover", "ppo").train, num_envs=32)
     )
     save_experiment(path, before, start={"run": "other"})
-    assert resolve(Wish(), path, silent) == before
-    again = resolve(Wish(task="hover", seed=6, env_steps=7_000, override=["agent.units=8"]), path, silent)
+    assert resolve(TrainRequest(), path, silent) == before
+    again = resolve(
+        TrainRequest(task="hover", seed=6, env_steps=7_000, override=["agent.units=8"]), path, silent
+    )
     assert (again.seed, again.train.env_steps, again.train.num_envs, again.agent.units) == (6, 7_000, 32, 8)
     with pytest.raises(ConfigError, match=r"whole experiment whose agent is 'ppo', and 's5wm' was named"):
-        resolve(Wish(agent="s5wm"), path, silent)
+        resolve(TrainRequest(agent="s5wm"), path, silent)
     with pytest.raises(ConfigError, match=r"seed is 4294967296"):
-        resolve(Wish(seed=2**32), path, silent)
+        resolve(TrainRequest(seed=2**32), path, silent)
 
 
 def test_a_member_of_a_union_is_chosen_before_its_fields() -> None:
@@ -95,14 +97,14 @@ def test_what_a_file_cannot_say_is_named(tmp_path: Path, text: str, says: str) -
     path = tmp_path / "wish.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=says) as caught:
-        resolve(Wish(), path, silent)
+        resolve(TrainRequest(), path, silent)
     assert str(path) in str(caught.value)
 
 
 def test_a_wrong_field_is_found_as_on_the_command_line(file: Path) -> None:
     file.write_text("task: hover\noverride: {agent: {unit: 3}}\n")
     with pytest.raises(ConfigError, match=r"unknown field agent\.unit"):
-        resolve(Wish(agent="ppo"), file, silent)
+        resolve(TrainRequest(agent="ppo"), file, silent)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_a_wrong_field_is_found_as_on_the_command_line(file: Path) -> None:
 def test_example_trainings_are_experiments(file: Path) -> None:
     """Every field that they name exists, and what they ask for is what comes out."""
     said: list[str] = []
-    found = resolve(Wish(), file, said.append)
+    found = resolve(TrainRequest(), file, said.append)
     assert said == []
     asked = json.loads(file.read_text())
     assert (found.name.task, found.train.env_steps) == (asked["task"], asked["env_steps"])

@@ -19,10 +19,10 @@ from s5wm.cli.initenv import TEMPLATE, InitEnv
 from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError, ObservationError
-from s5wm.experiments.acting import TrainedAgent
-from s5wm.experiments.configfile import Wish, resolve
+from s5wm.experiments.configfile import TrainRequest, resolve
 from s5wm.experiments.experiment import Experiment, check_storable
 from s5wm.experiments.run import run_experiment
+from s5wm.experiments.trained import TrainedAgent
 from s5wm.nn.conv import PatchConfig
 from s5wm.runs.files import read_json
 from s5wm.training.config import TrainConfig
@@ -103,7 +103,7 @@ def test_an_agent_trains_on_it(
 def test_only_training_knows_a_privileged_key() -> None:
     from own_dict_env import Reach
 
-    experiment = resolve(Wish(task="own_dict_env:Reach", privileged=("state",)), None, print)
+    experiment = resolve(TrainRequest(task="own_dict_env:Reach", privileged=("state",)), None, print)
     assert experiment.name.agent == "s5wm-p" and experiment.task.privileged == ("state",)
     env = experiment.build_env()
     assert (env.spec.obs_shape, env.spec.vector_size, env.spec.privileged_size) == ((32, 32, 3), 2, 4)
@@ -111,9 +111,9 @@ def test_only_training_knows_a_privileged_key() -> None:
     seen = env.encode(shown, None)
     jax.tree.map(np.testing.assert_array_equal, (seen.image, seen.vector), (shown["camera"], shown["hand"]))
     with pytest.raises(ConfigError, match="hover shows none"):
-        resolve(Wish(task="hover", privileged=("state",)), None, print)
+        resolve(TrainRequest(task="hover", privileged=("state",)), None, print)
     with pytest.raises(ConfigError, match="no key of its observation"):
-        resolve(Wish(task="own_dict_env:Reach", privileged=("stat",)), None, print)
+        resolve(TrainRequest(task="own_dict_env:Reach", privileged=("stat",)), None, print)
 
 
 class NoPolicy(AbstractPolicy[Any, Any]):
@@ -132,7 +132,7 @@ class NoPolicy(AbstractPolicy[Any, Any]):
 def test_an_observation_that_a_dictionary_has_not_is_refused_by_name(shown: Any) -> None:
     from own_dict_env import Reach
 
-    experiment = resolve(Wish(task="own_dict_env:Reach", privileged=("state",)), None, print)
+    experiment = resolve(TrainRequest(task="own_dict_env:Reach", privileged=("state",)), None, print)
     agent = TrainedAgent(experiment, NoPolicy(), Path("run"))
     obs, _ = Reach().reset(seed=0)
     with pytest.raises(RuntimeError, match="was asked"):

@@ -11,9 +11,9 @@ from s5wm.actions import Box
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
-from s5wm.experiments.acting import load_agent, pretrained_names
 from s5wm.experiments.configure import configure
 from s5wm.experiments.presets.sizes import VISION_AGENTS, agent_configs
+from s5wm.experiments.trained import load_agent, pretrained_names
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.types import EnvSpec
 from s5wm.worldmodel.config import PosteriorInput

@@ -12,8 +12,8 @@ from s5wm.envs.adapters.observations import read_observations
 from s5wm.envs.adapters.spaces import read_actions
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import ConfigError
+from s5wm.experiments.presets.generic import for_generic_task
 from s5wm.experiments.presets.sizes import AGENTS, agent_configs
-from s5wm.experiments.presets.strangers import for_stranger
 from s5wm.types import EnvSpec
 
 
@@ -40,7 +40,7 @@ def _misfit(name: str, spec: EnvSpec, *, is_known: bool) -> str:
     try:
         config, train = agent_configs(name, "cpu", images=spec.has_images)
         if not is_known:
-            config, train = for_stranger(config, train, "cpu", spec)
+            config, train = for_generic_task(config, train, "cpu", spec)
         agent = config.build(spec, num_envs=1)
         jax.eval_shape(lambda: _acted(agent, spec))
     except (ConfigError, ValueError, TypeError, AssertionError) as error:

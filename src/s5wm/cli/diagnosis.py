@@ -56,7 +56,7 @@ class Verify(Verb):
     def run(self) -> int:
         """Read everything."""
         from s5wm.diagnostics.health import inspect_run
-        from s5wm.experiments.acting import find
+        from s5wm.experiments.trained import find
 
         folder = find(self.run_dir)
         parts = inspect_run(folder)

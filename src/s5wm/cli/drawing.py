@@ -18,7 +18,7 @@ _EVALUATED = ("flights.npz", "eval.json", "plots/imagination.npz")
 
 def drawable(path: Path) -> Path:
     """Folder of a run, of a shipped policy, or of what ``eval --out`` or ``imagine --out`` left."""
-    from s5wm.experiments.acting import find
+    from s5wm.experiments.trained import find
 
     if not (path / CONFIG).is_file() and any((path / name).is_file() for name in _EVALUATED):
         return path

@@ -61,7 +61,7 @@ class Plot(Verb):
         return DONE
 
     def _draw(self, folder: Path) -> int:
-        from s5wm.experiments.acting import is_run
+        from s5wm.experiments.trained import is_run
 
         if is_run(folder):
             return draw(folder)
@@ -111,7 +111,7 @@ class Imagine(Verb):
 
     def _one(self) -> int:
         from s5wm.diagnostics.run import imagine_run
-        from s5wm.experiments.acting import find
+        from s5wm.experiments.trained import find
 
         run = self.runs[0]
         with elapsed(print_line, "compiling and imagining"):
@@ -170,8 +170,8 @@ class Compare(Verb):
         """Compare."""
         if not self.runs:
             raise ConfigError("no runs were given to compare; name at least one")
-        from s5wm.experiments.acting import find
         from s5wm.experiments.comparison import as_json, compare, grouped, markdown, runs_of
+        from s5wm.experiments.trained import find
         from s5wm.plots.comparison import draw_comparison
         from s5wm.plots.style import house_style, save_figure
 

@@ -12,7 +12,7 @@ from s5wm.errors import ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
 
 if TYPE_CHECKING:
-    from s5wm.experiments.configfile import Wish
+    from s5wm.experiments.configfile import TrainRequest
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class Sweep(Verb):
         cells = grid(self.grid, range(self.seed, self.seed + self.seeds))
         for chosen, seed in cells:
             changes = (*self.override, *chosen)
-            resolve(self._wish(changes, seed), self.config, print_line)
+            resolve(self._request(changes, seed), self.config, print_line)
         return jobs_of(self.out, self._common(), cells)
 
-    def _wish(self, changes: tuple[str, ...], seed: int) -> "Wish":
-        from s5wm.experiments.configfile import Wish
+    def _request(self, changes: tuple[str, ...], seed: int) -> "TrainRequest":
+        from s5wm.experiments.configfile import TrainRequest
 
-        return Wish(
+        return TrainRequest(
             task=self.task,
             agent=self.agent,
             size=self.size,

@@ -139,7 +139,7 @@ class Train(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
-        from s5wm.experiments.configfile import Wish, resolve
+        from s5wm.experiments.configfile import TrainRequest, resolve
         from s5wm.experiments.run import How, run_experiment
 
         if self.seeds is not None and self.hardware != Hardware():
@@ -147,7 +147,7 @@ class Train(Verb):
                 f"--seeds {self.seeds} trains on one device and in one process: leave out --devices and --coordinator"
             )
         self.hardware.join(self.run_dir)
-        wish = Wish(
+        request = TrainRequest(
             task=self.task,
             agent=self.agent,
             size=self.size,
@@ -158,7 +158,7 @@ class Train(Verb):
             env_arg=self.env_arg,
             privileged=self.privileged,
         )
-        experiment = resolve(wish, self.config, print_line)
+        experiment = resolve(request, self.config, print_line)
         name = experiment.name
         path = self.run_dir or fresh_path(name.task, name.agent, name.size, experiment.seed)
         if self.seeds is not None:
@@ -201,8 +201,8 @@ class Resume(Verb):
 
     def run(self) -> int:
         """Train and evaluate."""
-        from s5wm.experiments.acting import find
         from s5wm.experiments.run import How
+        from s5wm.experiments.trained import find
 
         find(self.run_dir)  # a name that is wrong waits for nobody
         self.hardware.join(self.run_dir)
@@ -214,9 +214,9 @@ class Resume(Verb):
 
 
 def _resume(path: Path, how: "How") -> bool:
-    from s5wm.experiments.acting import find
     from s5wm.experiments.experiment import load_experiment
     from s5wm.experiments.run import run_experiment
+    from s5wm.experiments.trained import find
 
     folder = find(path)
     return run_experiment(load_experiment(folder / CONFIG, warn=print_line), folder, how)

@@ -26,8 +26,8 @@ from s5wm.deploy.graph import Graph
 from s5wm.deploy.runtime.observation import ENTRIES
 from s5wm.envs.base import AbstractDroneEnv, Deployment, innermost
 from s5wm.envs.quadrotor.params import QuadParams
-from s5wm.experiments.acting import TrainedAgent, find, trained_steps
 from s5wm.experiments.run import ORIGIN
+from s5wm.experiments.trained import TrainedAgent, find, trained_steps
 from s5wm.runs.files import read_json
 from s5wm.types import EnvSpec
 

@@ -29,7 +29,7 @@ from s5wm.deploy.readme import readme
 from s5wm.deploy.runtime.engines import CEngine, Engine, OnnxEngine, find_compiler
 from s5wm.deploy.student import StudentConfig, distil
 from s5wm.errors import ConfigError, RunDirectoryError, S5wmError
-from s5wm.experiments.acting import Which, load_agent
+from s5wm.experiments.trained import Which, load_agent
 from s5wm.runs.codec import encode
 from s5wm.runs.files import MANIFEST, write_bytes, write_manifest
 

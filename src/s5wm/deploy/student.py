@@ -27,8 +27,8 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError, DivergedError
 from s5wm.evaluation.protocol import evaluator
-from s5wm.experiments.acting import TrainedAgent
 from s5wm.experiments.policies import FINAL_SEED
+from s5wm.experiments.trained import TrainedAgent
 from s5wm.ops.running import RunningMoments
 from s5wm.types import Key, Scalar, TimeStep
 

@@ -99,7 +99,7 @@ class Diagnosis(eqx.Module):
         return {name: float(value) for name, value in found.items()}
 
 
-def report(  # noqa: PLR0913 - an agent, what it learned, flights, and how to look at them
+def report(  # noqa: PLR0913 - an agent, its learner, flights and options
     agent: Dreamer,
     learner: DreamerLearner,
     transitions: Transition[StoredLatent[Any]],

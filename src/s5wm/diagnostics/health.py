@@ -15,8 +15,8 @@ from s5wm.distributed.compilecache import turn_on
 from s5wm.distributed.memory import free_bytes
 from s5wm.distributed.switches import device_problem
 from s5wm.errors import S5wmError
-from s5wm.experiments.acting import is_run
 from s5wm.experiments.experiment import load_experiment
+from s5wm.experiments.trained import is_run
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.files import MANIFEST, read_json, verify_manifest

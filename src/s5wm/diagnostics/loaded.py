@@ -17,8 +17,8 @@ from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors, open_loop_errors,
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.experiments.acting import find, is_run, load_agent, trained_steps
 from s5wm.experiments.experiment import Experiment, load_experiment
+from s5wm.experiments.trained import find, is_run, load_agent, trained_steps
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.codec import Warn
 from s5wm.runs.directory import RunDirectory

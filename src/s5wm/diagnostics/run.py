@@ -12,16 +12,16 @@ from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors
-from s5wm.diagnostics.fans import error_bands, make_fans
 from s5wm.diagnostics.loaded import LoadedRun, tested
+from s5wm.diagnostics.predictions import error_bands, predict_positions
 from s5wm.diagnostics.video_predictions import pixel_errors, predict_videos
 from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.runs.codec import Warn
-from s5wm.runs.fans import FANS, ErrorBand, save_fans
 from s5wm.runs.files import plain
 from s5wm.runs.flights import TrackGeometry
+from s5wm.runs.predictions import PREDICTIONS, ErrorBand, save_predictions
 from s5wm.runs.provenance import provenance
 from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, VideoPrediction, save_video_predictions
 from s5wm.training.hosted import unroll_hosted
@@ -70,7 +70,7 @@ def imagine_run(
     head, termination head and critic: it has errors of the state alone.  A model that decodes images has the error of
     its pixels alone.
 
-    The fans of imagined positions go to ``plots/imagination.npz`` of ``out``, by default the run itself, film strips of
+    Imagined positions go to ``plots/imagination.npz`` of ``out``, by default the run itself, film strips of
     a task with a camera to ``plots/video_prediction.npz``; without ``out``, those of a shipped policy are not kept.
     """
     own = LoadedRun.load(run, warn)
@@ -80,24 +80,27 @@ def imagine_run(
         length = max(min(length, LONGEST), horizon + 1)
     if out is None and own.state is not None:
         out = own.folder
-    k_fly, k_report, k_fans = jr.split(jr.key(seed), 3)
+    k_fly, k_report, k_predict = jr.split(jr.key(seed), 3)
     flown = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
-    strips = video_predictions_of(own, flown, horizon, k_fans)
-    fans = None
+    strips = video_predictions_of(own, flown, horizon, k_predict)
+    predictions = None
     if own.model.config.target == "observation" and strips:
         measured: dict[str, Any] = {"error": {"image": band_figures(pixel_errors(strips))}, "metrics": {}}
     else:
         open_loop, bands, measured = measure(own, flown, horizon, k_report)
         if out is not None:
-            fans = make_fans(own.model, flown, open_loop, dt=env.spec.ctrl_dt, key=k_fans)
-            if fans is not None:
-                fans = replace(
-                    fans, errors=bands, about=own.about | asdict(own.experiment.name), track=_track(own)
+            predictions = predict_positions(own.model, flown, open_loop, dt=env.spec.ctrl_dt, key=k_predict)
+            if predictions is not None:
+                predictions = replace(
+                    predictions,
+                    errors=bands,
+                    about=own.about | asdict(own.experiment.name),
+                    track=_track(own),
                 )
     if out is not None and strips:
         save_video_predictions(out / VIDEO_PREDICTIONS, strips)
-    if out is not None and fans is not None:
-        save_fans(out / FANS, fans)
+    if out is not None and predictions is not None:
+        save_predictions(out / PREDICTIONS, predictions)
     return plain(
         {
             "checkpoint": own.checkpoint,
@@ -106,7 +109,7 @@ def imagine_run(
             "ctrl_dt": env.spec.ctrl_dt,
             **sizes(flown),
             "seed": seed,
-            "fans": None if fans is None else str(FANS),
+            "fans": None if predictions is None else str(PREDICTIONS),
             "video_prediction": str(VIDEO_PREDICTIONS) if strips and out is not None else None,
             **measured,
             **provenance(),

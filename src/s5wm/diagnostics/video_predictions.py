@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
-from s5wm.diagnostics.fans import choose_moments
 from s5wm.diagnostics.forecast import Reach, describe, forecast
+from s5wm.diagnostics.predictions import choose_moments
 from s5wm.envs.base import AbstractCameraEnv, AbstractEnv
-from s5wm.runs.fans import ErrorBand
+from s5wm.runs.predictions import ErrorBand
 from s5wm.runs.video_predictions import VideoPrediction
 from s5wm.types import Key, MixedObs, Obs, Transition
 from s5wm.worldmodel.model import WorldModel

@@ -16,7 +16,7 @@ HEADROOM = 0.9
 
 
 def tree_bytes(tree: Any, shardings: Any = None) -> int:
-    """Size of the arrays (or of their shapes) in a tree; of what one device has of them, where they are divided."""
+    """Size in bytes of a tree of arrays or shapes; per device if sharded."""
     leaves = jax.tree.leaves(tree)
     places = [None] * len(leaves) if shardings is None else jax.tree.leaves(shardings)
     return sum(_leaf_bytes(leaf, place) for leaf, place in zip(leaves, places, strict=True))

@@ -86,7 +86,7 @@ class Placement:
 
 
 def place(tree: Tree, shardings: Any) -> Tree:
-    """Every array where it belongs, those that are there already stay; ``shardings`` None: where they are.
+    """Move each array to its sharding; no-op if it is already there or ``shardings`` is None.
 
     Of several processes each has to have all of what is to be divided.
     """

@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
 from s5wm.runs.flights import Flight, TrackGeometry
-from s5wm.runs.words import Column as Column
-from s5wm.runs.words import ReportedMetric as ReportedMetric
+from s5wm.runs.reporting import Column as Column
+from s5wm.runs.reporting import ReportedMetric as ReportedMetric
 from s5wm.types import EpisodeMetrics, OptionalMetric
 
 Summary = dict[str, Any]

@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from s5wm.errors import ConfigError, CorruptError
 from s5wm.evaluation.estimates import FEW, Estimate, estimate
-from s5wm.experiments.acting import is_run
 from s5wm.experiments.experiment import load_experiment
 from s5wm.experiments.presets import AGENTS
+from s5wm.experiments.trained import is_run
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.files import read_json
 from s5wm.runs.log import read_rows

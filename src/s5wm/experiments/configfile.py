@@ -33,7 +33,7 @@ WHOLE = "experiment"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class TrainRequest:
     """What to train; None where nothing is said."""
 
     task: str | None = None
@@ -47,23 +47,23 @@ class Wish:
     privileged: Sequence[str] = ()  # keys of a Dict observation
 
 
-def resolve(wish: Wish, file: Path | None, warn: Warn) -> Experiment:
+def resolve(request: TrainRequest, file: Path | None, warn: Warn) -> Experiment:
     """The experiment; raises ``ConfigError`` that names the file, the field and what is known."""
     if file is None:
-        return _from_names(wish)
+        return _from_names(request)
     try:
         data = read_data(file)
-        written = None if WHOLE in data else read_wish(data)
+        written = None if WHOLE in data else read_request(data)
     except ConfigError as error:
         raise ConfigError(f"--config {file}: {error}") from error
     if written is None:
-        return _from_whole(load_experiment(file, warn=warn), wish, file)
-    return _from_names(_merged(written, wish))
+        return _from_whole(load_experiment(file, warn=warn), request, file)
+    return _from_names(_merged(written, request))
 
 
-def read_wish(data: Mapping[str, Any]) -> Wish:
+def read_request(data: Mapping[str, Any]) -> TrainRequest:
     """A file of names, budgets and overrides."""
-    known = [field.name for field in fields(Wish)]
+    known = [field.name for field in fields(TrainRequest)]
     for name in data:
         if name not in known:
             hint = "; fields of the experiment belong under override"
@@ -75,7 +75,7 @@ def read_wish(data: Mapping[str, Any]) -> Wish:
     values["override"] = tuple(flattened(data.get("override") or {}))
     values["env_arg"] = tuple(flattened(data.get("env_arg") or {}))
     values["privileged"] = tuple(data.get("privileged") or ())
-    return Wish(**values)
+    return TrainRequest(**values)
 
 
 def flattened(changes: Any, path: str = "") -> list[str]:
@@ -121,45 +121,47 @@ def _check_types(data: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name} is {value!r}; it must be {rule}")
 
 
-def _merged(file: Wish, wish: Wish) -> Wish:
-    said = {f.name: getattr(wish, f.name) for f in fields(Wish) if getattr(wish, f.name) is not None}
+def _merged(file: TrainRequest, request: TrainRequest) -> TrainRequest:
+    said = {
+        f.name: getattr(request, f.name) for f in fields(TrainRequest) if getattr(request, f.name) is not None
+    }
     return replace(
         file,
         **said
         | {
-            "override": (*file.override, *wish.override),
-            "env_arg": (*file.env_arg, *wish.env_arg),
-            "privileged": (*file.privileged, *wish.privileged),
+            "override": (*file.override, *request.override),
+            "env_arg": (*file.env_arg, *request.env_arg),
+            "privileged": (*file.privileged, *request.privileged),
         },
     )
 
 
-def _from_names(wish: Wish) -> Experiment:
-    if wish.task is None:
+def _from_names(request: TrainRequest) -> Experiment:
+    if request.task is None:
         raise ConfigError("no task was named; give one of s5wm list, or --config FILE that names one")
     return configure(
-        wish.task,
-        wish.agent or ("s5wm-p" if wish.privileged else "s5wm"),
-        wish.size or "cpu",
-        seed=wish.seed or 0,
-        budget=(wish.env_steps, wish.minutes),
-        overrides=wish.override,
-        env_args=wish.env_arg,
-        privileged=wish.privileged,
+        request.task,
+        request.agent or ("s5wm-p" if request.privileged else "s5wm"),
+        request.size or "cpu",
+        seed=request.seed or 0,
+        budget=(request.env_steps, request.minutes),
+        overrides=request.override,
+        env_args=request.env_arg,
+        privileged=request.privileged,
     )
 
 
-def _from_whole(experiment: Experiment, wish: Wish, file: Path) -> Experiment:
+def _from_whole(experiment: Experiment, request: TrainRequest, file: Path) -> Experiment:
     for name in ("task", "agent", "size"):
-        said, held = getattr(wish, name), getattr(experiment.name, name)
+        said, held = getattr(request, name), getattr(experiment.name, name)
         if said is not None and said != held:
             raise ConfigError(
                 f"--config {file} is a whole experiment whose {name} is {held!r}, and {said!r} was named; leave out one"
             )
-    if wish.seed is not None:
+    if request.seed is not None:
         try:
-            experiment = replace(experiment, seed=wish.seed)
+            experiment = replace(experiment, seed=request.seed)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-    budgeted = with_budget(experiment, env_steps=wish.env_steps, minutes=wish.minutes)
-    return override(budgeted, wish.override)
+    budgeted = with_budget(experiment, env_steps=request.env_steps, minutes=request.minutes)
+    return override(budgeted, request.override)

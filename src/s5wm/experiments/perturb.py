@@ -11,7 +11,7 @@ import jax.random as jr
 from s5wm.envs.task import Perturbations, Summary
 from s5wm.errors import ConfigError
 from s5wm.evaluation.rollout import EvalConfig, run_episodes
-from s5wm.experiments.acting import TrainedAgent, Which, load_agent
+from s5wm.experiments.trained import TrainedAgent, Which, load_agent
 from s5wm.runs.codec import encode, suggest
 from s5wm.runs.provenance import provenance
 

@@ -14,9 +14,9 @@ from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.evaluation.filming import film
 from s5wm.evaluation.protocol import evaluator_as_given
-from s5wm.experiments.acting import TrainedAgent, Which, find, is_run, load_agent, trained_steps
 from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import to_stderr
+from s5wm.experiments.trained import TrainedAgent, Which, find, is_run, load_agent, trained_steps
 from s5wm.runs.codec import encode, override
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.elapsed import elapsed

@@ -148,10 +148,10 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
             screen.write_line,
             lambda newest: _check_drift(newest, runs[newest.parents[1]], screen.write_line),
         )
-        crew = [_member(runs[path], trainer, screen, how, len(runs)) for path, trainer in trainers.items()]
-        finished = fit(crew, screen.write_line)
+        group = [_member(runs[path], trainer, screen, how, len(runs)) for path, trainer in trainers.items()]
+        finished = fit(group, screen.write_line)
         with ExitStack() as ends:
-            for member in crew:
+            for member in group:
                 ends.callback(member.sink.close)
     shutdown()
     return finished

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.experiments.acting import find, is_run, load_agent, trained_steps
 from s5wm.experiments.experiment import Experiment, load_experiment
+from s5wm.experiments.trained import find, is_run, load_agent, trained_steps
 from s5wm.runs.checkpoint import Checkpoints, restore_named
 from s5wm.runs.codec import Warn, differences, encode
 from s5wm.runs.directory import CONFIG, RunDirectory
@@ -86,7 +86,7 @@ def find_start(source: str | Path, experiment: Experiment, warn: Warn) -> Start:
 
 
 def settle_start(directory: RunDirectory, source: str | None, start: Start | None) -> None:
-    """Keep the parameters in a new run; hold the wish for them against what an existing one began with."""
+    """Store the parameters in a new run; in an existing run check that they are the same."""
     if not directory.exists():
         if start is not None:
             save_start(directory.start, start)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from s5wm.plots.imagination import draw_band
 from s5wm.plots.style import CYCLE, heading, new_figure
-from s5wm.runs.fans import ErrorBand
+from s5wm.runs.predictions import ErrorBand
 
 
 def draw_foresight(result: dict[str, Any]) -> Figure:

@@ -1,4 +1,4 @@
-"""Open-loop imagination against reality: fans of futures over the real flight, and error against horizon."""
+"""Open-loop imagination against reality: predicted futures over the real flight, and error over the horizon."""
 
 from collections.abc import Sequence
 
@@ -24,8 +24,8 @@ from s5wm.plots.scene import (
     plain_colours,
 )
 from s5wm.plots.style import IMAGINED, INK, MUTED, coloured_line, heading, new_figure, plain_number
-from s5wm.runs.fans import ErrorBand, OpenLoopPredictions
 from s5wm.runs.flights import TrackGeometry
+from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
 
 DECADES = 4
 """Of an error axis, at most."""
@@ -34,24 +34,25 @@ MOST_MOMENTS = 6
 """OpenLoopPredictions drawn; of more, some spread evenly."""
 
 
-def draw_imagination(fans: OpenLoopPredictions, track: TrackGeometry | None, title: str) -> Figure:
+def draw_imagination(predictions: OpenLoopPredictions, track: TrackGeometry | None, title: str) -> Figure:
     """Predictions from above and from the side, and the median error with its 90 % band for every state group."""
     figure = new_figure(13.0, 7.0)
-    moments = spread(len(fans.real_pos))
+    moments = spread(len(predictions.real_pos))
     plan = figure.add_axes((0.01, 0.33, 0.50, 0.53))
     side = figure.add_axes((0.01, 0.04, 0.50, 0.25))
-    real, extent = fans.real_pos[moments], _room(fans, moments, track)
-    futures = within(fans.imagined_pos[moments], extent)
+    real, extent = predictions.real_pos[moments], _room(predictions, moments, track)
+    futures = within(predictions.imagined_pos[moments], extent)
     for axes, camera in ((plan, from_above()), (side, from_the_side())):
-        _draw_fans(axes, camera, (real, futures), extent, track)
-    _draw_errors(figure, fans)
-    steps = fans.real_pos.shape[1] - 1
-    whose = policy_of(fans.about)
+        _draw_futures(axes, camera, (real, futures), extent, track)
+    _draw_errors(figure, predictions)
+    steps = predictions.real_pos.shape[1] - 1
+    whose = policy_of(predictions.about)
     facts = (
         *([f"world model and flights of the {whose}"] if whose else []),
-        f"{fans.imagined_pos.shape[1]} futures imagined from each of {len(moments)} moments along the real actions",
-        f"{steps} steps, {steps * fans.dt:.2f} s ahead",
-        *_cut(fans.imagined_pos[moments], futures),
+        f"{predictions.imagined_pos.shape[1]} futures imagined from each of {len(moments)} moments along the real "
+        "actions",
+        f"{steps} steps, {steps * predictions.dt:.2f} s ahead",
+        *_cut(predictions.imagined_pos[moments], futures),
     )
     heading(figure, title, "   ·   ".join(facts))
     handles = [
@@ -69,9 +70,9 @@ def spread(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, MOST_MOMENTS).round().astype(int)).tolist()
 
 
-def _room(fans: OpenLoopPredictions, moments: Sequence[int], track: TrackGeometry | None) -> Extent:
+def _room(predictions: OpenLoopPredictions, moments: Sequence[int], track: TrackGeometry | None) -> Extent:
     """The track, what was flown, and some room around it: futures of a poor model go anywhere."""
-    flown = fans.real_pos[moments].reshape(-1, 3)
+    flown = predictions.real_pos[moments].reshape(-1, 3)
     flown = flown[np.isfinite(flown).all(axis=-1)]
     extent = extent_of(track, [flown])
     return Extent(lo=extent.lo, hi=extent.hi + [0.0, 0.0, MARGIN])
@@ -90,7 +91,7 @@ def _cut(futures: Float[np.ndarray, "E S H1 3"], kept: Float[np.ndarray, "E S H1
     return [f"{left:.0%} of them leave the view"] if left > 0 else []
 
 
-def _draw_fans(
+def _draw_futures(
     axes: Axes,
     camera: Camera,
     paths: tuple[Float[np.ndarray, "E H1 3"], Float[np.ndarray, "E S H1 3"]],
@@ -120,15 +121,15 @@ def _draw_futures(
     scene.mark(real[:, 0], "o", INK, 22.0)
 
 
-def _draw_errors(figure: Figure, fans: OpenLoopPredictions) -> None:
-    rows = max(1, -(-len(fans.errors) // 2))
+def _draw_errors(figure: Figure, predictions: OpenLoopPredictions) -> None:
+    rows = max(1, -(-len(predictions.errors) // 2))
     grid = figure.add_gridspec(
         rows, 2, left=0.57, right=0.985, top=0.85, bottom=0.085, hspace=0.24 + 0.1 * rows, wspace=0.22
     )
-    for index, (group, band) in enumerate(fans.errors.items()):
+    for index, (group, band) in enumerate(predictions.errors.items()):
         axes = figure.add_subplot(grid[index // 2, index % 2])
-        draw_band(axes, group, band, fans.dt, IMAGINED, shade=0.16)
-        if index + 2 >= len(fans.errors):
+        draw_band(axes, group, band, predictions.dt, IMAGINED, shade=0.16)
+        if index + 2 >= len(predictions.errors):
             axes.set_xlabel("s ahead")
 
 

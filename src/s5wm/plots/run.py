@@ -13,14 +13,14 @@ from s5wm.plots.imagination import draw_imagination
 from s5wm.plots.records import facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import house_style, save_figure
 from s5wm.plots.video_predictions import draw_video_predictions
-from s5wm.runs.fans import FANS, load_fans
 from s5wm.runs.flights import Flight, TrackGeometry, load_about, load_flights, load_track_geometry
+from s5wm.runs.predictions import PREDICTIONS, load_predictions
 from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, load_video_predictions
 
 FLIGHTS = Path("flights.npz")
 """Where an evaluation leaves the flights to be drawn (``s5wm.runs.flights``), inside a run directory."""
 
-"""Where ``s5wm imagine`` leaves its futures (``s5wm.runs.fans``)."""
+"""Where ``s5wm imagine`` leaves its futures (``s5wm.runs.predictions``)."""
 
 Report = Callable[[str], None]
 
@@ -64,7 +64,7 @@ def draw_progress(run_dir: Path) -> Pictures:
 
 def draw_imagined(folder: Path) -> Pictures:
     """Draws what ``s5wm imagine`` left in a folder, into its ``plots/``."""
-    return _drawn(folder, (*([_imagination] if (folder / FANS).is_file() else []), _video_predictions))
+    return _drawn(folder, (*([_imagination] if (folder / PREDICTIONS).is_file() else []), _video_predictions))
 
 
 def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
@@ -159,10 +159,10 @@ def _curves(run_dir: Path) -> list[Path]:
 
 
 def _imagination(run_dir: Path) -> list[Path]:
-    file = _needed(run_dir / FANS, "imagined futures, which s5wm imagine records")
-    fans = load_fans(file)
-    track = fans.track or _track_of(run_dir)  # files of before hold none
-    figure = draw_imagination(fans, track, f"Imagination · {title_of(run_dir, fans.about)}")
+    file = _needed(run_dir / PREDICTIONS, "imagined futures, which s5wm imagine records")
+    predictions = load_predictions(file)
+    track = predictions.track or _track_of(run_dir)  # files of before hold none
+    figure = draw_imagination(predictions, track, f"Imagination · {title_of(run_dir, predictions.about)}")
     return save_figure(figure, run_dir / "plots" / "imagination")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from s5wm.errors import WriteError
 from s5wm.runs.files import plain, write_bytes
-from s5wm.runs.words import Column
+from s5wm.runs.reporting import Column
 
 Row = dict[str, int | float]
 

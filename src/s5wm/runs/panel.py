@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s5wm.runs.log import Row, eta_text, shown
+from s5wm.runs.reporting import Column, ReportedMetric
 from s5wm.runs.signals import by_group, words_for
-from s5wm.runs.words import Column, ReportedMetric
 
 _SHARES = (
     ("time/world_model", "time: world model"),

@@ -13,7 +13,7 @@ from s5wm.diagnostics.video_predictions import ghost_images
 from s5wm.envs.base import AbstractCameraEnv
 from s5wm.envs.task import AbstractDroneTask
 from s5wm.errors import ConfigError
-from s5wm.experiments.acting import Which
+from s5wm.experiments.trained import Which
 from s5wm.runs.flights import TrackGeometry
 from s5wm.runs.provenance import version
 from s5wm.viewer.episode import Episode, run_episode, track_of_task

@@ -13,8 +13,8 @@ from s5wm.agents.dreamer.agent import DreamerConfig, DreamerLearner
 from s5wm.agents.ppo.agent import PPOConfig, PPOLearner
 from s5wm.diagnostics.loaded import LoadedRun, policy_model
 from s5wm.errors import RunDirectoryError
-from s5wm.experiments.acting import Which, find, is_run, load_agent, trained_steps
 from s5wm.experiments.experiment import Experiment
+from s5wm.experiments.trained import Which, find, is_run, load_agent, trained_steps
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.codec import Warn
 from s5wm.runs.directory import RunDirectory
@@ -51,7 +51,9 @@ def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
     agent = load_agent(folder, which=which, warn=warn)
     name = agent.experiment.name
     is_latest = is_run(folder) and which == "latest"
-    loaded = _latest(agent.experiment, folder, warn) if is_latest else _acting(agent.experiment, agent.policy)
+    loaded = (
+        _latest(agent.experiment, folder, warn) if is_latest else _policy_only(agent.experiment, agent.policy)
+    )
     kind = which if is_run(folder) else "shipped"
     steps = trained_steps(agent.source)
     trained = "" if steps is None else f" after {steps:,} environment steps"
@@ -102,7 +104,7 @@ def _latest(experiment: Experiment, folder: Path, warn: Warn) -> _Loaded:
     )
 
 
-def _acting(experiment: Experiment, policy: AbstractPolicy[Any, Any]) -> _Loaded:
+def _policy_only(experiment: Experiment, policy: AbstractPolicy[Any, Any]) -> _Loaded:
     if not isinstance(experiment.agent, DreamerConfig):
         return _Loaded(why_no_model=MODEL_FREE)
     agent = experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)

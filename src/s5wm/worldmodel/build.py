@@ -1,4 +1,4 @@
-"""A world model from its configuration: which modules a point of the lattice is made of, and how wide they are."""
+"""Builds a world model from its configuration: modules of each core and posterior, and their sizes."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Configuration of a world model: the lattice of cores and posteriors, latents, decoder targets, losses."""
+"""Configuration of a world model: the grid of cores and posteriors, latents, decoder targets, losses."""
 
 import enum
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ LatentConfig = CategoricalConfig | GaussianConfig | IdentityLatentConfig | Privi
 class WorldModelConfig:
     """Defaults are the faithful size 12m; ``presets`` holds the other sizes.
 
-    ``core`` and ``posterior`` span the lattice: S5WM is ``S5Config`` and ``o``, DreamerV3 ``BlockGRUConfig`` and
+    ``core`` and ``posterior`` span the grid: S5WM is ``S5Config`` and ``o``, DreamerV3 ``BlockGRUConfig`` and
     ``h,o``.
     """
 

@@ -13,7 +13,7 @@ from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ObservationError
-from s5wm.experiments.acting import checked_observation
+from s5wm.experiments.trained import checked_observation
 from s5wm.nn.conv import PatchConfig
 from s5wm.training.loop import train
 from s5wm.training.state import NEVER, NonFiniteReport, init_train

@@ -17,8 +17,8 @@ from s5wm.agents.ppo.actor import FrameStackConfig, PolicyExtras, S5MemoryConfig
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.agents.ppo.policy import PPOPolicy
 from s5wm.envs.wrappers import AutoReset
-from s5wm.experiments.acting import checked_observation
 from s5wm.experiments.presets.sizes import VISION_AGENTS, agent_configs
+from s5wm.experiments.trained import checked_observation
 from s5wm.nn.conv import PatchConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config

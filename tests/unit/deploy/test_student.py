@@ -16,9 +16,9 @@ from s5wm.deploy.export import export
 from s5wm.deploy.student import StudentConfig, distil
 from s5wm.envs.hover import HoverConfig
 from s5wm.errors import ConfigError
-from s5wm.experiments.acting import TrainedAgent
 from s5wm.experiments.experiment import Experiment
 from s5wm.experiments.presets import preset
+from s5wm.experiments.trained import TrainedAgent
 from s5wm.ops.running import RunningMoments
 
 pytestmark = pytest.mark.slow

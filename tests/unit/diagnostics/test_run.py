@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from s5wm.agents.ppo.agent import PPOConfig
-from s5wm.diagnostics.fans import choose_moments
 from s5wm.diagnostics.forecast import Reach
+from s5wm.diagnostics.predictions import choose_moments
 from s5wm.diagnostics.run import imagine_run
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import save_experiment
-from s5wm.runs.fans import load_fans
+from s5wm.runs.predictions import load_predictions
 
 from .saved import HORIZON, SMALL, STEPS, save_run
 
@@ -35,13 +35,15 @@ def test_a_run_is_measured(run: Path) -> None:
         assert len(band["median"]) == HORIZON
         assert np.all(np.asarray(band["lo"]) <= band["median"])
         assert np.all(np.asarray(band["median"]) <= band["hi"])
-    fans = load_fans(run / "plots" / "imagination.npz")
-    assert fans.real_pos.shape[1:] == (HORIZON + 1, 3)
-    assert fans.imagined_pos.shape == (len(fans.real_pos), 8, HORIZON + 1, 3)
+    predictions = load_predictions(run / "plots" / "imagination.npz")
+    assert predictions.real_pos.shape[1:] == (HORIZON + 1, 3)
+    assert predictions.imagined_pos.shape == (len(predictions.real_pos), 8, HORIZON + 1, 3)
     # Real flights move smoothly and start within the metres that hover starts in; NaN would fail both.
-    assert np.abs(np.diff(fans.real_pos, axis=1)).max() < 0.5
-    assert np.isfinite(fans.imagined_pos).all()
-    assert fans.errors["position"].median == pytest.approx(found["error"]["position"]["median"], rel=1e-5)
+    assert np.abs(np.diff(predictions.real_pos, axis=1)).max() < 0.5
+    assert np.isfinite(predictions.imagined_pos).all()
+    assert predictions.errors["position"].median == pytest.approx(
+        found["error"]["position"]["median"], rel=1e-5
+    )
 
 
 def test_impossible_wishes_are_refused(run: Path, tmp_path: Path) -> None:

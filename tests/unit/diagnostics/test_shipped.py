@@ -12,12 +12,12 @@ import pytest
 from s5wm.cli import main
 from s5wm.diagnostics.run import imagine_run
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.experiments.acting import load_agent
 from s5wm.experiments.experiment import PresetName
 from s5wm.experiments.policies import evaluate_run, judged_task, kept_in, kind_of, write_policy
+from s5wm.experiments.trained import load_agent
 from s5wm.plots.records import policy_of, title_of
-from s5wm.runs.fans import load_fans
 from s5wm.runs.flights import load_about
+from s5wm.runs.predictions import load_predictions
 from s5wm.worldmodel.latent import IdentityLatentConfig
 
 from .saved import HORIZON, SMALL, STEPS, save_run
@@ -193,7 +193,7 @@ def test_a_shipped_model_foresees_the_state_as_its_run_does(
         np.testing.assert_allclose(band["median"], whole["error"][name]["median"], rtol=1e-5)
     assert (part["policy"], whole["policy"]) == ("shipped", "latest")
     assert names(tmp_path / "out" / "plots") == {"imagination.npz", "imagination.png", "imagination.svg"}
-    about = load_fans(tmp_path / "out" / "plots" / "imagination.npz").about
+    about = load_predictions(tmp_path / "out" / "plots" / "imagination.npz").about
     assert (about["policy"], about["task"], about["agent"]) == ("shipped", "hover", "s5wm")
     assert names(shipped) == SHIPPED
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from s5wm.envs.racing.track import SplitSConfig
-from s5wm.runs.fans import ErrorBand, OpenLoopPredictions
 from s5wm.runs.flights import Flight, TrackGeometry, track_geometry
+from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
 
 LAPS = Path(__file__).parents[2] / "data" / "racing_reference_laps.npz"
 
@@ -63,7 +63,7 @@ def crash() -> Flight:
 
 
 @pytest.fixture
-def fans(laps: Flight) -> OpenLoopPredictions:
+def predictions(laps: Flight) -> OpenLoopPredictions:
     generator = np.random.default_rng(0)
     starts, horizon = np.arange(8) * 12, 20
     real = np.stack([laps.pos_w[s : s + horizon + 1] for s in starts])

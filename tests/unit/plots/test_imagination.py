@@ -12,24 +12,26 @@ from s5wm.plots.imagination import DECADES, MOST_MOMENTS, draw_imagination, spre
 from s5wm.plots.run import draw_imagined
 from s5wm.plots.scene import Extent
 from s5wm.plots.style import house_style, plain_number
-from s5wm.runs.fans import ErrorBand, OpenLoopPredictions, load_fans, save_fans
+from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions, load_predictions, save_predictions
 
 
-def test_fans_survive_the_file(fans, tmp_path):
-    save_fans(tmp_path / "plots" / "fans.npz", fans)
-    found = load_fans(tmp_path / "plots" / "fans.npz")
-    assert found.dt == pytest.approx(fans.dt) and list(found.errors) == ["position", "reward"]
-    np.testing.assert_allclose(found.imagined_pos, fans.imagined_pos, rtol=1e-6)
+def test_predictions_survive_the_file(predictions, tmp_path):
+    save_predictions(tmp_path / "plots" / "predictions.npz", predictions)
+    found = load_predictions(tmp_path / "plots" / "predictions.npz")
+    assert found.dt == pytest.approx(predictions.dt) and list(found.errors) == ["position", "reward"]
+    np.testing.assert_allclose(found.imagined_pos, predictions.imagined_pos, rtol=1e-6)
     assert found.errors["position"].unit == "m"
-    np.testing.assert_allclose(found.errors["position"].hi, fans.errors["position"].hi, rtol=1e-6)
-    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["fans.npz"]
+    np.testing.assert_allclose(found.errors["position"].hi, predictions.errors["position"].hi, rtol=1e-6)
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["predictions.npz"]
     assert found.track is None
 
 
-def test_a_folder_of_fans_alone_has_the_gates_and_the_names_of_its_race(fans, track, tmp_path, monkeypatch):
+def test_a_folder_of_predictions_alone_has_the_gates_and_the_names_of_its_race(
+    predictions, track, tmp_path, monkeypatch
+):
     """As ``imagine --out`` leaves it."""
     names = {"task": "race/split-s", "agent": "s5wm", "size": "cpu"}
-    save_fans(tmp_path / "plots" / "imagination.npz", replace(fans, track=track, about=names))
+    save_predictions(tmp_path / "plots" / "imagination.npz", replace(predictions, track=track, about=names))
     drawn = []
     monkeypatch.setattr("s5wm.plots.run.save_figure", lambda figure, _: drawn.append(figure) or [])
     draw_imagined(tmp_path)
@@ -37,21 +39,21 @@ def test_a_folder_of_fans_alone_has_the_gates_and_the_names_of_its_race(fans, tr
     assert figure.texts[0].get_text() == "Imagination · race/split-s · s5wm · cpu"
     shown = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert "1" in shown  # the number of a gate
-    found = load_fans(tmp_path / "plots" / "imagination.npz").track
+    found = load_predictions(tmp_path / "plots" / "imagination.npz").track
     np.testing.assert_allclose(found.gate_pos, track.gate_pos, rtol=1e-6)
 
 
-def test_shapes_that_do_not_fit_are_named(fans, monkeypatch):
+def test_shapes_that_do_not_fit_are_named(predictions, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as where only users run it
     with pytest.raises(ValueError, match=r"imagined_pos has shape .* must be"):
-        replace(fans, imagined_pos=fans.imagined_pos[:, :, :-1])
+        replace(predictions, imagined_pos=predictions.imagined_pos[:, :, :-1])
     with pytest.raises(ValueError, match="one value per horizon step"):
         ErrorBand(unit="m", median=np.zeros(3), lo=np.zeros(2), hi=np.zeros(3))
 
 
-def test_picture_has_a_panel_per_group(fans, track):
+def test_picture_has_a_panel_per_group(predictions, track):
     with house_style():
-        figure = draw_imagination(fans, track, "Imagination")
+        figure = draw_imagination(predictions, track, "Imagination")
         figure.canvas.draw()
     titles = [axes.get_title("left") for axes in figure.axes[2:]]
     assert titles == ["position, m", "reward"]
@@ -62,17 +64,21 @@ def test_picture_has_a_panel_per_group(fans, track):
     assert 0.0 < low < 0.005 and 1.0 < high < 2.0  # the band, from its lowest to its highest
 
 
-def short_run(fans: OpenLoopPredictions) -> OpenLoopPredictions:
+def short_run(predictions: OpenLoopPredictions) -> OpenLoopPredictions:
     """A model that knows nothing yet: futures go anywhere, and errors are large."""
-    away = np.linspace(0.0, 300.0, fans.real_pos.shape[1])[:, None] * np.array([1.0, -0.5, -0.2])
+    away = np.linspace(0.0, 300.0, predictions.real_pos.shape[1])[:, None] * np.array([1.0, -0.5, -0.2])
     median = np.geomspace(1e-9, 151.0, 20)
     band = ErrorBand(unit="deg", median=median, lo=0.0 * median, hi=9.0 * median)
-    return replace(fans, imagined_pos=fans.real_pos[:, None] + away[None, None], errors={"body_rates": band})
+    return replace(
+        predictions,
+        imagined_pos=predictions.real_pos[:, None] + away[None, None],
+        errors={"body_rates": band},
+    )
 
 
-def test_a_picture_after_a_short_run_is_readable(fans, track):
+def test_a_picture_after_a_short_run_is_readable(predictions, track):
     with house_style():
-        figure = draw_imagination(short_run(fans), track, "Imagination")
+        figure = draw_imagination(short_run(predictions), track, "Imagination")
         figure.canvas.draw()
     plan, side, errors = figure.axes
     assert errors.get_title("left") == "body rates, deg"
@@ -117,9 +123,9 @@ def test_numbers_are_plain(value, text):
     assert plain_number(value) == text
 
 
-def test_picture_without_track_or_groups(fans):
+def test_picture_without_track_or_groups(predictions):
     bare = OpenLoopPredictions(
-        dt=0.02, real_pos=fans.real_pos[:1], imagined_pos=fans.imagined_pos[:1], errors={}
+        dt=0.02, real_pos=predictions.real_pos[:1], imagined_pos=predictions.imagined_pos[:1], errors={}
     )
     with house_style():
         figure = draw_imagination(bare, None, "Imagination")

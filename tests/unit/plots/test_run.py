@@ -10,19 +10,19 @@ from PIL import Image
 from s5wm.plots import plot_flight, plot_run, plot_runs
 from s5wm.plots.animation import render_lap
 from s5wm.plots.drone import Pose, body_at, rotation
-from s5wm.plots.run import FANS, FLIGHTS, _whose
+from s5wm.plots.run import FLIGHTS, PREDICTIONS, _whose
 from s5wm.plots.style import PASSED, house_style
-from s5wm.runs.fans import save_fans
 from s5wm.runs.flights import load_about, save_flights
+from s5wm.runs.predictions import save_predictions
 
 
 def names(paths):
     return {path.name for path in paths}
 
 
-def test_full_run(run_dir, crash, laps, fans, track):
+def test_full_run(run_dir, crash, laps, predictions, track):
     save_flights(run_dir / FLIGHTS, [crash, laps], track=track)
-    save_fans(run_dir / FANS, fans)
+    save_predictions(run_dir / PREDICTIONS, predictions)
     (run_dir / "eval.json").write_text(json.dumps({"bound_s": 4.7}))
     said = []
     written = plot_run(run_dir, report=said.append)
@@ -50,8 +50,8 @@ def test_empty_run_is_told_of_line_by_line(tmp_path, capsys):
 
 def test_torn_and_empty_files_do_not_stop_the_others(run_dir):
     save_flights(run_dir / FLIGHTS, [])
-    (run_dir / FANS).parent.mkdir()
-    (run_dir / FANS).write_bytes(b"PK\x03\x04 torn")
+    (run_dir / PREDICTIONS).parent.mkdir()
+    (run_dir / PREDICTIONS).write_bytes(b"PK\x03\x04 torn")
     said = []
     assert "curves.png" in names(plot_run(run_dir, report=said.append))
     assert len(said) == 3 and any("no flight" in line for line in said)

@@ -10,8 +10,8 @@ import pytest
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.agents.replay import ReplayConfig
 from s5wm.errors import ConfigError
-from s5wm.experiments.acting import load_agent, pretrained_names
 from s5wm.experiments.experiment import Experiment, load_experiment, save_experiment
+from s5wm.experiments.trained import load_agent, pretrained_names
 from s5wm.runs.checkpoint import restore
 from s5wm.runs.codec import encode, override
 from s5wm.runs.files import read_json, write_json

@@ -12,10 +12,10 @@ import pytest
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.diagnostics.health import inspect_run
 from s5wm.errors import ConfigError, CorruptError
-from s5wm.experiments.acting import load_agent
 from s5wm.experiments.experiment import Experiment, load_experiment, save_experiment
 from s5wm.experiments.policies import write_policy
 from s5wm.experiments.start import find_start, recorded_start, settle_start
+from s5wm.experiments.trained import load_agent
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.directory import RunDirectory
 from s5wm.runs.policyfile import named_leaves

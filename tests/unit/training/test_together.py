@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from s5wm.errors import ConfigError, DivergedError, RunDirectoryError
-from s5wm.experiments.acting import find
 from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import run_experiment, run_seeds
+from s5wm.experiments.trained import find
 from s5wm.runs import checkpoint
 from s5wm.runs.directory import RunDirectory
 from s5wm.runs.files import read_json

@@ -6,10 +6,10 @@ from dataclasses import replace
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment, PresetName
+from s5wm.experiments.presets.generic import for_generic_task
 from s5wm.experiments.presets.sizes import AGENTS as AGENTS
 from s5wm.experiments.presets.sizes import agent_configs as agent_configs
 from s5wm.experiments.presets.sizes import agents_for
-from s5wm.experiments.presets.strangers import for_stranger
 from s5wm.experiments.tasks import TASKS as TASKS
 from s5wm.experiments.tasks import TaskConfig, is_known
 from s5wm.experiments.tasks import task_config as task_config
@@ -44,7 +44,7 @@ def preset(
     name = PresetName(task=task, agent=agent, size=size)
     configuration = configuration.as_trained(imagines=isinstance(learner, DreamerConfig), size=size)
     if not is_known(configuration):
-        learner, train = for_stranger(learner, train, size, spec)
+        learner, train = for_generic_task(learner, train, size, spec)
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))
     try:
         return Experiment(name=name, task=configuration, agent=learner, train=train, seed=seed)

@@ -104,7 +104,7 @@ def dreamerv3_12m() -> WorldModelConfigs:
 
 
 def _with_core(agent: DreamerConfig, core: CoreConfig, posterior: PosteriorInput) -> DreamerConfig:
-    """Another point of the lattice, all else equal."""
+    """Another core and posterior, all else equal."""
     return replace(agent, world_model=replace(agent.world_model, core=core, posterior=posterior))
 
 
@@ -166,7 +166,7 @@ def s5wm_p_vision_cpu() -> WorldModelConfigs:
     """The same where the privileged state may be learned from: it is the latent, and is estimated from images."""
     # As it was trained; the quieter output of states is untried with PrivilegedStateConfig.
     core = replace(s5wm_cpu()[0].world_model.core, output_scale=1.0)
-    return _believing(s5wm_vision_cpu()[0].world_model.core, core)
+    return _with_estimator(s5wm_vision_cpu()[0].world_model.core, core)
 
 
 def dreamerv3_vision_cpu() -> WorldModelConfigs:
@@ -177,16 +177,16 @@ def dreamerv3_vision_cpu() -> WorldModelConfigs:
 
 def dreamerv3_p_vision_cpu() -> WorldModelConfigs:
     """DreamerV3's core as filter and in the dynamics; PrivilegedStateConfig leaves no other posterior to choose."""
-    return _believing(BlockGRUConfig(width=128, hidden=84), dreamerv3_cpu()[0].world_model.core)
+    return _with_estimator(BlockGRUConfig(width=128, hidden=84), dreamerv3_cpu()[0].world_model.core)
 
 
-def _believing(state_filter: CoreConfig, core: CoreConfig) -> WorldModelConfigs:
+def _with_estimator(estimator: CoreConfig, core: CoreConfig) -> WorldModelConfigs:
     agent, train = s5wm_vision_cpu()
     world_model = replace(
         agent.world_model,
         target="privileged",
         core=core,
-        latent=PrivilegedStateConfig(filter=state_filter),
+        latent=PrivilegedStateConfig(filter=estimator),
         scales=LossScales(free_nats=0.0),
         learned_scale=True,
     )

@@ -111,7 +111,7 @@ def test_a_policy_or_a_memory_that_is_not_finite_is_named(agent):
 
 
 def test_pixels_come_as_bytes():
-    from s5wm.experiments.acting import checked_observation
+    from s5wm.experiments.trained import checked_observation
 
     spec = s5wm.make("race/figure-8").spec
     image = np.zeros(spec.obs_shape, np.uint8)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from s5wm.runs.flights import TrackGeometry, arrays_of, read_track_geometry
 
-FANS = Path("plots") / "imagination.npz"
+PREDICTIONS = Path("plots") / "imagination.npz"
 """Where a run keeps its open-loop predictions."""
 
 
@@ -60,29 +60,29 @@ class OpenLoopPredictions:
             )
 
 
-def save_fans(path: Path, fans: OpenLoopPredictions) -> None:
+def save_predictions(path: Path, predictions: OpenLoopPredictions) -> None:
     """Writes the file, replacing it whole."""
     arrays: dict[str, np.ndarray] = {
-        "about": np.asarray(json.dumps(dict(fans.about))),
-        "dt": np.asarray(fans.dt, np.float32),
-        "real_pos": np.asarray(fans.real_pos, np.float32),
-        "imagined_pos": np.asarray(fans.imagined_pos, np.float32),
-        "groups": np.asarray(list(fans.errors), np.str_),
-        "units": np.asarray([band.unit for band in fans.errors.values()], np.str_),
+        "about": np.asarray(json.dumps(dict(predictions.about))),
+        "dt": np.asarray(predictions.dt, np.float32),
+        "real_pos": np.asarray(predictions.real_pos, np.float32),
+        "imagined_pos": np.asarray(predictions.imagined_pos, np.float32),
+        "groups": np.asarray(list(predictions.errors), np.str_),
+        "units": np.asarray([band.unit for band in predictions.errors.values()], np.str_),
     }
-    for group, band in fans.errors.items():
+    for group, band in predictions.errors.items():
         for name in ("median", "lo", "hi"):
             arrays[f"error/{group}/{name}"] = np.asarray(getattr(band, name), np.float32)
-    if fans.track is not None:
-        arrays |= arrays_of(fans.track)
+    if predictions.track is not None:
+        arrays |= arrays_of(predictions.track)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.npz")
     np.savez_compressed(unfinished, **arrays)  # pyright: ignore[reportArgumentType] -- a dict of arrays is fine
     unfinished.replace(path)
 
 
-def load_fans(path: Path) -> OpenLoopPredictions:
-    """What ``save_fans`` wrote."""
+def load_predictions(path: Path) -> OpenLoopPredictions:
+    """What ``save_predictions`` wrote."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         errors = {
             str(group): ErrorBand(

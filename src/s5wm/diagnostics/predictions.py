@@ -13,7 +13,7 @@ from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.diagnosis import GroupErrors, raw_state
 from s5wm.diagnostics.forecast import Reach, describe, forecast
 from s5wm.diagnostics.statistics import Band
-from s5wm.runs.fans import ErrorBand, OpenLoopPredictions
+from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
 from s5wm.types import Key, Transition
 from s5wm.worldmodel.model import WorldModel
 
@@ -73,7 +73,7 @@ def futures(
     return real, imagined, valid
 
 
-def make_fans(
+def predict_positions(
     model: WorldModel[Any],
     transitions: Transition[StoredLatent[Any]],
     open_loop: GroupErrors,
@@ -81,7 +81,7 @@ def make_fans(
     dt: float,
     key: Key,
 ) -> OpenLoopPredictions | None:
-    """What ``s5wm.runs.fans`` keeps; None where the task has no position or no flight lasted for a step."""
+    """What ``s5wm.runs.predictions`` keeps; None where the task has no position or no flight lasted for a step."""
     groups, horizon = open_loop.groups, open_loop.band.median.shape[1]
     position = [group for group in groups if group.name == "position"]
     reach = Reach.of(transitions.timestep.is_first[:, 1:], horizon=horizon, stride=1)

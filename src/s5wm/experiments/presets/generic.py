@@ -27,7 +27,7 @@ ENV_STEPS = 100_000
 Configs = tuple[AgentConfig, TrainConfig]
 
 
-def for_stranger(agent: AgentConfig, train: TrainConfig, size: str, spec: EnvSpec) -> Configs:
+def for_generic_task(agent: AgentConfig, train: TrainConfig, size: str, spec: EnvSpec) -> Configs:
     """A preset for tasks of ours, changed for an environment of this spec that is none of them."""
     if isinstance(agent, PPOConfig):
         return agent, replace(
@@ -60,7 +60,7 @@ def for_stranger(agent: AgentConfig, train: TrainConfig, size: str, spec: EnvSpe
 
 
 def _with_codes(agent: DreamerConfig) -> DreamerConfig:
-    """Codes in place of the privileged state itself: that of a stranger may leave out what the task needs.
+    """Codes in place of the privileged state itself: that of a user's task may leave out what the task needs.
 
     With errors of unit spread, information in small numbers would not be worth its nats.
     """
