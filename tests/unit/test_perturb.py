@@ -13,7 +13,7 @@ from s5wm.experiments.perturb import STRENGTHS, perturb_run
 def test_what_cannot_be_perturbed_is_refused():
     with pytest.raises(ConfigError, match=r"--perturb 'gales' is no suite; did you mean"):
         perturb_run("pretrained/split-s", "gales", episodes=1, seed=0, which="best", log=lambda _: None)
-    with pytest.raises(ConfigError, match="flies no race by states"):
+    with pytest.raises(ConfigError, match="has nothing that --perturb changes"):
         perturb_run("pretrained/figure-8", "wind", episodes=1, seed=0, which="best", log=lambda _: None)
     assert SUITES["delay"].scaled(0.5).delay_max == 1.0
 

@@ -26,8 +26,8 @@ REGISTERED = {
 }
 """What to delete besides ``envs/racing``."""
 
-# Verbs for tracks and for the race itself: they import it when they run.
-VERBS = {"cli/diagnosis.py", "cli/pictures.py"}
+VERBS = {"cli/tracks.py"}
+"""Verbs for tracks import the race when they run."""
 
 EVERYTHING = """
 import importlib, pkgutil, s5wm

@@ -64,7 +64,7 @@ VERBS: dict[str, Entry] = {
     "eval": Entry(
         "evaluating",
         "Evaluate",
-        "Fly the evaluation protocol: start pose, mean action, success is three laps in a row.",
+        "Run the evaluation of the task: its start, mean actions, its measure of success.",
     ),
     "race": Entry(
         "race",
@@ -139,7 +139,7 @@ VERBS: dict[str, Entry] = {
         computes=None,
     ),
     "check-track": Entry(
-        "diagnosis",
+        "tracks",
         "CheckTrack",
         "Check a track of your own: gates in each other's way, in the ground, out of the box, out of reach.",
         computes=False,
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse, run, and exit with the verb's code."""
     open_streams()
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        code = _run_flushed(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:
         # Whoever read our output has what it wanted.  Python flushes once more at its end: into nothing.
         nothing = os.open(os.devnull, os.O_WRONLY)
@@ -177,8 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
     _leave(code)
 
 
-def _run(given: list[str]) -> int:
-    """The exit code, once all that is printed has been read or taken."""
+def _run_flushed(given: list[str]) -> int:
+    """Run and flush stdout; returns the exit code."""
     try:
         return _run(given)
     finally:

@@ -1,7 +1,6 @@
 """Verbs that look for what is wrong: with the installation, with a run, with an environment."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
@@ -77,7 +76,7 @@ class CheckEnv(Verb):
     SPEC is a task of s5wm list, or module:name for a class or function of your own that makes an s5wm or a
     Gymnasium environment, or gymnasium:ID.  Code named here runs, in a process of its own; nothing else ever does.
     Exit code 0 where all is well, 1 where something is not.
-    Example: s5wm check-env race/split-s
+    Example: s5wm check-env hover
     """
 
     spec: Annotated[Positional[str], arg(metavar="SPEC", help="task, module:name or gymnasium:ID.")]
@@ -107,35 +106,6 @@ class CheckEnv(Verb):
         else:
             table([("problem", text) for text in problems] or [(self.spec, "no problem found")])
             table(_verdicts(found.agents))
-        return UNSOUND if problems else DONE
-
-
-@dataclass(frozen=True)
-class CheckTrack(Verb):
-    """Check a track of your own: gates in each other's way, in the ground, out of the box, out of reach.
-
-    FILE is JSON, or YAML where PyYAML is installed; examples/tracks has one.  Fly it with
-    --override task.track=file:FILE, draw it with s5wm plot FILE.
-    Exit code 0 where all is well, 1 where something is not.
-    Example: s5wm check-track examples/tracks/backyard.json
-    """
-
-    file: Annotated[Positional[Path], arg(metavar="FILE", help="The track.")]
-    json_: Json = False
-
-    def run(self) -> int:
-        """Look."""
-        from s5wm.envs.racing.checktrack import track_problems
-        from s5wm.envs.racing.trackfile import load_track
-
-        track = load_track(self.file)
-        problems = list(track_problems(track))
-        facts = {"track": track.name, "gates": len(track.gates), "sound": not problems, "problems": problems}
-        if self.json_:
-            print_json(facts)
-        else:
-            fine = (track.name, f"{len(track.gates)} gates, no problem found")
-            table([("problem", text) for text in problems] or [fine])
         return UNSOUND if problems else DONE
 
 

@@ -17,7 +17,7 @@ Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated bes
 
 @dataclass(frozen=True)
 class Evaluate(Verb):
-    """Fly the evaluation protocol: start pose, mean action, success is three laps in a row.
+    """Run the evaluation of the task: its start, mean actions, its measure of success.
 
     A run keeps its metrics, flights and their picture itself; those of a shipped policy, and of a task changed by
     --override, are kept with --out alone.

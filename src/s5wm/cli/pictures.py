@@ -41,7 +41,7 @@ class Plot(Verb):
             raise ConfigError("no run was given to draw; name at least one")
         tracks = [path for path in self.runs if path.suffix.lower() in SUFFIXES]
         folders = [drawable(path) for path in self.runs if path not in tracks]
-        codes = [self._draw_track(file) for file in tracks] + [self._draw(folder) for folder in folders]
+        codes = [_draw_track(file, self.out) for file in tracks] + [self._draw(folder) for folder in folders]
         trained = [folder for folder in folders if (folder / "metrics.jsonl").is_file()]
         if len(trained) > 1:
             from s5wm.plots import plot_runs
@@ -49,16 +49,6 @@ class Plot(Verb):
             for picture in plot_runs(trained, self.out):
                 print_line(f"drawn: {picture}")
         return max(codes)
-
-    def _draw_track(self, file: Path) -> int:
-        from s5wm.envs.racing.trackfile import load_track
-        from s5wm.plots.track import plot_track
-        from s5wm.runs.flights import track_geometry
-
-        track = load_track(file)
-        for picture in plot_track(track_geometry(track.build()), track.name, self.out / file.stem):
-            print_line(f"drawn: {picture}")
-        return DONE
 
     def _draw(self, folder: Path) -> int:
         from s5wm.experiments.trained import is_run
@@ -71,6 +61,12 @@ class Plot(Verb):
         print_line(f"flying {folder.name} ...")
         print_line(evaluate_run(folder, out=flown)["headline"])
         return draw(flown)
+
+
+def _draw_track(file: Path, out: Path) -> int:
+    from s5wm.cli.tracks import draw_track
+
+    return draw_track(file, out)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.dreamer.agent import Dreamer, DreamerLearner
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
-from s5wm.diagnostics.events import LEADS, Events, gate_passes, measure_events
+from s5wm.diagnostics.events import LEADS, Events, goal_changes, measure_events
 from s5wm.diagnostics.forecast import Forecast, Reach, describe, flat, forecast_from
 from s5wm.diagnostics.statistics import Agreement, Band, Values, masked_mean, with_gaps
 from s5wm.diagnostics.values import Calibration, calibrate
@@ -56,7 +56,7 @@ class LatentHealth(eqx.Module):
     """Means over all time steps, nats."""
 
     kl: Float[Values, ""]
-    kl_at_passes: Float[Values, ""]
+    kl_at_goal_changes: Float[Values, ""]
     posterior_entropy: Float[Values, ""]
     prior_entropy: Float[Values, ""]
 
@@ -74,12 +74,12 @@ class Diagnosis(eqx.Module):
     def metrics(self) -> dict[str, float]:
         """Scalar metrics; NaN where the flights had no such event."""
         events, found = self.events, dict[str, Any]()
-        for index, lead in enumerate(events.passes.lead):
-            for name, window in (("pass", events.passes), ("crash", events.crashes)):
+        for index, lead in enumerate(events.goal_changes.lead):
+            for name, window in (("pass", events.goal_changes), ("crash", events.terminations)):
                 found[f"{name}/reward_real_{lead}"] = window.reward_real[index]
                 found[f"{name}/reward_predicted_{lead}"] = window.reward_predicted[index]
                 found[f"{name}/terminal_{lead}"] = window.terminal_predicted[index]
-                found[f"{name}/gate_error_{lead}"] = window.gate_error[index]
+                found[f"{name}/gate_error_{lead}"] = window.goal_error[index]
             found[f"other/terminal_{lead}"] = events.others.terminal_predicted[index]
             found[f"terminal_auc/{lead}"] = events.terminal_auc[index]
         horizons = [k for k in (1, 5, 10, 20, 50) if k <= self.reward.error.median.shape[0]]
@@ -93,7 +93,7 @@ class Diagnosis(eqx.Module):
         for name, agreement in (("all", self.value.everywhere), ("crash", self.value.before_crash)):
             found[f"value/{name}_r2"] = agreement.r2
             found[f"value/{name}_bias"] = agreement.bias
-        found["latent/kl"], found["latent/kl_at_passes"] = self.latent.kl, self.latent.kl_at_passes
+        found["latent/kl"], found["latent/kl_at_passes"] = self.latent.kl, self.latent.kl_at_goal_changes
         found["latent/posterior_entropy"] = self.latent.posterior_entropy
         found["latent/prior_entropy"] = self.latent.prior_entropy
         return {name: float(value) for name, value in found.items()}
@@ -160,7 +160,7 @@ def _report(  # noqa: PLR0913 - as above
         latent=latent_health(
             model,
             jax.vmap(lambda c, o, n: model.teacher_forced(c, o, noise=n))(chunk, out, noise),
-            gate_passes(step, groups),
+            goal_changes(step, groups),
         ),
     )
 
@@ -219,14 +219,14 @@ def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardF
 
 
 def latent_health(
-    model: WorldModel[Any], teacher_forced: Posterior[Any], passes: Bool[Array, "B T"]
+    model: WorldModel[Any], teacher_forced: Posterior[Any], changes: Bool[Array, "B T"]
 ) -> LatentHealth:
     """KL of posterior and prior, and their entropies, of the pass that the prior learns from."""
     space = model.dynamics.space
     kl = space.kl(teacher_forced.posterior, teacher_forced.prior)
     return LatentHealth(
         kl=kl.mean(),
-        kl_at_passes=masked_mean(kl.reshape(-1), passes.reshape(-1)),
+        kl_at_goal_changes=masked_mean(kl.reshape(-1), changes.reshape(-1)),
         posterior_entropy=space.entropy(teacher_forced.posterior).mean(),
         prior_entropy=space.entropy(teacher_forced.prior).mean(),
     )

@@ -1,4 +1,4 @@
-"""Whether a model foresees the two events that decide a race: passing a gate and crashing."""
+"""Predictions at two events: the goal changes (a gate is passed), and the episode terminates (a crash)."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -21,19 +21,19 @@ class Window(eqx.Module):
     reward_real: Float[Values, " C"]
     reward_predicted: Float[Values, " C"]
     terminal_predicted: Float[Values, " C"]  # mean P(terminal)
-    gate_error: Float[Values, " C"]  # m, of the vector to the target; unknown without one
+    goal_error: Float[Values, " C"]  # m, of the vector to the goal; unknown without one
 
 
 class Events(eqx.Module):
     """Predictions at events and at all other time steps."""
 
-    passes: Window  # gates passed, none outside the race
-    crashes: Window  # is_terminal
+    goal_changes: Window  # none where there is no goal
+    terminations: Window  # is_terminal
     others: Window
     terminal_auc: Float[Values, " C"]  # of P(terminal) over all time steps
 
 
-def gate_passes(timestep: TimeStep, groups: Groups) -> Bool[Array, "B T"]:
+def goal_changes(timestep: TimeStep, groups: Groups) -> Bool[Array, "B T"]:
     """Steps at which the goal changed (``Group.goal_from``); none where there is no goal."""
     goals = [group.goal_from for group in groups if group.goal_from is not None]
     if not goals:
@@ -54,8 +54,8 @@ def measure_events(
 ) -> Events:
     """From posterior forecasts ``[B, T]`` and open-loop ones ``[B, T-1, H]`` of every time step."""
     leads = tuple(lead for lead in LEADS if lead <= reach.target.shape[1])
-    gate = [group for group in groups if group.name == "gate"]
-    misses = gate[0].error if gate else lambda left, right: jnp.zeros(left.shape[:-1])
+    goal = [group for group in groups if group.goal_from is not None]
+    misses = goal[0].error if goal else lambda left, right: jnp.zeros(left.shape[:-1])
     columns = {
         "reward": _columns(filtered.reward, ahead.reward, leads),
         "terminal": _columns(filtered.terminal, ahead.terminal, leads),
@@ -64,9 +64,9 @@ def measure_events(
     real = _columns(timestep.reward.nominal, timestep.reward.nominal[:, reach.target], leads)
     # The first step of an episode has no reward and no terminal flag.
     valid = _columns(~timestep.is_first, reach.valid, leads)
-    crashed = _columns(timestep.is_terminal, timestep.is_terminal[:, reach.target], leads)
-    passes = gate_passes(timestep, groups)
-    passed = _columns(passes, passes[:, reach.target], leads)
+    terminated = _columns(timestep.is_terminal, timestep.is_terminal[:, reach.target], leads)
+    changes = goal_changes(timestep, groups)
+    changed = _columns(changes, changes[:, reach.target], leads)
 
     def window(mask: Bool[Array, "K C"]) -> Window:
         return Window(
@@ -75,14 +75,14 @@ def measure_events(
             reward_real=masked_mean(real, mask),
             reward_predicted=masked_mean(columns["reward"], mask),
             terminal_predicted=masked_mean(columns["terminal"], mask),
-            gate_error=masked_mean(columns["miss"], mask & bool(gate)),
+            goal_error=masked_mean(columns["miss"], mask & bool(goal)),
         )
 
     return Events(
-        passes=window(valid & passed),
-        crashes=window(valid & crashed),
-        others=window(valid & ~passed & ~crashed),
-        terminal_auc=auc_of_columns(columns["terminal"], crashed, valid),
+        goal_changes=window(valid & changed),
+        terminations=window(valid & terminated),
+        others=window(valid & ~changed & ~terminated),
+        terminal_auc=auc_of_columns(columns["terminal"], terminated, valid),
     )
 
 

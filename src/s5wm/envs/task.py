@@ -66,6 +66,7 @@ class Perturbations:
     suites: Mapping[str, Mapping[str, float]]  # what each changes, and by how much at full strength
     build: Callable[[str | None, float], AbstractEnv[Any]]  # suite (None: nothing is changed) and strength
     summary: Callable[[Episodes], Summary]
+    caption: str = ""  # of a picture: what success means
 
 
 class AbstractTask(ABC):

@@ -1,4 +1,4 @@
-"""How a trained policy flies where the world is not as it was in training: ``s5wm eval --perturb``."""
+"""Evaluation under perturbations that were not in training: ``s5wm eval --perturb``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ ALL = "all"
 def perturb_run(
     run: str | Path, suite: str, *, episodes: int, seed: int, which: Which, log: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Figures of a suite, or of all: as it is written down, then by suite and strength.
+    """Metrics of a suite, or of all: nominal, then by suite and strength.
 
     Raises ``ConfigError`` where the task has no perturbations, or no such suite.
     """
@@ -31,7 +31,7 @@ def perturb_run(
     task = agent.experiment.task.eval_config()
     known = task.perturbations()
     if known is None:
-        raise ConfigError(f"{run} flies no race by states; its task has nothing that --perturb changes")
+        raise ConfigError(f"the task of {run} has nothing that --perturb changes; a race by states has")
     if suite not in (*known.suites, ALL):
         raise ConfigError(f"--perturb {suite!r} is no suite" + suggest(suite, [ALL, *known.suites]))
     names = list(known.suites) if suite == ALL else [suite]
@@ -48,6 +48,7 @@ def perturb_run(
         "nominal": nominal,
         "suites": suites,
         "full_strength": {name: dict(known.suites[name]) for name in names},
+        "caption": known.caption,
         **provenance(),
         "task": encode(task),
     }

@@ -14,7 +14,7 @@ HEAD = 0.9  # inches above the axes
 def draw_robustness(result: dict[str, Any]) -> Figure:
     """A row for each suite, a column for each strength; ``result`` is what ``perturb_run`` returns.
 
-    Cells show the share of flights with three laps in a row and, below, the mean flying lap.
+    Cells show the rate of success and, where the task has laps, the mean lap time.
     """
     names, strengths = list(result["suites"]), result["strengths"]
     columns = [0.0, *strengths]
@@ -31,11 +31,11 @@ def draw_robustness(result: dict[str, Any]) -> Figure:
     for row, cells in enumerate(rows):
         for column, cell in enumerate(cells):
             axes.text(column, row, _text(cell), ha="center", va="center", fontsize=8, color="black")
-    facts = f"{result['episodes']} flights each   ·   success is three laps in a row   ·   lap in s"
+    facts = "   ·   ".join(filter(None, (f"{result['episodes']} episodes each", result.get("caption"))))
     heading(figure, f"{result['run']}: perturbations", facts)
     return figure
 
 
 def _text(cell: dict[str, Any]) -> str:
-    lap = cell["lap_time_mean"]
+    lap = cell.get("lap_time_mean")
     return f"{cell['success_rate']:.0%}" + ("" if lap is None else f"   {lap:.2f}")

@@ -42,15 +42,15 @@ def test_an_oracle_makes_no_error(flights: Flights) -> None:
 
 def test_an_oracle_foresees_the_end(flights: Flights) -> None:
     events = measure(flights).events
-    assert events.crashes.lead == (0, 1, 5, 10)
-    assert np.all(events.crashes.count[:3] > 5)
+    assert events.terminations.lead == (0, 1, 5, 10)
+    assert np.all(events.terminations.count[:3] > 5)
     assert np.all(events.terminal_auc[:3] > 0.999)
-    assert np.all(events.crashes.terminal_predicted[:3] > events.others.terminal_predicted[:3] + 0.1)
-    assert events.crashes.reward_predicted[:3] == pytest.approx(
-        np.asarray(events.crashes.reward_real[:3]), abs=1e-3
+    assert np.all(events.terminations.terminal_predicted[:3] > events.others.terminal_predicted[:3] + 0.1)
+    assert events.terminations.reward_predicted[:3] == pytest.approx(
+        np.asarray(events.terminations.reward_real[:3]), abs=1e-3
     )
-    assert np.all(events.passes.count == 0)
-    assert np.isnan(events.passes.reward_real).all()
+    assert np.all(events.goal_changes.count == 0)
+    assert np.isnan(events.goal_changes.reward_real).all()
 
 
 def test_no_prediction_crosses_the_start_of_an_episode(flights: Flights) -> None:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.diagnostics.events import gate_passes, measure_events
+from s5wm.diagnostics.events import goal_changes, measure_events
 from s5wm.diagnostics.forecast import Forecast, Reach
 from s5wm.diagnostics.statistics import UNKNOWN
 from s5wm.envs.hover import HOVER
@@ -34,8 +34,8 @@ def flown() -> TimeStep:
 
 
 def test_a_pass_is_a_change_of_target_within_an_episode() -> None:
-    assert np.array_equal(gate_passes(flown(), RACING), PASSED)
-    assert not np.any(gate_passes(flown(), HOVER))
+    assert np.array_equal(goal_changes(flown(), RACING), PASSED)
+    assert not np.any(goal_changes(flown(), HOVER))
 
 
 def test_the_target_is_where_the_environment_writes_it() -> None:
@@ -59,18 +59,20 @@ def test_the_target_is_where_the_environment_writes_it() -> None:
 def test_means_at_the_rows_of_a_pass() -> None:
     step = flown()
     reach = Reach.of(step.is_first, horizon=5, stride=1)
-    # Forecasts that carry the row they are about and the steps they look ahead.
+    # Forecasts that carry the step they are about and the steps they look ahead.
     row = jnp.broadcast_to(jnp.arange(6.0), (2, 6))
     filtered = Forecast(jnp.zeros((2, 6, 24)), row, jnp.zeros((2, 6)))
-    about = jnp.broadcast_to(reach.row.astype(jnp.float32), (2, 5, 5))
+    about = jnp.broadcast_to(reach.target.astype(jnp.float32), (2, 5, 5))
     ahead = Forecast(jnp.ones((2, 5, 5, 24)), 100.0 + about, jnp.ones((2, 5, 5)))
-    found = measure_events(filtered, ahead, reach, step, state=jnp.zeros((2, 6, 24)), groups=RACING).passes
-    # Lead 0 knows the passes at rows 2 and 4 of the first flight (the last row has no start of its own);
-    # lead 1 also that at row 5 of the second; lead 5 would have to look across the start of an episode.
+    found = measure_events(
+        filtered, ahead, reach, step, state=jnp.zeros((2, 6, 24)), groups=RACING
+    ).goal_changes
+    # Lead 0 knows the changes at steps 2 and 4 of the first flight (the last step has no start of its own);
+    # lead 1 also that at step 5 of the second; lead 5 would have to look across the start of an episode.
     assert found.lead == (0, 1, 5)
     assert found.count.tolist() == [2, 3, 0]
     assert found.reward_predicted[:2] == pytest.approx([3.0, 100 + 11 / 3])
     assert found.reward_real[:2] == pytest.approx([2.0, 2.0])
     assert found.terminal_predicted[:2] == pytest.approx([0.0, 1.0])
-    assert found.gate_error[:2] == pytest.approx([0.0, 10 * 3**0.5])
+    assert found.goal_error[:2] == pytest.approx([0.0, 10 * 3**0.5])
     assert found.reward_real[2] == UNKNOWN

@@ -43,7 +43,12 @@ def perturbations(config: RacingConfig) -> Perturbations:
     changed = {
         name: {key: value for key, value in vars(suite).items() if value} for name, suite in SUITES.items()
     }
-    return Perturbations(suites=changed, build=build, summary=lambda episodes: _summary(race, episodes))
+    return Perturbations(
+        suites=changed,
+        build=build,
+        summary=lambda episodes: _summary(race, episodes),
+        caption="success is three laps in a row   ·   lap in s",
+    )
 
 
 def _summary(race: RacingEnv, flights: Episodes) -> Summary:
