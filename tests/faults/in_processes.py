@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from s5wm.distributed.processes import from_leader, join
+from s5wm.distributed.processes import from_main_process, join
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.experiments.experiment import Experiment
 from s5wm.experiments.run import run_experiment
@@ -33,7 +33,7 @@ def main(run: str, env_steps: str, coordinator: str, processes: str, process: st
     """Train to the end."""
     if int(processes) > 1:
         join(coordinator, int(processes), int(process))
-        assert from_leader(0.0 if int(process) else 2.0**40 + 0.1) == 2.0**40 + 0.1
+        assert from_main_process(0.0 if int(process) else 2.0**40 + 0.1) == 2.0**40 + 0.1
     train = replace(EXPERIMENT.train, env_steps=int(env_steps))
     assert run_experiment(replace(EXPERIMENT, train=train), Path(run))
 

@@ -15,7 +15,7 @@ Tree = TypeVar("Tree")
 
 
 class NonFiniteGuard(eqx.Module):
-    """Learning rates as the host has them, and the gradient steps skipped because something was not finite.
+    """Factor of the learning rates, and counts of gradient steps skipped because a value was not finite.
 
     Every learner has one as ``guard``: the host reads the counts after each chunk, lowers ``rate`` when it rolls back
     and sets ``schedule`` before each chunk.  A skipped step leaves everything that is learned as it was, and is in no
@@ -36,11 +36,11 @@ class NonFiniteGuard(eqx.Module):
 
     @property
     def factor(self) -> Scalar:
-        """Of every learning rate."""
+        """Factor of every learning rate."""
         return self.rate * self.schedule
 
     def count(self, healthy: Bool[Array, ""]) -> "NonFiniteGuard":
-        """After one more step."""
+        """Update the counts by one step."""
         in_a_row = jnp.where(healthy, 0, self.in_a_row + 1)
         skipped = self.skipped + (~healthy).astype(jnp.int32)
         return NonFiniteGuard(
@@ -49,7 +49,7 @@ class NonFiniteGuard(eqx.Module):
 
 
 class MetricSums(eqx.Module):
-    """Sums of metrics over the gradient steps that happened, and how many those were.
+    """Sums of metrics over gradient steps, and the number of steps.
 
     A step that was skipped, or for which there was not enough data yet, is in neither.
     """
@@ -59,38 +59,38 @@ class MetricSums(eqx.Module):
 
     @classmethod
     def of(cls, metrics: Metrics, happened: Bool[Array, ""]) -> "MetricSums":
-        """Those of one step."""
+        """Sums of one step."""
         kept = {name: jnp.where(happened, value, 0.0) for name, value in metrics.items()}
         return cls(kept, happened.astype(jnp.float32))
 
     def total(self) -> "MetricSums":
-        """Over the leading axis."""
+        """Sum over the leading axis."""
         return jax.tree.map(lambda x: x.sum(0), self)
 
     @property
     def means(self) -> dict[str, float]:
-        """On the host; empty where no step happened."""
+        """Means as numbers of the host; empty without a step."""
         sums, count = jax.device_get((self.sums, self.count))
         return {name: float(value) / float(count) for name, value in sums.items()} if count > 0 else {}
 
 
 def is_finite(tree: Any) -> Bool[Array, ""]:
-    """Whether every number in a tree is."""
+    """Whether every number in a tree is finite."""
     leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return jnp.all(jnp.stack(leaves))
 
 
 def tree_where(condition: Bool[Array, ""], on_true: Tree, on_false: Tree) -> Tree:
-    """One of two trees; what the other holds, NaN or not, does not matter."""
+    """Select one of two trees; NaN in the other has no effect."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), on_true, on_false)
 
 
 class AbstractPolicy(eqx.Module, Generic[Carry, Extras]):
-    """Exactly the arrays that acting needs: rollouts, evaluation and export use nothing else."""
+    """The arrays that acting needs; rollouts, evaluation and export use nothing else."""
 
     @abstractmethod
     def initial(self) -> Carry:
-        """What the policy remembers before an episode."""
+        """Initial carry (memory) of the policy."""
 
     @abstractmethod
     def __call__(
@@ -100,7 +100,7 @@ class AbstractPolicy(eqx.Module, Generic[Carry, Extras]):
 
 
 class AbstractAgent(eqx.Module, Generic[Learner, Carry, Extras]):
-    """Learning as two pure functions; on-policy or replay is the agent's private business."""
+    """Learning as two pure functions; an agent decides itself whether it keeps a replay."""
 
     @abstractmethod
     def init(self, key: Key) -> Learner:
@@ -112,7 +112,7 @@ class AbstractAgent(eqx.Module, Generic[Learner, Carry, Extras]):
 
     @abstractmethod
     def debug_state(self, learner: Learner) -> Any:
-        """Arrays that help to understand why learning fails: the batch that was skipped, where it is still there."""
+        """Arrays for debugging a failure: the batch that was skipped, if it is still stored."""
 
     @abstractmethod
     def update(

@@ -76,7 +76,7 @@ def _system_free() -> int | None:
 
 
 def _group_free() -> int | None:
-    """What the control group of a container leaves."""
+    """Memory that the control group of a container leaves."""
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     try:
         return int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii"))
@@ -85,7 +85,7 @@ def _group_free() -> int | None:
 
 
 def _address_space_free() -> int | None:
-    """What ``ulimit -v`` leaves, which schedulers set; None where nothing limits it."""
+    """Memory that ``ulimit -v`` leaves, which schedulers set; None without a limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     sizes = Path("/proc/self/statm")
     if limit == resource.RLIM_INFINITY or not sizes.is_file():

@@ -1,4 +1,4 @@
-"""Where the arrays of a training lie: on one device, or environments and replay divided over several.
+"""Placement of a training state: on one device, or environments and replay sharded over several.
 
 Data parallel: ``actor`` and the replay are divided along their leading axis, the environments; parameters and all else
 are on every device.  The program is the same, and so are its numbers, up to the order of sums.
@@ -23,7 +23,7 @@ Tree = TypeVar("Tree")
 
 @dataclass(frozen=True)
 class Placement:
-    """Devices of a training; ``mesh`` is None for the default one, and nothing is placed then."""
+    """Devices of a training; without a ``mesh`` arrays stay on the default device."""
 
     mesh: Mesh | None = None
 
@@ -59,7 +59,7 @@ class Placement:
 
     @contextmanager
     def scope(self) -> Generator[None]:
-        """Where programs are traced: batches that they draw are divided, too."""
+        """Context for tracing programs: batches that they sample are sharded, too."""
         if self.mesh is None:
             yield
             return
@@ -67,7 +67,7 @@ class Placement:
             yield
 
     def shardings(self, state: Any) -> Any:
-        """One for each array of a ``TrainState`` (or of its shapes); None without a mesh."""
+        """A sharding for each array of a ``TrainState`` (or of its shapes); None without a mesh."""
         if self.mesh is None:
             return None
         mesh, envs = self.mesh, state.actor.length.shape[0]
@@ -81,14 +81,14 @@ class Placement:
         return jax.tree_util.tree_map_with_path(settle, state)
 
     def local(self, tree: Tree) -> Tree:
-        """Arrays that every device has, on the first one of this process alone."""
+        """Replicated arrays, as the first device of this process holds them."""
         return tree if self.mesh is None else jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def place(tree: Tree, shardings: Any) -> Tree:
     """Move each array to its sharding; no-op if it is already there or ``shardings`` is None.
 
-    Of several processes each has to have all of what is to be divided.
+    With several processes each must hold the whole arrays.
     """
     return tree if shardings is None else jax.tree.map(_placed, tree, shardings)
 

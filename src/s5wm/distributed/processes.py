@@ -20,16 +20,16 @@ from s5wm.types import is_key
 Tree = TypeVar("Tree")
 
 HEARTBEAT = 30
-"""Seconds without a sign of life after which a process counts as dead, and the others end."""
+"""Seconds without a heartbeat after which a process counts as dead and the others exit."""
 
 PATIENCE = 3600
-"""Seconds for which those that are done wait for the leading one to finish writing."""
+"""Seconds that other processes wait for the main process to finish writing."""
 
 AUTO = "auto"
 
 
 def join(coordinator: str, processes: int | None, process: int | None) -> None:
-    """Become one of several processes; before anything is computed.
+    """Join a multi-process training; call it before any computation.
 
     ``coordinator`` is HOST:PORT of process 0, or "auto" where a scheduler sets all three.  Raises ``ConfigError``.
     """
@@ -64,7 +64,7 @@ def join(coordinator: str, processes: int | None, process: int | None) -> None:
 
 
 def shutdown() -> None:
-    """Training is over: from here on each is by itself, once the leading one has got here."""
+    """Leave a multi-process training, after the main process has finished."""
     if is_joined():
         jax.distributed.shutdown()
 
@@ -75,7 +75,7 @@ def is_joined() -> bool:
 
 
 def end(code: int) -> NoReturn:
-    """Exit; where others wait for this process, at once, for that is how they learn of it."""
+    """Exit; at once if others wait for this process, so that they notice."""
     if is_joined():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -84,12 +84,12 @@ def end(code: int) -> NoReturn:
 
 
 def is_main_process() -> bool:
-    """Whether this is the leading process, or the only one."""
+    """Whether this is the main process, or the only one."""
     return jax.process_index() == 0
 
 
-def from_leader(number: float) -> float:
-    """The leading process's number, to the last bit."""
+def from_main_process(number: float) -> float:
+    """Broadcast a number of the main process, bitwise."""
     if jax.process_count() == 1:
         return number
     octets = np.frombuffer(
@@ -99,14 +99,14 @@ def from_leader(number: float) -> float:
 
 
 def in_any(flag: bool) -> bool:
-    """Whether it holds in any process."""
+    """Whether ``flag`` is true in any process."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def gathered(tree: Tree) -> Tree:
-    """Divided arrays whole, in the memory of the host."""
+    """Gather sharded arrays into host memory."""
     return tree if jax.process_count() == 1 else jax.tree.map(_gathered, tree)
 
 

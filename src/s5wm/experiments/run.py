@@ -12,7 +12,7 @@ import jax
 
 from s5wm.distributed.memory import check_memory, replay_line
 from s5wm.distributed.placement import Placement
-from s5wm.distributed.processes import from_leader, is_main_process, shutdown
+from s5wm.distributed.processes import from_main_process, is_main_process, shutdown
 from s5wm.envs.host import HostEnv
 from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
@@ -132,7 +132,7 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
         for directory in directories.values():
             settle_start(directory, how.source, start)
         _settle_configs([(directories[path], one) for path, one in runs.items()])
-        from_leader(0.0)  # from here on the others may read
+        from_main_process(0.0)  # from here on the others may read
         trainers = {
             path: Trainer(program, one.train, directories[path], one.seed, placement)
             for path, one in runs.items()
@@ -185,7 +185,7 @@ def _member(experiment: Experiment, trainer: Trainer, screen: Sink, how: How, of
 
 def _follow(path: Path) -> bool:
     """Another process's part: the same chunks, of the leader's configuration; nothing is written, and nothing said."""
-    from_leader(0.0)
+    from_main_process(0.0)
     directory = RunDirectory(path)
     if not directory.exists():
         raise RunDirectoryError(

@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 
-from s5wm.distributed.processes import from_leader
+from s5wm.distributed.processes import from_main_process
 from s5wm.training.config import TrainConfig
 from s5wm.training.host import HostState
 
@@ -27,7 +27,7 @@ class Clock:
     @property
     def minutes(self) -> float:
         """Of the whole training: compiling, evaluating and saving included."""
-        return self._before + from_leader(time.monotonic() - self._begun) / 60
+        return self._before + from_main_process(time.monotonic() - self._begun) / 60
 
     def trained(self, iterations: int, seconds: float) -> None:
         """A chunk took so long."""

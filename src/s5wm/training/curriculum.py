@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class CurriculumConfig:
-    """What counts as mastery; shares are of the budget that the training has now."""
+    """Thresholds of mastery; shares are of the present budget."""
 
     success: float = 0.9  # least success rate of an evaluation that counts
     evaluations: int = 3  # so many of them in a row switch
@@ -34,7 +34,7 @@ class CurriculumConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CurriculumState:
-    """What the curriculum remembers; saved with every checkpoint."""
+    """State of the curriculum; saved with every checkpoint."""
 
     passed: int = 0  # successful evaluations in a row
     switched: bool = False  # whether the weight rises

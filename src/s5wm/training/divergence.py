@@ -17,17 +17,17 @@ from s5wm.training.state import NEVER, NonFiniteReport
 from s5wm.types import is_key
 
 SKIPS = 50
-"""So many gradient steps skipped in a row are no accident any more."""
+"""Consecutive skipped gradient steps that count as divergence."""
 
 ROLLBACKS = 3
-"""So often a run goes back to its last good state before it gives up."""
+"""Roll-backs before a run gives up."""
 
 RATE = 0.5
 """Factor on every learning rate with each roll-back."""
 
 
 def failure_reason(metrics: Row, guard: NonFiniteGuard, faults: NonFiniteReport, num_envs: int) -> str | None:
-    """Why a chunk is not to be built on, in one sentence; None where all is well."""
+    """Why a chunk is rejected, in one sentence; None if it is accepted."""
     for name in ("observation", "reward", "action"):
         first = int(getattr(faults, name))
         if first != NEVER:
@@ -42,7 +42,7 @@ def failure_reason(metrics: Row, guard: NonFiniteGuard, faults: NonFiniteReport,
 
 
 def keep_debug_state(folder: Path, env_steps: int, reason: str, arrays: Any) -> Path:
-    """Write what was seen to ``folder``: arrays in ``.npz``, the reason in ``.json``."""
+    """Save the debug state in ``folder``: arrays in ``.npz``, the reason in ``.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     plain = {name: np.asarray(_data(leaf)) for name, leaf in named_leaves(jax.device_get(arrays)).items()}
     buffer = io.BytesIO()

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from s5wm.distributed.processes import from_leader, in_any
+from s5wm.distributed.processes import from_main_process, in_any
 from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError, DivergedError, EnvironmentFailedError
 from s5wm.runs.elapsed import elapsed
@@ -27,7 +27,7 @@ from s5wm.training.state import TrainState
 from s5wm.training.stop import StopRequest
 
 Chunk = Callable[[Sequence[TrainState[Any]], int], Sequence[Result]]
-"""Moves the states of all seeds by so many iterations."""
+"""Advances the states of all seeds by a number of iterations."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ Log = Callable[[str], None]
 
 
 def load(trainers: Sequence[Trainer], log: Log, accept: Callable[[Path], None] = lambda _: None) -> None:
-    """Begin, or go on from the newest valid checkpoint that all have, unless ``accept`` raises for one of them."""
+    """Start, or restore the newest valid checkpoint that all seeds have; ``accept`` may raise for one of them."""
     found = _newest(trainers, log)
     for path in found:
         if path is not None:
@@ -58,7 +58,7 @@ def load(trainers: Sequence[Trainer], log: Log, accept: Callable[[Path], None] =
 
 
 def _newest(trainers: Sequence[Trainer], log: Log) -> list[Path | None]:
-    """Where to go on from: the newest valid checkpoint, of several trainers the newest that all have.
+    """The newest valid checkpoint; of several trainers the newest that all have.
 
     An interruption may have come between the saves of several seeds.  Raises ``ConfigError`` where one of them would
     lose more by that.
@@ -72,7 +72,7 @@ def _newest(trainers: Sequence[Trainer], log: Log) -> list[Path | None]:
 
 
 def _in_step(trainers: Sequence[Trainer]) -> None:
-    """What several that have settled at the same step must have alike, and what none of them may find later."""
+    """Give several seeds restored to the same step the same clock, and remove their later checkpoints."""
     if len(trainers) == 1:
         return
     hosts = [trainer.host for trainer in trainers]
@@ -119,7 +119,7 @@ def fit(group: SeedGroup, log: Log) -> bool:
         try:
             _train(group, log, stop)
         finally:
-            # Whatever ends training, the checkpoints that are being written are to be completed.
+            # Checkpoints that are being written are completed, whatever ends the training.
             _each(group, Trainer.wait_for_save)
         _each(group, Trainer.end)
     return first.progress >= 1.0
@@ -142,7 +142,7 @@ def _train(group: SeedGroup, log: Log, stop: StopRequest) -> None:
 
 
 def _keep_failure(member: SeedRun, error: EnvironmentFailedError) -> None:
-    """Write what the environment said, and a checkpoint of the last whole iteration."""
+    """Save the environment's traceback and a checkpoint of the last whole iteration."""
     path, log = member.trainer.directory.failure, member.sink.write_line
     try:
         path.write_text(error.failure_reason, encoding="utf-8")
@@ -154,7 +154,7 @@ def _keep_failure(member: SeedRun, error: EnvironmentFailedError) -> None:
 
 
 def _hosted(group: SeedGroup) -> HostedChunk | None:
-    """For environments that live outside the program."""
+    """The chunk for environments outside of the program; None for others."""
     program, config = group[0].trainer.program, group[0].trainer.config
     if not isinstance(program.env, HostEnv):
         return None
@@ -185,7 +185,7 @@ def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log, stop: StopReq
 
 
 def _rounding(config: TrainConfig) -> str | None:
-    """What a person is to know of a budget that is not a whole number of iterations."""
+    """A notice if the budget is not a whole number of iterations; else None."""
     steps = -(-config.env_steps // config.iteration_steps) * config.iteration_steps
     if steps == config.env_steps or config.env_steps >= UNLIMITED:
         return None
@@ -196,7 +196,7 @@ def _rounding(config: TrainConfig) -> str | None:
 
 
 def _each(group: SeedGroup, act: Callable[[Trainer, Sink], None]) -> None:
-    """For every member, whatever happens to another."""
+    """Act on every member, also after an exception of another."""
     with ExitStack() as acts:
         for member in reversed(group):
             acts.callback(act, member.trainer, member.sink)
@@ -216,7 +216,7 @@ def _compile(group: SeedGroup, log: Log) -> Chunk:
 
 
 def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log) -> list[Row] | None:
-    """A chunk; None when its result was thrown away."""
+    """Run a chunk; returns its rows of metrics, or None if it was rolled back."""
     first = group[0].trainer
     iterations = clock.next_chunk(first.config, first.host)
     states = [member.trainer.scheduled() for member in group]
@@ -226,7 +226,7 @@ def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log) -> list[Row
         iterations = chunk.done
         for news in chunk.news():
             log(news)
-    seconds = from_leader(time.monotonic() - begun)
+    seconds = from_main_process(time.monotonic() - begun)
     clock.trained(iterations, seconds)
     took = ChunkTime(iterations=iterations, seconds=seconds, wall_minutes=clock.minutes)
     taken = [

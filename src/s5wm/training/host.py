@@ -1,4 +1,4 @@
-"""What the host loop of a training remembers."""
+"""State of the host loop of a training."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from s5wm.training.curriculum import CurriculumState
 
 @dataclass(frozen=True, kw_only=True)
 class HostState:
-    """What the host remembers between chunks; saved as JSON with each checkpoint."""
+    """State of the host between chunks; saved as JSON with each checkpoint."""
 
     env_steps: int = 0
     minutes: float = 0.0  # that the training program ran

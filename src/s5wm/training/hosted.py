@@ -1,4 +1,4 @@
-"""Collection from environments outside the program: the host steps them, ``agent.update`` is the same as ever.
+"""Collection from environments outside of the program: the host steps them, ``agent.update`` is unchanged.
 
 An iteration is ``collect``, then ``learn``, one after the other: no step is collected by parameters that are older
 than the latest update.  With ``HostEnv.overlap`` the device learns from the rollout of before while the host collects
@@ -87,7 +87,7 @@ def _cut(rollout: Transition[Any], actor: ActorState, t: Array, cut: Array) -> t
 
 
 class HostedChunk:
-    """Moves one training by iterations of collection and learning; what ``fit`` calls in place of the program."""
+    """Advances one training by iterations of collection and learning; ``fit`` calls it in place of the program."""
 
     def __init__(
         self, env: HostEnv, agent: AbstractAgent[Any, Any, Any], *, num_envs: int, length: int, seed: int
@@ -101,7 +101,7 @@ class HostedChunk:
         self._failure: EnvironmentFailedError | None = None
         self._thread = ThreadPoolExecutor(1, "learning") if env.overlap else None
         self.done = 0
-        """Iterations of the latest call: fewer than asked for where the environments failed for good."""
+        """Iterations of the latest call; fewer than requested if the environments failed for good."""
 
     def __call__(self, states: Sequence[TrainState[Any]], iterations: int) -> list[Result]:
         """The state after so many iterations; sums are over all of them.
@@ -137,11 +137,11 @@ class HostedChunk:
         return [(state, learning.total(), totals.sums())]
 
     def news(self) -> list[str]:
-        """What a person is to know of the environments."""
+        """Notices of the environments."""
         return [] if self._envs is None else self._envs.news()
 
     def close(self) -> None:
-        """End the environments."""
+        """Close the environments."""
         if self._envs is not None:
             self._envs.close()
             self._envs = None
@@ -149,7 +149,7 @@ class HostedChunk:
             self._thread.shutdown()
 
     def _begin(self, state: TrainState[Any]) -> TrainState[Any]:
-        """The first episodes of a training; of one that goes on, cut those that were under way."""
+        """Start the first episodes; on resume also truncate those that were running."""
         iteration = self._began = int(state.iteration)
         if self._envs is None:
             self._envs = self._env.open(self._num_envs)
@@ -246,7 +246,7 @@ def _blank(policy: AbstractPolicy[Any, Any], actor: ActorState, length: int) -> 
 
 
 class _EpisodeTotals:
-    """Sums over the episodes that ended, and the first faults of a chunk."""
+    """Sums over the episodes that ended, and the first non-finite values of a chunk."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -254,7 +254,7 @@ class _EpisodeTotals:
         self._faults = {"observation": NEVER, "reward": NEVER, "action": NEVER}
 
     def add(self, latest: HostTimeStep, actor: ActorState, action: Values, t: int) -> None:
-        """One step of every environment."""
+        """Add one step of every environment."""
         seen = [("observation", part) for part in jax.tree.leaves((latest.obs, latest.privileged))]
         for name, values in (*seen, ("reward", latest.reward), ("action", action)):
             if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
@@ -280,5 +280,5 @@ class _EpisodeTotals:
 
 
 def _seed_of(seed: int, iteration: int) -> int:
-    """Of the episodes that begin at an iteration, below 2^31."""
+    """Seed of the episodes that begin at an iteration, below 2^31."""
     return int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0] >> 1)

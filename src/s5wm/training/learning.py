@@ -46,24 +46,24 @@ class Learning:
         self._metrics: list[MetricSums] = []
 
     def settled(self) -> Any:
-        """The learner, once no update is under way."""
+        """The learner, after the running update."""
         if self._running is not None:
             self._running.result()
             self._running = None
         return self._learner
 
     def policy(self) -> AbstractPolicy[Any, Any]:
-        """Its policy now, which stays as it is while more is learned."""
+        """The present policy; later updates do not change it."""
         return _copied(self._agent.policy(self.settled()))
 
     def take(self, rollout: Transition[Any], key: Key) -> None:
-        """Learn from a rollout, now or later."""
+        """Learn from a rollout, at once or in the thread."""
         self._waiting = (rollout, key)
         if self._thread is None:
             self.begin()
 
     def begin(self) -> None:
-        """Begin the update that waits, if one does."""
+        """Start the pending update, if any."""
         if self._waiting is None:
             return
         waiting, self._waiting = self._waiting, None
@@ -80,6 +80,6 @@ class Learning:
             jax.block_until_ready(self._learner)
 
     def total(self) -> MetricSums:
-        """Of all updates."""
+        """Metrics of all updates."""
         self.settled()
         return jax.tree.map(lambda *each: jnp.stack(each).sum(0), *self._metrics)

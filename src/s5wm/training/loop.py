@@ -35,7 +35,7 @@ Sums = tuple[MetricSums, EpisodeSums]
 def choose_actions(
     policy: AbstractPolicy[Any, Any], actor: ActorState, key: Key
 ) -> tuple[Any, Transition[Any]]:
-    """Carries that follow, and the transitions ``[N, ...]`` from the present time steps of every environment.
+    """Next carries, and transitions ``[N, ...]`` from the present time step of every environment.
 
     ``key`` is that of one step of a rollout; environments take the other half of it.
     """
@@ -50,7 +50,7 @@ def choose_actions(
 def unroll(
     env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], actor: ActorState, *, length: int, key: Key
 ) -> tuple[ActorState, Transition[Any], EpisodeSums]:
-    """Collect ``length`` steps of every environment; transitions come out ``[N, T, ...]``."""
+    """Collect ``length`` steps of every environment; returns transitions ``[N, T, ...]``."""
 
     def advance(
         actor: ActorState, at: tuple[Key, Int[Array, ""]]
@@ -79,7 +79,7 @@ def iterate_many(
     length: int,
     iterations: int | Int[Array, ""],
 ) -> tuple[TrainState[Learner], MetricSums, EpisodeSums]:
-    """Run ``iterations`` of collect-and-learn, one program for any number of them; sums are over all of them."""
+    """Run ``iterations`` of collect and learn; one program for any number, sums over all."""
 
     @jax.jit  # so that it is traced once, for its shapes and for itself
     def iterate(
@@ -124,7 +124,7 @@ def iterate_all(
     length: int,
     iterations: int | Int[Array, ""],
 ) -> Results[Learner]:
-    """``iterate_many`` of one state, or of several seeds that stand at the same step, as one batch."""
+    """``iterate_many`` of one state, or of several seeds at the same step as one batch."""
     run = ft.partial(iterate_many, env, agent, length=length, iterations=iterations)
     if len(states) == 1:
         return [run(states[0])]

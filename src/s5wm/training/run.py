@@ -1,4 +1,4 @@
-"""One run directory's part in a training: its state, its clock, its schedules, its checkpoints."""
+"""Training of one run directory: state, schedules, evaluations and checkpoints."""
 
 import math
 from collections.abc import Callable, Collection, Generator
@@ -14,7 +14,7 @@ import jax.random as jr
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums, NonFiniteGuard
 from s5wm.distributed.placement import Placement, place
-from s5wm.distributed.processes import from_leader, gathered, is_main_process
+from s5wm.distributed.processes import from_main_process, gathered, is_main_process
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import CorruptError, DivergedError, WriteError
 from s5wm.evaluation.result import EvalResult, keep_best
@@ -30,12 +30,12 @@ from s5wm.training.state import EpisodeSums, TrainState, init_train
 from s5wm.types import Key
 
 Result = tuple[TrainState[Any], MetricSums, EpisodeSums]
-"""What a chunk of the training program gives back."""
+"""Result of a chunk of the training program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkTime:
-    """How long a chunk was, and when it ended."""
+    """Length of a chunk, and the time at its end."""
 
     iterations: int
     seconds: float
@@ -97,11 +97,11 @@ class Trainer:
                 advice = "start a new run" if among is None else "go on with each seed alone, s5wm resume RUN"
                 raise CorruptError(f"no checkpoint in {self.checkpoints.folder} is valid; {advice}")
             found = -1.0 if newest is None else float(newest.name)
-        found = int(from_leader(found))
+        found = int(from_main_process(found))
         return None if found < 0 else self.checkpoints.path(found)
 
     def restore(self, checkpoint: Path | None) -> None:
-        """Stand where this checkpoint was saved; None: at the beginning."""
+        """Restore this checkpoint; None: the initial state."""
         if checkpoint is None:
             env, agent = self.program.env, self.program.agent
             state = init_train(env, agent, self.config.num_envs, self.seed, shardings=self.shardings)
@@ -120,7 +120,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Of the budget that is used, in [0, 1]."""
+        """Share of the budget that is used, in [0, 1]."""
         used = self.host.env_steps / self.config.env_steps
         if self.config.minutes is not None:
             used = max(used, self.host.wall_minutes / self.config.minutes)
@@ -128,18 +128,18 @@ class Trainer:
 
     @property
     def state(self) -> TrainState[Any]:
-        """All that is trained; ``restore`` comes first."""
+        """The training state; call ``restore`` first."""
         assert self._state is not None
         return self._state
 
     @property
     def smoothing_weight(self) -> float:
-        """Of the smoothing reward, now."""
+        """Present weight of the smoothing reward."""
         return self.host.curriculum.weight
 
     @property
     def rate_news(self) -> str | None:
-        """What a person is to know where the learning rates are about to rise: the budget has grown since they fell."""
+        """A notice if learning rates rise again because the budget has grown; else None."""
         was, now = (
             float(jax.device_get(self.state.learner.guard.schedule)),
             self.config.rate_schedule(self.progress),
@@ -152,7 +152,7 @@ class Trainer:
         )
 
     def scheduled(self) -> TrainState[Any]:
-        """The state for the next chunk, which may use up its buffers."""
+        """The state for the next chunk, which may donate its buffers."""
         scheduled = (self.smoothing_weight, self.config.rate_schedule(self.progress))
         state = eqx.tree_at(
             lambda s: (s.smoothing_weight, s.learner.guard.schedule),
@@ -196,7 +196,7 @@ class Trainer:
         }
 
     def keep_debug_state(self, reason: str, sink: Sink) -> None:
-        """Write what was seen before the roll-back."""
+        """Save the debug state before the roll-back."""
         with _forgiving(sink):
             arrays = gathered((self.state.actor.timestep, self.program.agent.debug_state(self.state.learner)))
             if is_main_process():
@@ -204,7 +204,7 @@ class Trainer:
                 sink.write_line(f"{reason}; what was seen is in {kept}")
 
     def give_up_after(self, reason: str) -> None:
-        """Raises ``DivergedError`` where going back has not helped often enough."""
+        """Raise ``DivergedError`` after too many roll-backs."""
         failures = (*self.host.failures, reason)
         if len(failures) > ROLLBACKS:
             raise DivergedError(
@@ -235,19 +235,19 @@ class Trainer:
             )
 
     def shares(self, pieces: dict[str, float], row: Row) -> Row:
-        """Shares of the wall time: pieces as measured alone, and what they leave is the actor-critic's."""
+        """Shares of the wall time: pieces as measured alone; the rest counts as the actor-critic's."""
         iteration = self.config.iteration_steps / row["env_steps_per_s"]
         shares = {f"time/{name}": min(seconds / iteration, 1.0) for name, seconds in pieces.items()}
         return shares | {"time/actor_critic": max(0.0, 1.0 - sum(shares.values()))}
 
     def evaluate(self, sink: Sink, on_evaluation: Callable[[], None]) -> Row:
-        """Fly from the start pose, where that is due."""
+        """Evaluate if it is due; returns the metrics."""
         if not (self._is_due(self.config.eval_every) or self.progress >= 1.0):
             return {}
         policy = self.placement.local(self.program.agent.policy(self.state.learner))
         key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
         judged = self.program.evaluate(policy, key) if is_main_process() else None
-        success = from_leader((judged.success if judged else None) or 0.0)
+        success = from_main_process((judged.success if judged else None) or 0.0)
         curriculum = after_evaluation(
             self.config.curriculum, self.host.curriculum, success=success, share=self.progress
         )
@@ -265,7 +265,7 @@ class Trainer:
 
     @property
     def is_save_due(self) -> bool:
-        """Whether a checkpoint is to be begun now."""
+        """Whether a checkpoint is due."""
         return self._is_due(self.config.checkpoint_every) or self.progress >= 1.0
 
     def wait_for_save(self, sink: Sink) -> None:
@@ -274,13 +274,13 @@ class Trainer:
             self.checkpoints.wait()
 
     def end(self, sink: Sink) -> None:
-        """Leave with a checkpoint of where it stands; raises what keeps it from being written."""
-        if not from_leader(float(self.host.env_steps in self.checkpoints.steps())):
+        """Save a last checkpoint; raises an error that prevents it."""
+        if not from_main_process(float(self.host.env_steps in self.checkpoints.steps())):
             self.save(sink)
         self.checkpoints.wait()
 
     def save(self, sink: Sink) -> None:
-        """Begin a checkpoint, after that of before."""
+        """Start saving a checkpoint, after the previous one."""
         self.wait_for_save(sink)
         if self.host.failures and self.host.env_steps >= self.host.failed_at + self.config.checkpoint_every:
             self.host = replace(self.host, failures=())

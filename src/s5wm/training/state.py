@@ -1,4 +1,4 @@
-"""All that training carries from one iteration to the next."""
+"""Training state: everything that is carried from one iteration to the next."""
 
 import functools as ft
 from typing import Any, Generic, TypeVar
@@ -17,7 +17,7 @@ Learner = TypeVar("Learner")
 
 
 class ActorState(eqx.Module):
-    """``N`` environments, what they last showed, and what the policy remembers of them."""
+    """``N`` environments: states, latest time steps, and carries of the policy."""
 
     env_state: Any  # [N, ...]
     timestep: TimeStep  # [N, ...]
@@ -41,7 +41,7 @@ NEVER = 2**31 - 1
 
 
 class NonFiniteReport(eqx.Module):
-    """When what crosses the boundary to the environments was first not finite: ``step * N + environment``.
+    """First non-finite observation, reward and action: ``step * N + environment``.
 
     ``NEVER`` where it always was.  The steps are those of one call of the training program.
     """
@@ -58,7 +58,7 @@ class NonFiniteReport(eqx.Module):
 
     @classmethod
     def at(cls, timestep: TimeStep, action: Float[Array, "N A"], step: Int[Array, ""]) -> "NonFiniteReport":
-        """Those of one step of ``N`` environments."""
+        """Report of one step of ``N`` environments."""
         reward = timestep.reward.total(1.0)
         observation = jnp.stack([_first(part, step) for part in jax.tree.leaves(timestep.obs)]).min()
         return cls(observation, _first(reward, step), _first(action, step))
@@ -73,7 +73,7 @@ class NonFiniteReport(eqx.Module):
 
 
 class EpisodeSums(eqx.Module):
-    """Sums over the episodes that ended in a rollout, and the faults of all its steps.
+    """Sums over the episodes that ended in a rollout, and non-finite values of all its steps.
 
     A mean is an entry of ``metrics`` divided by that of ``counts``, the number of episodes that have the metric.
     """
@@ -87,7 +87,7 @@ class EpisodeSums(eqx.Module):
     def of(
         cls, ended: Bool[Array, " N"], described: EpisodeMetrics, faults: NonFiniteReport
     ) -> "EpisodeSums":
-        """Of one step of ``N`` environments, where the episodes that ``ended`` are described by these metrics."""
+        """Sums of one step of ``N`` environments; ``ended`` selects episodes, described by these metrics."""
         known = {name: _optional(metric) for name, metric in described.items()}
         has = {name: ended & metric.exists for name, metric in known.items()}
         return cls(
@@ -150,7 +150,7 @@ def following_actor(actor: ActorState, env_state: Any, timestep: TimeStep, carry
 
 
 def described_episodes(actor: ActorState) -> EpisodeMetrics:
-    """What every running episode has come to, whatever the environment."""
+    """Metrics of every running episode that do not depend on the environment."""
     described: EpisodeMetrics = {
         "return_nominal": actor.return_nominal,
         "length": actor.length.astype(jnp.float32),
@@ -185,6 +185,5 @@ def init_train(
 
 
 def _strong(x: Array) -> Array:
-    # A weak type (that of ``jnp.full(n, 1.0)``) does not live through a checkpoint: the program that goes on from one
-    # would be another than the program that began.
+    # A checkpoint does not keep a weak type (that of ``jnp.full(n, 1.0)``): resuming would compile a different program.
     return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
