@@ -68,7 +68,7 @@ class AbstractEnv(eqx.Module, Generic[State]):
 
 
 class AbstractCameraEnv(AbstractEnv[State]):
-    """An environment that may observe by pictures, each a function of the state that it shows."""
+    """An environment whose observations may be pictures, each a function of the state."""
 
     @abstractmethod
     def picture(self, state: State) -> UInt8[Array, "H W 3"] | None:
@@ -76,11 +76,11 @@ class AbstractCameraEnv(AbstractEnv[State]):
 
     @abstractmethod
     def pictures_of(self, privileged: Float[Array, "T Y"]) -> UInt8[Array, "T H W 3"]:
-        """What the camera would show at privileged vectors, for instance at those that a world model predicts."""
+        """Render privileged vectors, for instance those that a world model predicts."""
 
 
 class DroneView(eqx.Module):
-    """A drone at one state of its environment: what pictures and Gymnasium's ``info`` are made of."""
+    """A drone at one state of its environment, for pictures and Gymnasium's ``info``."""
 
     pos_w: Float[Array, "*b 3"]  # m
     vel_w: Float[Array, "*b 3"]  # m/s
@@ -93,7 +93,7 @@ class DroneView(eqx.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """What the flight card of an exported policy says of its task."""
+    """Task-specific part of the flight card of an exported policy."""
 
     layout: str = "other"  # of the observation
     vehicle: Any = None  # ``QuadParams``
@@ -112,11 +112,11 @@ class AbstractDroneEnv(AbstractEnv[State]):
         return None
 
     def room(self) -> Float[np.ndarray, "K 3"]:
-        """Points [m] between which it flies: what a picture has to show."""
+        """Points [m] that a picture has to include."""
         return np.array([[-ROOM] * 3, [ROOM] * 3])
 
     def deployment(self) -> Deployment:
-        """What a drone's software has to know of it."""
+        """Deployment data for the flight card; empty by default."""
         return Deployment()
 
 

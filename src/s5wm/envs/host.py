@@ -81,7 +81,7 @@ class AbstractHostEnvs(ABC):
         """Step each environment by actions ``[N, ...]`` in the environment's own form."""
 
     def news(self) -> list[str]:
-        """What a person is to know of since the last call."""
+        """Notices since the last call."""
         return []
 
     def render(self) -> Any:
@@ -90,11 +90,11 @@ class AbstractHostEnvs(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End all that was started."""
+        """Close all environments."""
 
 
 class HostEnv(AbstractEnv[None]):
-    """Stands for such an environment where one of pure functions is expected: it has a spec, and cannot step."""
+    """Placeholder for such an environment where a pure one is expected: it has a spec, and cannot step."""
 
     described: EnvSpec
     open: Callable[[int], AbstractHostEnvs] = eqx.field(static=True)  # that number of environments
@@ -116,7 +116,7 @@ class HostEnv(AbstractEnv[None]):
         return None, first_step(self.spec.zero_obs(), jnp.zeros(size) if size else None)
 
     def step(self, state: None, action: Shaped[Array, "..."], key: Key) -> NoReturn:
-        """Never: raises ``ConfigError``."""
+        """Raises ``ConfigError``."""
         raise ConfigError(
             "this environment lives outside the compiled program: training, evaluating and acting step it on the host, "
             "but what flies a policy inside a program (export, imagine, bench) takes environments in JAX only"

@@ -1,4 +1,4 @@
-"""What a task is to those who train and judge agents on it: its environment, its evaluation, and its own words."""
+"""The contract of a task: its environment, its evaluation, and the metrics that it reports."""
 
 import math
 import sys
@@ -33,7 +33,7 @@ class Recording(eqx.Module):
 
 
 class Episodes(eqx.Module):
-    """``K`` episodes of an evaluation, each seen at its end."""
+    """``K`` episodes of an evaluation, each at its end."""
 
     final: Any  # states of the environment [K, ...]; None where it lives outside the program
     return_nominal: Float[Array | np.ndarray, " K"]
@@ -61,7 +61,7 @@ class Episodes(eqx.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbations:
-    """How the world of a task may differ from training: environments by suite and strength."""
+    """Perturbed environments of a task by suite and strength."""
 
     suites: Mapping[str, Mapping[str, float]]  # what each changes, and by how much at full strength
     build: Callable[[str | None, float], AbstractEnv[Any]]  # suite (None: nothing is changed) and strength
@@ -85,24 +85,24 @@ class AbstractTask(ABC):
         """Steps after which an episode of an evaluation is cut, if it has not ended by itself."""
 
     def refusal(self) -> str | None:
-        """Why nothing can be trained on it, and what to change; None: it can."""
+        """Why it cannot be trained on, and what to change; None if it can."""
         return None
 
     def training_env(self) -> AbstractEnv[Any]:
-        """What agents are trained in, where that is more than ``build`` gives."""
+        """The environment of training; by default that of ``build``."""
         return self.build()
 
     def eval_config(self) -> "AbstractTask":
-        """The configuration that it is judged by, of the same class."""
+        """The configuration that is evaluated, of the same class."""
         return self
 
     def as_trained(self, *, imagines: bool, size: str) -> Any:
-        """The task as agents of this kind and size are trained on it by default; it is judged as ever."""
+        """The default training form of the task for agents of this kind and size; its evaluation does not change."""
         del imagines, size
         return self
 
     def perturbations(self) -> Perturbations | None:
-        """What ``s5wm eval --perturb`` changes; None: nothing."""
+        """Suites of ``s5wm eval --perturb``; None if there are none."""
         return None
 
     def success(
@@ -145,7 +145,7 @@ class AbstractTask(ABC):
         return {}
 
     def state_groups(self, target: Literal["observation", "privileged"]) -> Groups | None:
-        """What the numbers of that vector mean; None: nothing is known of them."""
+        """Named groups of that vector with units; None if unknown."""
         del target
         return None
 
@@ -172,7 +172,7 @@ class AbstractDroneTask(AbstractTask):
         state: Float[np.ndarray, "*b Y"],
         target: Literal["observation", "privileged"],
     ) -> Float[np.ndarray, "*b 3"] | None:
-        """Where the drone is (m) by vectors of that kind; None where they do not say."""
+        """Positions (m) of the drone in vectors of that kind; None if they hold none."""
         del track
         place = next((group for group in self.state_groups(target) or () if group.name == "position"), None)
         return None if place is None else place.scale * state[..., place.start : place.stop]

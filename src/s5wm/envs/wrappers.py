@@ -66,7 +66,7 @@ class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
         return AutoResetState(inner, timestep.is_last), timestep
 
     def episode_metrics(self, state: AutoResetState[State]) -> EpisodeMetrics:
-        """Those of the episode that the last time step belongs to; complete when it is the final one."""
+        """Metrics of the episode of the last time step; complete when it is the final one."""
         return ReadableMetrics(self.env.episode_metrics(state.inner))
 
     def inner(self, state: AutoResetState[State]) -> State:

@@ -1,1 +1,1 @@
-"""Whole episodes of a policy, and what is reported of them."""
+"""Evaluation: whole episodes of a policy, and the reported metrics."""

@@ -1,4 +1,4 @@
-"""Means over seeds, with what they leave open.
+"""Means over seeds with their uncertainty.
 
 The statistics are those of Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice"): the mean of the
 middle half of the seeds, and the 95 % percentile interval of resampled seeds.  Rates are plain means: they are often

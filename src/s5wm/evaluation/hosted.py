@@ -25,7 +25,7 @@ MOST_AT_ONCE = 16
 def act_to_judge(
     policy: AbstractPolicy[Any, Any], carry: Any, shown: Shown, key: Key, *, spec: ActionSpec, sampled: bool
 ) -> tuple[Any, Array]:
-    """Carries that follow, and actions as the environment takes them: the mode, or drawn."""
+    """Next carries, and actions in the environment's form: the mode, or samples."""
     latest = timestep_from(shown)
     keys = jr.split(key, latest.is_first.shape[0])
     carry, action, _ = jax.vmap(lambda c, o, f, k: policy(c, o, f, key=k if sampled else None))(
@@ -42,7 +42,7 @@ def run_hosted_episodes(
     *,
     watch: Callable[[HostTimeStep], None] | None = None,
 ) -> Episodes:
-    """What ``run_episodes`` is of compiled environments; every episode begins with a seed of its own.
+    """Like ``run_episodes`` for compiled environments; every episode begins with a seed of its own.
 
     ``watch`` is called with every time step.
     """

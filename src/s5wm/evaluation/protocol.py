@@ -1,4 +1,4 @@
-"""The evaluation protocol: which episodes are run, and what is reported of them.
+"""The evaluation protocol: episodes to run and metrics to report.
 
 Episodes begin and end as the task's evaluation form says, and are acted with the policy's mode.  What they came to,
 beyond returns and lengths, comes from the task itself (``s5wm.envs.task``).
@@ -64,12 +64,12 @@ class Evaluator:
 
 
 def evaluator(task: AbstractTask, episodes: int) -> Evaluator:
-    """The evaluator of a task, by the rules of a test."""
+    """The evaluator of a task, in its evaluation form."""
     return evaluator_as_given(task.eval_config(), episodes)
 
 
 def evaluator_as_given(judged: AbstractTask, episodes: int) -> Evaluator:
-    """The evaluator of a task whose rules stay as they are."""
+    """The evaluator of a task as it is."""
     env = judged.build()
     plan = EvalConfig(
         episodes=episodes,

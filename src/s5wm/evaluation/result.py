@@ -1,4 +1,4 @@
-"""What an evaluation found, and the policy that did best."""
+"""Result of an evaluation, and the best policy."""
 
 import os
 import shutil

@@ -20,7 +20,7 @@ from s5wm.types import Key, TimeStep
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """What to run and what to write down; hashable, because it is part of the compiled program."""
+    """What to run and to record; hashable, because it is part of the compiled program."""
 
     episodes: int
     max_steps: int  # an episode that lasts longer is cut
@@ -105,7 +105,7 @@ def _advance(
 
 
 def _written(env: AbstractEnv[Any], action: Float[Array, "R A"]) -> Float[Array, "R A"]:
-    """Vectors of numbers as the environment is given them; one-hots as they are."""
+    """Continuous actions as the environment gets them; one-hots unchanged."""
     spec = env.spec.action
     return spec.decode(action).reshape(action.shape) if isinstance(spec, Box) else action
 

@@ -43,7 +43,7 @@ def draw_imagination(predictions: OpenLoopPredictions, track: TrackGeometry | No
     real, extent = predictions.real_pos[moments], _room(predictions, moments, track)
     futures = within(predictions.imagined_pos[moments], extent)
     for axes, camera in ((plan, from_above()), (side, from_the_side())):
-        _draw_futures(axes, camera, (real, futures), extent, track)
+        _draw_view(axes, camera, (real, futures), extent, track)
     _draw_errors(figure, predictions)
     steps = predictions.real_pos.shape[1] - 1
     whose = policy_of(predictions.about)
@@ -91,7 +91,7 @@ def _cut(futures: Float[np.ndarray, "E S H1 3"], kept: Float[np.ndarray, "E S H1
     return [f"{left:.0%} of them leave the view"] if left > 0 else []
 
 
-def _draw_futures(
+def _draw_view(
     axes: Axes,
     camera: Camera,
     paths: tuple[Float[np.ndarray, "E H1 3"], Float[np.ndarray, "E S H1 3"]],

@@ -96,7 +96,7 @@ class DreamerConfig:
 
 
 class DreamerParams(eqx.Module):
-    """Everything that gradients change; the optimiser's groups are these fields."""
+    """Trained parameters; each field is a group of the optimiser."""
 
     world_model: WorldModel[Any]
     actor: Actor
@@ -104,7 +104,7 @@ class DreamerParams(eqx.Module):
 
 
 class DreamerLearner(eqx.Module):
-    """All that learning carries along."""
+    """State of learning."""
 
     params: DreamerParams
     slow_critic: Critic
@@ -162,7 +162,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         return Transition(timestep, jnp.zeros(self.spec.action_size), entry)
 
     def policy(self, learner: DreamerLearner) -> DreamerPolicy:
-        """The parts that acting needs: the latest ones, or their average."""
+        """Parameters of the policy: the latest, or their moving average."""
         return latest_policy(learner.params) if learner.policy_ema is None else learner.policy_ema
 
     def update(
@@ -173,7 +173,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         smoothing_weight: Scalar,
         key: Key,
     ) -> tuple[DreamerLearner, MetricSums]:
-        """Append the rollout, then ``updates_per_rollout`` gradient steps once the replay can serve them."""
+        """Append the rollout, then take ``updates_per_rollout`` gradient steps if the replay is filled enough."""
         config = self.config.replay
         learner = eqx.tree_at(lambda x: x.replay, learner, learner.replay.add(rollout))
 
@@ -254,7 +254,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         smoothing_weight: Scalar,
         key: Key,
     ) -> tuple[Scalar, tuple[LossOutput[Any], ReturnScale, Metrics]]:
-        """World-model loss plus actor and critic losses from the same posterior beliefs."""
+        """World-model loss, and actor and critic losses from the same posterior beliefs."""
         k_noise, k_actor_critic = jr.split(key)
         model = params.world_model
         loss, out = batch_loss(model, chunk, k_noise)
@@ -302,7 +302,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
 
 
 def latest_policy(params: DreamerParams) -> DreamerPolicy:
-    """What acts with these parameters."""
+    """The policy with these parameters."""
     model = params.world_model
     return DreamerPolicy(model.encoder, model.dynamics, params.actor)
 

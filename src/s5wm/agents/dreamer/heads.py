@@ -57,7 +57,7 @@ class AbstractActor(eqx.Module):
 
     @abstractmethod
     def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b A"]:
-        """What ``sample_with`` of the distribution consumes."""
+        """Noise for ``sample_with`` of the distribution."""
 
     @abstractmethod
     def __call__(self, feature: Float[Array, "*b F"]) -> Normal | OneHots:

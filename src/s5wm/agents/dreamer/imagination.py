@@ -57,7 +57,7 @@ class ActorCriticConfig:
 
 
 class Networks(eqx.Module):
-    """The networks involved; everything but ``actor`` and ``critic`` is held constant by the losses."""
+    """Networks of the losses; gradients reach ``actor`` and ``critic`` only."""
 
     model: WorldModel[Any]
     actor: Actor
@@ -66,7 +66,7 @@ class Networks(eqx.Module):
 
 
 class Rollouts(eqx.Module):
-    """``K`` imagined rollouts of ``R = H + 1`` states with what the heads say of them.
+    """``K`` imagined rollouts of ``R = H + 1`` states with the outputs of the heads.
 
     ``action_gradient`` is ``d sum_i w_i R_i / d a_i`` of each rollout, through the model and through all that the
     policy does after; None where the objective does not need it (``reinforce``).
@@ -84,7 +84,7 @@ class Rollouts(eqx.Module):
 def imagine_rollouts(
     config: ActorCriticConfig, nets: Networks, starts: Belief[Any], *, smoothing_weight: Scalar, key: Key
 ) -> Rollouts:
-    """Imagine from ``K`` beliefs; every network is held constant.
+    """Imagine from ``K`` beliefs; no network gets a gradient.
 
     With ``dynamics``, the gradient of the return reaches the actor's parameters by way of its actions alone:
     ``dJ/dtheta = sum_i dJ/da_i . da_i/dtheta at a fixed s_i``.  The loop over time therefore carries no gradients of
@@ -119,7 +119,7 @@ def imagine_rollouts(
 def _judged(
     config: ActorCriticConfig, nets: Networks, imagined: Imagined, draws: Array, smoothing_weight: Scalar
 ) -> Rollouts:
-    """What reward, continue and value heads say of imagined states, and the returns that follow."""
+    """Outputs of reward, continue and value heads at imagined states, and the returns."""
     # Without the barriers XLA:CPU fuses the backward passes of all heads and recomputes each several times.
     feature = jax.lax.optimization_barrier(imagined.feature)
     said, value = jax.lax.optimization_barrier((nets.model.predict(feature), nets.critic(feature).mean()))

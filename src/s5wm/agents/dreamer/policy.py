@@ -18,7 +18,7 @@ from s5wm.worldmodel.sensing import AnyEncoder
 
 
 class DreamerCarry(eqx.Module):
-    """What a world-model policy remembers: its belief and the last action."""
+    """Carry of a world-model policy: its belief and the last action."""
 
     belief: Belief[Any]
     prev_action: Float[Array, "*b A"]

@@ -27,7 +27,7 @@ Transitions: TypeAlias = Transition[StoredLatent[Any]]
 
 
 class SkippedBatch(eqx.Module):
-    """The latest skipped gradient step: what it had drawn, and its number (-1: none was skipped)."""
+    """The latest skipped gradient step: its sampled windows and its number (-1: none was skipped)."""
 
     windows: Windows
     update: Int[Array, ""]

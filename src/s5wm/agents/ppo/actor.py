@@ -62,7 +62,7 @@ class AbstractPPOActor(eqx.Module, Generic[Carry]):
 
     @abstractmethod
     def initial(self) -> Carry:
-        """What is remembered before an episode."""
+        """Initial memory."""
 
     @abstractmethod
     def __call__(
@@ -99,7 +99,7 @@ class ReactiveActor(AbstractPPOActor[None]):
 
 
 class StackActor(AbstractPPOActor[Shaped[Array, "..."]]):
-    """The last ``frames`` observations side by side; where an episode begins, its first one repeated."""
+    """Stack of the last ``frames`` observations; at the start of an episode the first one is repeated."""
 
     network: TanhMLP | ImageMLP
     frames: int = eqx.field(static=True)
@@ -120,7 +120,7 @@ class StackActor(AbstractPPOActor[Shaped[Array, "..."]]):
     def segment(
         self, carry: Shaped[Array, "..."], obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
     ) -> Float[Array, "T A"]:
-        """Stacks one after the other, the network on all at once."""
+        """A scan builds the stacks, then the network maps all at once."""
         _, stacked = jax.lax.scan(lambda c, row: self._stack(c, *row), carry, (obs, is_first))
         return jax.vmap(self.network)(stacked)
 
@@ -164,13 +164,13 @@ class RecurrentActor(AbstractPPOActor[Float[Array, "L P 2"]]):
 
 @dataclass(frozen=True, kw_only=True)
 class ActorSizes:
-    """What every actor is built from."""
+    """Sizes of an actor."""
 
     hidden: tuple[int, ...]
     image: ImageConfig
 
     def network(self, shape: tuple[int, ...], actions: int, *, key: Key) -> TanhMLP | ImageMLP:
-        """From observations of this shape, vectors or images."""
+        """A network for observations of this shape, vectors or images."""
         k_encoder, k_head = jr.split(key)
         if len(shape) == 1:
             return self.head(shape[0], actions, key=key)
@@ -178,7 +178,7 @@ class ActorSizes:
         return ImageMLP(encoder, self.head(token_size(self.image, shape), actions, key=k_head))
 
     def head(self, inputs: int, actions: int, *, key: Key) -> TanhMLP:
-        """That starts near zero."""
+        """A head whose outputs start near zero."""
         return TanhMLP((inputs, *self.hidden, actions), out_scale=0.01, key=key)
 
 
@@ -243,7 +243,7 @@ ActionDistribution: TypeAlias = Normal | OneHots
 def action_distribution(
     spec: ActionSpec, out: Float[Array, "*b A"], log_std: Float[Array, " A"] | None
 ) -> ActionDistribution:
-    """Of the output of an actor: means, or logits where actions are choices."""
+    """Action distribution of an actor's output: means, or logits of discrete actions."""
     if log_std is None:
         assert not isinstance(spec, Box), "numbers have a spread"
         return OneHots(out, spec.groups, unimix=0.0)

@@ -45,7 +45,7 @@ class PPOConfig:
     log_std_init: float = -0.5
     log_std_min: float = -2.0  # without a floor the spread shrinks until every update breaks the trust region
     log_std_final: float | None = field(default=None, metadata={"since": "sinking floor"})
-    """Where that floor sinks to as learning rates fall to nothing; None: it stays."""
+    """Final value of ``log_std_min``, reached as the learning rates fall to zero; None: constant."""
     critic_inputs: Literal["obs", "privileged"] = "obs"
     memory: MemoryConfig | None = None  # of the actor
     image: ImageConfig = field(default_factory=PatchConfig)  # of the actor, where observations are images
@@ -79,7 +79,7 @@ class PPOConfig:
                 raise ValueError(f"ppo.{name} is {getattr(self, name)}; it must lie in [0, 1]")
 
     def build(self, spec: EnvSpec, *, num_envs: int = 1) -> "PPO":
-        """The agent for environments of this spec; it keeps nothing per environment, so any number will do."""
+        """The agent for environments of this spec; ``num_envs`` is not used."""
         del num_envs
         if self.critic_inputs == "privileged" and spec.privileged_size == 0:
             raise ValueError(
@@ -180,7 +180,7 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
         return PPOPolicy(learner.params.actor, learner.params.log_std, learner.obs_moments, self.spec.action)
 
     def debug_state(self, learner: PPOLearner) -> Any:
-        """Its statistics of what it saw: rollouts are not kept."""
+        """The input statistics; rollouts are not kept."""
         return (learner.obs_moments, learner.critic_moments)
 
     def _critic_obs(self, timestep: TimeStep) -> Array:

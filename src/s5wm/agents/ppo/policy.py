@@ -21,7 +21,7 @@ class PPOPolicy(AbstractPolicy[Any, PolicyExtras]):
     action: ActionSpec = eqx.field(static=True)
 
     def initial(self) -> Any:
-        """That of the actor."""
+        """Initial memory of the actor."""
         return self.actor.initial()
 
     def distribution(
