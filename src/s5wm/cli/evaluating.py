@@ -12,7 +12,9 @@ from s5wm.errors import ConfigError
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
-Policy = Annotated[Literal["best", "latest"], arg(help="The policy evaluated best, or the latest one saved.")]
+Policy = Annotated[
+    Literal["best", "latest"], arg(help="The best policy by evaluation, or the latest one saved.")
+]
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Evaluate(Verb):
     """
 
     policy_run: RunName
-    episodes: Annotated[int, arg(help="Flights.")] = 100
-    seed: Annotated[int, arg(help="Of the start poses.")] = 12345
+    episodes: Annotated[int, arg(help="Number of episodes.")] = 100
+    seed: Annotated[int, arg(help="Seed of the initial states.")] = 12345
     policy: Policy = "best"
     out: Annotated[
         Path | None, arg(help="Where eval.json, flights and their picture go, instead of into the run.")
@@ -112,7 +114,7 @@ FILMED = 3
 
 
 def report(metrics: dict[str, Any], as_json: bool) -> None:
-    """Figures of an evaluation."""
+    """Print the metrics of an evaluation."""
     if as_json:
         print_json(metrics)
         return

@@ -32,7 +32,9 @@ class Plot(Verb):
     ]
     out: Annotated[
         Path,
-        arg(help="Where the curves of several runs together go, pictures of shipped policies and of tracks."),
+        arg(
+            help="Folder for the curves of several runs together and for pictures of shipped policies and tracks."
+        ),
     ] = Path("runs/plots")
 
     def run(self) -> int:

@@ -56,7 +56,7 @@ class Race(Verb):
 
 
 def race_experiment(path: Path, minutes: float | None) -> "Experiment":
-    """The race of `make race`; one that has been begun in ``path`` goes on to this budget, and never to less steps."""
+    """The race of `make race`; a run that exists in ``path`` resumes with this budget, and never with fewer steps."""
     from s5wm.experiments.configure import configure
     from s5wm.experiments.experiment import load_experiment
 

@@ -27,7 +27,7 @@ class Sweep(Verb):
     task: Annotated[Positional[str | None], arg(metavar="TASK", help="See s5wm list.")] = None
     agent: Annotated[str | None, arg(help="See s5wm list; default: s5wm.")] = None
     size: Annotated[str | None, arg(help="See s5wm list; default: cpu.")] = None
-    config: Annotated[Path | None, arg(metavar="FILE", help="As of s5wm train.")] = None
+    config: Annotated[Path | None, arg(metavar="FILE", help="As --config of s5wm train.")] = None
     grid: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(
@@ -35,14 +35,14 @@ class Sweep(Verb):
         ),
     ] = ()
     seed: Annotated[int, arg(help="The first seed.")] = 0
-    seeds: Annotated[int, arg(help="So many seeds of each combination.")] = 1
+    seeds: Annotated[int, arg(help="Number of seeds of each combination.")] = 1
     env_steps: Annotated[Whole | None, arg(help="Budget of each in environment steps.")] = None
     minutes: Annotated[float | None, arg(help="Budget of each in minutes of training.")] = None
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
-        arg(metavar="PATH=VALUE", help="Changed alike in all; may be repeated."),
+        arg(metavar="PATH=VALUE", help="Override of all trainings; may be repeated."),
     ] = ()
-    jobs: Annotated[int, arg(help="Processes at once, each on its share of the cores.")] = 1
+    jobs: Annotated[int, arg(help="Parallel processes, each on its share of the cores.")] = 1
     out: Annotated[Path, arg(help="Directory of the runs.")] = Path("runs/sweep")
     slurm: Annotated[bool, arg(help="Print a script for sbatch instead of training.")] = False
     hours: Annotated[int, arg(help="Time limit of each job, with --slurm.")] = 24

@@ -44,11 +44,9 @@ class Hardware:
             "under a scheduler (SLURM, Open MPI).  All devices that they are given take part.",
         ),
     ] = None
-    processes: Annotated[
-        int | None, arg(help="How many processes there are; with --coordinator HOST:PORT.")
-    ] = None
+    processes: Annotated[int | None, arg(help="Number of processes; with --coordinator HOST:PORT.")] = None
     process: Annotated[
-        int | None, arg(help="Which of them this one is, from 0; with --coordinator HOST:PORT.")
+        int | None, arg(help="Index of this process, from 0; with --coordinator HOST:PORT.")
     ] = None
 
     def join(self, path: Path | None) -> None:
@@ -94,11 +92,11 @@ class Train(Verb):
     run_dir: Annotated[Path | None, arg(name="run", help="Run directory; default: a new one in runs/.")] = (
         None
     )
-    seed: Annotated[int | None, arg(help="Of everything random; default: 0.")] = None
+    seed: Annotated[int | None, arg(help="Random seed; default: 0.")] = None
     seeds: Annotated[
         int | None,
         arg(
-            help="Train so many seeds, from --seed on, in one program.  Each is a run of its own, RUN/seed-N."
+            help="Number of seeds, from --seed on, trained in one program.  Each is a run of its own, RUN/seed-N."
         ),
     ] = None
     env_steps: Annotated[

@@ -32,10 +32,10 @@ class View(Verb):
             "alone."
         ),
     ] = "latest"
-    seed: Annotated[int, arg(help="Of the episode.")] = 0
+    seed: Annotated[int, arg(help="Random seed of the episode.")] = 0
     horizon: Annotated[int, arg(help="Steps to imagine at each moment.")] = 50
     samples: Annotated[int, arg(help="Futures to imagine at each moment.")] = 8
-    port: Annotated[int, arg(help="Port on 127.0.0.1; 0 takes a free one.")] = 0
+    port: Annotated[int, arg(help="Port on 127.0.0.1; 0: any free port.")] = 0
     no_browser: Annotated[bool, arg(help="Serve the page without opening a browser.")] = False
 
     def run(self) -> int:
