@@ -1,4 +1,4 @@
-"""Which agents can train on an environment, and why others cannot; nothing is compiled to find out."""
+"""Which agents can train on an environment, and why others cannot; found without compiling."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +34,7 @@ def agents_on_gym(env: Any, privileged: Sequence[str] = ()) -> dict[str, str]:
 
 
 def _misfit(name: str, spec: EnvSpec, *, is_known: bool) -> str:
-    """What of its observations, or of its actions, the agent cannot do with."""
+    """Observations or actions that the agent does not support."""
     if len(spec.obs_shape) not in (1, 3):
         return f"its observation has shape {spec.obs_shape}; agents read vectors [n] or images [h, w, c]"
     try:

@@ -1,4 +1,4 @@
-"""The check of an environment, in a process of its own: an environment that hangs or dies takes nothing with it.
+"""The check of an environment in a process of its own, which may hang or die.
 
 The child writes one JSON object per line: ``call``, what it is about to do, or ``problem``, what it found.
 """
@@ -21,7 +21,7 @@ END = "end"
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a check found."""
+    """Result of a check."""
 
     problems: list[str]
     agents: dict[
@@ -36,7 +36,7 @@ class _Try:
 
 
 RESTARTS = 3
-"""So often a process that died is started anew."""
+"""Restarts of a process that died."""
 
 
 def check_in_child(spec: str, steps: int, timeout: float, privileged: Sequence[str] = ()) -> Report:
@@ -98,30 +98,30 @@ def main() -> int:
     progress = Progress()
     try:
         for problem in _check(spec, steps, progress, privileged):
-            _tell(problem=problem)
+            _report(problem=problem)
     except ConfigError as error:
-        _tell(problem=str(error))
+        _report(problem=str(error))
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 - whatever an environment raises is what is reported
         traceback.print_exc()
-        _tell(problem=f"{progress.call} raised {error!r}")
-    _tell(call=END)
+        _report(problem=f"{progress.call} raised {error!r}")
+    _report(call=END)
     return 0
 
 
 class Progress:
-    """What the environment is asked for, written down before the call."""
+    """Report the next call of the environment, before it is made."""
 
     def __init__(self) -> None:
         self.call = "start"
 
     def __call__(self, call: str) -> None:
-        """``call`` comes next."""
+        """Report that ``call`` is next."""
         self.call = call
-        _tell(call=call)
+        _report(call=call)
 
 
-def _tell(**line: str) -> None:
+def _report(**line: str) -> None:
     print(json.dumps(line), flush=True)
 
 
@@ -140,7 +140,7 @@ def _check(spec: str, steps: int, progress: Progress, privileged: Sequence[str])
         yield from check_gym(env, steps, progress)
         agents = agents_on_gym(env, privileged)
     for name, why in agents.items():
-        _tell(agent=name, why=why)
+        _report(agent=name, why=why)
 
 
 def make(spec: str) -> Any:

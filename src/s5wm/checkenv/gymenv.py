@@ -1,4 +1,4 @@
-"""What may be wrong with a Gymnasium environment."""
+"""Checks of a Gymnasium environment."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

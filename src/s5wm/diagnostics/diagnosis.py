@@ -1,4 +1,4 @@
-"""A world-model agent measured on real flights: what mean losses and mean returns hide."""
+"""Diagnostics of a world-model agent on real flights, beyond mean losses and returns."""
 
 import functools as ft
 from typing import Any
@@ -62,7 +62,7 @@ class LatentHealth(eqx.Module):
 
 
 class Diagnosis(eqx.Module):
-    """All that ``report`` measures."""
+    """Results of ``report``."""
 
     reconstruction: GroupErrors  # [G], from the posterior of the same time step
     open_loop: GroupErrors  # [G, H]
@@ -203,7 +203,7 @@ def far_reach(step: TimeStep, horizon: int) -> Reach:
 
 
 def raw_state(model: WorldModel[Any], timestep: TimeStep) -> Float[Array, "*b Y"]:
-    """What the decoder is asked for, in the environment's own numbers."""
+    """Target of the decoder, in the environment's units."""
     return array_of(timestep.obs) if model.config.target == "observation" else timestep.state
 
 

@@ -1,4 +1,4 @@
-"""Whether an installation can do what it must, and whether a run is what was written."""
+"""Checks of an installation, and of the files of a run."""
 
 import shutil
 import tempfile
@@ -32,7 +32,7 @@ Part = tuple[str, str]
 
 
 def examine() -> dict[str, Any]:
-    """What the installation can do, and under ``problems`` what it cannot; without a device, little."""
+    """Facts about the installation, and under ``problems`` its faults; few without a device."""
     if problem := device_problem():
         return {"versions": versions(), "commit": commit(), "problems": [problem]}
     cache = turn_on()
@@ -66,7 +66,7 @@ def examine() -> dict[str, Any]:
 
 
 def inspect_run(folder: Path) -> list[Part]:
-    """Every part of a run directory or shipped policy, and ``whole`` or what is wrong with it."""
+    """Every part of a run directory or shipped policy with ``whole`` or its fault."""
     if not is_run(folder):
         return [("policy", _state(lambda: verify_manifest(folder)))]
     directory = RunDirectory(folder)

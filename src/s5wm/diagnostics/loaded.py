@@ -30,7 +30,7 @@ from s5wm.worldmodel.model import WorldModel
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRun:
-    """A world model and the policy that flies for it.
+    """A world model and the policy that collects for it.
 
     A shipped policy has no training state (None): its model foresees states, and neither rewards nor crashes.
     """
@@ -48,7 +48,7 @@ class LoadedRun:
 
     @classmethod
     def load(cls, run: str | Path, warn: Warn) -> "LoadedRun":
-        """From a run or a shipped policy; refuses those whose files hold no world model."""
+        """Load from a run or a shipped policy; raises ``ConfigError`` if its files hold no world model."""
         folder = find(run)
         experiment = load_experiment(folder / "config.json", warn=warn)
         agent = _dreamer(experiment, run)
@@ -68,7 +68,7 @@ class LoadedRun:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Which policy and world model this is."""
+        """Description of policy and world model."""
         return {"policy": "latest" if self.state is not None else "shipped", "env_steps": self.env_steps}
 
     def check(self, horizon: int, episodes: int) -> int:
@@ -87,7 +87,7 @@ class LoadedRun:
         return open_loop_errors(self.model, transitions, horizon, key, groups=groups)
 
     def report(self, transitions: Transition[StoredLatent[Any]], horizon: int, key: Key) -> Diagnosis:
-        """Everything, on flights whose entries are this model's own; needs the training state."""
+        """The whole report, on flights whose latents are this model's own; needs the training state."""
         assert self.state is not None, "a shipped policy has no heads to report of"
         return report(
             self.agent,
@@ -101,7 +101,7 @@ class LoadedRun:
 
 
 def tested(experiment: Experiment) -> AbstractEnv[Any]:
-    """The environment under the rules of a test."""
+    """The evaluation environment."""
     return experiment.task.eval_config().build()
 
 

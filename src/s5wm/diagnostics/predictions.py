@@ -81,7 +81,7 @@ def predict_positions(
     dt: float,
     key: Key,
 ) -> OpenLoopPredictions | None:
-    """What ``s5wm.runs.predictions`` keeps; None where the task has no position or no flight lasted for a step."""
+    """Predictions for ``s5wm.runs.predictions``; None if the task has no position or no flight lasted a step."""
     groups, horizon = open_loop.groups, open_loop.band.median.shape[1]
     position = [group for group in groups if group.name == "position"]
     reach = Reach.of(transitions.timestep.is_first[:, 1:], horizon=horizon, stride=1)

@@ -1,4 +1,4 @@
-"""``s5wm imagine``: how well the world model of a run foresees held-out flights of its own policy."""
+"""``s5wm imagine``: prediction errors of a run's world model on held-out flights of its own policy."""
 
 import functools as ft
 from dataclasses import asdict, replace
@@ -41,7 +41,7 @@ class ModePolicy(AbstractPolicy[Carry, Extras]):
     policy: AbstractPolicy[Carry, Extras]
 
     def initial(self) -> Carry:
-        """That of the policy."""
+        """Initial carry of the policy."""
         return self.policy.initial()
 
     def __call__(
@@ -120,7 +120,7 @@ def imagine_run(
 def measure(
     own: LoadedRun, flown: Transition[Any], horizon: int, key: Key
 ) -> tuple[GroupErrors, dict[str, ErrorBand], dict[str, Any]]:
-    """All that the model has heads for: errors of the state, their curves with the reward's, and metrics."""
+    """Errors of the state, error curves with the reward's, and metrics, as far as the model has heads."""
     if own.state is None:
         open_loop = own.errors(flown, horizon, key)
         bands = error_bands(open_loop)
@@ -133,7 +133,7 @@ def measure(
 def video_predictions_of(
     own: LoadedRun, flown: Transition[Any], horizon: int, key: Key
 ) -> list[VideoPrediction]:
-    """Film strips of a task with images, of what the model decodes or, in a race, of where it estimates the drone."""
+    """Video predictions of a task with images: decoded images or, in a race, rendered estimates of the state."""
     env = tested(own.experiment)
     if not env.spec.has_images or not (
         isinstance(env, AbstractCameraEnv) or own.model.config.target == "observation"
@@ -149,7 +149,7 @@ def _track(own: LoadedRun) -> TrackGeometry | None:
 
 
 def sizes(flown: Transition[Any]) -> dict[str, int]:
-    """How much was flown."""
+    """Numbers of episodes and steps."""
     return {"episodes": int(flown.timestep.is_first.sum()), "steps": int(flown.timestep.is_first.size)}
 
 

@@ -1,4 +1,4 @@
-"""Statistics over samples of which some do not count.
+"""Masked statistics.
 
 A statistic without a sample is ``UNKNOWN`` in compiled code and NaN on the host (``with_gaps``): with
 ``JAX_DEBUG_NANS`` a NaN in compiled code is an error of the user's.
@@ -55,7 +55,7 @@ class Band(eqx.Module):
 
 
 class Agreement(eqx.Module):
-    """How well a prediction agrees with what came true."""
+    """Agreement of predictions and real values."""
 
     real: Float[Values, "*b"]  # mean
     predicted: Float[Values, "*b"]  # mean

@@ -1,4 +1,4 @@
-"""Whether the critic's value is the return that real flights then had."""
+"""Calibration of the critic's values against realised returns."""
 
 import equinox as eqx
 import jax

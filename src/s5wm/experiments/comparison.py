@@ -24,7 +24,7 @@ SIGNALS = ("eval/success", "eval/lap_time", "eval/return_nominal", "eval/gates")
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Evaluations of one training, ``K`` of them; NaN where a signal has no value, as a lap time without laps.
+    """``K`` evaluations of one training; NaN where a metric has no value, as a lap time without laps.
 
     ``bound`` is the time-optimal lap in s, None for a task without laps.
     """
@@ -55,7 +55,7 @@ class Curve:
 
 
 def runs_of(path: Path) -> list[Path]:
-    """The path itself; of a folder that holds runs and is none, as ``train --seeds`` makes it, the runs in it."""
+    """The path itself, or the runs in a folder of ``train --seeds``."""
     if path.is_dir() and not (path / CONFIG).is_file():
         found = sorted(each.parent for each in path.glob(f"*/{CONFIG}"))
         return sorted(found, key=lambda run: (len(run.name), run.name)) or [path]
@@ -123,14 +123,14 @@ def grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
 
 
 def _rank(label: str) -> int:
-    """So that an agent has the same colour in every picture, whatever its name begins with."""
+    """Rank of an agent, which fixes its colour in every picture."""
     listed, name = list(AGENTS), label.split()[0]
     return listed.index(name) if name in listed else len(listed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What the seeds of one agent came to within a common budget."""
+    """Results over the seeds of one agent within a common budget."""
 
     agent: str
     seeds: int
@@ -146,7 +146,7 @@ class Summary:
 
 
 def summarise(curves: Sequence[Curve], budget: float) -> Summary:
-    """Of one agent's seeds."""
+    """Compute the results of one agent's seeds."""
     cut = [curve.until(budget) for curve in curves]
     best = [(curve, _best(curve)) for curve in cut]
     first = [(curve, curve.first_mastery) for curve in cut]
@@ -171,7 +171,7 @@ def _known(values: Sequence[float], *, is_rate: bool = False) -> Estimate | None
 
 
 def _best(curve: Curve) -> int:
-    """Most successful, then quickest; of a task without success that of most reward."""
+    """Index of the best evaluation: highest success, then quickest lap; highest return in a task without success."""
     success, lap = curve.signals["eval/success"], curve.signals["eval/lap_time"]
     if not curve.has("eval/success"):
         return int(np.argmax(np.nan_to_num(curve.signals["eval/return_nominal"], nan=-np.inf)))
@@ -185,7 +185,7 @@ def _at_end(curve: Curve, signal: str, budget: float) -> float:
 
 
 def common_budget(curves: Sequence[Curve]) -> float:
-    """Environment steps at which the most runs can be compared: that they have reached, and been judged before.
+    """Environment steps that the most runs have reached, with an evaluation before.
 
     Where all of them can, it is what the shortest has reached.
     """
@@ -253,7 +253,7 @@ def _shown(estimate: Estimate | None, form: str, text: Callable[[float], str] | 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Curves of all runs, and what those came to that have a budget in common."""
+    """Curves of all runs, and results of those with a common budget."""
 
     curves: list[Curve]
     summaries: list[Summary]
@@ -275,7 +275,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
 
 
 def _why_not(path: Path, curve: Curve, budget: float) -> str | None:
-    """Why a run cannot be compared at this budget; None: it can be."""
+    """Why a run cannot be compared at this budget; None if it can."""
     first, last = (f"{steps:,.0f}" for steps in (curve.env_steps[0], curve.env_steps[-1]))
     if curve.env_steps[0] > budget:
         why = f"it was first evaluated after {first} environment steps, beyond the {budget:,.0f} that are compared"
@@ -289,5 +289,5 @@ def _why_not(path: Path, curve: Curve, budget: float) -> str | None:
 
 
 def as_json(summaries: Sequence[Summary]) -> Any:
-    """Plain data."""
+    """As JSON values."""
     return [asdict(summary) for summary in summaries]

@@ -34,7 +34,7 @@ WHOLE = "experiment"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """What to train; None where nothing is said."""
+    """Options of a training; None where not given."""
 
     task: str | None = None
     agent: str | None = None
@@ -92,7 +92,7 @@ def flattened(changes: Any, path: str = "") -> list[str]:
 
 
 def _whole(value: Any) -> Any:
-    """1e6 and 1.0e6 are how people write a million; YAML reads the first as text."""
+    """Accept 1e6 as a number, which YAML reads as text."""
     try:
         number = float(value) if isinstance(value, str | float) else value
     except ValueError:

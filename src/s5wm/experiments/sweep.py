@@ -110,7 +110,7 @@ class Record:
         )
 
     def note(self, job: Job, code: int) -> None:
-        """Keep how it ended."""
+        """Record the exit code."""
         self.ended[job.name] = {"code": code, "arguments": list(job.arguments)}
         write_json(self.path, self.ended)
 
@@ -126,7 +126,7 @@ class Pool:
 
     @property
     def free(self) -> list[int]:
-        """Places without a process."""
+        """Number of free slots."""
         return [place for place in range(len(self._cores)) if place not in self.running]
 
     def begin(self, place: int, job: Job) -> None:
@@ -141,28 +141,28 @@ class Pool:
         self.running[place] = (job, process)
 
     def ended(self) -> Iterator[tuple[Job, int]]:
-        """Those that have, with their exit codes."""
+        """Finished jobs with their exit codes."""
         for place, (job, process) in list(self.running.items()):
             if (code := process.poll()) is not None:
                 del self.running[place]
                 yield job, code
 
     def stop(self) -> None:
-        """Tell each once to save and end: a second signal would end it without saving."""
+        """Signal each process once, to save and exit; a second signal would end it without saving."""
         for _, process in self.running.values():
             if process.pid not in self._signalled and process.poll() is None:
                 process.terminate()
                 self._signalled.add(process.pid)
 
     def log(self, job: Job) -> Path:
-        """What a training says."""
+        """Log file of a training."""
         return self.out / f"{job.name}.log"
 
     def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Whatever ends the sweep, no training is left behind without one."""
+        """Stop all trainings when the sweep ends."""
         self.stop()
         for running in self.running.values():
             running[1].wait()

@@ -1,4 +1,4 @@
-"""Every task that there is: their configurations, and the names that some of them have."""
+"""All tasks: their configurations and names."""
 
 from collections.abc import Callable, Sequence
 
@@ -37,7 +37,7 @@ TASKS: dict[str, Callable[[], TaskConfig]] = {
 SOURCES = {"gymnasium": GymnasiumConfig, "gymnax": GymnaxConfig, "brax": BraxConfig}
 
 SPECS = ("gymnasium:ID", "gymnax:ID", "brax:NAME", "package.module:function")
-"""Forms of names of environments that the package does not know."""
+"""Forms of names of environments outside of the package."""
 
 
 def task_config(spec: str, env_args: Sequence[str] = (), privileged: Sequence[str] = ()) -> TaskConfig:
@@ -73,5 +73,5 @@ def task_config(spec: str, env_args: Sequence[str] = (), privileged: Sequence[st
 
 
 def is_known(task: TaskConfig) -> bool:
-    """Whether it is one of ours, whose scales of observations and rewards presets may build on."""
+    """Whether it is a task of this package, whose scales of observations and rewards presets rely on."""
     return not isinstance(task, GymnasiumConfig | GymnaxConfig | BraxConfig | FactoryConfig)

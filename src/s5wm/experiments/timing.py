@@ -1,4 +1,4 @@
-"""How the time of a training divides into its pieces."""
+"""Timing of the parts of a training iteration."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A trained policy outside of training: found by name, loaded without running anything, driven with NumPy."""
+"""A trained policy outside of training: found by name, loaded without executing code, used with NumPy."""
 
 import functools as ft
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ Which = Literal["best", "latest"]
 
 
 class ActingState(eqx.Module):
-    """What an agent remembers between two observations; with an axis ``N`` in front for ``N`` drones at once."""
+    """Memory of an agent between two observations; with a leading axis ``N`` for ``N`` drones."""
 
     carry: Any
     is_new: Bool[Array, "*n"]  # no observation yet
@@ -80,16 +80,16 @@ class TrainedAgent:
 
     @cached_property
     def env(self) -> AbstractEnv[Any]:
-        """The task's environment, or what stands for one that lives outside the program."""
+        """The task's environment, or the placeholder of one outside of the program."""
         return self.experiment.build_env()
 
     @property
     def spec(self) -> EnvSpec:
-        """What the task shows and takes."""
+        """Observation and action specs of the task."""
         return self.env.spec
 
     def _read(self, obs: Any, count: tuple[int, ...]) -> Any:
-        """An observation of an environment of others in the form that agents read."""
+        """Encode an observation of a user's environment for the agent."""
         if not isinstance(self.env, HostEnv):
             return obs
         try:
@@ -102,7 +102,7 @@ class TrainedAgent:
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
-        """Of one observation: a vector, or an image of uint8 pixels."""
+        """Shape of one observation: a vector, or an image of uint8 pixels."""
         return self.spec.obs_shape
 
     def init(self, num: int | None = None) -> ActingState:
@@ -228,7 +228,7 @@ def is_run(folder: Path) -> bool:
 
 
 def load_agent(run: str | Path, *, which: Which, warn: Warn) -> TrainedAgent:
-    """The policy of a run (the best evaluated or the latest saved) or a shipped one."""
+    """Load the policy of a run (the best by evaluation or the latest saved) or a shipped one."""
     folder = find(run)
     experiment = load_experiment(folder / CONFIG, warn=warn)
     source = _policy_folder(folder, which, warn)

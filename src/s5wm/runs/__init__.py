@@ -1,1 +1,1 @@
-"""Run directories: configurations, checkpoints, logs and records, whole or not there."""
+"""Run directories: configurations, checkpoints, logs and records, written atomically."""

@@ -20,7 +20,7 @@ SIZE = 2**16
 
 
 class Block(NamedTuple):
-    """Where a block lies and what it is."""
+    """Location and hash of a block."""
 
     pack: str
     offset: int
@@ -72,7 +72,7 @@ class BlockStore:
                 raise CorruptError(f"{self.folder / block.pack} has changed since it was written (SHA-256)")
 
     def is_wasteful(self, index: Index) -> bool:
-        """Whether most of what its packs hold is no longer part of ``index``."""
+        """Whether most of the content of its packs is not part of ``index`` any more."""
         live = sum(block.size for block in set(_blocks(index)))
         packs = {block.pack for block in _blocks(index)}
         return sum((self.folder / pack).stat().st_size for pack in packs) > 2 * live
@@ -102,7 +102,7 @@ class BlockStore:
 
 
 def decode_index(data: Any, path: Path) -> Index:
-    """An index as JSON holds it."""
+    """Decode an index from JSON."""
     try:
         index = {name: [Block(*block) for block in blocks] for name, blocks in data.items()}
         wrong = [block for block in _blocks(index) if not _is_sound(block)]

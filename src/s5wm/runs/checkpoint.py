@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, verified, and enough to go on exactly.
+"""Atomic, verified checkpoints, sufficient for a bitwise resume.
 
 One folder per checkpoint, named by its environment steps: ``state/`` (Orbax), ``tree.json`` (name, shape and dtype of
 every array), ``blocks.json`` (where the blocks of the large arrays lie, see ``blocks``), ``host.json`` (what the host
@@ -38,7 +38,7 @@ Tree = TypeVar("Tree")
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
 LARGE = 2**20
-"""Arrays of at least so many bytes are saved by what has changed of them."""
+"""Arrays of at least this many bytes are saved incrementally."""
 
 PACKS = "blocks"
 ABOUT = "about.json"
@@ -46,7 +46,7 @@ ABOUT = "about.json"
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """Everything of one moment, on the host: training may go on while it is written."""
+    """A snapshot on the host: training may go on while it is written."""
 
     env_steps: int
     arrays: dict[str, NDArray[Any]]
@@ -86,7 +86,7 @@ class Checkpoints:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until nothing is being written; raises what went wrong with it."""
+        """Wait for the save in progress; raises its error."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -95,7 +95,7 @@ class Checkpoints:
             raise failed
 
     def steps(self) -> list[int]:
-        """Environment steps of the checkpoints there are, oldest first, valid or not."""
+        """Environment steps of all checkpoints, oldest first, valid or not."""
         return sorted(int(p.name) for p in self.folder.glob("[0-9]*") if p.name.isdigit())
 
     def path(self, env_steps: int) -> Path:
@@ -103,7 +103,7 @@ class Checkpoints:
         return self.folder / f"{env_steps:012d}"
 
     def newest(self, log: Callable[[str], None], among: Collection[int] | None = None) -> Path | None:
-        """The newest checkpoint (of ``among``) that is as it was written; ``log`` gets a line for each that is not."""
+        """The newest valid checkpoint (of ``among``); ``log`` gets a line for each damaged one."""
         self.wait()
         for env_steps in reversed(self.steps()):
             if among is not None and env_steps not in among:
@@ -232,7 +232,7 @@ def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int, prefix: str) 
 
 
 def _end_to_end(arrays: Arrays) -> Arrays:
-    """All arrays of a type as one, in order: Orbax leaves memory behind for every array it saves."""
+    """Concatenate all arrays of a dtype, in order: Orbax leaks memory for every array it saves."""
     kinds: dict[str, list[NDArray[Any]]] = {}
     for array in arrays.values():
         if array.size:  # Orbax refuses to save nothing

@@ -24,7 +24,7 @@ Warn = Callable[[str], None]
 TAG = "type"
 
 LATER = "since"
-"""In the metadata of a field: younger than files without it, in which its default holds."""
+"""In the metadata of a field: added later; files without the field mean its default."""
 
 FILE = "file:"
 """An override ``path=file:PATH`` takes what a JSON or YAML file holds."""
@@ -43,7 +43,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: type[Config], data: Any, *, warn: Warn) -> Config:
-    """The configuration of class ``kind`` that ``data`` describes.
+    """Decode ``data`` as a configuration of class ``kind``.
 
     An unknown field, a wrong type, and a missing field without default are errors that name it.  A missing
     field that has a default takes it, with a line to ``warn``, unless its metadata has ``since``: then its default
@@ -92,7 +92,7 @@ def unstorable(encoded: Any, path: str = "") -> str | None:
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
-    """``; did you mean 'x'?`` where something known looks like ``word``, then everything known."""
+    """``; did you mean 'x'?`` if a known name is similar to ``word``, then all known names."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{hint} Known: {', '.join(known)}"
@@ -226,7 +226,7 @@ def _assign(kind: Any, data: Any, path: list[str], text: str) -> None:
 
 
 def _from_file(kind: Any, file: Path, path: str) -> Any:
-    """What a file says of a field, complete, so that the run that it is for needs the file no more.
+    """Value of a field from a file, complete, so that the run does not need the file any more.
 
     Where the file has no ``"type"``, it is of the member that shares most fields with it.
     """

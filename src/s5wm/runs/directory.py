@@ -11,7 +11,7 @@ from s5wm.errors import RunDirectoryError
 CONFIG = "config.json"
 
 _BEFORE = ("lock", "start", "start.partial")
-"""What a training that was killed while it began may have left before its configuration."""
+"""Files that a training killed at its start may have left before its configuration."""
 
 
 class RunDirectory:
@@ -41,17 +41,17 @@ class RunDirectory:
 
     @property
     def best(self) -> Path:
-        """The policy that was evaluated best: ``policy.npz`` and ``eval.json``."""
+        """The best policy by evaluation: ``policy.npz`` and ``eval.json``."""
         return self.path / "best"
 
     @property
     def diverged(self) -> Path:
-        """Evidence of what made the run roll back."""
+        """Debug states of roll-backs."""
         return self.path / "diverged"
 
     @property
     def failure(self) -> Path:
-        """What an environment said that failed too often."""
+        """Traceback of environments that failed too often."""
         return self.path / "environment-failure.txt"
 
     @property
@@ -61,19 +61,19 @@ class RunDirectory:
 
     @property
     def start(self) -> Path:
-        """Parameters that another training left and this one begins with, where it does (``train.start``)."""
+        """Initial parameters from another training (``train --from``), if any."""
         return self.path / "start"
 
     def forget_start(self) -> None:
-        """Remove what a training left that was killed before its configuration was written."""
+        """Remove files of a training that was killed before its configuration was written."""
         shutil.rmtree(self.start, ignore_errors=True)
 
     def exists(self) -> bool:
-        """Whether a run has begun here."""
+        """Whether there is a run."""
         return self.config.is_file()
 
     def check(self) -> None:
-        """Raises ``RunDirectoryError`` where no run can begin or go on; creates nothing."""
+        """Raises ``RunDirectoryError`` if no run can start or resume here; creates nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is a file; name a directory for the run")
         if (self.path / "policy.npz").is_file():

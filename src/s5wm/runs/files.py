@@ -25,12 +25,12 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Replace ``path`` at once by ``data``."""
+    """Replace ``path`` atomically by ``data``."""
     write_bytes(path, (json.dumps(plain(data), indent=2) + "\n").encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` at once by ``content``."""
+    """Replace ``path`` atomically by ``content``."""
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(content)
@@ -41,7 +41,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The contents of a JSON file of ours."""
+    """Contents of a JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Recorded flights: what an evaluation keeps of an episode, so that it can be drawn later.
+"""Recorded flights: episodes of an evaluation, kept so that they can be drawn later.
 
 SI units; ``_w`` world frame (z up); quaternions w first, body to world.  The file is a plain ``.npz``:
 ``count``, then ``0/time``, ``0/pos_w``, ... for every flight, ``course/gate_pos``, ... if it was given, and ``about``,
@@ -58,7 +58,7 @@ class Flight:
 
     @property
     def crashed(self) -> bool:
-        """Whether it ended before its time."""
+        """Whether it ended before the time limit."""
         return self.ending.upper() not in UNHARMED
 
     @property

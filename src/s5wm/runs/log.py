@@ -1,4 +1,4 @@
-"""Where the numbers of a training go: JSON lines, TensorBoard, and lines of text or a live panel."""
+"""Sinks of metrics: JSON lines, TensorBoard, and lines of text or a live panel."""
 
 import errno
 import json
@@ -22,23 +22,23 @@ SPARE = 2**20
 
 @runtime_checkable
 class Sink(Protocol):
-    """Something that takes rows of metrics and lines of text."""
+    """A destination of rows of metrics and lines of text."""
 
     def write_row(self, row: Row) -> None:
-        """One log step; keys are ``group/name``."""
+        """Write one row of metrics; keys are ``group/name``."""
         ...
 
     def write_line(self, text: str) -> None:
-        """One line for a person."""
+        """Write one line of text."""
         ...
 
     def close(self) -> None:
-        """Write everything out."""
+        """Flush and close."""
         ...
 
 
 class JsonLines:
-    """``metrics.jsonl``; what was written beyond ``env_steps`` by an interrupted run is removed first.
+    """``metrics.jsonl``; rows after ``env_steps``, of an interrupted run, are removed first.
 
     While the disk is full, rows wait in memory and are written with the first one that fits again.
     """
@@ -53,7 +53,7 @@ class JsonLines:
         self._has_warned = False
 
     def write_row(self, row: Row) -> None:
-        """Append, or remember for later."""
+        """Append, or keep for later if the disk is full."""
         self._waiting.append((json.dumps(plain(row)) + "\n").encode())
         try:
             self._append()
@@ -63,10 +63,10 @@ class JsonLines:
                 print(f"cannot write {self.path}: {error.strerror}; its rows wait in memory", file=sys.stderr)
 
     def write_line(self, text: str) -> None:
-        """Text is not a metric."""
+        """Do nothing: text is not a metric."""
 
     def close(self) -> None:
-        """Rows that still wait are lost, unless they can be written now."""
+        """Write pending rows; raises ``WriteError`` if they are lost."""
         try:
             self._append()
         except OSError as error:
@@ -122,10 +122,10 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, int(row["env_steps"]))
 
     def write_line(self, text: str) -> None:
-        """Text is not a metric."""
+        """Do nothing: text is not a metric."""
 
     def close(self) -> None:
-        """Write what is still in memory."""
+        """Flush."""
         self._writer.close()
 
 
@@ -152,7 +152,7 @@ class Lines:
         self._last = -float("inf")
 
     def write_row(self, row: Row) -> None:
-        """A short line."""
+        """Print a short line."""
         now = time.monotonic()
         if now - self._last < self._every and not _is_evaluation(row):
             return
@@ -163,11 +163,11 @@ class Lines:
         )
 
     def write_line(self, text: str) -> None:
-        """The line."""
+        """Print the line."""
         print(self._prefix + text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing."""
 
 
 def _is_evaluation(row: Mapping[str, int | float]) -> bool:
@@ -181,7 +181,7 @@ def shown(row: Mapping[str, int | float], own: Sequence[Column] = ()) -> list[tu
 
 
 def eta_text(row: Mapping[str, int | float]) -> str:
-    """Time to the end of the budget, at the present speed."""
+    """Remaining time to the end of the budget, as text."""
     minutes = row.get("eta_minutes", float("nan"))
     if not minutes >= 0:
         return "?"

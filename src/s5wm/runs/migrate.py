@@ -1,4 +1,4 @@
-"""Schemas of checkpoints: what an older one lacks, what it has besides, and what it calls otherwise."""
+"""Migration of checkpoints of older schemas: arrays that are new, gone or renamed."""
 
 import re
 from typing import Any
@@ -47,7 +47,7 @@ _RENAMED = [
 
 
 def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
-    """Arrays, of those ``expected``, that came after this schema, as a run begins with them."""
+    """Initial values of ``expected`` arrays that this schema lacks."""
     if schema not in range(1, SCHEMA + 1):
         raise CorruptError(f"a checkpoint has schema {schema!r}; this version of s5wm reads 1 to {SCHEMA}")
     added: dict[str, Any] = {}
@@ -64,19 +64,19 @@ def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
 
 
 def name_now(schema: int, name: str) -> str:
-    """What this version calls an array of that schema."""
+    """Present name of an array of that schema."""
     if schema == 1:
         name = _BARE_ACTOR.sub(r"\1.network.\2.", name)
     return renamed(name) if schema < 5 else name
 
 
 def renamed(name: str) -> str:
-    """What this version calls an array of a checkpoint, a policy or a start of up to schema 4."""
+    """Present name of an array of a checkpoint, a policy or a start of up to schema 4."""
     for before, now in _RENAMED:
         name = before.sub(now, name)
     return name
 
 
 def is_dropped(schema: int, name: str) -> bool:
-    """Whether this version has no such array any more."""
+    """Whether this array is gone."""
     return schema < 5 and name == "learner.replay.surprise"

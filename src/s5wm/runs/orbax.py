@@ -1,4 +1,4 @@
-"""Arrays of a checkpoint in an Orbax folder: one save at a time, and nothing read that is not what is expected."""
+"""Arrays of a checkpoint in an Orbax folder: one save at a time; reads are checked against a template."""
 
 import threading
 import warnings
@@ -14,11 +14,11 @@ from s5wm.errors import CorruptError
 Arrays = dict[str, NDArray[Any]]
 
 _ORBAX = threading.Lock()
-"""Two saves at once, those of seeds that train together, get into each other's event loop."""
+"""Concurrent saves, of seeds that train together, disturb each other's event loop."""
 
 
 def save_arrays(folder: Path, arrays: dict[str, Any]) -> None:
-    """Write; nothing where there are none."""
+    """Write the arrays, if there are any."""
     import orbax.checkpoint as ocp  # slow to import
 
     if not arrays:
@@ -29,7 +29,7 @@ def save_arrays(folder: Path, arrays: dict[str, Any]) -> None:
 
 
 def restore_arrays(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
-    """Read arrays like those of ``target``; raises ``CorruptError`` where the folder holds others."""
+    """Read arrays like those of ``target``; raises ``CorruptError`` if the folder holds others."""
     import orbax.checkpoint as ocp
 
     if not target:

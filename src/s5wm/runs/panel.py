@@ -53,11 +53,11 @@ class Panel:
         self._live.update(self._draw())
 
     def write_line(self, text: str) -> None:
-        """Above the table."""
+        """Print above the table."""
         self._live.console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
-        """Leave the last table standing."""
+        """Stop redrawing; the last table stays."""
         self._live.stop()
 
     def _draw(self) -> Any:
@@ -98,7 +98,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _sparkline(returns: Sequence[float]) -> str:
-    """Of the return of training episodes, since this process began."""
+    """Sparkline of the return of training episodes, since this process began."""
     if len(returns) < 2:
         return ""
     return f"return  {sparkline(returns)}  {returns[0]:.1f} to {returns[-1]:.1f}, at most {max(returns):.1f}"

@@ -82,7 +82,7 @@ def save_predictions(path: Path, predictions: OpenLoopPredictions) -> None:
 
 
 def load_predictions(path: Path) -> OpenLoopPredictions:
-    """What ``save_predictions`` wrote."""
+    """Read a file of ``save_predictions``."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         errors = {
             str(group): ErrorBand(

@@ -25,12 +25,12 @@ def provenance() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python and of every package that decides what a training computes."""
+    """Versions of Python and of every package that affects the numbers of a training."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def version(package: str) -> str | None:
-    """Of an installed package."""
+    """Version of an installed package."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -43,7 +43,7 @@ def cpu_name() -> str:
 
 
 def cpu_flags() -> str:
-    """What the processor can do, as the system reports it; empty where it does not."""
+    """Features of the processor, as the system reports them; empty if it does not."""
     return _cpu_line("flags") or _cpu_line("Features")
 
 
@@ -54,7 +54,7 @@ def _cpu_line(name: str) -> str:
 
 
 def commit() -> str | None:
-    """Of the source this package runs from, with ``+`` where it has been changed; None outside a checkout."""
+    """Commit of the source of this package, with ``+`` if it has local changes; None outside of a checkout."""
     here = Path(__file__).parents[3]
     if not (here / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Names in configuration files of schema 1: what this version calls otherwise, and what it no longer has."""
+"""Names in configuration files of schema 1: renamed and removed classes, fields and options."""
 
 from collections.abc import Mapping
 from typing import Any

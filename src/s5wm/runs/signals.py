@@ -1,4 +1,4 @@
-"""What the signals of a training are called: words for people, in the order and the groups in which they are shown."""
+"""Titles of the metrics of a training, in the order and the groups of the pictures."""
 
 from collections.abc import Iterable
 
@@ -51,12 +51,12 @@ _WORDS = {name: words for group in GROUPS.values() for name, words in group.item
 
 
 def words_for(name: str) -> str:
-    """What a signal is called; its name in the log where it is none of ours."""
+    """Title of a metric; its name in the log if it is unknown."""
     return _WORDS.get(name, name)
 
 
 def by_group(names: Iterable[str]) -> dict[str, list[str]]:
-    """Those of these names that there are, by group, each in its order; what is none of ours comes last."""
+    """Sort names into groups, each in its order; unknown ones come last."""
     given = list(names)
     groups = {title: [name for name in group if name in given] for title, group in GROUPS.items()}
     groups[OTHER] = [name for name in given if name not in _WORDS]

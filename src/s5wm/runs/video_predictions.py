@@ -1,4 +1,4 @@
-"""Film strips of what a camera saw and what a world model made of it; a plain ``.npz`` of images."""
+"""Video predictions: real, reconstructed and predicted images in a plain ``.npz``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def save_video_predictions(path: Path, predictions: Sequence[VideoPrediction]) -
 
 
 def load_video_predictions(path: Path) -> list[VideoPrediction]:
-    """What ``save_video_predictions`` wrote."""
+    """Read a file of ``save_video_predictions``."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         return [
             VideoPrediction(
