@@ -29,6 +29,16 @@ REGISTERED = {
 VERBS = {"cli/tracks.py"}
 """Verbs for tracks import the race when they run."""
 
+TESTS = (
+    "diagnostics/test_run.py",
+    "diagnostics/test_values.py",
+    "envs/test_bound_methods.py",
+    "envs/test_readable.py",
+    "training/test_curriculum.py",
+    "training/test_metric_sums.py",
+)
+"""Tests of other tasks, that take a few seconds together."""
+
 EVERYTHING = """
 import importlib, pkgutil, s5wm
 for module in pkgutil.walk_packages(s5wm.__path__, "s5wm."):
@@ -101,3 +111,11 @@ def test_hover_trains_without_it(package: Path) -> None:
     assert (package / "run" / "eval.json").is_file()
     listed = call(package, "-m", "s5wm", "list")
     assert "hover" in listed.stdout and "race/" not in listed.stdout.split("pretrained")[0]
+
+
+@pytest.mark.slow
+def test_tests_of_other_tasks_pass_without_it(package: Path) -> None:
+    here = Path(__file__).parent
+    rules = ("-c", str(here.parents[1] / "pyproject.toml"), "-o", "pythonpath=", "-p", "no:cacheprovider")
+    done = call(package, "-m", "pytest", "-q", *rules, *(str(here / file) for file in TESTS))
+    assert done.returncode == 0, done.stdout

@@ -46,7 +46,7 @@ def test_a_run_is_measured(run: Path) -> None:
     )
 
 
-def test_impossible_wishes_are_refused(run: Path, tmp_path: Path) -> None:
+def test_impossible_requests_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"horizon is 30 .* \[1, 29\]"):
         imagine_run(run, STEPS)
     without = dataclasses.replace(SMALL, agent=PPOConfig(minibatches=2))

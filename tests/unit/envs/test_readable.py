@@ -7,7 +7,7 @@ from s5wm.envs.readable import ReadableMetrics
 from s5wm.types import OptionalMetric
 
 
-def test_figures_of_an_episode_print_as_numbers() -> None:
+def test_metrics_of_an_episode_print_as_numbers() -> None:
     env = s5wm.make("toy/double-integrator")
     state, _ = env.reset(jax.random.key(0))
     metrics = env.episode_metrics(state)
@@ -16,7 +16,7 @@ def test_figures_of_an_episode_print_as_numbers() -> None:
     assert isinstance(jax.jit(lambda state: env.episode_metrics(state))(state), ReadableMetrics)
 
 
-def test_what_an_episode_has_not_is_none_and_copies_are_lists() -> None:
+def test_what_an_episode_has_not_is_none_and_batches_are_lists() -> None:
     lap = OptionalMetric(jnp.asarray([5.25, 0.0]), jnp.asarray([True, False]))
     metrics = ReadableMetrics(laps=jnp.asarray([3, 0]), lap_time=lap, crash=np.float32(0.5))
     assert repr(metrics) == "{'laps': [3, 0], 'lap_time': [5.25, None], 'crash': 0.5}"
