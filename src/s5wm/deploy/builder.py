@@ -1,4 +1,4 @@
-"""Appends operations to a graph in the making, and says what shape each result has."""
+"""Builder of a graph: appends operations and infers their shapes."""
 
 import math
 from dataclasses import dataclass, field
@@ -119,7 +119,7 @@ class Builder:
         return self._added(Recurrence(self._new("state", x.shape), x, drive, _f32(decay)))
 
     def one_hot(self, x: Value, groups: int) -> Value:
-        """The largest of each group."""
+        """One-hot of the largest number of each group."""
         return self._added(OneHot(self._new("one_hot", x.shape), x, groups))
 
     def select(self, flag: Value, a: Value, b: Value) -> Value:
@@ -134,19 +134,19 @@ class Builder:
         return self._added(Conv(out, x, _f32(kernel), _f32(bias)))
 
     def max_pool(self, x: Value) -> Value:
-        """Half as high and wide."""
+        """Max pooling by 2."""
         high, wide, channels = x.shape
         return self._added(MaxPool(self._new("pool", (high // 2, wide // 2, channels)), x))
 
     def patches(self, x: Value, side: int) -> Value:
-        """Squares as pixels."""
+        """Space to depth."""
         high, wide, channels = x.shape
         shape = (high // side, wide // side, side * side * channels)
         return self._added(Patches(self._new("patches", shape), x, side))
 
 
 def _f32(array: Weights) -> Weights:
-    """A float32 copy whose denormal numbers are zero, as every target that flushes them would have it."""
+    """A float32 copy with denormal numbers flushed to zero, as on targets that flush them."""
     array = np.ascontiguousarray(array, np.float32)
     return np.where(np.abs(array) < np.finfo(np.float32).tiny, np.float32(0), array)
 

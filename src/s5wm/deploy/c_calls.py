@@ -1,4 +1,4 @@
-"""Which C function does an operation, and what it is called with."""
+"""C calls of the operations of a graph."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -50,7 +50,7 @@ def constant_name(op: Operation, field: str) -> str:
 
 
 def literal(value: float | np.floating) -> str:
-    """A float32 constant: nine digits give every one back."""
+    """A float32 constant with nine digits, which are exact."""
     text = f"{float(value):.9g}"
     return text + ("f" if any(mark in text for mark in ".e") else ".0f")
 

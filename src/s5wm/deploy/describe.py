@@ -32,11 +32,11 @@ from s5wm.runs.files import read_json
 from s5wm.types import EnvSpec
 
 SLEW_MARGIN = 1.25
-"""By how much an action may change more than it ever did in the recorded flights."""
+"""Margin on the largest change of an action in the recorded flights."""
 
 
 def _trained_at(run: str | Path) -> str | None:
-    """Commit that the training last went on with; None where the run has none recorded, as shipped policies."""
+    """Commit of the last resume of the training; None if the run has none recorded, as shipped policies."""
     file = find(run) / ORIGIN
     return read_json(file).get("commit") if file.is_file() else None
 
@@ -111,12 +111,12 @@ def track_card(track: Mapping[str, Any]) -> TrackCard:
 
 
 def as_exported(spec: ActionSpec, vector: Any) -> Any:
-    """What exported files make of an action vector ``[A]``: numbers as the task takes them; one-hots as they are."""
+    """Output of exported files for an action vector ``[A]``: numbers in the task's bounds; one-hots unchanged."""
     return spec.decode(vector).reshape(vector.shape) if isinstance(spec, Box) else vector
 
 
 def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
-    """Consecutive steps of the policy's mode in its task, by the rules of a test."""
+    """Consecutive steps of the policy's mode in the evaluation form of its task."""
     env = replace(agent.experiment, task=agent.experiment.task.eval_config()).build_env()
     policy = agent.policy
 
@@ -139,7 +139,7 @@ def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
 
 
 def act_along(agent: TrainedAgent, obs: Any, is_first: Any) -> Any:
-    """Actions of the JAX policy along given observations ``[T, ...]``, its memory going on between them."""
+    """Actions of the JAX policy for a sequence of observations ``[T, ...]``, with memory."""
 
     @jax.jit
     def fold(obs: Any, is_first: Any) -> Any:

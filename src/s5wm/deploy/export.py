@@ -1,4 +1,4 @@
-"""``s5wm export``: a trained policy as ONNX and C, with all that a drone's software must know."""
+"""``s5wm export``: a trained policy as ONNX and C, with all data that the software of a drone needs."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ IMAGES = Lengths(flown=200, random=50, selftest=3)
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how far each form is from the JAX policy."""
+    """Result of an export: its folder, and the error of each form against the JAX policy."""
 
     folder: Path
     card: FlightCard

@@ -1,4 +1,4 @@
-"""Observations that a policy met in its own task, and what it did: what an exported file is compared with."""
+"""Golden trace: observations of a policy in its own task and its actions; exported files are compared with it."""
 
 from dataclasses import dataclass
 from pathlib import Path

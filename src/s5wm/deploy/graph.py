@@ -1,4 +1,4 @@
-"""The acting network as a short list of operations: what ONNX, C and the NumPy reference are all made from.
+"""The policy as a short list of operations: the source of ONNX, C and the NumPy reference.
 
 A graph maps one observation and one flat memory vector to an action and the next memory.  Arrays are float32, images
 are ``[h, w, c]``; an operation never changes its inputs.  All zeros is the memory before an episode.

@@ -1,4 +1,4 @@
-"""A trained policy as a graph: only what acting needs; what depends on parameters alone is computed here."""
+"""Lowers a trained policy to a graph of the operations that acting needs; constants are folded."""
 
 import functools as ft
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ from s5wm.worldmodel.sensing import MixedEncoder
 from s5wm.worldmodel.sequence import SequenceModel
 
 PREV_ACTION = "prev_action"
-"""Memory slot of the action last chosen; a runtime that flew another one writes that there."""
+"""Memory slot of the last action; a runtime that sent another command writes it there."""
 
 
 @dataclass(eq=False)
@@ -83,7 +83,7 @@ def lower(policy: AbstractPolicy[Any, Any], spec: EnvSpec) -> Graph:
 
 
 def _as_taken(b: Builder, vector: Value, spec: ActionSpec) -> Value:
-    """What the task takes: numbers between its bounds, flat; of choices the one-hots, one after the other."""
+    """Actions of the task: numbers in its bounds, flat; of discrete actions the concatenated one-hots."""
     if not isinstance(spec, Box):
         return vector
     inside = b.clip(vector, -1.0, 1.0)

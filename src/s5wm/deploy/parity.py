@@ -1,4 +1,4 @@
-"""Whether an exported policy does what the trained one does."""
+"""Comparison of an exported policy with the trained one."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from s5wm.deploy.reference import evaluate
 from s5wm.deploy.runtime.engines import Engine
 
 FLOWN_TOLERANCE = 1e-5
-"""Of an action, on observations of the policy's own flights, with the memory going on."""
+"""Tolerance of an action on observations of the policy's own flights, with memory."""
 
 RANDOM_TOLERANCE = 1e-4
-"""The same on random observations, far from all that was trained: there float32 itself is that uncertain."""
+"""Tolerance on random observations, far from the training data, where float32 is less accurate."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ReferenceEngine:
         self.memory = np.zeros(graph.memory.shape, dtype)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset the memory."""
         self.memory = np.zeros_like(self.memory)
 
     def step(self, obs: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, " A"]:

@@ -1,4 +1,4 @@
-"""The acting network in NumPy: what an exported file is to compute, operation by operation in float32."""
+"""The policy in NumPy: reference of an exported file, operation by operation in float32."""
 
 from collections.abc import Callable
 from typing import Any

@@ -67,7 +67,7 @@ class Distilled:
 
 
 class _Stream(eqx.Module):
-    """Where the environments are, and what the teacher remembers in each."""
+    """States of the environments, and the teacher's memory in each."""
 
     state: Any
     timestep: TimeStep
@@ -75,7 +75,7 @@ class _Stream(eqx.Module):
 
 
 class _Labelled(eqx.Module):
-    """Observations and what the teacher would have done."""
+    """Observations with the teacher's actions."""
 
     obs: Float[Array, "*b O"]
     action: Float[Array, "*b A"]
@@ -179,7 +179,7 @@ def _visit(
     steps: int,
     by_teacher: Bool[Array, ""],
 ) -> tuple[_Stream, _Labelled]:
-    """Steps of all environments, flown by one of the two, and what the teacher says to each."""
+    """Steps of all environments by one of the two policies, with the teacher's actions."""
     teacher, student = policies
 
     def one(now: _Stream, key: Key) -> tuple[_Stream, _Labelled]:

@@ -57,7 +57,7 @@ def _moment_at(flight: Flight, time: float) -> Moment:
 
 
 def _write_gif(frames: Sequence[Frame], file: Path) -> Path:
-    """One palette for all frames, so that pixels that stand still stay the same and cost nothing."""
+    """One palette for all frames, so that constant pixels compress well."""
     palette = Image.new("P", (1, 1))
     palette.putpalette(_palette().tobytes())
     pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]

@@ -66,7 +66,7 @@ QUANTITIES = (
 
 
 def draw_curves(runs: Sequence[RunRecords], *, bound: float | None = None) -> Figure:
-    """Return, success, and what the task has besides; left over environment steps, right over minutes.
+    """Return, success, and metrics of the task; left over environment steps, right over minutes.
 
     Dots are evaluations, thin lines training episodes, a colour is a run.  ``bound`` is the time-optimal
     lap in s.  Quantities that no run has are left out.
@@ -193,7 +193,7 @@ def _alone(x: Float[np.ndarray, " K"]) -> str | None:
 
 
 def _label_last(axes: Axes, dots: Series, quantity: Quantity, colour: str, *, is_alone: bool) -> None:
-    """The figure reached, where one run leaves room for it."""
+    """Label the last value, if there is one run."""
     if not is_alone:
         return
     x, y = dots[0][-1], dots[1][-1]

@@ -1,4 +1,4 @@
-"""A flight drawn while it is flown: what ``render`` of our Gymnasium environments shows."""
+"""Live pictures of a flight, for ``render`` of our Gymnasium environments."""
 
 from collections import deque
 from typing import Any
@@ -95,5 +95,5 @@ class Window:
         self._plt.pause(0.001)
 
     def close(self) -> None:
-        """Take it from the screen."""
+        """Close the window."""
         self._plt.close(self._figure)

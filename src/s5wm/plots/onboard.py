@@ -1,4 +1,4 @@
-"""What the camera on the drone shows, many moments on one sheet, every pixel a square."""
+"""Images of the drone's camera at many moments on one sheet, every pixel a square."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a run directory says about itself in text: metrics, evaluation, configuration.  Tolerates a run in progress."""
+"""Records of a run directory: metrics, evaluation, configuration.  Tolerates a run in progress."""
 
 import json
 import math
@@ -98,10 +98,10 @@ def policy_of(about: Mapping[str, Any]) -> str:
 
 
 def steps_text(env_steps: int) -> str:
-    """Environment steps for a person: ``640 steps``, ``1.25 M steps``."""
+    """Environment steps as text: ``640 steps``, ``1.25 M steps``."""
     return f"{env_steps / 1e6:.4g} M steps" if env_steps >= 1e5 else f"{env_steps:,} steps"
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    """What of a row can be drawn."""
+    """Numbers of a row that can be drawn."""
     return {k: float(v) for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}

@@ -26,12 +26,12 @@ Report = Callable[[str], None]
 
 
 class Absent(Exception):
-    """What a picture would be drawn from is not there (yet)."""
+    """The data of a picture is missing (yet)."""
 
 
 @dataclass(kw_only=True)
 class Pictures:
-    """What came of drawing a folder."""
+    """Result of drawing a folder."""
 
     written: list[Path] = field(default_factory=list[Path])
     absent: list[str] = field(default_factory=list[str])  # why a picture was left out
@@ -39,7 +39,7 @@ class Pictures:
 
 
 def draw_run(run_dir: Path) -> Pictures:
-    """Draws what a run directory has into its ``plots/``: flight and animation, curves, imagination.
+    """Draws a run directory into its ``plots/``: flight and animation, curves, imagination.
 
     Raises ``OSError`` where a picture cannot be written.
     """
@@ -47,7 +47,7 @@ def draw_run(run_dir: Path) -> Pictures:
 
 
 def draw_evaluation(folder: Path) -> Pictures:
-    """Draws what ``s5wm eval --out`` and ``s5wm imagine --out`` left in a folder, into its ``plots/``."""
+    """Draws the results of ``s5wm eval --out`` and ``s5wm imagine --out`` in a folder into its ``plots/``."""
     parts = (_flight, _animation) if (folder / FLIGHTS).is_file() else ()
     drawn, more = _drawn(folder, parts), draw_imagined(folder)
     return Pictures(
@@ -58,12 +58,12 @@ def draw_evaluation(folder: Path) -> Pictures:
 
 
 def draw_progress(run_dir: Path) -> Pictures:
-    """Draws what a training that has ended is asked for first: its learning curves, and the flight where one flew."""
+    """Draws the learning curves of a finished training, and its flight if there is one."""
     return _drawn(run_dir, (_learning, _flight))
 
 
 def draw_imagined(folder: Path) -> Pictures:
-    """Draws what ``s5wm imagine`` left in a folder, into its ``plots/``."""
+    """Draws the results of ``s5wm imagine`` in a folder into its ``plots/``."""
     return _drawn(folder, (*([_imagination] if (folder / PREDICTIONS).is_file() else []), _video_predictions))
 
 

@@ -114,7 +114,7 @@ def extent_of(
 
 
 def grid_step(extent: Extent) -> float:
-    """M between two lines on the ground."""
+    """Distance in m between two lines of the grid."""
     side = float(min(extent.hi[:2] - extent.lo[:2]))
     return next((step for step in _GRIDS if side >= 2.0 * step), _GRIDS[-1])
 

@@ -1,4 +1,4 @@
-"""What a page holds: JSON of one or several policies on one task."""
+"""Content of a page: JSON of one or several policies on one task."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -34,7 +34,7 @@ Content = dict[str, Any]
 """JSON values."""
 
 Target = Literal["observation", "privileged"]
-"""What a world model predicts."""
+"""Predictions of a world model, as JSON values."""
 
 
 def view_content(

@@ -23,7 +23,7 @@ from s5wm.types import MixedObs, OptionalMetric, TimeStep
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Episode:
-    """What happened, as NumPy arrays."""
+    """A recorded episode, as NumPy arrays."""
 
     dt: float  # s between two time steps
     timestep: TimeStep  # [T]
@@ -60,7 +60,7 @@ class Episode:
 
 
 def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int) -> Episode:
-    """One episode under the rules of a test, acted with the policy's mode."""
+    """One episode of the evaluation task with the policy's mode."""
     judged = task.eval_config()
     env = judged.build()
     snapshot = judged.snapshot() if isinstance(judged, AbstractDroneTask) else None
@@ -145,7 +145,7 @@ def _hosted(env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps
 
 
 def _outcome(task: AbstractDroneTask, timestep: TimeStep, final: Any) -> dict[str, Any]:
-    """What the task says of its one flight."""
+    """Outcome of the flight, by the task."""
     each = jax.tree.map(lambda x: jnp.asarray(x)[None], final)
     total = np.asarray(timestep.reward.nominal).sum(keepdims=True)
     one = Episodes(

@@ -1,4 +1,4 @@
-"""What a world model predicts at many moments of an episode, along the actions that were then really chosen.
+"""Predictions of a world model from many moments of an episode, along the real actions.
 
 Axes: ``M`` moments, ``S`` samples from each, ``H`` steps ahead.
 """
@@ -24,7 +24,7 @@ SEED = 2027
 
 @dataclass(frozen=True, kw_only=True)
 class FuturesConfig:
-    """How much is imagined."""
+    """Sizes of the predictions."""
 
     horizon: int = 50  # steps ahead
     every: int = 5  # steps between two moments
@@ -88,7 +88,7 @@ def predict_images(model: WorldModel[Any], episode: Episode, config: FuturesConf
 
 
 def _beliefs(episode: Episode, moment: Int[np.ndarray, " M"]) -> Belief[Any]:
-    """What the policy had filtered from the observations up to each moment."""
+    """Beliefs of the policy at each moment."""
     return jax.tree.map(lambda x: jnp.asarray(x[moment]), episode.memory.belief)
 
 
@@ -96,7 +96,7 @@ def _beliefs(episode: Episode, moment: Int[np.ndarray, " M"]) -> Belief[Any]:
 def _imagined(
     model: WorldModel[Any], belief: Belief[Any], actions: Float[Array, "M H A"], *, samples: int, key: Key
 ) -> Forecast:
-    """``[M, S, H + 1]``; place 0 is what the heads say of the moment itself."""
+    """``[M, S, H + 1]``; place 0 is the output of the heads at the moment itself."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), (belief, actions))
     said = forecast(model, *repeated, key=key)
     begun = describe(model, repeated[0].latent.feature)

@@ -1,4 +1,4 @@
-"""Shows a page on this machine's loopback interface, and nothing else."""
+"""Serves a page on the loopback interface of this machine."""
 
 import http.server
 import webbrowser
@@ -8,7 +8,7 @@ HOST = "127.0.0.1"
 
 
 def serve(page: str, *, port: int, opens: bool, log: Callable[[str], None]) -> None:
-    """Until Ctrl-C; port 0 takes a free one.  Raises ``OSError`` where the port is taken."""
+    """Serve until Ctrl-C; port 0: any free port.  Raises ``OSError`` if the port is taken."""
     body = page.encode("utf-8")
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -24,7 +24,7 @@ def serve(page: str, *, port: int, opens: bool, log: Callable[[str], None]) -> N
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Requests are nobody's concern."""
+            """Log no requests."""
 
     with http.server.ThreadingHTTPServer((HOST, port), Handler) as server:
         address = f"http://{HOST}:{server.server_port}/"

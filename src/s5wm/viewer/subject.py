@@ -1,4 +1,4 @@
-"""Whose episode a page shows: a policy, the world model that predicts for it, and its critic."""
+"""Subject of a page: a policy, its world model and its critic."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Values = Callable[[Any, TimeStep], Float[Array, " T"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A trained policy with what is known of its world model."""
+    """A trained policy with its world model, as far as it is stored."""
 
     name: str  # agent and size, or the folder where they are unknown
     facts: str  # which policy of which run

@@ -1,4 +1,4 @@
-"""Where the firmware is, and the library that keeps it in lockstep (``lockstep.c``), compiled on first use."""
+"""Location of the firmware, and its lockstep library (``lockstep.c``), compiled on first use."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""One firmware process: started in a network namespace of its own, run step by step, stopped for certain.
+"""One firmware process: started in a network namespace of its own, run in lockstep, always stopped.
 
 The firmware opens no UDP port, and its serial port listens on the loopback of its namespace, which nothing but the
 process itself can reach.  It ends when the link to it closes, so it never outlives this program.
@@ -39,7 +39,7 @@ class FirmwareError(S5wmError):
 
 @dataclass(frozen=True, eq=False)
 class Sensors:
-    """What the firmware measures; body frame FLU."""
+    """Sensor measurements for the firmware; body frame FLU."""
 
     omega_b: Float[np.ndarray, " 3"]  # rad/s
     force_b: Float[np.ndarray, " 3"]  # m/s^2, specific force: [0, 0, 9.81] at rest
@@ -119,7 +119,7 @@ class FirmwareProcess:
         self._send(b"T" + text.encode("ascii"))
 
     def wait(self, seconds: float) -> None:
-        """For a firmware that ends by itself; raises ``FirmwareError`` where it does not."""
+        """Wait for a firmware that exits by itself; raises ``FirmwareError`` if it does not."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired as error:

@@ -30,7 +30,7 @@ class Engine(Protocol):
     memory: Float[np.ndarray, " M"]
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset the memory."""
         ...
 
     def step(self, obs: Obs) -> Action:
@@ -56,7 +56,7 @@ class OnnxEngine:
         self.memory = np.zeros(shapes["h_in"][1] if "h_in" in shapes else 0, np.float32)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset the memory."""
         self.memory = np.zeros_like(self.memory)
 
     def step(self, obs: Obs) -> Action:
@@ -94,7 +94,7 @@ class CEngine:
         self.memory = self._state[: size["MEMORY"]]
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset the memory."""
         self._library.policy_reset(_pointer(self._state))
 
     def step(self, obs: Obs) -> Action:

@@ -22,7 +22,7 @@ EngineName = Literal["onnx", "c"]
 
 @dataclass(frozen=True, kw_only=True)
 class FlightPlan:
-    """How long and how."""
+    """Length and options of a flight."""
 
     seconds: float = 20.0
     engine: EngineName = "onnx"
@@ -43,7 +43,7 @@ def load_engine(folder: Path, name: EngineName) -> Engine:
 
 
 def open_export(folder: Path) -> FlightCard:
-    """The card of an export that is whole; raises ``ConfigError`` or ``CorruptError``."""
+    """The card of a verified export; raises ``ConfigError`` or ``CorruptError``."""
     card = FlightCard.load(folder)
     verify_manifest(folder)
     return card
@@ -74,14 +74,14 @@ def fly_simulated(
 
 @dataclass(frozen=True, kw_only=True)
 class MavlinkLink:
-    """Where the vehicle is, and how its throttle is scaled."""
+    """Address of the vehicle, and the scale of its throttle."""
 
     address: str = "127.0.0.1:14540"
     hover_throttle: float = 0.5
 
     @property
     def host_and_port(self) -> tuple[str, int]:
-        """Raises ``ConfigError`` for what is no address."""
+        """Raises ``ConfigError`` for an invalid address."""
         host, colon, port = self.address.rpartition(":")
         if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ConfigError(f"--address is {self.address!r}; it must be HOST:PORT, e.g. 127.0.0.1:14540")

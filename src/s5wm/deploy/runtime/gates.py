@@ -1,4 +1,4 @@
-"""Gates in NumPy: which one is next, and what a piece of flight does at them (as ``envs.racing.gates``)."""
+"""Gates in NumPy: the next gate, and crossings of a flight segment (as ``envs.racing.gates``)."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from s5wm.deploy.runtime.state import Vector
 
 @dataclass(frozen=True)
 class Crossing:
-    """What happened between two positions."""
+    """Crossing of a gate between two positions."""
 
     passed: bool  # the target, through its opening, in the right direction
     wrong_way: bool
@@ -62,7 +62,7 @@ class Gates:
         return abs(aside) <= self.clearance and abs(above) <= self.clearance
 
     def cross(self, target: int, start: Vector, end: Vector) -> Crossing:
-        """What the straight piece from ``start`` to ``end`` does."""
+        """Crossing of a gate by the straight segment from ``start`` to ``end``."""
         before = ((start - self.pos) * self.normal).sum(axis=1)
         after = ((end - self.pos) * self.normal).sum(axis=1)
         forwards, backwards = (before < 0) & (after >= 0), (before >= 0) & (after < 0)

@@ -1,4 +1,4 @@
-"""What a runtime lets in and out: estimates that can be true, commands that an honest flight could have."""
+"""Checks of a runtime: plausible estimates in, limited commands out."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Action = Float[np.ndarray, " A"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """When an input is refused, and for how long the last command stands in for it."""
+    """Limits for inputs, and the number of periods that the last command is held."""
 
     age: float = 0.05  # s, of an estimate when it is used
     box_margin: float = 5.0  # m outside the flight volume
@@ -36,7 +36,7 @@ class Limits:
 
 
 class InputCheck:
-    """Remembers the last good estimate, which the next one has to follow from."""
+    """Checks estimates against the last good one."""
 
     def __init__(self, card: FlightCard, limits: Limits) -> None:
         track, margin = card.track, limits.box_margin
@@ -46,7 +46,7 @@ class InputCheck:
         self.last: VehicleState | None = None
 
     def problem(self, state: VehicleState | None, now: float) -> str | None:
-        """What is wrong with an estimate, in one word; None accepts it."""
+        """Fault of an estimate in one word; None if it is accepted."""
         if state is None:
             return "missing"
         problem = attitude_problem(state, now, self._limits) or self._motion_problem(state)
@@ -71,7 +71,7 @@ class InputCheck:
 
 
 def attitude_problem(state: VehicleState, now: float, limits: Limits) -> str | None:
-    """What is wrong with time, attitude and rates: all that a level hover needs of an estimate."""
+    """Fault of time, attitude and rates, which a level hover needs; None if they are good."""
     if not math.isfinite(state.time) or now - state.time > limits.age:
         return "stale"
     if state.time > now + limits.age:
@@ -86,7 +86,7 @@ def attitude_problem(state: VehicleState, now: float, limits: Limits) -> str | N
 
 
 class OutputLimit:
-    """Actions inside ``[-1, 1]`` that change no faster than the policy's own flights ever did."""
+    """Clips actions to ``[-1, 1]`` and their rate to the largest of the policy's own flights."""
 
     def __init__(self, card: FlightCard) -> None:
         self._slew = np.array(card.action_slew, np.float32)

@@ -1,4 +1,4 @@
-"""The controller that takes over: level, slowing down, at a thrust that carries the weight."""
+"""The fallback controller: levels the vehicle and slows it down at hover thrust."""
 
 import math
 
@@ -17,7 +17,7 @@ CLIMB_LIMIT = 0.6  # of gravity, more or less of it than hovering takes
 
 
 def hover_action(vehicle: VehicleCard) -> Float[np.ndarray, " 4"]:
-    """Thrust of the weight, no rates."""
+    """Hover thrust, zero rates."""
     thrust = vehicle.mass * GRAVITY / (2.0 * vehicle.thrust_max) - 1.0
     return np.array([thrust, 0.0, 0.0, 0.0], np.float32)
 

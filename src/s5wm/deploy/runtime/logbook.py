@@ -1,4 +1,4 @@
-"""What a flight of the runtime leaves: its periods, a summary, and the flight as ``s5wm plot`` draws it."""
+"""Records of a flight of the runtime: its periods, a summary, and the flight for ``s5wm plot``."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,18 +28,18 @@ class Outcome:
 
 @dataclass(eq=False)
 class Logbook:
-    """Keeps every period in memory; nothing is written before the flight is over."""
+    """Keeps every period in memory; files are written after the flight."""
 
     card: FlightCard
     deadline: float  # s
     periods: list[Period] = field(default_factory=list[Period])
 
     def add(self, period: Period) -> None:
-        """One more."""
+        """Append a period."""
         self.periods.append(period)
 
     def summary(self, outcome: Outcome) -> dict[str, Any]:
-        """Figures: modes, problems, delays in ms, and those of the target."""
+        """Metrics: modes, problems, delays in ms, and those of the target."""
         latency = np.array([period.latency for period in self.periods]) * 1e3
         wake = np.array([period.wake for period in self.periods]) * 1e3
         skipped = sum(period.skipped for period in self.periods)

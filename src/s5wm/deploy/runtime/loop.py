@@ -13,7 +13,7 @@ from s5wm.deploy.runtime.pilot import Decision, Mode, Pilot
 from s5wm.deploy.runtime.state import VehicleState
 
 SPIN = 3e-4
-"""s before the beginning of a period at which waiting no longer sleeps: a sleep ends late by up to about that."""
+"""s before a period at which waiting polls instead of sleeping: a sleep ends up to about that late."""
 
 
 @runtime_checkable
@@ -29,12 +29,12 @@ class Target(Protocol):
         ...
 
     def between(self, until: float) -> None:
-        """Time until the next period, to do what is not urgent."""
+        """Called before the wait for the next period, for work that is not urgent."""
         ...
 
     @property
     def is_engaged(self) -> bool:
-        """Whether somebody has given us the vehicle."""
+        """Whether the vehicle is in our control mode."""
         ...
 
     @property
@@ -47,24 +47,24 @@ class Clock:
     """The system's monotonic clock, which no change of the date moves."""
 
     def now(self) -> float:
-        """S."""
+        """Time in s."""
         return time.monotonic()
 
     def wait_until(self, moment: float) -> None:
-        """Sleep, then watch the clock for the last bit."""
+        """Sleep, then poll the clock at the end."""
         while (left := moment - time.monotonic()) > 0.0:
             if left > SPIN:
                 time.sleep(left - SPIN)
 
 
 class SimulatedClock(Clock):
-    """A clock that only waiting moves: flights are the same every time, and as fast as the machine goes."""
+    """A simulated clock that only waiting advances: deterministic, and as fast as the machine allows."""
 
     def __init__(self) -> None:
         self._now = 0.0
 
     def now(self) -> float:
-        """S."""
+        """Time in s."""
         return self._now
 
     def wait_until(self, moment: float) -> None:
@@ -89,7 +89,7 @@ class Period:
 
 @dataclass(eq=False)
 class Loop:
-    """Calls the pilot once a period; a period that was slept through is counted and never made up for."""
+    """Calls the pilot once a period; missed periods are counted and skipped."""
 
     pilot: Pilot
     target: Target
@@ -98,7 +98,7 @@ class Loop:
     on_period: Callable[[Period], None] = field(default=lambda _: None)
 
     def run(self, seconds: float) -> None:
-        """Until the time is over or the flight has ended; garbage is not collected meanwhile."""
+        """Run until the time is over or the flight has ended, without garbage collection."""
         collects = gc.isenabled()
         gc.disable()
         try:

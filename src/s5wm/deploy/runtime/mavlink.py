@@ -80,7 +80,7 @@ class MavlinkTarget:
                 self._take(message, peer)
 
     def send(self, action: Float[np.ndarray, " 4"] | None) -> None:
-        """Rates and thrust, unless this is a dry run or nobody is there."""
+        """Send rates and thrust, unless this is a dry run or no vehicle is known."""
         if action is None or self._peer is None or not self._sends:
             return
         message = self._protocol.MAVLink_set_attitude_target_message(*self.command(action))
@@ -103,11 +103,11 @@ class MavlinkTarget:
 
     @property
     def is_over(self) -> bool:
-        """A vehicle goes on until somebody ends the program."""
+        """False: a vehicle flies until the program ends."""
         return False
 
     def close(self) -> None:
-        """Let go of the port."""
+        """Close the port."""
         self._socket.close()
 
     def _take(self, message: Any, peer: Any) -> None:

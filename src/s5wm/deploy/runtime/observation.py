@@ -1,4 +1,4 @@
-"""Observations in NumPy, as ``envs.racing.observation`` has them, and what their numbers are."""
+"""Observations in NumPy, equal to ``envs.racing.observation``, and descriptions of their numbers."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Who decides what is commanded: the policy, the last command, a level hover, or nobody.
+"""Selects the command: of the policy, the last one, a level hover, or none.
 
     wait     nobody has given us the vehicle yet: a level hover, the policy at its beginning
     policy   a good estimate, an action in time
@@ -29,7 +29,7 @@ Action = Float[np.ndarray, " A"]
 
 
 class Mode(enum.StrEnum):
-    """Who commands."""
+    """Source of the command."""
 
     WAIT = "wait"
     POLICY = "policy"
@@ -40,7 +40,7 @@ class Mode(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """Of one period; ``action`` is None where nothing is to be sent, ``problem`` says why it is not the policy's."""
+    """Decision of one period; ``action`` is None to send nothing, ``problem`` is why it is not the policy's."""
 
     mode: Mode
     action: Action | None
@@ -70,7 +70,7 @@ class Pilot:
         self.last = hover_action(self._vehicle)
 
     def warm_up(self) -> None:
-        """Do once what a period does, so that the first one is as quick as the others; nothing is remembered."""
+        """Warm up: run a period without effect, so that the first one is as quick as the others."""
         track = self.gates.card
         state = Quadrotor(self._vehicle).at_rest(track.start_pos, track.start_yaw).seen(0.0)
         level_hover(self._vehicle, state)
@@ -79,7 +79,7 @@ class Pilot:
         self._engine.reset()
 
     def wait(self, state: VehicleState | None, now: float) -> Decision:
-        """What to command while somebody else flies; the policy begins anew afterwards."""
+        """Command while another controller flies; it resets the policy."""
         self._engine.reset()
         self._check.last = None
         self._mode, self._bad, self._blind_since, self.target = Mode.POLICY, 0, None, 0
@@ -88,7 +88,7 @@ class Pilot:
         return Decision(Mode.WAIT, level_hover(self._vehicle, state), None)
 
     def decide(self, state: VehicleState | None, now: float) -> Decision:
-        """What to command at ``now``, given the newest estimate."""
+        """Command at ``now`` for the newest estimate."""
         self._watch_attitude(state, now)
         if self._mode in (Mode.HOVER, Mode.SILENT):
             return self._fall_back(state, now, None)
@@ -106,13 +106,13 @@ class Pilot:
         return self._bad_period(state, now, problem)
 
     def missed(self, state: VehicleState | None, now: float) -> Decision:
-        """What to command instead of a decision that came too late."""
+        """Command in place of a decision that came too late."""
         if self._mode in (Mode.HOVER, Mode.SILENT):
             return self._fall_back(state, now, "deadline")
         return self._bad_period(state, now, "deadline")
 
     def flown(self, decision: Decision) -> None:
-        """Record the command; where it is not the policy's choice, the policy's memory gets it."""
+        """Record the command, also in the policy's memory if it is not the policy's."""
         if decision.mode is Mode.POLICY:
             self._bad = 0
         if decision.action is not None:
@@ -122,7 +122,7 @@ class Pilot:
                 self._engine.memory[start : start + self._slot.size] = decision.action
 
     def _follow(self, before: VehicleState | None, state: VehicleState) -> None:
-        """The next gate, by the way since the last good estimate."""
+        """Update the next gate by the segment since the last good estimate."""
         if before is None:
             return
         if self.gates.passes(self.target, before.pos_w, state.pos_w):

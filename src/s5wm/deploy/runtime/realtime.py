@@ -1,4 +1,4 @@
-"""What keeps a fixed-rate process on time: a fixed priority, memory that stays in RAM, no garbage collection.
+"""Real-time settings of a process: a fixed priority, locked memory, no garbage collection.
 
 Each alone is not enough.  Without a fixed priority another program runs first; with one, a page of code or data that
 the system has dropped from memory still has to come back from the disk before the period can go on.
@@ -17,7 +17,7 @@ LOCK_CURRENT, LOCK_FUTURE = 1, 2  # of mlockall
 
 
 def prepare(priority: int, log: Callable[[str], None]) -> None:
-    """Make this process punctual; nothing for priority 0.
+    """Apply real-time settings to this process; nothing for priority 0.
 
     Raises ``ConfigError`` where the priority is not allowed; says where memory cannot be locked, which costs less.
     """
@@ -60,7 +60,7 @@ def unlock_memory() -> None:
 
 @dataclass(frozen=True)
 class Disturbances:
-    """What came between this process and its periods."""
+    """Counts of disturbances: page faults, preemptions, stolen time."""
 
     page_faults: int  # answered from memory
     page_faults_from_disk: int

@@ -16,7 +16,7 @@ SPIN_LIMIT = 30.0
 """rad/s that end a flight."""
 
 MOTORS_IDLE = np.array([-1.0, 0.0, 0.0, 0.0], np.float32)
-"""What a flight controller does that gets no commands: no thrust."""
+"""Command of a flight controller that gets none: no thrust."""
 
 FLYING = "FLYING"
 
@@ -26,7 +26,7 @@ class Dynamics(Protocol):
     """Physics of a vehicle with its rate controller, ours or somebody else's."""
 
     def begin(self, body: Body) -> Body:
-        """Get ready to fly from this state, in which nearly nothing moves but the rotors; the state to begin with."""
+        """Prepare to fly from this state, nearly at rest; returns the initial state."""
         ...
 
     def fly(self, body: Body, action: Float[np.ndarray, " 4"], seconds: float) -> Body:
@@ -64,15 +64,15 @@ class Simulation:
         self._lap_began: float | None = None
 
     def read(self) -> VehicleState:
-        """What is true now."""
+        """The exact state now."""
         return self.body.seen(self._clock.now())
 
     def send(self, action: Float[np.ndarray, " 4"] | None) -> None:
-        """Held until the next one."""
+        """Hold this command until the next one."""
         self._before, self._command = self._command, MOTORS_IDLE if action is None else action
 
     def between(self, until: float) -> None:
-        """Fly until then."""
+        """Simulate until then."""
         seconds, began = until - self._now, self._now
         self._now = until
         if not self._obeys or self.is_over or seconds <= 0.0:

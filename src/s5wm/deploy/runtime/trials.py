@@ -1,4 +1,4 @@
-"""Several flights of one policy from starts that differ a little: how often it flies three laps, and how fast."""
+"""Several flights of one policy from perturbed starts: success rate and lap times."""
 
 import math
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Environments of others as ours: Gymnasium's on the host, gymnax's and brax's inside the compiled program."""
+"""Adapters: Gymnasium environments on the host, gymnax and brax inside the compiled program."""

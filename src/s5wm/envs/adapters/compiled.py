@@ -1,4 +1,4 @@
-"""Environments of gymnax and brax as ours: pure functions, stepped inside the compiled program."""
+"""Adapters of gymnax and brax: pure functions, stepped inside the compiled program."""
 
 import functools as ft
 import math

@@ -72,7 +72,7 @@ def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
 
 
 def spec_of(observations: Observations, action: Any, seconds: float) -> EnvSpec:
-    """What agents are built for."""
+    """The spec that agents are built for."""
     image, vector, hidden = observations.image, observations.vector, observations.privileged
     main = image or vector
     assert main is not None, "an observation has parts"
@@ -87,7 +87,7 @@ def spec_of(observations: Observations, action: Any, seconds: float) -> EnvSpec:
 
 
 def seen(observations: Observations, obs: Any, count: int | None) -> Any:
-    """What the policy sees of an observation of a user (``count`` None), or of ``count`` of them."""
+    """Encode an observation of a user (``count`` None), or ``count`` of them, for the policy."""
     together = batched(obs) if count is None else obs
     parts = {name: part.read(together) for name, part in observations.parts.items() if name != "privileged"}
     if count is None:
@@ -117,14 +117,14 @@ def time_limit(env: Any) -> int | None:
 
 
 class _Budget:
-    """Failures that are borne."""
+    """Limit of failures."""
 
     def __init__(self, most: int, minutes: float) -> None:
         self._most, self._minutes = most, minutes
         self._times: deque[float] = deque()
 
     def spend(self, number: int, why: str) -> None:
-        """Raises ``EnvironmentFailedError`` where there have been too many."""
+        """Count a failure; raises ``EnvironmentFailedError`` after too many."""
         now = time.monotonic()
         self._times.append(now)
         while now - self._times[0] > self._minutes * SECONDS_PER_MINUTE:

@@ -61,7 +61,7 @@ class Instance:
             raise ConfigError(f"this environment cannot draw itself: {error}") from error
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
         with suppress(Exception):  # whatever is wrong with it, it is not used again
             self._env.close()
 

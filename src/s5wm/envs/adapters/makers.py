@@ -1,4 +1,4 @@
-"""Functions that make environments of others; workers call them too, so they load no JAX."""
+"""Functions that make users' environments; workers call them too, so they load no JAX."""
 
 import importlib
 import inspect

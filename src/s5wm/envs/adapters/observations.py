@@ -1,4 +1,4 @@
-"""What a Gymnasium environment shows, as agents read it; needs NumPy alone, for workers read it too.
+"""Observations of a Gymnasium environment in the form of agents; needs NumPy alone, since workers read it too.
 
 Vectors of any shape are flattened; ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` become one-hots and flags.  An
 image is a ``Box`` of uint8 of at least ``LEAST_SIDE`` pixels a side, with its channels last, first, or none.  Of a

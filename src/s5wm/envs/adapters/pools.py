@@ -31,15 +31,15 @@ class AbstractPool(ABC):
 
     rows: Mapping[str, Values]
     metrics: dict[int, Metrics]
-    """Of the episodes that the latest call ended."""
+    """Metrics of the episodes that the latest call ended."""
 
     @abstractmethod
     def start(self, numbers: Sequence[int]) -> Failures:
-        """Make these anew, whatever became of those that were there."""
+        """Start these environments anew, in place of earlier ones."""
 
     @abstractmethod
     def reset(self, seeds: Mapping[int, int]) -> Failures:
-        """New episodes of these."""
+        """Start new episodes of these."""
 
     @abstractmethod
     def step(self) -> Failures:
@@ -51,7 +51,7 @@ class AbstractPool(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End all."""
+        """Close all."""
 
 
 class LocalPool(AbstractPool):
@@ -104,7 +104,7 @@ class LocalPool(AbstractPool):
         return self._instances[0].render()
 
     def close(self) -> None:
-        """End all."""
+        """Close all."""
         for instance in self._instances.values():
             instance.close()
         self._instances.clear()
@@ -125,7 +125,7 @@ class _Worker:
         return True
 
     def end(self) -> None:
-        """At once, in the middle of a step too."""
+        """Kill the process, also in the middle of a step."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -147,7 +147,7 @@ class ProcessPool(AbstractPool):
         atexit.register(self.close)  # before multiprocessing waits for them
 
     def start(self, numbers: Sequence[int]) -> Failures:
-        """Start these processes anew, side by side."""
+        """Start these processes anew, in parallel."""
         for number in numbers:
             if (old := self._workers.pop(number, None)) is not None:
                 old.end()
@@ -209,7 +209,7 @@ class ProcessPool(AbstractPool):
         return None
 
     def close(self) -> None:
-        """End all; those that do not end by themselves are killed."""
+        """Close all; processes that do not exit are killed."""
         atexit.unregister(self.close)
         for worker in self._workers.values():
             worker.send(END)

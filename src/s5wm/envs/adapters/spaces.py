@@ -1,4 +1,4 @@
-"""What a Gymnasium environment takes, as agents choose it."""
+"""Actions of a Gymnasium environment in the form of agents."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Environments that the package does not know, as tasks: by their Gymnasium id, or by a function that makes one."""
+"""Tasks of users' environments: by Gymnasium id, or by a function that makes one."""
 
 import functools as ft
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ class GymnasiumConfig(HostedTask):
     id: str
 
     def build(self) -> AbstractEnv[Any]:
-        """What stands for it."""
+        """Its placeholder."""
         return _gymnasium_env(self)
 
     @property
@@ -129,7 +129,7 @@ class FactoryConfig(HostedTask):
     is_evaluation: bool = False  # whether it is the form by which the task is judged
 
     def build(self) -> AbstractEnv[Any]:
-        """The environment, or what stands for it."""
+        """The environment, or its placeholder."""
         made = _made(self)
         return made.build() if isinstance(made, AbstractTask) else made
 

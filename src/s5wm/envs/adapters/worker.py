@@ -20,7 +20,7 @@ from s5wm.envs.adapters.layout import Layout
 STEP, RESET, END = b"s", b"r", b"e"
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Those that a scheduler or a terminal sends to all: the training is the one to act on them, and ends its workers."""
+"""Signals of a scheduler or terminal to all processes; the training handles them and ends its workers."""
 
 
 def serve(
@@ -66,7 +66,7 @@ def _failure() -> bytes:
 
 
 def _die_with_parent() -> None:
-    """Whatever ends the training ends this process, in the middle of a step too."""
+    """Kill this process when the training ends, also in the middle of a step."""
     if sys.platform != "linux":
         return  # the pipe ends with the training; a step that hangs outlives it
     parent = os.getppid()
