@@ -1,4 +1,4 @@
-"""Compiled programs kept from one start of the command line to the next.
+"""Cache of compiled programs between starts of the command line.
 
 JAX finds a program by its text, its options and the version of the compiler.  What decides the machine code besides
 that is in the name of a folder: the processor and what it can do, how many cores may be used, versions and every
@@ -28,13 +28,13 @@ SWITCH = "S5WM_CACHE"
 OFF = ("off", "0", "no", "false")
 
 FOLDER = "s5wm-compiled"
-"""All that is kept, and all that is ever removed, is in a folder of this name."""
+"""Name of the cache folder; nothing outside of it is written or removed."""
 
 LIMIT = 2**29
 """Bytes of all entries together; the least recently used go first."""
 
 DECISIVE = ("XLA_", "JAX_", "TF_", "LIBTPU_", "NVIDIA_TF32_", "NPROC", "PJRT_")
-"""Beginnings of the names of variables that may decide what is compiled."""
+"""Prefixes of environment variables that may affect compilation."""
 
 JAX_OWN = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
 
@@ -50,7 +50,7 @@ class CacheState:
 
 
 def turn_on(environ: Mapping[str, str] = os.environ) -> CacheState:
-    """Keep what JAX compiles from here on, where that is safe; raises ``ConfigError`` for a wrong ``S5WM_CACHE``."""
+    """Turn the cache on where it is safe; raises ``ConfigError`` for an invalid ``S5WM_CACHE``."""
     root, reason = _root(environ)
     if root is None:
         return CacheState(None, reason)
@@ -72,7 +72,7 @@ def turn_on(environ: Mapping[str, str] = os.environ) -> CacheState:
 
 
 def machine(environ: Mapping[str, str]) -> str:
-    """The name of what decides machine code besides the program's text and the compiler's version."""
+    """Hash of all that affects machine code except the program's text and the compiler's version."""
     decisive = {
         "processor": [platform.machine(), cpu_name(), cpu_flags()],
         "cores": len(os.sched_getaffinity(0)),
@@ -84,7 +84,7 @@ def machine(environ: Mapping[str, str]) -> str:
 
 
 class ProgramCache:
-    """Entries as files ``KEY`` of a SHA-256 and the bytes that it is of; whole, or not there.
+    """Entries as files ``KEY`` of a SHA-256 and its content; written atomically.
 
     What cannot be read or written is as if it were not there: no error of a disk may end a training.
     """
@@ -95,7 +95,7 @@ class ProgramCache:
         self._limit = limit
 
     def get(self, key: str) -> bytes | None:
-        """An entry as it was put; None where there is none, or a damaged one, which is removed."""
+        """A verified entry, or None; a damaged one is removed."""
         path = self._path / key
         try:
             content = path.read_bytes()
@@ -109,7 +109,7 @@ class ProgramCache:
         return value
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep an entry; what is too large for the bound is left out."""
+        """Store an entry, unless it is too large for the bound."""
         if len(value) > self._limit:
             return
         part = None
@@ -141,7 +141,7 @@ class ProgramCache:
 
 
 def _root(environ: Mapping[str, str]) -> tuple[Path | None, str]:
-    """Where the cache is to be, or why there is none."""
+    """Path of the cache, or why there is none."""
     asked = environ.get(SWITCH, "")
     if asked.lower() in OFF:
         return None, f"{SWITCH} is {asked}"

@@ -1,4 +1,4 @@
-"""What users have set around us: switches of JAX and XLA that no program of ours works with.
+"""Checks of environment variables of JAX and XLA that our programs do not work with.
 
 Each is refused by name, with the rule and the fix, before anything compiles.  docs/reliability.md lists what works.
 """
@@ -106,7 +106,7 @@ def _check_flags(environ: Mapping[str, str]) -> None:
 
 
 def _refused(reason: str, environ: Mapping[str, str]) -> str:
-    """What JAX said of a variable, with the name and value of that one."""
+    """JAX's message about a variable, with its name and value."""
     known = [name for name in environ if name.startswith("JAX_")]
     meant = [name for name in known if name in reason or name.lower() in reason] or known
     settings = ", ".join(f"{name}={environ[name]!r}" for name in meant) or "its settings"

@@ -34,7 +34,7 @@ def later_row(
 
 @dataclass(frozen=True, kw_only=True)
 class ChainConfig(AbstractTask):
-    """A line of places and the way it ends."""
+    """A line of places, and the rule of its end."""
 
     places: int = 10
     is_terminal: bool = True  # False: arriving at the last place truncates
@@ -115,7 +115,7 @@ class Chain(AbstractEnv[ChainState]):
         )
 
     def episode_metrics(self, state: ChainState) -> EpisodeMetrics:
-        """None: the return says it all."""
+        """No metrics: the return is sufficient."""
         del state
         return {}
 

@@ -1,4 +1,4 @@
-"""Whether JAX can be used in this process: not where it was forked from one that had used it, for there it hangs.
+"""Whether JAX can be used in this process: it hangs in a fork of a process that has used it.
 
 Gymnasium's ``AsyncVectorEnv`` forks its workers by default.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class _Past:
-    """What the process that forked this one had done."""
+    """State of the process that forked this one."""
 
     used_here: bool = False  # before the fork that is being made
     used_by_parent: bool = False

@@ -1,4 +1,4 @@
-"""What the numbers of a state vector mean, and errors of it in physical units."""
+"""Named groups of a state vector, and their errors in physical units."""
 
 from dataclasses import dataclass
 from typing import Literal

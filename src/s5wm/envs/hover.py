@@ -32,7 +32,7 @@ HOVER = flight_groups(position=3.0, velocity=5.0, rate=10.0)
 
 @dataclass(frozen=True, kw_only=True)
 class HoverConfig(AbstractDroneTask):
-    """Where hovering begins, when it is lost, and what it pays.
+    """Initial states, limits and reward of hovering.
 
     Reward of a step, with ``e`` the offset from the target in m: ``exp(-|e|) - k_v |v| - k_w |w|``, less
     ``crash`` on a terminal step; smoothing as in racing.
@@ -140,7 +140,7 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
     config: HoverConfig = eqx.field(static=True)
 
     def room(self) -> Float[np.ndarray, "2 3"]:
-        """As far as it may fly."""
+        """The flight volume."""
         half = self.config.out_of_reach
         return np.array([[-half] * 3, [half] * 3])
 

@@ -1,4 +1,4 @@
-"""Probe environments: one question each, with an analytic value, so that a wrong learner soon shows.
+"""Probe environments with analytic values, each for one property of a learner.
 
 Each probe adds one ability to the one before it.  All have a one-number observation and action, end in a
 terminal step, and take ``smoothing = 0`` except ``ActionReward``.
@@ -28,7 +28,7 @@ from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
 
 
 class ProbeState(eqx.Module):
-    """What the episode's key drew, and the steps taken."""
+    """Random number of the episode, and the steps taken."""
 
     draw: Float[Array, ""]
     elapsed: Int[Array, ""]
@@ -84,7 +84,7 @@ class AbstractProbe(AbstractEnv[ProbeState]):
         return state, self._show(state, reward)
 
     def episode_metrics(self, state: ProbeState) -> EpisodeMetrics:
-        """None: the return says it all."""
+        """No metrics: the return is sufficient."""
         del state
         return {}
 

@@ -1,4 +1,4 @@
-"""Figures of an episode that print as numbers rather than as arrays."""
+"""Metrics of an episode that print as numbers rather than as arrays."""
 
 from typing import Any
 

@@ -101,7 +101,7 @@ class MemoryCue(AbstractEnv[MemoryCueState]):
         return state, later_row(self._observe(state), reward, is_last, is_last)
 
     def episode_metrics(self, state: MemoryCueState) -> EpisodeMetrics:
-        """None: the return says it all."""
+        """No metrics: the return is sufficient."""
         del state
         return {}
 

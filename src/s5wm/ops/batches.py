@@ -1,4 +1,4 @@
-"""Data parallelism inside a compiled program: which arrays are divided over the devices of a mesh."""
+"""Data parallelism inside a compiled program: sharding of batches over the devices of a mesh."""
 
 from typing import TypeVar
 
@@ -10,11 +10,11 @@ from s5wm.errors import ConfigError
 Tree = TypeVar("Tree")
 
 AXIS = "envs"
-"""Name of the mesh's one axis: environments, and batches drawn from what they showed."""
+"""Name of the only axis of the mesh: environments and batches."""
 
 
 def shard_batch(batch: Tree) -> Tree:
-    """Each array's leading axis over the devices of the mesh that the program is traced for; without one, nothing.
+    """Shard the leading axis of each array over the mesh that the program is traced for; a no-op without a mesh.
 
     To be put where a batch has been gathered from all devices: from there on each computes its part, and the values
     stay the same.  Raises ``ConfigError`` for a batch that does not divide.

@@ -29,7 +29,7 @@ SPREAD_START = 0.1  # where learned spreads of the decoder's errors begin
 def build_world_model(
     config: WorldModelConfig, spec: EnvSpec, *, discount: float, key: Key
 ) -> WorldModel[Any]:
-    """The model for an environment of this spec; raises ``ValueError`` where it could not see what that shows."""
+    """The model for an environment of this spec; raises ``ValueError`` if it does not support the observations."""
     config.check(spec)
     k_enc, k_dyn, k_dec, k_nom, k_aug, k_cont = jr.split(key, 6)
     has_privileged_state = isinstance(config.latent, PrivilegedStateConfig)

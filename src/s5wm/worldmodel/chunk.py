@@ -13,7 +13,7 @@ Memory = TypeVar("Memory")
 
 
 class Context(eqx.Module, Generic[Memory]):
-    """What precedes a training chunk: the stored belief, privileged state and action of the time step before it."""
+    """Context of a training chunk: the stored belief, privileged state and action of the time step before it."""
 
     belief: Belief[Memory]
     privileged: Float[Array, "*b X"] | None
@@ -21,7 +21,7 @@ class Context(eqx.Module, Generic[Memory]):
 
     @property
     def state(self) -> Float[Array, "*b X"]:
-        """The privileged vector, for those who know that there is one."""
+        """The privileged vector; raises if there is none."""
         return existing(self.privileged)
 
 
@@ -39,7 +39,7 @@ class Chunk(eqx.Module, Generic[Memory]):
 
 
 class LossOutput(eqx.Module, Generic[Memory]):
-    """What a training pass over a chunk gives besides its loss."""
+    """Auxiliary outputs of a training pass over a chunk."""
 
     posterior: Posterior[Memory]  # as acting has it
     metrics: Metrics

@@ -44,10 +44,10 @@ class BinsConfig:
 
 
 class PosteriorInput(enum.StrEnum):
-    """What the posterior of z_t reads."""
+    """Inputs of the posterior of z_t."""
 
     OBSERVATION = "o"  # o_t: training is parallel over time
-    MEMORY = "h,o"  # h_t and o_t: training walks through time
+    MEMORY = "h,o"  # h_t and o_t: training is sequential in time
 
 
 LatentConfig = CategoricalConfig | GaussianConfig | IdentityLatentConfig | PrivilegedStateConfig
@@ -110,7 +110,7 @@ class WorldModelConfig:
         return isinstance(self.latent, IdentityLatentConfig)
 
     def check(self, spec: EnvSpec) -> None:
-        """Raises ``ValueError`` if no model of this configuration can see what the environment shows."""
+        """Raises ``ValueError`` if this configuration does not support the environment's observations."""
         if self.learned_scale and self.target == "observation" and (spec.has_images or self.has_plain_latent):
             what = "an image" if spec.has_images else "the observation, which is the latent itself"
             raise ValueError(

@@ -31,7 +31,7 @@ class Latent(eqx.Module):
 
 
 class Belief(eqx.Module, Generic[Memory]):
-    """All that the future depends on, given future actions and observations."""
+    """State of the dynamics: sufficient for the future, given actions and observations."""
 
     memory: Memory
     latent: Latent

@@ -1,4 +1,4 @@
-"""The stochastic latent z: what kind of distribution it has, and how it is read from a vector of numbers.
+"""The stochastic latent z: its distribution, parametrised by the output of a head.
 
 Categorical is DreamerV3's and the paper's; Gaussian suits small models of low-dimensional states, where
 categoricals need long training before they resolve centimetres (docs/lab-notes.md).
@@ -52,7 +52,7 @@ class AbstractLatentSpace(eqx.Module, Generic[Q, P]):
 
     @abstractmethod
     def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b J"]:
-        """Noise that ``sample`` consumes, drawn apart so that two passes can be compared sample for sample."""
+        """Noise for ``sample``, separate so that two passes can share it."""
 
     @abstractmethod
     def sample(self, dist: Q | P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:

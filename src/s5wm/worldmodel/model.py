@@ -28,11 +28,11 @@ from s5wm.worldmodel.sensing import AnyEncoder, Decoder, MixedDecoder, decode
 Memory = TypeVar("Memory")
 
 SPREAD_FLOOR = 1e-2
-"""Least of the learned spreads: an entry that never changes would count without limit."""
+"""Smallest learned scale: the loss of a constant entry would be unbounded."""
 
 
 class Predictions(eqx.Module):
-    """What the heads say of a feature."""
+    """Outputs of the heads at a feature."""
 
     reward_nominal: Float[Array, "*b"]
     reward_smoothing: Float[Array, "*b"] | None
@@ -44,12 +44,12 @@ class Predictions(eqx.Module):
 
 
 class WorldModel(eqx.Module, Generic[Memory]):
-    """Learns from chunks, then serves imagination; knows nothing of tasks, actors or optimisers."""
+    """World model: a loss on chunks, and predictions for imagination; independent of tasks, actors and optimisers."""
 
     encoder: AnyEncoder
     dynamics: AbstractDynamics[Memory]
     decoder: Decoder
-    decoder_log_scale: Float[Array, " P"] | None  # None: squared errors
+    decoder_log_scale: Float[Array, " Y"] | None  # None: squared errors
     reward_nominal: MLP
     reward_smoothing: MLP | None  # None: there is one reward
     cont: MLP
@@ -64,7 +64,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
     def teacher_forced(
         self, chunk: Chunk[Any], out: Posterior[Any], *, noise: Float[Array, "T J"] | None
     ) -> Posterior[Any]:
-        """What prior, rewards and continuation learn from: the pass ``out``, or one given the states themselves."""
+        """The pass that trains prior, reward and continue heads: ``out``, or one with observed states."""
         if not isinstance(self.dynamics, PrivilegedStateRSSM):
             return out
         context, step = chunk.context, chunk.timestep
@@ -100,7 +100,7 @@ class WorldModel(eqx.Module, Generic[Memory]):
         )
 
     def target(self, timestep: TimeStep) -> Obs:
-        """What the decoder outputs, in its own units: vectors in symlog where configured, pixels in [0, 1]."""
+        """Outputs of the decoder: vectors in symlog if configured, pixels in [0, 1]."""
         if isinstance(self.decoder, ImageDecoder):
             return pixels(array_of(timestep.obs))
         if isinstance(self.decoder, MixedDecoder) and isinstance(timestep.obs, MixedObs):

@@ -57,7 +57,7 @@ class StateEstimator(eqx.Module, Generic[Memory]):
         token: Float[Array, " E"],
         prev_action: Float[Array, " A"],
         is_first: Bool[Array, ""],
-    ) -> tuple[Memory, Float[Array, " P"]]:
+    ) -> tuple[Memory, Float[Array, " X"]]:
         """One observation: the memory after it and the estimate."""
         memory, deter = self.core.step(memory, self._encode(token, prev_action, is_first), is_first)
         return memory, self.head(jnp.concatenate([deter, token]))
@@ -68,7 +68,7 @@ class StateEstimator(eqx.Module, Generic[Memory]):
         tokens: Float[Array, "T E"],
         prev_actions: Float[Array, "T A"],
         is_first: Bool[Array, " T"],
-    ) -> tuple[Memory, Float[Array, "T P"]]:
+    ) -> tuple[Memory, Float[Array, "T X"]]:
         """All steps at once; memories at every one of them."""
         memories, deter = self.core.scan(memory, self._encode(tokens, prev_actions, is_first), is_first)
         return memories, self.head(jnp.concatenate([deter, tokens], axis=-1))
@@ -93,7 +93,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
     states: DecoupledRSSM[Memory]  # their dynamics
 
     def initial(self) -> Belief[PrivilegedStateMemory[Memory]]:
-        """Nothing seen."""
+        """Belief before an episode."""
         return with_estimator(self.filter.core.initial(), self.states.initial())
 
     def step(
@@ -105,7 +105,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         *,
         noise: Float[Array, " J"] | None,
     ) -> Belief[PrivilegedStateMemory[Memory]]:
-        """Filter, then follow the estimate."""
+        """Filter one observation, then step the dynamics with the estimate."""
         memory, estimate = self.filter.step(belief.memory.filter, token, prev_action, is_first)
         inner = self.states.step(inner_of(belief), estimate, prev_action, is_first, noise=noise)
         return with_estimator(memory, inner)
@@ -117,7 +117,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         *,
         noise: Float[Array, " J"] | None,
     ) -> Belief[PrivilegedStateMemory[Memory]]:
-        """Through the prior; the filter remembers what it did, for nothing is observed."""
+        """One step through the prior; the filter's memory does not change, since nothing is observed."""
         return with_estimator(
             belief.memory.filter, self.states.predict(inner_of(belief), action, noise=noise)
         )
@@ -131,7 +131,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         *,
         noise: Float[Array, "T J"] | None,
     ) -> Posterior[PrivilegedStateMemory[Memory]]:
-        """Two scans, no other loop over time."""
+        """Training pass: two scans over time."""
         memories, estimates = self.filter.scan(belief.memory.filter, tokens, prev_actions, is_first)
         out = self.states.observe(inner_of(belief), estimates, prev_actions, is_first, noise=noise)
         return Posterior(with_estimator(memories, out.belief), out.posterior, out.prior)
@@ -139,14 +139,14 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
     def observe_states(
         self,
         belief: Belief[PrivilegedStateMemory[Memory]],
-        previous: Float[Array, " P"],
-        states: Float[Array, "T P"],
+        previous: Float[Array, " X"],
+        states: Float[Array, "T X"],
         prev_actions: Float[Array, "T A"],
         is_first: Bool[Array, " T"],
         *,
         noise: Float[Array, "T J"] | None,
     ) -> Posterior[Memory]:
-        """The pass that the dynamics learn from: given the states, and with ``previous`` the one before the first.
+        """Training pass of the dynamics on observed states; ``previous`` is the one before the first.
 
         The memory is that of acting, which estimates have driven: imagination begins with such a one, too.
         """

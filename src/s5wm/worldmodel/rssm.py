@@ -1,4 +1,4 @@
-"""DreamerV3's dynamics: the posterior sees the memory besides the observation, so training walks through time.
+"""DreamerV3's dynamics: the posterior reads memory and observation, so training is sequential in time.
 
 h_t = core(z_{t-1}, a_{t-1}),  z_t ~ q(z_t | h_t, o_t),  t = 1 ... T one after the other;  p(z_t | h_t) for all t
 """
@@ -20,7 +20,7 @@ Memory = TypeVar("Memory")
 
 
 class AbstractRSSM(AbstractDynamics[Memory], Generic[Memory]):
-    """All but what the posterior reads, and how its pass over a sequence is ordered in time."""
+    """Common part of both dynamics: all but the posterior's inputs and its pass over a sequence."""
 
     space: eqx.AbstractVar[AbstractLatentSpace[Any, Any]]
     sequence: eqx.AbstractVar[SequenceModel[Memory]]
@@ -96,7 +96,7 @@ class RSSM(AbstractRSSM[Memory], Generic[Memory]):
         *,
         noise: Float[Array, "T J"] | None,
     ) -> Posterior[Memory]:
-        """A loop over time around core and posterior; priors follow for all steps at once."""
+        """A loop over time of core and posterior; then the priors of all steps at once."""
 
         def advance(
             belief: Belief[Memory], inputs: tuple[Array, Array, Array, Array | None]

@@ -1,4 +1,4 @@
-"""What goes into a world model and what it has to reproduce: vectors, images or both, with any axes in front."""
+"""Inputs and targets of a world model: vectors, images or both, with any leading axes."""
 
 from typing import TypeAlias
 

@@ -1,4 +1,4 @@
-"""What every dynamics model shares: input layer, sequence core and prior p(z_t | h_t).
+"""Shared parts of dynamics models: input layer, sequence core and prior p(z_t | h_t).
 
     u_t = SiLU(norm(W [z_{t-1}, a_{t-1}])),   h_t, x_t = core(x_{t-1}, u_t),   p(z_t | h_t)
 

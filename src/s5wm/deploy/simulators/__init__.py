@@ -1,4 +1,4 @@
-"""Other people's simulators as dynamics of the runtime's simulation: their rigid body, motors and rate controller."""
+"""External simulators as dynamics of the runtime's simulation: their rigid body, motors and rate controller."""
 
 from importlib.metadata import PackageNotFoundError, version
 

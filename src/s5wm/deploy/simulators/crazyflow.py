@@ -72,7 +72,7 @@ class CrazyflowVehicle:
         self._data = self._sim.data.replace(params=params.replace(**changed))
 
     def begin(self, body: Body) -> Body:
-        """From this state."""
+        """Start from this state."""
         states = self._data.states
         changed = {
             "pos": body.pos_w,
@@ -95,7 +95,7 @@ class CrazyflowVehicle:
 
 
 def parameters_of(card: VehicleCard) -> dict[str, Any]:
-    """Of our vehicle in crazyflow's terms: rotor speeds in RPM, levers in the mixing matrix."""
+    """Parameters of our vehicle for crazyflow: rotor speeds in RPM, levers in the mixing matrix."""
     x, y = np.array(card.rotor_pos).T
     inertia, thrust = np.diag(card.inertia), card.thrust_coeff / RPM**2
     return {

@@ -41,7 +41,7 @@ class RotorpyVehicle:
 
 
 def parameters_of(card: VehicleCard) -> dict[str, Any]:
-    """Of our vehicle in rotorpy's terms; drag as ours has it at the rotor speed of a hover."""
+    """Parameters of our vehicle for rotorpy; drag equals ours at the rotor speed of a hover."""
     hover = float(Quadrotor(card).at_rest((0.0, 0.0, 0.0), 0.0).rotor_speed[0])
     across, along = 0.5 * (card.drag[0] + card.drag[1]), card.drag[2]
     return {

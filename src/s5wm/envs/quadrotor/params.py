@@ -54,12 +54,12 @@ class QuadParams(eqx.Module):
 
 
 LATER: dict[str, Any] = {"since": "own drones"}
-"""Of fields that configurations of before do not have: without one, nothing is said of it when such a file is read."""
+"""Metadata of fields that older configurations lack: they are read without a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuadConfig:
-    """Which quadrotor flies: a published one, or one of your own by what differs from it.
+    """Choice of the quadrotor: a published one, with changed fields for one of your own.
 
     ``agil5`` is RPG's Agilicious 5-inch (TWR 4.61), ``kolibri`` RPG's 3-inch (TWR 6.49).
     ``thrust_to_weight`` sets another clip of the rotor thrust; None keeps the quadrotor's own.  Every other field

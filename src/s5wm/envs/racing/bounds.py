@@ -1,4 +1,4 @@
-"""How fast a lap can be at all: time-optimal bounds of the tracks, computed offline and kept as data."""
+"""Time-optimal bounds on lap times, computed offline and kept as data."""
 
 import json
 from dataclasses import dataclass

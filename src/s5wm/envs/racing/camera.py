@@ -1,4 +1,4 @@
-"""The camera on the drone: where it sits, when it looks, how its sensor errs; what it sees is in ``raycast``."""
+"""The camera of the drone: mount, delay and sensor noise; rendering is in ``raycast``."""
 
 import math
 from dataclasses import dataclass, fields
@@ -17,7 +17,7 @@ from s5wm.envs.racing.scene import Colours, Scene
 from s5wm.types import Key, Scalar
 
 MAX_LATENCY = 4
-"""Control periods between looking and seeing, at most."""
+"""Largest delay of an image in control periods."""
 
 _PIECES = 4  # of the image that are traced one after the other: their planes fit into the cache of a CPU core
 
@@ -73,7 +73,7 @@ class CameraConfig:
 
     @property
     def is_randomised(self) -> bool:
-        """Whether episodes differ in how they look."""
+        """Whether the appearance is randomised per episode."""
         return max(self.light, self.colour, self.noise, self.blur) > 0.0
 
     @property
@@ -88,14 +88,14 @@ class CameraConfig:
 
 
 class Pose(eqx.Module):
-    """Where the drone is and how it is turned."""
+    """Position and attitude of the drone."""
 
     pos_w: Float[Array, "*b 3"]  # m
     quat: Float[Array, "*b 4"]  # body to world, w first
 
 
 class Look(eqx.Module):
-    """What one episode looks like."""
+    """Random appearance of one episode."""
 
     light: Scalar
     gains: Float[Array, " 3"]
@@ -104,7 +104,7 @@ class Look(eqx.Module):
 
 
 class CameraState(eqx.Module):
-    """What the next image is made of."""
+    """State of the camera, for the next image."""
 
     poses: Pose  # of the last latency + 1 steps, the oldest first
     look: Look | None  # None where nothing is randomised: random numbers nobody needs take long to compile
@@ -112,7 +112,7 @@ class CameraState(eqx.Module):
 
 
 def begin(config: CameraConfig, quad: QuadState, key: Key) -> CameraState:
-    """The camera of an episode that begins: its look is drawn, and the drone has always been where it is."""
+    """Initial camera of an episode: its appearance is sampled, and all past poses are the present one."""
     k_look, k_grain = jr.split(key)
     poses = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (config.latency_steps + 1, *leaf.shape)), _pose_of(quad)
@@ -148,7 +148,7 @@ def take_picture(config: CameraConfig, scene: Scene, camera: CameraState) -> Ima
 
 
 def render(config: CameraConfig, scene: Scene, pose: Pose) -> Image:
-    """What a perfect sensor sees: the mean colour of ``supersample^2`` rays per pixel."""
+    """Image of a perfect sensor: the mean colour of ``supersample^2`` rays per pixel."""
     eye, axes = viewpoint(config, pose)
     # A drone that has just left the flight volume still sees it from inside.
     inside = jnp.clip(eye, scene.box_lo + raycast.NEAR, scene.box_hi - raycast.NEAR)

@@ -1,4 +1,4 @@
-"""What may be wrong with a track: gates in each other's way, in the ground, out of reach."""
+"""Checks of a track: gates in each other's way, in the ground, out of reach."""
 
 import math
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _TOUCH = 1e-6  # m that neighbours may share
 
 
 def check_track(track: FileTrackConfig) -> None:
-    """Raises ``ValueError`` with all problems of a track."""
+    """Raise ``ValueError`` with all problems of a track, if any."""
     if found := list(track_problems(track)):
         raise ValueError(f"track {track.name!r} cannot be flown: {'; '.join(found)}")
 

@@ -1,4 +1,4 @@
-"""One episode of the race: what it remembers, how a step moves it, what ends it."""
+"""One episode of the race: state, transition and endings."""
 
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class RacingState(eqx.Module):
 
 
 class Flown(eqx.Module):
-    """One step: the action, where it led, and what it did at the gates."""
+    """One step: the action, the next state, and crossings of gates."""
 
     action: Float[Array, " 4"]
     quad: QuadState
@@ -61,7 +61,7 @@ class Flown(eqx.Module):
 
 
 def advance(track: Track, state: RacingState, flown: Flown, gap: Gap) -> RacingState:
-    """The episode after a step, all but its ending, what that decides, and its camera."""
+    """The episode after a step, without its ending, what depends on it, and its camera."""
     quad, event = flown.quad, flown.event
     passed = event.passed
     target = jnp.where(passed, track.following(state.target), state.target)
@@ -92,7 +92,7 @@ def advance(track: Track, state: RacingState, flown: Flown, gap: Gap) -> RacingS
 def find_ending(
     track: Track, state: RacingState, event: GateEvent, is_sane: Bool[Array, ""], limits: Limits
 ) -> Int[Array, ""]:
-    """What ends the episode at this state, if anything; where several things do, the first listed."""
+    """Ending of the episode at this state; of several the first listed."""
     pos_w = state.quad.pos_w
     outside = jnp.any((pos_w < track.box_lo) | (pos_w > track.box_hi))
     reasons = (
@@ -111,7 +111,7 @@ def find_ending(
 
 
 def drone_view(state: RacingState, record: FlightRecord) -> DroneView:
-    """The drone, and the episode so far without its marks for what there is not: such times are 0."""
+    """The drone and metrics of the episode so far; missing times are 0."""
     times = jnp.where(record.has_lap, record.lap_times, 0.0)
     return DroneView(
         pos_w=state.quad.pos_w,

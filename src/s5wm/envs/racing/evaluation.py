@@ -1,4 +1,4 @@
-"""How a race is judged: laps and what they take, gates, margins, endings; what its state vectors mean."""
+"""Evaluation of a race: lap times, gates, margins, endings; groups of its state vectors."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +73,7 @@ OBSERVED: dict[Layout, Groups] = {"A": RACING_A, "B": RACING, "C": RACING_C}
 
 
 def race_summary(track: TrackConfig, quad: QuadConfig, record: FlightRecord) -> Summary:
-    """Figures of finished flights ``[K]``; raises ``ImpossibleLapError`` for a lap that beats physics."""
+    """Metrics of finished flights ``[K]``; raises ``ImpossibleLapError`` for a lap below the bound."""
     record = jax.tree.map(jnp.asarray, record)
     times = np.asarray(record.lap_times, np.float64)
     check_lap_times(track, quad, times[np.asarray(record.has_lap)])
@@ -103,13 +103,13 @@ def race_summary(track: TrackConfig, quad: QuadConfig, record: FlightRecord) -> 
 
 
 def race_score(summary: Any) -> tuple[float, ...]:
-    """More success, then faster laps, then more reward."""
+    """Score: success, then lap time, then return."""
     lap = summary.get("lap_time_mean")
     return (summary["success_rate"], -lap if lap is not None else -1e9, summary["return_nominal"])
 
 
 def race_snapshot(state: RacingState) -> dict[str, Any]:
-    """What is recorded of a state."""
+    """Recorded arrays of a state."""
     quad = state.quad
     return {"pos_w": quad.pos_w, "vel_w": quad.vel_w, "quat": quad.quat, "target": state.target}
 
@@ -136,7 +136,7 @@ class AbstractRace(AbstractDroneTask):
     camera: CameraConfig | None
 
     def refusal(self) -> str | None:
-        """Worlds vary for states alone."""
+        """Refuse variation of a race by images."""
         if self.variation is None or self.camera is None:
             return None
         return "task.variation varies races observed by states; this one has a camera: leave it out"
@@ -176,7 +176,7 @@ class AbstractRace(AbstractDroneTask):
         return race_summary(self.track, self.quad, jax.vmap(race.flight_record)(episodes.final))
 
     def score(self, summary: Mapping[str, Any]) -> tuple[float, ...]:
-        """More success, then faster laps, then more reward."""
+        """Score: success, then lap time, then return."""
         return race_score(summary)
 
     @property

@@ -1,4 +1,4 @@
-"""What a straight piece of flight does at the gates: exact intersections with their planes."""
+"""Crossings of gates by a straight segment: exact intersections with their planes."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ from s5wm.envs.racing.track import Track
 from s5wm.types import Scalar
 
 NEAR = 1.0
-"""How far along its axis a gate is near, m."""
+"""Length along the axis within which a gate counts as near, m."""
 
 
 class Gap(eqx.Module):
-    """How much of a gate lets the drone through."""
+    """Opening of a gate."""
 
     opening: Scalar  # factor on the half opening: 1 is the gate as built, more is a training aid
     radius: Scalar  # of the drone, m: its centre keeps this distance from the rim
@@ -23,7 +23,7 @@ class Gap(eqx.Module):
 
 
 class GateEvent(eqx.Module):
-    """What happened at the gates between two positions."""
+    """Crossings of gates between two positions."""
 
     passed: Bool[Array, ""]  # the target, through its opening, in the right direction
     wrong_way: Bool[Array, ""]  # the target, through its opening, backwards
@@ -35,7 +35,7 @@ class GateEvent(eqx.Module):
 def cross_gates(
     track: Track, target: Int[Array, ""], start_w: Float[Array, " 3"], end_w: Float[Array, " 3"], gap: Gap
 ) -> GateEvent:
-    """What the segment from ``start_w`` to ``end_w`` does at the gates of a track.
+    """Crossings of the gates of a track by the segment from ``start_w`` to ``end_w``.
 
     With ``(x, y, z)`` in the frame of a gate, the plane ``x = 0`` is crossed if one end has ``x < 0`` and
     the other ``x >= 0``, so a path cut anywhere crosses exactly once; the point of crossing has ``x = 0``,

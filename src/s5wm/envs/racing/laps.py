@@ -1,4 +1,4 @@
-"""Lap times, and the record that a flight leaves."""
+"""Lap times, and the record of a flight."""
 
 from enum import IntEnum
 
@@ -12,11 +12,11 @@ MAX_LAPS = 16
 """Lap times kept per episode: the last ones, in a ring."""
 
 NO_TIME = -1.0
-"""Stands where there is no time yet.  Not NaN, which ``JAX_DEBUG_NANS`` would take for an error of the user's."""
+"""Marks a missing time.  Not NaN, which ``JAX_DEBUG_NANS`` would report as an error of the user."""
 
 
 class Ending(IntEnum):
-    """What ended an episode; everything between ``FLYING`` and ``TIME_LIMIT`` is terminal, a crash."""
+    """Ending of an episode; all between ``FLYING`` and ``TIME_LIMIT`` are terminal: crashes."""
 
     FLYING = 0
     RIM_HIT = 1
@@ -77,7 +77,7 @@ def last_lap(clock: LapClock) -> OptionalMetric:
 
 
 class FlightRecord(eqx.Module):
-    """What an episode looks like from outside, complete once ``ending`` is not ``FLYING``."""
+    """Record of an episode, complete once ``ending`` is not ``FLYING``."""
 
     ending: Int[Array, "*b"]  # an Ending
     from_start: Bool[Array, "*b"]
@@ -91,7 +91,7 @@ class FlightRecord(eqx.Module):
 
     @property
     def crash(self) -> Bool[Array, "*b"]:
-        """Whether the flight ended before its time."""
+        """Whether the flight ended in a crash."""
         return is_crash(self.ending)
 
     @property

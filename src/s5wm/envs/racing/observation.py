@@ -1,4 +1,4 @@
-"""What a state policy sees of the race, and the privileged vector behind it."""
+"""State observations of the race, and its privileged vector."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -30,7 +30,7 @@ LOW = 2.0  # m above the ground that it does
 
 
 class View(eqx.Module):
-    """What an observation is computed from."""
+    """Inputs of an observation."""
 
     quad: QuadState
     target: Int[Array, ""]  # the gate to pass next

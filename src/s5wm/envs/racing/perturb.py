@@ -1,4 +1,4 @@
-"""Races whose quadrotor, air, gates or start are not as they are written down: ``s5wm eval --perturb``."""
+"""Races with perturbed quadrotor, air, gates or start: ``s5wm eval --perturb``."""
 
 import math
 from typing import Any

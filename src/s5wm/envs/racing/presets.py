@@ -1,4 +1,4 @@
-"""The race as agents are trained on it by default."""
+"""Default training forms of the race."""
 
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -8,7 +8,7 @@ Race: TypeAlias = Any
 
 
 def easier_task(race: Race) -> Race:
-    """The race as small world models are trained on it; success and lap times are judged as for everyone.
+    """The training form of the race for small world models; its evaluation does not change.
 
     A crash costs two metres of progress, a pass has no bonus, and gates begin twice as wide and have their true size
     after 8000 steps of each environment.  PPO needs none of this, and learns less with it (docs/lab-notes.md, 6).
@@ -21,7 +21,7 @@ def easier_task(race: Race) -> Race:
 
 
 def for_agent(race: Race, *, imagines: bool, size: str) -> Race:
-    """The race as an agent is trained on it."""
+    """The training form of the race for an agent."""
     if imagines:
         return easier_task(race) if size == "cpu" else race
     # In body axes all gates are alike: in world axes PPO's mode meets rims where its samples pass.

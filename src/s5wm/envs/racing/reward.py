@@ -36,7 +36,7 @@ class RewardConfig:
 
 
 class Arrival(eqx.Module):
-    """What the nominal reward of one step is made of."""
+    """Inputs of the nominal reward of one step."""
 
     progress: Scalar  # m nearer to the centre of the target, which is the new one on a step that passes
     passed: Bool[Array, ""]

@@ -1,4 +1,4 @@
-"""What a camera can see of a race: gates as solid frames, the floor, the walls and the sky, and their colours."""
+"""The scene of a race for the camera: gates as solid frames, floor, walls and sky, and their colours."""
 
 import equinox as eqx
 import jax.numpy as jnp

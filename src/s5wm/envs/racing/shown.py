@@ -1,4 +1,4 @@
-"""What pictures and exported policies need to know of a race, and what its camera would show."""
+"""Data of a race for pictures, exported policies and its camera."""
 
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ class AbstractRaceEnv(AbstractCameraEnv[State], AbstractDroneEnv[State]):
     scene: eqx.AbstractVar[Scene | None]
 
     def pictures_of(self, privileged: Float[Array, "T Y"]) -> UInt8[Array, "T H W 3"]:
-        """What the camera would see from these states."""
+        """Camera images at these states."""
         config, scene = self.config.camera, self.scene
         assert config is not None and scene is not None, "a race without a camera shows no pictures"
         # The vector begins as layout B does: position, velocity, two columns of the attitude.
@@ -43,7 +43,7 @@ class AbstractRaceEnv(AbstractCameraEnv[State], AbstractDroneEnv[State]):
         return track_geometry(self.track)
 
     def room(self) -> Float[np.ndarray, "1 3"]:
-        """The start; gates define all else."""
+        """The start; gates define the rest."""
         return np.asarray(self.track.start_pos)[None]
 
     def deployment(self) -> Deployment:

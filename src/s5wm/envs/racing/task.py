@@ -117,7 +117,7 @@ class RacingConfig(AbstractRace):
         return round(self.action_delay / integrate.CTRL_DT * integrate.SUBSTEPS)
 
     def eval_config(self) -> "RacingConfig":
-        """The race as it is judged: as written down, start pose only, gates as built, 20 s, 3 s without progress."""
+        """The evaluation form: no variation, start pose only, true gates, 20 s, 3 s without progress."""
         return replace(
             self,
             episode_seconds=20.0,

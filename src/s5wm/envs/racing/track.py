@@ -1,4 +1,4 @@
-"""Tracks: where the gates stand, what belongs to them, and where a flight starts."""
+"""Tracks: poses of gates, their openings, the flight volume and the start pose."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far a race may be from what is written down: ranges that an episode draws from (``racing.varied``)."""
+"""Ranges of randomisation of a race, sampled in each episode (``racing.varied``)."""
 
 import math
 from dataclasses import dataclass, fields
@@ -9,7 +9,7 @@ LONGEST_DELAY = 4
 
 @dataclass(frozen=True, kw_only=True)
 class VariationConfig:
-    """How far each quantity is from its nominal value at most; uniform, and 0 leaves it as it is."""
+    """Largest deviation of each quantity from its nominal value; uniform, 0: none."""
 
     mass: float = 0.0  # share
     inertia: float = 0.0  # share, each axis on its own

@@ -1,4 +1,4 @@
-"""A race whose quadrotor, air, gates, sensors and delays are not quite those that are written down.
+"""A race with randomised quadrotor, air, gates, sensors and delays.
 
 What is drawn at the beginning of an episode holds until its end.  Every range is an array, so that one compiled
 program flies all of them.
@@ -53,7 +53,7 @@ def ranges_of(config: VariationConfig) -> VariationRanges:
 
 
 class Variation(eqx.Module):
-    """What holds in one episode."""
+    """Random parameters of one episode."""
 
     params: QuadParams  # the quadrotor and its air as they are
     gate_shift: Float[Array, "G 3"]  # m, of where gates are seen
@@ -116,7 +116,7 @@ class VariedRace(AbstractDroneEnv[VariedState]):
         return self.race.drone(state.inner)
 
     def race_as_it_is(self, variation: Variation) -> RacingEnv:
-        """The race with the quadrotor and the gates that are really there."""
+        """The race with the episode's quadrotor and gates."""
         shift = variation.gate_shift + variation.map_shift
         track = replace(self.race.track, gate_pos=self.race.track.gate_pos + shift)
         return replace(self.race, params=variation.params, track=track)
