@@ -20,7 +20,7 @@ from s5wm.training.run import Program, Trainer
 
 
 class RecordingSink:
-    """A sink that remembers."""
+    """A sink that keeps rows and texts."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -37,7 +37,7 @@ class RecordingSink:
 
 
 @pytest.fixture
-def ears() -> RecordingSink:
+def sink() -> RecordingSink:
     return RecordingSink()
 
 
@@ -63,8 +63,8 @@ def tiny() -> Experiment:
 def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program through the cache of jit, which several trainers of one process share."""
 
-    def cached(crew: host_loop.SeedGroup, _: Any) -> host_loop.Chunk:
-        program, config = crew[0].trainer.program, crew[0].trainer.config
+    def cached(group: host_loop.SeedGroup, _: Any) -> host_loop.Chunk:
+        program, config = group[0].trainer.program, group[0].trainer.config
         given = (program.env, program.agent)
         length = config.rollout_length
         return lambda states, iterations: train_all(
@@ -83,16 +83,16 @@ def with_steps(experiment: Experiment, env_steps: int) -> Experiment:
     return replace(experiment, train=replace(experiment.train, env_steps=env_steps))
 
 
-def alone(trainer: Trainer, ears: RecordingSink) -> bool:
-    return fit([SeedRun(trainer, ears, lambda: None)], ears.write_line)
+def alone(trainer: Trainer, sink: RecordingSink) -> bool:
+    return fit([SeedRun(trainer, sink, lambda: None)], sink.write_line)
 
 
 def trained(
-    experiment: Experiment, path: Path, ears: RecordingSink, program: Program | None = None
+    experiment: Experiment, path: Path, sink: RecordingSink, program: Program | None = None
 ) -> Trainer:
     with RunDirectory(path) as directory:
         save_experiment(directory.config, experiment)
         trainer = Trainer(program or experiment.build(), experiment.train, directory, experiment.seed)
-        load([trainer], ears.write_line)
-        alone(trainer, ears)
+        load([trainer], sink.write_line)
+        alone(trainer, sink)
     return trainer

@@ -77,12 +77,12 @@ def test_the_time_left_is_that_of_the_steps_and_evaluations_left_at_the_present_
 
 
 def test_minutes_count_compiling_and_evaluating_and_end_within_an_iteration(
-    tiny: Experiment, tmp_path: Path, ears: RecordingSink, time: Time, monkeypatch: pytest.MonkeyPatch
+    tiny: Experiment, tmp_path: Path, sink: RecordingSink, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiling takes 50 s, an iteration 10 s, an evaluation 5 s."""
     program = tiny.build()
 
-    def compiled(crew: host_loop.SeedGroup, _: Any) -> host_loop.Chunk:
+    def compiled(group: host_loop.SeedGroup, _: Any) -> host_loop.Chunk:
         time.now += 50.0
 
         def chunk(states: Sequence[TrainState[Any]], iterations: int) -> Sequence[Result]:
@@ -100,12 +100,12 @@ def test_minutes_count_compiling_and_evaluating_and_end_within_an_iteration(
 
     monkeypatch.setattr(host_loop, "_compile", compiled)
     timed = replace(tiny, train=replace(tiny.train, env_steps=10**12, minutes=3.0))
-    trainer = trained(timed, tmp_path / "run", ears, replace(program, evaluate=evaluate))
-    walls = [60.0 * row["wall_minutes"] for row in ears.rows]
+    trainer = trained(timed, tmp_path / "run", sink, replace(program, evaluate=evaluate))
+    walls = [60.0 * row["wall_minutes"] for row in sink.rows]
     assert walls == pytest.approx([70.0, 90.0, 115.0, 135.0, 160.0, 180.0])
-    assert [row["eta_minutes"] for row in ears.rows] == pytest.approx([(180.0 - wall) / 60 for wall in walls])
-    assert [60.0 * row["minutes"] for row in ears.rows] == pytest.approx(
+    assert [row["eta_minutes"] for row in sink.rows] == pytest.approx([(180.0 - wall) / 60 for wall in walls])
+    assert [60.0 * row["minutes"] for row in sink.rows] == pytest.approx(
         [20.0, 40.0, 60.0, 80.0, 100.0, 120.0]
     )
     assert trainer.progress == 1.0
-    assert "eval/success" in ears.rows[-1]
+    assert "eval/success" in sink.rows[-1]

@@ -69,44 +69,44 @@ def trainer_in(tiny: Experiment, directory: RunDirectory, wrap: Callable[[Abstra
     ("what", "value"), [("observation", np.nan), ("reward", np.nan), ("observation", np.inf)]
 )
 def test_an_environment_that_is_not_finite_is_named_and_nothing_is_learned_from_it(
-    tiny: Experiment, run_path: Path, ears: RecordingSink, what: str, value: float
+    tiny: Experiment, run_path: Path, sink: RecordingSink, what: str, value: float
 ) -> None:
     with RunDirectory(run_path) as directory:
         obs, reward = (value, 0.0) if what == "observation" else (0.0, value)
         trainer = trainer_in(
             tiny, directory, lambda env: Poisonous(env, jnp.asarray(obs), jnp.asarray(reward))
         )
-        load([trainer], ears.write_line)
+        load([trainer], sink.write_line)
         positive = np.flatnonzero(np.asarray(trainer.state.actor.timestep.obs)[:, 0] > 0)
         with pytest.raises(DivergedError) as caught:
-            fit([SeedRun(trainer, ears, lambda: None)], ears.write_line)
+            fit([SeedRun(trainer, sink, lambda: None)], sink.write_line)
     assert f"the {what} of environment {positive[0]} was not finite at step 2 of the chunk" in "\n".join(
-        ears.texts
+        sink.texts
     )
     assert str(caught.value).count("not finite") == 4
     assert "Look there, then" in str(caught.value)
     assert list((run_path / "diverged").glob("*.npz"))
-    assert ears.rows == []
+    assert sink.rows == []
     assert not list((run_path / "checkpoints").glob("[0-9]*"))
 
 
 @pytest.mark.slow
 def test_gradients_without_end_roll_back_and_then_exit_with_finite_weights(
-    tiny: Experiment, run_path: Path, ears: RecordingSink
+    tiny: Experiment, run_path: Path, sink: RecordingSink
 ) -> None:
     longer = replace(tiny.train, iterations_per_chunk=26, env_steps=26 * 32)  # of two gradient steps each
     huge = replace(tiny, train=longer)
     with RunDirectory(run_path) as directory:
         # Finite at the boundary, so that the loss is where it shows.
         trainer = trainer_in(huge, directory, lambda env: Always(env, jnp.asarray(1e30)))
-        load([trainer], ears.write_line)
+        load([trainer], sink.write_line)
         before = trainer.state
         params = jax.device_get(before.learner.params)
         with pytest.raises(DivergedError, match="52 gradient steps in a row") as caught:
-            fit([SeedRun(trainer, ears, lambda: None)], ears.write_line)
+            fit([SeedRun(trainer, sink, lambda: None)], sink.write_line)
         after = jax.device_get(trainer.state.learner.params)
     assert caught.value.exit_code == 70
-    assert [text.rsplit(" ", 1)[1] for text in ears.texts if "rolled back" in text] == [
+    assert [text.rsplit(" ", 1)[1] for text in sink.texts if "rolled back" in text] == [
         "0.5",
         "0.25",
         "0.125",

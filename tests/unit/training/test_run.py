@@ -42,8 +42,8 @@ def assert_bitwise(left: Any, right: Any) -> None:
         np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
 
 
-def untimed(ears: RecordingSink) -> list[dict[str, float]]:
-    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in ears.rows]
+def untimed(sink: RecordingSink) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in sink.rows]
 
 
 def assert_resumes_exactly(experiment: Experiment, tmp_path: Path) -> None:
@@ -96,12 +96,12 @@ def test_a_world_model_agent_resumes_bitwise_with_its_replay(
     assert_resumes_exactly(without_curriculum(replace(tiny, agent=learning(agent))), tmp_path)
 
 
-def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, ears: RecordingSink) -> None:
-    trainer = trained(replace(tiny, train=replace(tiny.train, time_pieces=True)), run_path, ears)
-    assert [row["env_steps"] for row in ears.rows] == [64, 128, 192, 256]
-    assert [("eval/success" in row) for row in ears.rows] == [False, True, False, True]
-    assert [row["updates"] for row in ears.rows] == [4, 8, 12, 16]
-    for row in ears.rows:
+def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, sink: RecordingSink) -> None:
+    trainer = trained(replace(tiny, train=replace(tiny.train, time_pieces=True)), run_path, sink)
+    assert [row["env_steps"] for row in sink.rows] == [64, 128, 192, 256]
+    assert [("eval/success" in row) for row in sink.rows] == [False, True, False, True]
+    assert [row["updates"] for row in sink.rows] == [4, 8, 12, 16]
+    for row in sink.rows:
         shares = [row["time/world_model"], row["time/actor_critic"], row["time/collect"]]
         assert min(shares) >= 0
         assert row["env_steps_per_s"] > 0
@@ -110,16 +110,16 @@ def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, ears: Rec
     assert trainer.host.best is not None
 
 
-def test_pieces_are_timed_on_request_only(tiny: Experiment, run_path: Path, ears: RecordingSink) -> None:
+def test_pieces_are_timed_on_request_only(tiny: Experiment, run_path: Path, sink: RecordingSink) -> None:
     """They are compiled for it."""
-    trained(with_steps(tiny, 64), run_path, ears)
-    assert [name for name in ears.rows[0] if name.startswith("time/")] == []
+    trained(with_steps(tiny, 64), run_path, sink)
+    assert [name for name in sink.rows[0] if name.startswith("time/")] == []
 
 
-def test_a_used_budget_trains_no_more(tiny: Experiment, run_path: Path, ears: RecordingSink) -> None:
-    trained(tiny, run_path, ears)
-    trained(tiny, run_path, ears)
-    assert len(ears.rows) == 4
+def test_a_used_budget_trains_no_more(tiny: Experiment, run_path: Path, sink: RecordingSink) -> None:
+    trained(tiny, run_path, sink)
+    trained(tiny, run_path, sink)
+    assert len(sink.rows) == 4
 
 
 def test_the_last_chunk_is_cut_to_the_budget_and_changes_nothing(tiny: Experiment, tmp_path: Path) -> None:
@@ -138,36 +138,36 @@ def test_the_last_chunk_is_cut_to_the_budget_and_changes_nothing(tiny: Experimen
 
 
 def test_the_smoothing_weight_reaches_the_agent_and_survives(
-    tiny: Experiment, run_path: Path, ears: RecordingSink
+    tiny: Experiment, run_path: Path, sink: RecordingSink
 ) -> None:
     curriculum = replace(tiny.train.curriculum, earliest=0.0, fallback=0.25, ramp=0.5)
     tiny = replace(tiny, train=replace(tiny.train, curriculum=curriculum))
-    trainer = trained(tiny, run_path, ears)
-    assert [row["smoothing_weight"] for row in ears.rows] == [0.0, 0.0, 0.5, 1.0]
+    trainer = trained(tiny, run_path, sink)
+    assert [row["smoothing_weight"] for row in sink.rows] == [0.0, 0.0, 0.5, 1.0]
     assert float(trainer.state.smoothing_weight) == 1.0
     assert trainer.host.curriculum.switched
 
 
 def test_a_larger_budget_takes_back_nothing_of_the_smoothing_weight(
-    tiny: Experiment, run_path: Path, ears: RecordingSink
+    tiny: Experiment, run_path: Path, sink: RecordingSink
 ) -> None:
     """What our own message advises once a budget is used up: the same run with a larger one."""
     curriculum = replace(tiny.train.curriculum, earliest=0.0, fallback=0.25, ramp=0.5)
     tiny = replace(tiny, train=replace(tiny.train, curriculum=curriculum, decay_from=0.5, decay_to=0.2))
-    trained(with_steps(tiny, 192), run_path, ears)
-    trained(with_steps(tiny, 512), run_path, ears)
-    weights = [row["smoothing_weight"] for row in ears.rows]
+    trained(with_steps(tiny, 192), run_path, sink)
+    trained(with_steps(tiny, 512), run_path, sink)
+    weights = [row["smoothing_weight"] for row in sink.rows]
     # A third of the first budget, then an eighth of the second with each chunk.
     assert weights == pytest.approx([0.0, 0.0, 2 / 3, 1.0, 1.0, 1.0, 1.0, 1.0])
     # Rates are those of the budget that a run has now: they rise again, and that is said.
-    rates = [row["health/rate"] for row in ears.rows]
+    rates = [row["health/rate"] for row in sink.rows]
     assert rates == pytest.approx([1.0, 1.0, 0.8 / 1.5 + 0.2, 1.0, 1.0, 0.8, 0.6, 0.4])
-    assert any("learning rates rise from 0.73 to 1 of their full values" in text for text in ears.texts)
+    assert any("learning rates rise from 0.73 to 1 of their full values" in text for text in sink.texts)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_chunk_and_saves(
-    tiny: Experiment, run_path: Path, ears: RecordingSink, number: signal.Signals
+    tiny: Experiment, run_path: Path, sink: RecordingSink, number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
     program = tiny.build()
@@ -180,12 +180,12 @@ def test_a_signal_ends_the_chunk_and_saves(
     trainer = trained(
         replace(tiny, train=replace(tiny.train, checkpoint_every=10**9)),
         run_path,
-        ears,
+        sink,
         replace(program, time_pieces=kill),
     )
     assert trainer.host.env_steps == 64
     assert trainer.checkpoints.steps() == [64]
-    assert any(number.name in text for text in ears.texts)
+    assert any(number.name in text for text in sink.texts)
     assert signal.getsignal(number) == before
 
 
@@ -196,45 +196,45 @@ def poisoned(trainer: Trainer) -> None:
 
 
 def test_a_policy_that_is_not_finite_rolls_back_and_training_goes_on(
-    tiny: Experiment, run_path: Path, ears: RecordingSink
+    tiny: Experiment, run_path: Path, sink: RecordingSink
 ) -> None:
-    trained(with_steps(tiny, 128), run_path, ears)
+    trained(with_steps(tiny, 128), run_path, sink)
     with RunDirectory(run_path) as directory:
         trainer = Trainer(tiny.build(), tiny.train, directory, 0)
-        load([trainer], ears.write_line)
+        load([trainer], sink.write_line)
         poisoned(trainer)
-        assert alone(trainer, ears)
-    said = "\n".join(ears.texts)
+        assert alone(trainer, sink)
+    said = "\n".join(sink.texts)
     assert "at 192 environment steps the policy's action for environment 0 was not finite at step 0" in said
     assert "rolled back to 128 environment steps, learning rates now times 0.5" in said
     assert float(trainer.state.learner.guard.rate) == 0.5
     assert trainer.host.failures == ()  # well beyond the place
-    assert [row["env_steps"] for row in ears.rows] == [64, 128, 192, 256]
+    assert [row["env_steps"] for row in sink.rows] == [64, 128, 192, 256]
     with np.load(run_path / "diverged" / "000000000192.npz", allow_pickle=False) as kept:
         assert "0.obs" in kept.files
 
 
 def test_a_failure_after_others_that_an_older_checkpoint_remembers_is_remedied_too(
-    tiny: Experiment, run_path: Path, ears: RecordingSink
+    tiny: Experiment, run_path: Path, sink: RecordingSink
 ) -> None:
     """A save forgets failures that lie well behind; if it is lost, the one before still has them."""
-    trainer = trained(with_steps(tiny, 128), run_path, ears)
+    trainer = trained(with_steps(tiny, 128), run_path, sink)
     trainer.host = replace(trainer.host, failures=("an older reason",), failed_at=128)
-    trainer.save(ears)
+    trainer.save(sink)
     trainer.checkpoints.wait()
     with RunDirectory(run_path) as directory:
         again = Trainer(tiny.build(), tiny.train, directory, 0)
-        load([again], ears.write_line)
+        load([again], sink.write_line)
         again.host = replace(again.host, failures=())
         poisoned(again)
-        assert alone(again, ears)
-    assert "rolled back to 128 environment steps, learning rates now times 0.5" in "\n".join(ears.texts)
+        assert alone(again, sink)
+    assert "rolled back to 128 environment steps, learning rates now times 0.5" in "\n".join(sink.texts)
 
 
 def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
-    tiny: Experiment, run_path: Path, ears: RecordingSink, monkeypatch: pytest.MonkeyPatch
+    tiny: Experiment, run_path: Path, sink: RecordingSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(with_steps(tiny, 128), run_path, ears)
+    trained(with_steps(tiny, 128), run_path, sink)
     with RunDirectory(run_path) as directory:
         trainer = Trainer(tiny.build(), tiny.train, directory, 0)
         restore = trainer.restore
@@ -244,20 +244,20 @@ def test_repeated_failure_ends_with_the_story_and_the_last_good_checkpoint(
             poisoned(trainer)
 
         monkeypatch.setattr(trainer, "restore", restore_and_poison)
-        load([trainer], ears.write_line)
+        load([trainer], sink.write_line)
         with pytest.raises(DivergedError, match="rolling back 3 times did not help: at 192") as caught:
-            alone(trainer, ears)
+            alone(trainer, sink)
     assert caught.value.exit_code == 70
     assert trainer.checkpoints.steps() == [64, 128]
 
 
 def test_when_no_checkpoint_is_valid_nothing_starts_over_silently(
-    tiny: Experiment, run_path: Path, ears: RecordingSink
+    tiny: Experiment, run_path: Path, sink: RecordingSink
 ) -> None:
-    trainer = trained(with_steps(tiny, 64), run_path, ears)
+    trainer = trained(with_steps(tiny, 64), run_path, sink)
     (trainer.checkpoints.path(64) / "host.json").unlink()
     with pytest.raises(CorruptError, match="no checkpoint"):
-        trained(tiny, run_path, ears)
+        trained(tiny, run_path, sink)
 
 
 def test_host_state_through_json() -> None:

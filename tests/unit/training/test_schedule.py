@@ -29,12 +29,12 @@ def test_a_share_beyond_one_is_refused(name: str) -> None:
         TrainConfig(**{name: 1.5})
 
 
-def test_the_host_sets_the_rate_of_each_chunk(tiny: Experiment, tmp_path, ears: RecordingSink) -> None:
+def test_the_host_sets_the_rate_of_each_chunk(tiny: Experiment, tmp_path, sink: RecordingSink) -> None:
     decaying = replace(tiny, train=replace(tiny.train, decay_from=0.5, decay_to=0.2))
-    trainer = trained(decaying, tmp_path / "run", ears)
-    chunks = len(ears.rows)
+    trainer = trained(decaying, tmp_path / "run", sink)
+    chunks = len(sink.rows)
     expected = [decaying.train.rate_schedule(index / chunks) for index in range(chunks)]
-    assert [row["health/rate"] for row in ears.rows] == pytest.approx(expected)
+    assert [row["health/rate"] for row in sink.rows] == pytest.approx(expected)
     assert expected[-1] < 1.0
     assert float(trainer.state.learner.guard.schedule) == pytest.approx(expected[-1])
 

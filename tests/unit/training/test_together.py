@@ -43,16 +43,16 @@ def begun(stack: ExitStack, experiment: Experiment, path: Path) -> list[Trainer]
     return trainers
 
 
-def trained(experiment: Experiment, path: Path, ears: Sequence[RecordingSink]) -> list[Trainer]:
+def trained(experiment: Experiment, path: Path, sinks: Sequence[RecordingSink]) -> list[Trainer]:
     with ExitStack() as stack:
         trainers = begun(stack, experiment, path)
-        load(trainers, ears[0].write_line)
-        fit(crew(trainers, ears), ears[0].write_line)
+        load(trainers, sinks[0].write_line)
+        fit(group(trainers, sinks), sinks[0].write_line)
     return trainers
 
 
-def crew(trainers: Sequence[Trainer], ears: Sequence[RecordingSink]) -> list[SeedRun]:
-    return [SeedRun(trainer, own, lambda: None) for trainer, own in zip(trainers, ears, strict=True)]
+def group(trainers: Sequence[Trainer], sinks: Sequence[RecordingSink]) -> list[SeedRun]:
+    return [SeedRun(trainer, own, lambda: None) for trainer, own in zip(trainers, sinks, strict=True)]
 
 
 def assert_same(left: Trainer, right: Trainer) -> None:
@@ -78,12 +78,12 @@ def test_every_seed_has_its_own_log_policies_and_checkpoints(
     steady: Experiment, tmp_path: Path, pair: list[RecordingSink]
 ) -> None:
     trainers = trained(steady, tmp_path, pair)
-    for trainer, ears in zip(trainers, pair, strict=True):
-        assert [row["env_steps"] for row in ears.rows] == [64, 128, 192, 256]
-        assert [("eval/success" in row) for row in ears.rows] == [False, True, False, True]
+    for trainer, sink in zip(trainers, pair, strict=True):
+        assert [row["env_steps"] for row in sink.rows] == [64, 128, 192, 256]
+        assert [("eval/success" in row) for row in sink.rows] == [False, True, False, True]
         assert trainer.checkpoints.steps() == [128, 192, 256]
         assert (trainer.directory.best / "policy.npz").is_file()
-    returns = [[row["eval/return_nominal"] for row in ears.rows if "eval/success" in row] for ears in pair]
+    returns = [[row["eval/return_nominal"] for row in sink.rows if "eval/success" in row] for sink in pair]
     assert returns[0] != returns[1]
 
 
@@ -154,7 +154,7 @@ def test_one_that_diverges_rolls_back_and_the_other_comes_the_same_way_again(
         trainers = begun(stack, steady, tmp_path / "parts")
         load(trainers, pair[0].write_line)
         poisoned(trainers[1])
-        assert fit(crew(trainers, pair), pair[0].write_line)
+        assert fit(group(trainers, pair), pair[0].write_line)
     assert not any("rolled back" in text for text in pair[0].texts)
     assert any("rolled back to 128 environment steps" in text for text in pair[1].texts)
     assert float(trainers[1].state.learner.guard.rate) == 0.5
@@ -164,13 +164,13 @@ def test_one_that_diverges_rolls_back_and_the_other_comes_the_same_way_again(
 
 def rolled_back_once(experiment: Experiment, path: Path) -> Trainer:
     """The first of two seeds, where it alone diverges in the first chunk after 128 steps."""
-    ears = [RecordingSink(), RecordingSink()]
-    trained(with_steps(experiment, 128), path, ears)
+    sinks = [RecordingSink(), RecordingSink()]
+    trained(with_steps(experiment, 128), path, sinks)
     with ExitStack() as stack:
         trainers = begun(stack, experiment, path)
-        load(trainers, ears[0].write_line)
+        load(trainers, sinks[0].write_line)
         poisoned(trainers[0])
-        fit(crew(trainers, ears), ears[0].write_line)
+        fit(group(trainers, sinks), sinks[0].write_line)
     return trainers[0]
 
 
@@ -193,11 +193,11 @@ def test_what_one_has_changed_after_diverging_outlives_the_divergence_of_another
             return scheduled()
 
         trainers[1].scheduled = poisoned_in_the_third_chunk  # type: ignore[method-assign]
-        assert fit(crew(trainers, pair), pair[0].write_line)
+        assert fit(group(trainers, pair), pair[0].write_line)
     assert [float(trainer.state.learner.guard.rate) for trainer in trainers] == [0.5, 0.5]
     assert_same(once, trainers[0])  # its other random numbers too
-    for ears in pair:
-        assert sum("rolled back to 128 environment steps" in text for text in ears.texts) == 1
+    for sink in pair:
+        assert sum("rolled back to 128 environment steps" in text for text in sink.texts) == 1
 
 
 def test_one_that_gives_up_is_named_and_every_other_has_its_checkpoint(
@@ -216,7 +216,7 @@ def test_one_that_gives_up_is_named_and_every_other_has_its_checkpoint(
         monkeypatch.setattr(bad, "restore", restore_and_poison)
         load(trainers, pair[0].write_line)
         with pytest.raises(DivergedError, match=r"seed 5: .*rolling back 3 times.* s5wm resume RUN"):
-            fit(crew(trainers, pair), pair[0].write_line)
+            fit(group(trainers, pair), pair[0].write_line)
     assert [trainer.checkpoints.steps() for trainer in trainers] == [[64, 128], [64, 128]]
 
 
@@ -233,7 +233,7 @@ def test_world_models_begun_anew_with_their_replays_save_and_go_on(
     shutil.rmtree(first.checkpoints.path(64))
     trained(with_steps(experiment, 192), tmp_path / "parts", pair)
     parts = trained(experiment, tmp_path / "parts", pair)
-    assert not any("cannot write" in text for ears in pair for text in ears.texts)
+    assert not any("cannot write" in text for sink in pair for text in sink.texts)
     for left, right in zip(whole, parts, strict=True):
         assert_same(left, right)
         assert right.checkpoints.steps() == [128, 192, 256]
