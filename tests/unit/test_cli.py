@@ -118,6 +118,10 @@ def test_a_larger_budget_goes_on_where_the_run_stopped(run: Path, tmp_path: Path
     assert {p.name for p in (copy / "plots").iterdir()} == {"curves.png", "curves.svg"}
     assert json.loads(out.out)["run"] == str(copy)
     assert [row["env_steps"] for row in s5wm.Run(copy).metrics] == [64, 128, 192, 256]
+    assert call("train", "--run", str(copy), "--env-steps", "320") == 0  # the run knows its own experiment
+    assert "going on at 256" in capsys.readouterr().err
+    assert call("train", "--run", str(tmp_path / "none")) == 2
+    assert "no task was named" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("written", "meant"), [("1e5", 100_000), ("2.5e6", 2_500_000), ("10_000", 10_000)])

@@ -76,7 +76,7 @@ class Train(Verb):
         arg(
             metavar="SPEC",
             help="A task of s5wm list, gymnasium:ID, or package.module:function that returns an environment; left "
-            "out where --config names it.",
+            "out where --config names it or --run exists.",
         ),
     ] = None
     agent: Annotated[str | None, arg(help="See s5wm list; default: s5wm.")] = None
@@ -156,13 +156,20 @@ class Train(Verb):
             env_arg=self.env_arg,
             privileged=self.privileged,
         )
-        experiment = resolve(request, self.config, print_line)
+        experiment = resolve(request, self._config(), print_line)
         name = experiment.name
         path = self.run_dir or fresh_path(name.task, name.agent, name.size, experiment.seed)
         if self.seeds is not None:
             return self._run_seeds(experiment, path, self.seeds)
         how = How(devices=self.hardware.devices, source=self.from_, trackers=self.log)
         return _finish(path, run_experiment(experiment, path, how), self.json_)
+
+    def _config(self) -> Path | None:
+        """The file that describes the experiment; an existing run knows its own."""
+        if self.task is None and self.config is None and self.run_dir is not None:
+            own = self.run_dir / CONFIG
+            return own if own.is_file() else None
+        return self.config
 
     def _run_seeds(self, experiment: "Experiment", path: Path, count: int) -> int:
         from s5wm.experiments.policies import evaluate_run
