@@ -13,7 +13,7 @@ import functools as ft
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -51,29 +51,44 @@ from s5wm.types import Key, TimeStep, Transition
 Result = tuple[TrainState[Any], MetricSums, EpisodeSums]
 
 
+class _Arrival(NamedTuple):
+    """What is known after a step of every environment."""
+
+    actor: ActorState  # of before the step
+    carry: Any  # what the policy remembers after choosing the step's actions
+    shown: Shown
+
+    def taken_in(self) -> ActorState:
+        """The actor after the step."""
+        return following_actor(self.actor, None, timestep_from(self.shown), self.carry)
+
+
 @ft.partial(jax.jit, static_argnames="spec", donate_argnames="rollout")
 def _act(
     policy: AbstractPolicy[Any, Any],
-    actor: ActorState,
+    arrival: _Arrival,
     rollout: Transition[Any],
     t: Int[Array, ""],
     keys: Array,
     *,
     spec: ActionSpec,
-) -> tuple[Any, Transition[Any], Array, Array]:
-    """Choose actions at the present time steps and write both at index ``t`` of the rollout ``[N, T, ...]``.
+) -> tuple[ActorState, Any, Transition[Any], Array, Array]:
+    """Take in what arrived at index ``t``, choose actions there, and write both into the rollout ``[N, T, ...]``.
 
-    ``keys`` are those of ``unroll``, one for each time step, so that both collectors give the same rollout.
-    Gives the agent's vectors ``[N, A]`` and what they mean to the environment, too.
+    At index 0 the actor has taken it in already.  One call does both: on a fast environment, calls are what collection
+    costs.  ``keys`` are those of ``unroll``, one for each time step, so that both collectors give the same rollout.
+    Returns the actor at index ``t``, the carries that follow, the rollout, the agent's vectors ``[N, A]`` and the
+    environment's actions.
     """
+    actor = jax.tree.map(lambda now, after: jnp.where(t == 0, now, after), arrival.actor, arrival.taken_in())
     carry, now = choose_actions(policy, actor, keys[t])
     rollout = jax.tree.map(lambda stored, new: stored.at[:, t].set(new), rollout, now)
-    return carry, rollout, now.action, spec.decode(now.action)
+    return actor, carry, rollout, now.action, spec.decode(now.action)
 
 
 @jax.jit
-def _follow(actor: ActorState, shown: Shown, carry: Any) -> ActorState:
-    return following_actor(actor, None, timestep_from(shown), carry)
+def _take_in(arrival: _Arrival) -> ActorState:
+    return arrival.taken_in()
 
 
 @ft.partial(jax.jit, donate_argnames="rollout")
@@ -223,14 +238,27 @@ def collect_rollout(
 ) -> tuple[ActorState, Transition[Any]]:
     """Collect one time step for each key; ``seen`` gets each with the vectors that the agent chose before it."""
     rollout = _blank(policy, actor, keys.shape[0])
+    arrival = _Arrival(actor, actor.carry, _shown_to(actor))
+    result: tuple[HostRows, Values] | None = None
     for t in range(keys.shape[0]):
-        carry, rollout, chosen, action = _act(policy, actor, rollout, np.int32(t), keys, spec=spec)
+        actor, carry, rollout, chosen, action = _act(policy, arrival, rollout, np.int32(t), keys, spec=spec)
+        if result is not None:
+            seen(result[0], actor, result[1], t - 1)
         latest = step(np.asarray(action))
         if latest.cut.any():
             rollout, actor = _cut(rollout, actor, np.int32(t), latest.cut)
-        actor = _follow(actor, shown_by(latest), carry)
-        seen(latest, actor, np.asarray(chosen), t)  # decoding hides what is not finite
+        arrival = _Arrival(actor, carry, shown_by(latest))
+        result = latest, np.asarray(chosen)  # decoding hides what is not finite
+    actor = _take_in(arrival)
+    if result is not None:
+        seen(result[0], actor, result[1], keys.shape[0] - 1)
     return actor, rollout
+
+
+def _shown_to(actor: ActorState) -> Shown:
+    """What the actor was shown at its present time steps."""
+    now = actor.timestep
+    return (now.obs, now.privileged, now.reward.nominal, now.is_first, now.is_last, now.is_terminal)
 
 
 @ft.partial(jax.jit, static_argnames="length")
