@@ -78,7 +78,7 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
         snapshot=shown,
         metrics={} if final is None else _metrics(env, final),
         outcome=_outcome(judged, timestep, final) if isinstance(judged, AbstractDroneTask) else None,
-        ending="ended by the task" if has_ended else "time is up",
+        ending="terminated" if has_ended else "time limit",
     )
 
 

@@ -38,7 +38,7 @@ def episode(obs: np.ndarray) -> Episode:
         snapshot={},
         metrics={"solved": 1.0},
         outcome=None,
-        ending="ended by the task",
+        ending="terminated",
     )
 
 
