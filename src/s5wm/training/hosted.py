@@ -239,7 +239,7 @@ def collect_rollout(
     """Collect one time step for each key; ``seen`` gets each with the vectors that the agent chose before it."""
     rollout = _blank(policy, actor, keys.shape[0])
     arrival = _Arrival(actor, actor.carry, _shown_to(actor))
-    result: tuple[HostRows, Values] | None = None
+    result: tuple[HostTimeStep, Values] | None = None
     for t in range(keys.shape[0]):
         actor, carry, rollout, chosen, action = _act(policy, arrival, rollout, np.int32(t), keys, spec=spec)
         if result is not None:

@@ -7,9 +7,6 @@ from jaxtyping import Array, Bool, Float, Int
 from s5wm.envs.racing.track import Track
 from s5wm.types import Scalar
 
-NEAR = 1.0
-"""Length along the axis within which a gate counts as near, m."""
-
 
 class Gap(eqx.Module):
     """Opening of a gate."""
@@ -71,25 +68,6 @@ def cross_gates(
 def distance_to_gate(track: Track, gate: Int[Array, ""], pos_w: Float[Array, " 3"]) -> Scalar:
     """Distance to the centre of a gate, m."""
     return jnp.linalg.norm(track.gate_pos[gate] - pos_w)
-
-
-def off_centre(
-    track: Track,
-    gate: Int[Array, ""],
-    start_w: Float[Array, " 3"],
-    end_w: Float[Array, " 3"],
-    clearance: Scalar,
-) -> Scalar:
-    """``|p' - p| sech^2(x/l) (tanh^2(y/c) + tanh^2(z/c))``, m, at the end ``p'`` of the segment.
-
-    ``(x, y, z)`` is ``p'`` in the frame of the gate, ``l`` is ``NEAR``, ``c`` the clearance.  Up to the plane it adds
-    up to about ``l`` times the last factor, however fast the gate is flown: 0 along the axis, 0.58 along a rim.
-    """
-    offset = end_w - track.gate_pos[gate]
-    along = jnp.sum(offset * track.normal[gate]) / NEAR
-    aside = jnp.stack([jnp.sum(offset * track.left[gate]), offset[2]]) / clearance
-    flown = jnp.linalg.norm(end_w - start_w)
-    return flown * (1.0 - jnp.square(jnp.tanh(along))) * jnp.sum(jnp.square(jnp.tanh(aside)))
 
 
 def _along(track: Track, pos_w: Float[Array, " 3"]) -> Float[Array, " G"]:

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int
 
 from s5wm.envs.quadrotor.quaternion import to_matrix
 from s5wm.envs.quadrotor.state import QuadState
-from s5wm.envs.racing.gates import NEAR
 from s5wm.envs.racing.track import MAX_GATES, Track
 from s5wm.types import Scalar
 
@@ -26,6 +25,7 @@ PRIVILEGED_SIZE = TARGET_FROM + MAX_GATES
 POSITION_SCALE = 10.0  # m
 VELOCITY_SCALE = 15.0  # m/s
 RATE_SCALE = 10.0  # rad/s
+NEAR = 1.0  # m along a gate's axis that layout C resolves best
 LOW = 2.0  # m above the ground that it does
 
 

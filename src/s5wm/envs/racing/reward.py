@@ -1,6 +1,6 @@
 """Reward of racing: progress to the next gate, kept apart from the penalty on rough actions."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,9 +16,6 @@ class RewardConfig:
 
     progress: float = 1.0  # per metre nearer to the target
     gate_pass: float = 1.0  # for a pass through the centre; nothing at the edge
-    off_centre: float = field(
-        default=0.0, metadata={"since": "margins"}
-    )  # per metre flown beside a gate's axis
     body_rate: float = 0.005  # per squared roll and pitch rate, as fractions of the largest command
     crash: float = 4.0  # for a terminal step
     crash_speed: float = 0.1  # more of it per m/s
@@ -27,10 +24,10 @@ class RewardConfig:
     rate_command: float = 0.01  # smoothing: squared body-rate command
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if not getattr(self, each.name) >= 0.0:
+        for field in fields(self):
+            if not getattr(self, field.name) >= 0.0:
                 raise ValueError(
-                    f"RewardConfig.{each.name} is {getattr(self, each.name)}; weights must be at least 0: "
+                    f"RewardConfig.{field.name} is {getattr(self, field.name)}; weights must be at least 0: "
                     "penalties are subtracted already, give the positive weight."
                 )
 
@@ -41,9 +38,6 @@ class Arrival(eqx.Module):
     progress: Scalar  # m nearer to the centre of the target, which is the new one on a step that passes
     passed: Bool[Array, ""]
     miss: Scalar  # distance from the axis when passing, as a fraction of the half opening
-    off_centre: (
-        Scalar  # m flown near the plane of the gate, times how far from its axis (``gates.off_centre``)
-    )
     rate_xy: Float[Array, " 2"]  # roll and pitch rate as fractions of the largest command
     speed: Scalar  # m/s
     off_axis: Scalar  # 1 - cos of the angle between the optical axis and the direction to the target
@@ -51,11 +45,8 @@ class Arrival(eqx.Module):
 
 
 def nominal_reward(config: RewardConfig, arrival: Arrival) -> Scalar:
-    """``k_p (d_{t-1} - d_t) + k_g [pass] (1 - e/half) - k_o o - k_w |w_xy/w_max|^2 - k_l (1 - cos)``, and
-    ``-k_c - k_v |v|`` for a crash.
+    """``k_p (d_{t-1} - d_t) + k_g [pass] (1 - e/half) - k_w |w_xy/w_max|^2 - k_l (1 - cos) - [crash] (k_c + k_v |v|)``.
 
-    The fastest line touches the rims, and a policy that learns it meets them whenever it changes a little.  ``k_o``
-    is the price of that line: ``o`` is smooth, a function of the place alone, and paid before the rim is reached.
     Imagination is fully observed: without the term in the cosine, a policy that learns there has no incentive to keep
     the gate in view.
     """
@@ -64,7 +55,6 @@ def nominal_reward(config: RewardConfig, arrival: Arrival) -> Scalar:
     return (
         config.progress * arrival.progress
         + config.gate_pass * passing
-        - config.off_centre * arrival.off_centre
         - config.body_rate * jnp.sum(jnp.square(arrival.rate_xy))
         - config.view * arrival.off_axis
         - crash

@@ -20,7 +20,7 @@ from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
 from s5wm.envs.racing.checktrack import check_track
 from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, all_sane, drone_view, find_ending
 from s5wm.envs.racing.evaluation import AbstractRace
-from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate, off_centre
+from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
 from s5wm.envs.racing.observation import OBS_SIZES, Layout, View, observe, privileged, privileged_size
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
@@ -266,20 +266,12 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         # Both distances are to the target of the arrival: a switch of target makes no jump.
         was = distance_to_gate(self.track, after.target, before.quad.pos_w)
         now = distance_to_gate(self.track, after.target, after.quad.pos_w)
-        gap = self._gap(before.age)
-        half = gap.opening * self.track.half_opening
+        half = self._gap(before.age).opening * self.track.half_opening
         aside = camera.off_axis(self.config.camera, after.quad, self.track.gate_pos[after.target])
         arrival = Arrival(
             progress=was - now,
             passed=event.passed,
             miss=event.miss / half,
-            off_centre=off_centre(
-                self.track,
-                before.target,
-                before.quad.pos_w,
-                after.quad.pos_w,
-                gap.clearance(self.track.half_opening),
-            ),
             rate_xy=(after.quad.omega_b / self.params.rate_max)[:2],
             speed=jnp.linalg.norm(after.quad.vel_w),
             off_axis=self._scheduled(0.0, 1.0, before.age) * aside,

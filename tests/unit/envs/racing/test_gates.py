@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from s5wm.envs.racing.gates import Gap, cross_gates, off_centre
+from s5wm.envs.racing.gates import Gap, cross_gates
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig, Track
 
 TRACKS = {
@@ -195,18 +195,3 @@ def test_the_low_classic_gate_has_no_lower_rim():
     assert not (got.passed or got.rim_hit or got.wrong_way)
     assert event(TRACKS["classic"], 4, *segment(TRACKS["classic"], 4, 0.8, -0.68, (12.0, 0, 0), 0.5)).rim_hit
     assert event(TRACKS["classic"], 1, *segment(TRACKS["classic"], 1, 0.0, -0.68, (12.0, 0, 0), 0.5)).rim_hit
-
-
-@pytest.mark.parametrize("step", [0.02, 0.3])
-@pytest.mark.parametrize(
-    ("y", "z", "expected"), [(0.0, 0.0, 0.0), (0.6, 0.0, np.tanh(1.0) ** 2), (0.3, -0.6, 0.7936)]
-)
-def test_flying_beside_the_axis_adds_up_to_a_price_that_no_speed_changes(step, y, z, expected):
-    """``sech^2`` has the integral 1 up to the plane; at (0.3, -0.6) m the factor is tanh(0.5)^2 + tanh(1)^2."""
-    track = TRACKS["rpg2026"]
-    centre, normal, left = frame(track, 2)
-    x = np.arange(-6.0, 0.0, step)
-    line = centre + x[:, None] * normal + y * left + z * np.array([0.0, 0.0, 1.0])
-    points = jnp.asarray(line, jnp.float32)
-    price = jax.vmap(lambda a, b: off_centre(track, jnp.asarray(2), a, b, jnp.asarray(HALF - RADIUS)))
-    assert float(price(points[:-1], points[1:]).sum()) == pytest.approx(expected, abs=0.45 * step)

@@ -118,7 +118,6 @@ def arrival(**changes) -> Arrival:
         "progress": 0.0,
         "passed": False,
         "miss": 0.0,
-        "off_centre": 0.0,
         "rate_xy": [0.0, 0.0],
         "speed": 0.0,
         "off_axis": 0.0,
@@ -141,12 +140,6 @@ def arrival(**changes) -> Arrival:
 )
 def test_terms_of_the_nominal_reward(changes, expected):
     assert float(nominal_reward(RewardConfig(), arrival(**changes))) == pytest.approx(expected, abs=1e-6)
-
-
-def test_flying_beside_the_axis_costs_where_it_is_asked_to():
-    beside = arrival(off_centre=0.2)
-    assert float(nominal_reward(RewardConfig(), beside)) == 0.0
-    assert float(nominal_reward(RewardConfig(off_centre=2.0), beside)) == pytest.approx(-0.4)
 
 
 def test_looking_away_costs_where_it_is_asked_to():
