@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from s5wm.agents.dreamer.agent import Dreamer, DreamerLearner
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.events import LEADS, Events, goal_changes, measure_events
-from s5wm.diagnostics.forecast import Forecast, Reach, describe, flat, forecast_from
+from s5wm.diagnostics.forecast import Forecast, Reach, describe, filtered, flat, forecast_from
 from s5wm.diagnostics.statistics import Agreement, Band, Values, masked_mean, with_gaps
 from s5wm.diagnostics.values import Calibration, calibrate
 from s5wm.envs.groups import Groups, unnamed_group
@@ -133,9 +133,9 @@ def _report(  # noqa: PLR0913 - as above
     model, chunk = learner.params.world_model, to_chunk(transitions)
     step = chunk.timestep
     batch, length = step.is_first.shape
-    noise = model.dynamics.space.noise(k_noise, (batch, length))
+    noise = model.dynamics.space.noise(k_noise, (batch, length))  # of the teacher-forced pass, too
     out = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise)
-    filtered = describe(model, out.belief.latent.feature)
+    estimated = describe(model, out.belief.latent.feature)
     state = raw_state(model, step)
     groups = unnamed_group(state.shape[-1]) if groups is None else groups
 
@@ -145,12 +145,12 @@ def _report(  # noqa: PLR0913 - as above
     beyond = forecast_from(model, out.belief, chunk.action, far, key=k_open)
     valid = jnp.ones((batch * length,), bool)
     return Diagnosis(
-        reconstruction=GroupErrors.measure(groups, flat(filtered.vector), flat(state), valid),
+        reconstruction=GroupErrors.measure(groups, flat(estimated.vector), flat(state), valid),
         open_loop=GroupErrors.measure(
             groups, flat(beyond.vector), flat(state[:, far.target]), flat(far.valid)
         ),
         reward=compare_rewards(beyond, far, step),
-        events=measure_events(filtered, ahead, soon, step, state=state, groups=groups),
+        events=measure_events(estimated, ahead, soon, step, state=state, groups=groups),
         value=calibrate(
             learner.params.critic(out.belief.latent.feature).mean(),
             step,
@@ -188,8 +188,7 @@ def _open_loop_errors(
     k_noise, _, k_open = jr.split(key, 3)
     chunk = to_chunk(transitions)
     step = chunk.timestep
-    noise = model.dynamics.space.noise(k_noise, step.is_first.shape)
-    belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
+    belief = filtered(model, chunk, k_noise).belief
     state = raw_state(model, step)
     groups = unnamed_group(state.shape[-1]) if groups is None else groups
     far = far_reach(step, horizon)

@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 from s5wm.nn.conv import ImageDecoder
 from s5wm.ops.transforms import symexp
 from s5wm.types import Key, MixedObs, Obs, array_of
-from s5wm.worldmodel.dynamics import Belief
+from s5wm.worldmodel.chunk import Chunk
+from s5wm.worldmodel.dynamics import Belief, Posterior
 from s5wm.worldmodel.model import WorldModel
 from s5wm.worldmodel.sensing import decode
 
@@ -30,6 +31,12 @@ class Forecast(eqx.Module):
     def vector(self) -> Float[Array, "..."]:
         """The state of a model that decodes one array."""
         return array_of(self.state)
+
+
+def filtered(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> Posterior[Any]:
+    """Posteriors ``[B, T]`` of real windows."""
+    noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
+    return jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise)
 
 
 class Reach(eqx.Module):

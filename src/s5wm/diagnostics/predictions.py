@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.diagnosis import GroupErrors, raw_state
-from s5wm.diagnostics.forecast import Reach, describe, forecast
+from s5wm.diagnostics.forecast import Reach, describe, filtered, forecast
 from s5wm.diagnostics.statistics import Band
 from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
 from s5wm.types import Key, Transition
@@ -54,8 +54,7 @@ def futures(
     chosen = jax.tree.map(lambda x: x[moments[:, 0]], transitions)
     chunk = to_chunk(chosen)
     count, length = chunk.timestep.is_first.shape
-    noise = model.dynamics.space.noise(k_noise, (count, length))
-    out = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise)
+    out = filtered(model, chunk, k_noise)
     each = jnp.arange(count)
     belief = jax.tree.map(lambda x: x[each, moments[:, 1]], out.belief)
 

@@ -21,7 +21,7 @@ from s5wm.envs.wrappers import AutoReset
 from s5wm.runs.codec import Warn
 from s5wm.runs.files import plain
 from s5wm.runs.flights import TrackGeometry
-from s5wm.runs.predictions import PREDICTIONS, ErrorBand, save_predictions
+from s5wm.runs.predictions import PREDICTIONS, ErrorBand, OpenLoopPredictions, save_predictions
 from s5wm.runs.provenance import provenance
 from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, VideoPrediction, save_video_predictions
 from s5wm.training.hosted import unroll_hosted
@@ -89,14 +89,7 @@ def imagine_run(
     else:
         open_loop, bands, measured = measure(own, flown, horizon, k_report)
         if out is not None:
-            predictions = predict_positions(own.model, flown, open_loop, dt=env.spec.ctrl_dt, key=k_predict)
-            if predictions is not None:
-                predictions = replace(
-                    predictions,
-                    errors=bands,
-                    about=own.about | asdict(own.experiment.name),
-                    track=_track(own),
-                )
+            predictions = _positions(own, flown, open_loop, bands, k_predict)
     if out is not None and strips:
         save_video_predictions(out / VIDEO_PREDICTIONS, strips)
     if out is not None and predictions is not None:
@@ -140,6 +133,21 @@ def video_predictions_of(
     ):
         return []
     return predict_videos(own.model, env, flown, horizon=horizon, key=key)
+
+
+def _positions(
+    own: LoadedRun,
+    flown: Transition[Any],
+    open_loop: GroupErrors,
+    bands: dict[str, ErrorBand],
+    key: Key,
+) -> OpenLoopPredictions | None:
+    """Imagined positions with what their picture names; None where the state has none."""
+    found = predict_positions(own.model, flown, open_loop, dt=tested(own.experiment).spec.ctrl_dt, key=key)
+    if found is None:
+        return None
+    about = own.about | asdict(own.experiment.name)
+    return replace(found, errors=bands, about=about, track=_track(own))
 
 
 def _track(own: LoadedRun) -> TrackGeometry | None:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
-from s5wm.diagnostics.forecast import Reach, describe, forecast
+from s5wm.diagnostics.forecast import Reach, describe, filtered, forecast
 from s5wm.diagnostics.predictions import choose_moments
 from s5wm.envs.base import AbstractCameraEnv, AbstractEnv
 from s5wm.runs.predictions import ErrorBand
@@ -68,8 +68,7 @@ def predict_video(
     Steps beyond the window repeat its last one.
     """
     chunk = to_chunk(flight)
-    noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
-    belief = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise).belief
+    belief = filtered(model, chunk, key).belief
     place = jnp.minimum(step + jnp.arange(horizon + 1), chunk.timestep.is_first.shape[1] - 1)
     followed = jax.tree.map(lambda x: x[0, place], belief)
     estimated = _image(describe(model, followed.latent.feature).state)

@@ -1,7 +1,7 @@
 """Large arrays on disk as blocks, so that a save writes only the blocks that have changed.
 
 A pack is one file of blocks; an index says, for each array, in which pack each of its blocks lies and what its SHA-256
-is.  BlockStore are never changed, so that an older index stays readable, and go when no index names them any more.
+is.  Packs are never changed, so that an older index stays readable, and are removed when no index names them.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class BlockStore:
                 raise CorruptError(f"{self.folder / block.pack} has changed since it was written (SHA-256)")
 
     def is_wasteful(self, index: Index) -> bool:
-        """Whether most of the content of its packs is not part of ``index`` any more."""
+        """Whether ``index`` names less than half of the bytes of its packs."""
         live = sum(block.size for block in set(_blocks(index)))
         packs = {block.pack for block in _blocks(index)}
         return sum((self.folder / pack).stat().st_size for pack in packs) > 2 * live
