@@ -41,6 +41,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
 NAMES = [
     (["race/splits"], "unknown task 'race/splits'; did you mean 'race/split-s'?"),
     (["race/figure8"], "did you mean 'race/figure-8'?"),
+    (
+        ["--override", "train.keep=2", "train.num_envs=4"],
+        "needs the option before it: --override train.num_envs=4",
+    ),
     (["hover", "--agent", "pppo"], "did you mean 'ppo'?"),
     (["hover", "--agent", "dreamer-p"], "did you mean 'dreamerv3-p'?"),
     (["hover", "--size", "2m"], "did you mean '12m'?"),

@@ -62,8 +62,7 @@ def task_config(spec: str, env_args: Sequence[str] = (), privileged: Sequence[st
             f"package.module:function); {spec} shows none"
         )
     if spec not in TASKS:
-        forms = f"; environments of others are named {', '.join(SPECS)}"
-        raise ConfigError(f"unknown task {spec!r}" + suggest(spec, list(TASKS)) + forms)
+        raise ConfigError(_unknown(spec))
     if env_args:
         raise ConfigError(
             f"--env-arg {env_args[0]} is for environments named {', '.join(SPECS)}; fields of {spec} are changed "
@@ -75,3 +74,13 @@ def task_config(spec: str, env_args: Sequence[str] = (), privileged: Sequence[st
 def is_known(task: TaskConfig) -> bool:
     """Whether it is a task of this package, whose scales of observations and rewards presets rely on."""
     return not isinstance(task, GymnasiumConfig | GymnaxConfig | BraxConfig | FactoryConfig)
+
+
+def _unknown(spec: str) -> str:
+    if "=" in spec:
+        return (
+            f"{spec!r} stands where the task's name belongs; each change of a field needs the option before it: "
+            f"--override {spec}"
+        )
+    forms = f"; environments of others are named {', '.join(SPECS)}"
+    return f"unknown task {spec!r}" + suggest(spec, list(TASKS)) + forms
