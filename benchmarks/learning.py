@@ -80,7 +80,8 @@ def main() -> None:
     for run in options.runs:
         result = record(run, options.note)
         name = result["name"]
-        task = re.sub(r"[^\w.-]+", "-", name["task"])
+        arguments = result["config"]["task"].get("args", [])  # of an environment of others
+        task = re.sub(r"[^\w.-]+", "-", "-".join([name["task"], *arguments]))
         file = options.output / f"{task}-{name['agent']}-{name['size']}-{result['training_seed']}.json"
         file.write_text(json.dumps(result, indent=1) + "\n")
         print(f"written: {file}")

@@ -28,6 +28,7 @@ PAGES = {
         "speed",
     ],
     ROOT / "docs/vision.md": ["vision"],
+    ROOT / "docs/your-environment.md": ["environments", "control"],
     ROOT / "docs/reliability.md": ["reliability"],
     ROOT / "docs/deploy.md": ["transfer", "students", "deploy", "punctual", "robustness"],
 }
@@ -168,6 +169,89 @@ def vision() -> str:
             (agent, f"{result['evaluation']['gates_mean']:.1f}", success, lap, above, mastered, trained)
         )
     return _table(head, rows) + _notes(results)
+
+
+SOLVED = {
+    "gymnasium:CartPole-v1": "475",
+    "gymnasium:Pendulum-v1": "-200",
+    "gymnax:CartPole-v1": "475",
+    "brax:inverted_pendulum": "(1000 is the most)",
+}
+"""Returns from which an environment counts as solved."""
+
+
+def environments() -> str:
+    """One line per recorded training on an environment of others."""
+    head = (
+        "environment",
+        "environment steps",
+        "minutes",
+        "return, best policy",
+        "return, latest policy",
+        "solved from",
+    )
+    files = [
+        file
+        for name in ("gymnasium", "gymnax", "brax")
+        for file in sorted((ROOT / "results" / name).glob("*.json"))
+    ]
+    found = {result["name"]["task"]: result for result in map(_read, files)}
+    rows: list[Row] = []
+    for task, solved in SOLVED.items():
+        best, latest = (found[task][key]["return_nominal"] for key in ("evaluation", "evaluation_latest"))
+        trained = found[task]["trained"]
+        steps = f"{trained['env_steps']:,}"
+        rows.append((f"`{task}`", steps, f"{trained['minutes']:.0f}", f"{best:.0f}", f"{latest:.0f}", solved))
+    return _table(head, rows)
+
+
+def control() -> str:
+    """Tasks of the DeepMind Control suite beside published returns at as many frames."""
+    head = (
+        "task",
+        "agent",
+        "seeds",
+        "frames",
+        "minutes",
+        "return, latest policy",
+        "published: DreamerV3",
+        "MR.Q",
+        "DR.Q",
+    )
+    published = _read(ROOT / "results/dmc/published.json")["tasks"]
+    results = [_read(file) for file in sorted((ROOT / "results/dmc").glob("*-*.json"))]
+    rows: list[Row] = []
+    for task, theirs in published.items():
+        for agent in ("s5wm", "dreamerv3"):
+            seeds = [
+                r
+                for r in results
+                if r["name"]["agent"] == agent and f"task={task}" in r["config"]["task"]["args"]
+            ]
+            if seeds:
+                rows.append(
+                    (
+                        f"`{task}`",
+                        f"`{agent}`",
+                        *_controlled(seeds),
+                        *(
+                            f"{own['mean']:.0f} [{own['min']:.0f}, {own['max']:.0f}]"
+                            for own in theirs.values()
+                        ),
+                    )
+                )
+    return _table(head, rows) if rows else "Not measured yet.\n"
+
+
+def _controlled(seeds: list[dict[str, Any]]) -> Row:
+    frames = {2 * result["trained"]["env_steps"] for result in seeds}  # every action is held for two
+    minutes = [result["trained"]["minutes"] for result in seeds]
+    returns = [result["evaluation_latest"]["return_nominal"] for result in seeds]
+    return str(len(seeds)), f"{max(frames):,}", _mean(minutes, "{:.0f}"), _mean(returns, "{:.0f}")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text())
 
 
 def _notes(results: list[dict[str, Any]]) -> str:
@@ -549,6 +633,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "starts": starts,
     "vision": vision,
+    "environments": environments,
+    "control": control,
     "reliability": reliability,
     "deploy": deploy,
     "transfer": transfer,
