@@ -1,5 +1,7 @@
 """Laws of PPO's actors: a segment equals folding the call, and a reset forgets what came before."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,10 +10,10 @@ import numpy as np
 import pytest
 
 from s5wm.actions import Box
-from s5wm.agents.ppo.actor import ActorSizes, FrameStackConfig, S5MemoryConfig, build_actor
+from s5wm.agents.ppo.actor import ActorSizes, FrameStackConfig, S5MemoryConfig, TanhMLP, build_actor
 from s5wm.nn.conv import PatchConfig
 from s5wm.nn.s5 import S5Config
-from s5wm.types import EnvSpec
+from s5wm.types import EnvSpec, MixedObs
 
 VECTORS = EnvSpec(
     (5,), np.dtype(np.float32), privileged_size=3, action=Box((2,)), ctrl_dt=0.02, has_smoothing=True
@@ -19,6 +21,7 @@ VECTORS = EnvSpec(
 IMAGES = EnvSpec(
     (8, 8, 3), np.dtype(np.uint8), privileged_size=3, action=Box((2,)), ctrl_dt=0.02, has_smoothing=True
 )
+BOTH = replace(IMAGES, vector_size=2)
 S5_MEMORY = S5MemoryConfig(core=S5Config(width=8, state_size=8, block_size=4, layers=2, dt_max=1.0), rows=4)
 SIZES = ActorSizes(hidden=(8,), image=PatchConfig(patch=2, depth=2, multipliers=(1, 2)))
 ROWS = 7
@@ -30,7 +33,7 @@ def memory(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=[VECTORS, IMAGES], ids=["vectors", "images"])
+@pytest.fixture(scope="module", params=[VECTORS, IMAGES, BOTH], ids=["vectors", "images", "both"])
 def lab(request, memory):
     """An actor, observations, and a memory from before them."""
     spec, (k_actor, k_obs, k_before) = request.param, jr.split(jr.key(0), 3)
@@ -50,9 +53,15 @@ def lab(request, memory):
 
 
 def observations(spec, key):
-    if spec.has_images:
-        return jr.randint(key, (ROWS, *spec.obs_shape), 0, 256).astype(jnp.uint8)
-    return jr.normal(key, (ROWS, *spec.obs_shape))
+    k_image, k_vector = jr.split(key)
+    image = jr.randint(k_image, (ROWS, *spec.obs_shape), 0, 256).astype(jnp.uint8)
+    if spec.vector_size:
+        return MixedObs(image, jr.normal(k_vector, (ROWS, spec.vector_size)))
+    return image if spec.has_images else jr.normal(k_vector, (ROWS, *spec.obs_shape))
+
+
+def rows_of(obs, rows):
+    return jax.tree.map(lambda x: x[rows], obs)
 
 
 @eqx.filter_jit
@@ -77,9 +86,10 @@ def test_a_segment_can_begin_at_any_row(lab):
     actor, carry, obs = lab
     whole = segment(actor, carry, obs, FIRST)
     for row in (1, 3):
-        stored, _ = fold(actor, carry, obs[:row], FIRST[:row])
+        before, after = slice(None, row), slice(row, None)
+        stored, _ = fold(actor, carry, rows_of(obs, before), FIRST[before])
         np.testing.assert_allclose(
-            segment(actor, stored, obs[row:], FIRST[row:]), whole[row:], rtol=1e-4, atol=1e-5
+            segment(actor, stored, rows_of(obs, after), FIRST[after]), whole[after], rtol=1e-4, atol=1e-5
         )
 
 
@@ -87,7 +97,8 @@ def test_a_reset_forgets_and_before_it_the_past_matters(lab, memory):
     actor, carry, obs = lab
     means = segment(actor, carry, obs, FIRST)
     past = jax.tree.map(lambda x: x[::-1] + jnp.ones((), x.dtype), carry)
-    moved = segment(actor, past, obs.at[1].set(obs[0]), FIRST)
+    repeated = jax.tree.map(lambda x: x.at[1].set(x[0]), obs)
+    moved = segment(actor, past, repeated, FIRST)
     np.testing.assert_array_equal(means[2:], moved[2:])
     changes = np.abs(means - moved).max(axis=-1)
     assert changes[1] > 1e-5
@@ -97,7 +108,10 @@ def test_a_reset_forgets_and_before_it_the_past_matters(lab, memory):
 def test_a_stack_shows_the_frames_in_order_and_repeats_the_first():
     actor = build_actor(FrameStackConfig(), SIZES, VECTORS, key=jr.key(0))
 
-    class Look(eqx.Module):
+    class Look(TanhMLP):
+        def __init__(self):
+            self.weights, self.biases = (), ()
+
         def __call__(self, x):
             return x
 

@@ -74,6 +74,11 @@ def lower(policy: AbstractPolicy[Any, Any], spec: EnvSpec) -> Graph:
             raise DivergedError(
                 f"the policy's {name} is not finite; it is not exported: choose --policy latest or best"
             )
+    if spec.vector_size:
+        raise ConfigError(
+            "export writes policies that read one array, and this one reads an image and numbers beside it: train "
+            "one on either of them"
+        )
     _check_starts_at_zero(policy)
     b = Builder()
     memory = _Memory(b, _sizes(policy))
@@ -122,7 +127,7 @@ def _sizes(policy: AbstractPolicy[Any, Any]) -> dict[str, int]:
         )
     match policy.actor:
         case StackActor() as actor:
-            return {"frames": (actor.frames - 1) * int(np.prod(actor.obs_shape)), "started": 1}
+            return {"frames": (actor.frames - 1) * int(np.prod(actor.spec.obs_shape)), "started": 1}
         case RecurrentActor() as actor:
             return {"core": actor.initial().size}
         case _:
@@ -261,7 +266,7 @@ def _normalised(moments: RunningMoments, b: Builder, obs: Value) -> Value:
 
 def _stacked(actor: StackActor, b: Builder, obs: Value, memory: _Memory) -> Value:
     """The last frames side by side; before the first step all are the first."""
-    check_fields(actor, "network", "frames", "obs_shape", "obs_dtype")
+    check_fields(actor, "network", "frames", "spec")
     # As float32 from here on: what is kept of an image is its pixels, 0 to 255.
     now = b.affine(obs, 0.0, 1.0) if obs.is_uint8 else obs
     started = memory.read("started")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int, Shaped
 
 from s5wm.envs.base import AbstractEnv, AbstractWrapper, EnvSpec, picture_of
 from s5wm.envs.readable import ReadableMetrics
-from s5wm.types import EpisodeMetrics, Key, TimeStep
+from s5wm.types import EpisodeMetrics, Key, MixedObs, Obs, TimeStep
 
 State = TypeVar("State")
 Tree = TypeVar("Tree")
@@ -62,7 +62,7 @@ class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
         # and the compiler drops them: one picture a step instead of two.
         picture = picture_of(self.env, inner)
         if picture is not None:
-            timestep = replace(timestep, obs=picture)
+            timestep = replace(timestep, obs=_with_picture(timestep.obs, picture))
         return AutoResetState(inner, timestep.is_last), timestep
 
     def episode_metrics(self, state: AutoResetState[State]) -> EpisodeMetrics:
@@ -72,6 +72,10 @@ class AutoReset(AbstractWrapper[AutoResetState[State]], Generic[State]):
     def inner(self, state: AutoResetState[State]) -> State:
         """State of the wrapped environment."""
         return state.inner
+
+
+def _with_picture(obs: Obs, picture: Array) -> Obs:
+    return MixedObs(picture, obs.vector) if isinstance(obs, MixedObs) else picture
 
 
 class TimeLimitState(eqx.Module, Generic[State]):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from s5wm.actions import Box
+from s5wm.agents.ppo.actor import FrameStackConfig
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.wrappers import AutoReset
@@ -118,6 +119,27 @@ def test_what_no_action_can_come_from_is_refused() -> None:
         checked_observation(MixedObs(good.image, np.zeros(2)), SPEC)
 
 
-def test_ppo_says_that_it_cannot() -> None:
-    with pytest.raises(ValueError, match="PPO reads vectors or images"):
-        PPOConfig().build(SPEC)
+@pytest.mark.slow
+def test_ppo_reads_both_and_normalises_the_numbers() -> None:
+    memory = FrameStackConfig()
+    config = PPOConfig(
+        units=8,
+        critic_inputs="privileged",
+        memory=memory,
+        image=CONFIG.world_model.image,
+        minibatches=2,
+        epochs=1,
+    )
+    env = AutoReset(Both())
+    agent = config.build(SPEC)
+    before = init_train(env, agent, 2, 0)
+    state, metrics, _ = train(env, agent, before, length=8, iterations=2)
+    assert all(np.isfinite(value) for value in metrics.means.values())
+    moments = state.learner.obs_moments
+    assert moments.mean.shape == (3,) and 0.5 < float(moments.mean[0]) < 2.5  # it counts 0, 1, 2, 3
+    policy, obs = agent.policy(state.learner), SPEC.zero_obs()
+    told = MixedObs(obs.image, obs.vector + 1.0)
+    lit = MixedObs(obs.image + 90, obs.vector)
+    first = jnp.ones((), bool)
+    actions = [policy(policy.initial(), one, first, key=None)[1] for one in (obs, told, lit)]
+    assert actions[0] != actions[1] and actions[0] != actions[2]

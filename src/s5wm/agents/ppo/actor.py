@@ -12,15 +12,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
 from s5wm.actions import ActionSpec, Box
 from s5wm.nn.conv import ImageConfig, ImageEncoder, build_encoder, token_size
 from s5wm.nn.s5 import S5, S5Config
 from s5wm.ops.distributions import Normal, OneHots
 from s5wm.ops.running import RunningMoments
-from s5wm.types import Carry, EnvSpec, Key
+from s5wm.types import Carry, EnvSpec, Key, MixedObs, Obs, array_of
 
 
 class TanhMLP(eqx.Module):
@@ -46,89 +45,96 @@ class TanhMLP(eqx.Module):
         return last @ x + bias
 
 
+def token_of(encoder: ImageEncoder | None, obs: Obs) -> Float[Array, " E"]:
+    """The image's token, followed by the numbers that come with it; vectors are their own tokens."""
+    if isinstance(obs, MixedObs):
+        assert encoder is not None, "the actor is built by the spec"
+        return jnp.concatenate([encoder(jnp.asarray(obs.image)), jnp.asarray(obs.vector)])
+    return array_of(obs) if encoder is None else encoder(array_of(obs))
+
+
 class ImageMLP(eqx.Module):
-    """An image encoder and a ``TanhMLP`` on its token."""
+    """An image encoder and a ``TanhMLP`` on its token, and on the numbers that come with the image."""
 
     encoder: ImageEncoder
     head: TanhMLP
 
-    def __call__(self, x: Shaped[Array, "h w c"]) -> Float[Array, " out"]:
-        """One image."""
-        return self.head(self.encoder(x))
+    def __call__(self, x: Obs) -> Float[Array, " out"]:
+        """One image, alone or with numbers."""
+        return self.head(token_of(self.encoder, x))
+
+
+Network: TypeAlias = TanhMLP | ImageMLP
+
+
+def _output(network: Network, obs: Obs) -> Float[Array, " out"]:
+    return network(obs) if isinstance(network, ImageMLP) else network(array_of(obs))
 
 
 class AbstractPPOActor(eqx.Module, Generic[Carry]):
-    """Observations are vectors already normalised, or images as they come."""
+    """Observations are vectors already normalised, images as they come, or both."""
 
     @abstractmethod
     def initial(self) -> Carry:
         """Initial memory."""
 
     @abstractmethod
-    def __call__(
-        self, carry: Carry, obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
-    ) -> tuple[Carry, Float[Array, " A"]]:
+    def __call__(self, carry: Carry, obs: Obs, is_first: Bool[Array, ""]) -> tuple[Carry, Float[Array, " A"]]:
         """One step: the memory after it and the mean of the action."""
 
     @abstractmethod
-    def segment(
-        self, carry: Carry, obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
-    ) -> Float[Array, "T A"]:
+    def segment(self, carry: Carry, obs: Obs, is_first: Bool[Array, " T"]) -> Float[Array, "T A"]:
         """Means of consecutive time steps, from the memory before the first."""
 
 
 class ReactiveActor(AbstractPPOActor[None]):
     """The observation alone."""
 
-    network: TanhMLP | ImageMLP
+    network: Network
 
     def initial(self) -> None:
         """Nothing."""
 
-    def __call__(
-        self, carry: None, obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
-    ) -> tuple[None, Float[Array, " A"]]:
+    def __call__(self, carry: None, obs: Obs, is_first: Bool[Array, ""]) -> tuple[None, Float[Array, " A"]]:
         """``network(o_t)``."""
-        return None, self.network(obs)
+        return None, _output(self.network, obs)
 
-    def segment(
-        self, carry: None, obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
-    ) -> Float[Array, "T A"]:
+    def segment(self, carry: None, obs: Obs, is_first: Bool[Array, " T"]) -> Float[Array, "T A"]:
         """All time steps at once, each by itself."""
-        return jax.vmap(self.network)(obs)
+        return jax.vmap(lambda o: _output(self.network, o))(obs)
 
 
-class StackActor(AbstractPPOActor[Shaped[Array, "..."]]):
+class StackActor(AbstractPPOActor[Obs]):
     """Stack of the last ``frames`` observations; at the start of an episode the first one is repeated."""
 
-    network: TanhMLP | ImageMLP
+    network: Network
     frames: int = eqx.field(static=True)
-    obs_shape: tuple[int, ...] = eqx.field(static=True)
-    obs_dtype: np.dtype = eqx.field(static=True)
+    spec: EnvSpec
 
-    def initial(self) -> Shaped[Array, "..."]:
+    def initial(self) -> Obs:
         """Frames that the first step replaces."""
-        return jnp.zeros((self.frames - 1, *self.obs_shape), self.obs_dtype)
+        return self.spec.zero_obs(self.frames - 1)
 
-    def __call__(
-        self, carry: Shaped[Array, "..."], obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
-    ) -> tuple[Shaped[Array, "..."], Float[Array, " A"]]:
+    def __call__(self, carry: Obs, obs: Obs, is_first: Bool[Array, ""]) -> tuple[Obs, Float[Array, " A"]]:
         """``network([o_{t-2}, o_{t-1}, o_t])``, the frames along the last axis."""
         carry, stacked = self._stack(carry, obs, is_first)
-        return carry, self.network(stacked)
+        return carry, _output(self.network, stacked)
 
-    def segment(
-        self, carry: Shaped[Array, "..."], obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
-    ) -> Float[Array, "T A"]:
+    def segment(self, carry: Obs, obs: Obs, is_first: Bool[Array, " T"]) -> Float[Array, "T A"]:
         """A scan builds the stacks, then the network maps all at once."""
         _, stacked = jax.lax.scan(lambda c, row: self._stack(c, *row), carry, (obs, is_first))
-        return jax.vmap(self.network)(stacked)
+        return jax.vmap(lambda o: _output(self.network, o))(stacked)
 
-    def _stack(self, carry: Array, obs: Array, is_first: Array) -> tuple[Array, Array]:
-        before = jnp.where(is_first, jnp.broadcast_to(obs, carry.shape), carry)
-        window = jnp.concatenate([before, obs[None]])
-        stacked = jnp.moveaxis(window, 0, -2).reshape(*obs.shape[:-1], self.frames * obs.shape[-1])
-        return window[1:], stacked
+    def _stack(self, carry: Obs, obs: Obs, is_first: Array) -> tuple[Obs, Obs]:
+        def window_of(before: Array, now: Array) -> Array:
+            first = jnp.broadcast_to(now, before.shape)
+            return jnp.concatenate([jnp.where(is_first, first, before), now[None]])
+
+        def side_by_side(frames: Array) -> Array:
+            return jnp.moveaxis(frames, 0, -2).reshape(*frames.shape[1:-1], -1)
+
+        window = jax.tree.map(window_of, carry, obs)
+        return jax.tree.map(lambda frames: frames[1:], window), jax.tree.map(side_by_side, window)
 
 
 class RecurrentActor(AbstractPPOActor[Float[Array, "L P 2"]]):
@@ -143,23 +149,20 @@ class RecurrentActor(AbstractPPOActor[Float[Array, "L P 2"]]):
         return self.core.initial()
 
     def __call__(
-        self, carry: Float[Array, "L P 2"], obs: Shaped[Array, "..."], is_first: Bool[Array, ""]
+        self, carry: Float[Array, "L P 2"], obs: Obs, is_first: Bool[Array, ""]
     ) -> tuple[Float[Array, "L P 2"], Float[Array, " A"]]:
         """``x_t, h_t = core(x_{t-1}, e(o_t));  head([h_t, e(o_t)])``."""
-        token = self._token(obs)
+        token = token_of(self.encoder, obs)
         carry, h = self.core.step(carry, token, is_first)
         return carry, self.head(jnp.concatenate([h, token]))
 
     def segment(
-        self, carry: Float[Array, "L P 2"], obs: Shaped[Array, "T ..."], is_first: Bool[Array, " T"]
+        self, carry: Float[Array, "L P 2"], obs: Obs, is_first: Bool[Array, " T"]
     ) -> Float[Array, "T A"]:
         """The parallel scan; gradients do not flow into the memory before the segment."""
-        tokens = jax.vmap(self._token)(obs)
+        tokens = jax.vmap(lambda o: token_of(self.encoder, o))(obs)
         _, h = self.core.scan(jax.lax.stop_gradient(carry), tokens, is_first)
         return jax.vmap(self.head)(jnp.concatenate([h, tokens], axis=-1))
-
-    def _token(self, obs: Array) -> Array:
-        return obs if self.encoder is None else self.encoder(obs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +172,15 @@ class ActorSizes:
     hidden: tuple[int, ...]
     image: ImageConfig
 
-    def network(self, shape: tuple[int, ...], actions: int, *, key: Key) -> TanhMLP | ImageMLP:
-        """A network for observations of this shape, vectors or images."""
+    def network(self, spec: EnvSpec, *, frames: int = 1, key: Key) -> Network:
+        """A network for so many observations of this spec side by side."""
         k_encoder, k_head = jr.split(key)
-        if len(shape) == 1:
-            return self.head(shape[0], actions, key=key)
+        shape = (*spec.obs_shape[:-1], frames * spec.obs_shape[-1])
+        if not spec.has_images:
+            return self.head(shape[0], spec.action_size, key=key)
         encoder = build_encoder(self.image, shape, key=k_encoder)
-        return ImageMLP(encoder, self.head(token_size(self.image, shape), actions, key=k_head))
+        inputs = token_size(self.image, shape) + frames * spec.vector_size
+        return ImageMLP(encoder, self.head(inputs, spec.action_size, key=k_head))
 
     def head(self, inputs: int, actions: int, *, key: Key) -> TanhMLP:
         """A head whose outputs start near zero."""
@@ -199,9 +204,7 @@ class FrameStackConfig:
 
     def build(self, sizes: ActorSizes, spec: EnvSpec, *, key: Key) -> StackActor:
         """The actor."""
-        shape = (*spec.obs_shape[:-1], self.frames * spec.obs_shape[-1])
-        network = sizes.network(shape, spec.action_size, key=key)
-        return StackActor(network, self.frames, spec.obs_shape, spec.obs_dtype)
+        return StackActor(sizes.network(spec, frames=self.frames, key=key), self.frames, spec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +223,7 @@ class S5MemoryConfig:
         k_encoder, k_core, k_head = jr.split(key, 3)
         encoder = build_encoder(sizes.image, spec.obs_shape, key=k_encoder) if spec.has_images else None
         tokens = token_size(sizes.image, spec.obs_shape) if spec.has_images else spec.obs_shape[0]
+        tokens += spec.vector_size
         core = self.core.build(tokens, key=k_core)
         return RecurrentActor(
             encoder, core, sizes.head(self.core.width + tokens, spec.action_size, key=k_head)
@@ -233,7 +237,7 @@ PPOActor: TypeAlias = AbstractPPOActor[Any]
 def build_actor(memory: MemoryConfig | None, sizes: ActorSizes, spec: EnvSpec, *, key: Key) -> PPOActor:
     """The actor with this memory, or with none."""
     if memory is None:
-        return ReactiveActor(sizes.network(spec.obs_shape, spec.action_size, key=key))
+        return ReactiveActor(sizes.network(spec, key=key))
     return memory.build(sizes, spec, key=key)
 
 
@@ -257,6 +261,10 @@ class PolicyExtras(eqx.Module):
     carry: Any  # memory of the actor before it
 
 
-def normalised(moments: RunningMoments | None, obs: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-    """Vectors by their moments; images have none and stay as they are."""
-    return obs if moments is None else moments.normalise(obs)
+def normalised(moments: RunningMoments | None, obs: Obs) -> Obs:
+    """Numbers by their moments; images have none and stay as they are."""
+    if moments is None:
+        return obs
+    if isinstance(obs, MixedObs):
+        return MixedObs(obs.image, moments.normalise(jnp.asarray(obs.vector)))
+    return moments.normalise(obs)

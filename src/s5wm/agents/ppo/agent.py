@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
 from s5wm.actions import Box
 from s5wm.agents.base import AbstractAgent, MetricSums, NonFiniteGuard, is_finite, tree_where
@@ -33,7 +33,7 @@ from s5wm.nn.conv import ImageConfig, PatchConfig
 from s5wm.ops.batches import shard_batch
 from s5wm.ops.returns import gae
 from s5wm.ops.running import RunningMoments
-from s5wm.types import EnvSpec, Key, Metrics, Scalar, TimeStep, Transition, array_of
+from s5wm.types import EnvSpec, Key, Metrics, MixedObs, Obs, Scalar, TimeStep, Transition, array_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +86,6 @@ class PPOConfig:
                 "ppo.critic_inputs is 'privileged', but this environment has no privileged vector: use 'obs' "
                 "(agent ppo)"
             )
-        if spec.vector_size:
-            raise ValueError("PPO reads vectors or images, not both at once: train s5wm or dreamerv3")
         if spec.has_images and self.critic_inputs == "obs":
             raise ValueError(
                 f"ppo.critic_inputs is 'obs', but this task shows images of {spec.obs_shape} and the critic reads "
@@ -124,7 +122,7 @@ class Samples(eqx.Module):
     """``M`` training segments of ``W`` time steps, ``[M, W, ...]``; ``weight`` is 0 where the action was ignored."""
 
     carry: Any  # [M, ...], memory of the actor before the first time step
-    obs: Shaped[Array, "..."]
+    obs: Obs
     is_first: Bool[Array, "*b"]
     critic_obs: Float[Array, "*b X"]
     action: Float[Array, "*b A"]
@@ -153,6 +151,11 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
         privileged = self.config.critic_inputs == "privileged"
         return self.spec.privileged_size if privileged else self.spec.obs_shape[0]
 
+    @property
+    def _numbers(self) -> int:
+        """Numbers in an observation, beside an image or alone."""
+        return self.spec.vector_size if self.spec.has_images else self.spec.obs_shape[0]
+
     def init(self, key: Key) -> PPOLearner:
         """Fresh parameters."""
         k_actor, k_critic = jr.split(key)
@@ -170,7 +173,7 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
             params,
             self._optimiser.init(untyped(params)),
             jnp.asarray(self.config.learning_rate),
-            None if self.spec.has_images else RunningMoments.init(self.spec.obs_shape[0]),
+            RunningMoments.init(self._numbers) if self._numbers else None,
             RunningMoments.init(self._critic_size),
             NonFiniteGuard.init(),
         )
@@ -202,7 +205,7 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
             params,
             opt_state,
             rate,
-            None if moments is None else moments.update(array_of(rollout.timestep.obs)),
+            None if moments is None else moments.update(_numbers_of(rollout.timestep.obs)),
             learner.critic_moments.update(self._critic_obs(rollout.timestep)),
             guard,
         )
@@ -227,7 +230,7 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
 
         return Samples(
             jax.tree.map(lambda x: segments(x)[:, 0], rollout.extras.carry),
-            segments(normalised(learner.obs_moments, array_of(timestep.obs))),
+            jax.tree.map(segments, normalised(learner.obs_moments, timestep.obs)),
             segments(timestep.is_first),
             segments(critic_obs),
             segments(rollout.action),
@@ -305,3 +308,7 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
             "advantage/std": spread,
         }
         return loss, metrics
+
+
+def _numbers_of(obs: Obs) -> Float[Array, "*b O"]:
+    return jnp.asarray(obs.vector) if isinstance(obs, MixedObs) else obs

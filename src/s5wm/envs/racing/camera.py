@@ -1,7 +1,7 @@
 """The camera of the drone: mount, delay and sensor noise; rendering is in ``raycast``."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import equinox as eqx
 import jax
@@ -42,6 +42,8 @@ class CameraConfig:
     colour: float = 0.0  # the same for red, green and blue each
     noise: float = 0.0  # standard deviation of a pixel, in [0, noise] of 255
     blur: float = 0.0  # weight of the neighbouring pixels, in [0, blur]
+    imu: bool = field(default=False, metadata={"since": "numbers beside the image"})
+    """Observations hold the body rates and the last action beside the image, as policies of real drones read."""
 
     def __post_init__(self) -> None:
         if not (8 <= self.pixels <= 512 and self.pixels % 2 == 0):
@@ -62,9 +64,9 @@ class CameraConfig:
             )
         if not all(math.isfinite(number) for number in (self.uptilt_deg, *self.mount)):
             raise ValueError("CameraConfig.uptilt_deg and mount must be finite: use 15 and (0.1, 0.0, 0.05).")
-        for field in fields(self):
-            if field.name in ("light", "colour", "noise", "blur"):
-                self._check_share(field.name, getattr(self, field.name))
+        for each in fields(self):
+            if each.name in ("light", "colour", "noise", "blur"):
+                self._check_share(each.name, getattr(self, each.name))
 
     @staticmethod
     def _check_share(name: str, value: float) -> None:

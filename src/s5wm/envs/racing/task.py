@@ -22,14 +22,23 @@ from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, all_sa
 from s5wm.envs.racing.evaluation import AbstractRace
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
-from s5wm.envs.racing.observation import OBS_SIZES, Layout, View, observe, privileged, privileged_size
+from s5wm.envs.racing.observation import (
+    IMU_SIZE,
+    OBS_SIZES,
+    Layout,
+    View,
+    observe,
+    observe_imu,
+    privileged,
+    privileged_size,
+)
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
 from s5wm.envs.racing.shown import AbstractRaceEnv
 from s5wm.envs.racing.track import FileTrackConfig, SplitSConfig, Track, TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
-from s5wm.types import EpisodeMetrics, Key, Reward, Scalar, TimeStep
+from s5wm.types import EpisodeMetrics, Key, MixedObs, Obs, Reward, Scalar, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +162,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
 
     @property
     def spec(self) -> EnvSpec:
-        """A state observation in the layout chosen, or the camera's image."""
+        """A state observation in the layout chosen, or the camera's image and what comes with it."""
         eye = self.config.camera
         return EnvSpec(
             obs_shape=(OBS_SIZES[self.config.observation],) if eye is None else eye.shape,
@@ -162,6 +171,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
             action=Box((4,)),
             ctrl_dt=integrate.CTRL_DT,
             has_smoothing=True,
+            vector_size=IMU_SIZE if eye is not None and eye.imu else 0,
         )
 
     def reset(self, key: Key) -> tuple[RacingState, TimeStep]:
@@ -282,15 +292,20 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
     def _timestep(self, state: RacingState, reward: Reward, *, is_first: bool) -> TimeStep:
         clearance = self._gap(state.age).clearance(self.track.half_opening)
         view = View(quad=state.quad, target=state.target, action=state.action, clearance=clearance)
-        picture = self.picture(state)
         return TimeStep(
-            obs=observe(self.config.observation, self.track, view) if picture is None else picture,
+            obs=self._observation(state, view),
             privileged=privileged(self.track, view, self.params.rotor_speed_max),
             reward=reward,
             is_first=jnp.asarray(is_first),
             is_last=state.ending != Ending.FLYING,
             is_terminal=laps.is_crash(state.ending),
         )
+
+    def _observation(self, state: RacingState, view: View) -> Obs:
+        eye, picture = self.config.camera, self.picture(state)
+        if eye is None or picture is None:
+            return observe(self.config.observation, self.track, view)
+        return MixedObs(picture, observe_imu(state.quad, state.action)) if eye.imu else picture
 
     def _gap(self, age: Int[Array, ""]) -> Gap:
         opening = self._scheduled(self.config.opening_initial, self.config.opening_final, age)

@@ -1,6 +1,7 @@
 """The race seen by a camera: what is observed, what is remembered, and that nothing else changes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -22,7 +23,8 @@ from s5wm.envs.racing.tasks import figure_8_by_camera
 from s5wm.envs.racing.track import Figure8Config
 from s5wm.envs.wrappers import AutoReset, TimeLimit
 from s5wm.experiments.presets import task_config
-from s5wm.types import Reward, TimeStep
+from s5wm.runs.codec import override
+from s5wm.types import MixedObs, Reward, TimeStep
 
 COARSE = CameraConfig(pixels=8, supersample=1, latency_steps=1, noise=0.1, light=0.2)
 # Without the view term, the one thing that a camera changes of the race itself.
@@ -108,6 +110,24 @@ def test_a_camera_changes_nothing_but_the_observation(seen):
     ):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)  # fused otherwise, so rounded otherwise
     assert all(leaf.dtype != jnp.uint8 for leaf in jax.tree.leaves(BLIND.build()))
+
+
+def test_body_rates_and_the_last_action_come_beside_the_image(seen):
+    with_imu = AutoReset(replace(SEEN, camera=replace(COARSE, imu=True)).build())
+    assert with_imu.spec.vector_size == 7 and with_imu.spec.obs_shape == SEEN.build().spec.obs_shape
+    state, timestep = stream(with_imu, 0)
+    assert isinstance(timestep.obs, MixedObs)
+    np.testing.assert_array_equal(timestep.obs.image, seen[1].obs)  # the same picture as without
+    rates, last = state.inner.quad.omega_b, state.inner.action
+    np.testing.assert_allclose(timestep.obs.vector, np.concatenate([rates / 10.0, last], axis=-1), rtol=1e-6)
+
+
+def test_the_camera_of_the_examples_is_one_override():
+    file = Path(__file__).parents[4] / "examples" / "cameras" / "deployed.json"
+    task = override(figure_8_by_camera(), [f"camera=file:{file}"])
+    eye = task.camera
+    assert eye is not None and eye.imu and eye.latency_steps == 2 and eye.is_randomised
+    assert task.build().spec.vector_size == 7 and task.eval_config().camera == eye
 
 
 def test_the_privileged_vector_is_the_state_behind_the_image(seen):
