@@ -70,7 +70,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     """
     from s5wm.distributed.processes import is_main_process
     from s5wm.experiments.configure import configure
-    from s5wm.experiments.policies import evaluate_run
+    from s5wm.experiments.policies import evaluate_training
     from s5wm.experiments.run import How, run_experiment
 
     task = _spec(task)
@@ -87,7 +87,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
     how = How(devices=devices, source=_named(start_from), trackers=tuple(trackers))
     if run_experiment(experiment, path, how) and is_main_process():
-        evaluate_run(path)
+        evaluate_training(path)
     return Run(path)
 
 
@@ -106,7 +106,7 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
 ) -> list[Run]:
     """``train`` for the seeds ``seed`` to ``seed + count - 1`` in one program; a run for each, in ``run``."""
     from s5wm.experiments.configure import configure
-    from s5wm.experiments.policies import evaluate_run
+    from s5wm.experiments.policies import evaluate_training
     from s5wm.experiments.run import How, run_seeds
 
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
@@ -114,7 +114,7 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
     finished, paths = run_seeds(experiment, path, count=count, how=How(source=_named(start_from)))
     if finished:
         for each in paths:
-            evaluate_run(each)
+            evaluate_training(each)
     return [Run(each) for each in paths]
 
 

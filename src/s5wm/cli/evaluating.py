@@ -119,6 +119,6 @@ def report(metrics: dict[str, Any], as_json: bool) -> None:
         print_json(metrics)
         return
     print(metrics["headline"])
-    hidden = ("config", "task", "versions", "headline")
+    hidden = ("config", "task", "versions", "headline", "compared")
     shown = {k: v for k, v in metrics.items() if v is not None and k not in hidden}
     table([(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in shown.items()])

@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.random as jr
+import numpy as np
 
 from s5wm.envs.adapters.tasks import HostedTask
 from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.evaluation.filming import film
 from s5wm.evaluation.protocol import evaluator_as_given
+from s5wm.evaluation.result import EvalResult, keep_best
 from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import to_stderr
 from s5wm.experiments.trained import TrainedAgent, Which, find, is_run, load_agent, trained_steps
@@ -55,22 +58,69 @@ def evaluate_run(
     _check_fits(agent, task, overrides)
     with elapsed(to_stderr, f"compiling and flying {episodes} episodes"):
         judged = evaluator_as_given(task, episodes)(agent.policy, jr.key(seed))
-    env_steps = trained_steps(agent.source)
     changed = {"overrides": list(overrides), "task": encode(task)} if overrides else {}
-    metrics = judged.metrics | {
+    metrics = _metrics_of(agent, judged, seed) | changed
+    if out is not None:
+        more = {"overrides": list(overrides)} if overrides else {}
+        _keep(out, agent, judged, metrics, **more)
+    return metrics
+
+
+def evaluate_training(run: str | Path, *, episodes: int = FINAL_EPISODES) -> dict[str, Any]:
+    """Evaluate a finished training, and make the better of its best and latest policy the best.
+
+    Evaluations during training have few episodes, so that the score by which the best was chosen was partly luck.
+    Here both act in the same episodes.  Returns and keeps the metrics of the better one, as ``evaluate_run`` does,
+    with the headlines of both under ``compared`` where they are two.
+    """
+    folder = find(run)
+    agents = [load_agent(folder, which=which, warn=to_stderr) for which in ("best", "latest")]
+    if _is_same_policy(*agents):
+        return evaluate_run(folder, episodes=episodes)
+    evaluate = evaluator_as_given(judged_task(agents[0].experiment, ()), episodes)
+    with elapsed(to_stderr, f"compiling and flying {episodes} episodes of two policies"):
+        results = [evaluate(agent.policy, jr.key(FINAL_SEED)) for agent in agents]
+    compared = {
+        name: {"env_steps": trained_steps(agent.source), "headline": judged.headline}
+        for name, agent, judged in zip(("best", "latest"), agents, results, strict=True)
+    }
+    for name, of in compared.items():
+        to_stderr(
+            f"{name} policy, of {of['env_steps']:,} environment steps: {of['headline']} ({episodes} episodes)"
+        )
+    is_latest = results[1].score > results[0].score
+    agent, judged = agents[is_latest], results[is_latest]
+    if is_latest:
+        to_stderr("the latest policy is the better one, and becomes the best")
+        best = RunDirectory(folder).best
+        keep_best(best, agent.policy, judged, trained_steps(agent.source) or 0)
+        agent = replace(agent, source=best)
+    metrics = _metrics_of(agent, judged, FINAL_SEED) | {"compared": compared}
+    _keep(folder, agent, judged, metrics)
+    return metrics
+
+
+def _is_same_policy(one: TrainedAgent, other: TrainedAgent) -> bool:
+    pairs = zip(jax.tree.leaves(one.policy), jax.tree.leaves(other.policy), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def _metrics_of(agent: TrainedAgent, judged: EvalResult, seed: int) -> dict[str, Any]:
+    return judged.metrics | {
         "headline": judged.headline,
         "policy": agent.source.name,
-        "env_steps": env_steps,
+        "env_steps": trained_steps(agent.source),
         "seed": seed,
-        **changed,
         **provenance(),
         "config": encode(agent.experiment),
     }
-    if out is not None:
-        write_json(out / "eval.json", metrics)
-        more = {"overrides": list(overrides)} if overrides else {}
-        judged.record(RunDirectory(out).flights, policy=kind_of(agent), env_steps=env_steps, **more)
-    return metrics
+
+
+def _keep(out: Path, agent: TrainedAgent, judged: EvalResult, metrics: dict[str, Any], **more: Any) -> None:
+    """``eval.json`` and ``flights.npz``."""
+    write_json(out / "eval.json", metrics)
+    path = RunDirectory(out).flights
+    judged.record(path, policy=kind_of(agent), env_steps=metrics["env_steps"], **more)
 
 
 def film_run(
