@@ -70,6 +70,54 @@ def test_ctrl_c_before_there_is_anything_to_save_is_told_in_one_line(
     assert len(said.splitlines()) == 1, said
 
 
+SLOW = """
+import time
+
+import gymnasium
+import numpy as np
+
+
+class Slow(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        time.sleep(STEP)
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+"""
+
+
+def told(process: "subprocess.Popen[str]", beginning: str) -> None:
+    """Wait until it says a line that begins so."""
+    assert process.stderr is not None
+    while not (line := process.stderr.readline()).startswith(beginning):
+        assert line, f"it ended, and never said {beginning!r}"
+
+
+@pytest.mark.parametrize("kind", ["jax", "gymnasium", "first rollout"])
+def test_ctrl_c_while_the_first_program_compiles_ends_the_command(
+    command: Command, tmp_path: Path, kind: str
+) -> None:
+    arguments = ["hover", "--run", str(tmp_path / "run")]
+    if kind != "jax":
+        (tmp_path / "slow.py").write_text(SLOW.replace("STEP", "0.3" if kind == "first rollout" else "0.0"))
+        arguments[0] = "slow:Slow"
+    process = command.start("train", *arguments, S5WM_CACHE="off", JAX_ENABLE_COMPILATION_CACHE="false")
+    told(
+        process, "collecting the first rollout: 10 s" if kind == "first rollout" else "compiling the training"
+    )
+    sent = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert time.monotonic() - sent < 3
+    assert err.strip() == "SIGINT: stopped with nothing new to save; the same command starts it again"
+
+
 def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(command: Command, tmp_path: Path) -> None:
     process = begun(command, tmp_path / "run")
     code, said = command.run("resume", str(tmp_path / "run"))

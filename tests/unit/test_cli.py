@@ -16,6 +16,7 @@ from s5wm.cli.pictures import _by_horizon
 from s5wm.errors import CorruptError
 from s5wm.experiments.trained import load_agent
 from s5wm.runs.directory import RunDirectory
+from s5wm.runs.log import read_rows
 
 TINY = [
     *("train.num_envs=4", "train.rollout_length=8", "train.iterations_per_chunk=2", "train.eval_every=128"),
@@ -322,9 +323,8 @@ def test_a_signal_to_the_command_saves_and_exits_resumable(tmp_path: Path) -> No
     command += ["--run", str(tmp_path / "run"), *options(TINY), "--env-steps", "100000000"]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not RunDirectory(tmp_path / "run").metrics.is_file() and time.monotonic() < deadline:
+    while not read_rows(RunDirectory(tmp_path / "run").metrics) and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(2)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err

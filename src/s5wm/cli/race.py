@@ -37,14 +37,16 @@ class Race(Verb):
         from s5wm.experiments.run import How, run_experiment
 
         if not run_experiment(
-            race_experiment(self.run_dir, self.minutes), self.run_dir, How(on_evaluation=sketch)
+            race_experiment(self.run_dir, self.minutes),
+            self.run_dir,
+            How(on_evaluation=sketch, may_exit=True),
         ):
             print_line(f"stopped; the same command goes on ({self.run_dir})")
             return STOPPED
         from s5wm.diagnostics.run import imagine_run
-        from s5wm.experiments.policies import evaluate_run
+        from s5wm.experiments.policies import evaluate_training
 
-        metrics = evaluate_run(self.run_dir)
+        metrics = evaluate_training(self.run_dir)
         print_line("comparing imagination with real flights ...")
         imagine_run(self.run_dir, warn=print_line)
         draw(self.run_dir)

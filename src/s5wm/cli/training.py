@@ -161,7 +161,7 @@ class Train(Verb):
         path = self.run_dir or fresh_path(name.task, name.agent, name.size, experiment.seed)
         if self.seeds is not None:
             return self._run_seeds(experiment, path, self.seeds)
-        how = How(devices=self.hardware.devices, source=self.from_, trackers=self.log)
+        how = How(devices=self.hardware.devices, source=self.from_, trackers=self.log, may_exit=True)
         return _finish(path, run_experiment(experiment, path, how), self.json_)
 
     def _config(self) -> Path | None:
@@ -172,16 +172,15 @@ class Train(Verb):
         return self.config
 
     def _run_seeds(self, experiment: "Experiment", path: Path, count: int) -> int:
-        from s5wm.experiments.policies import evaluate_run
+        from s5wm.experiments.policies import evaluate_training
         from s5wm.experiments.run import How, run_seeds
 
-        finished, paths = run_seeds(
-            experiment, path, count=count, how=How(source=self.from_, trackers=self.log)
-        )
+        how = How(source=self.from_, trackers=self.log, may_exit=True)
+        finished, paths = run_seeds(experiment, path, count=count, how=how)
         if not finished:
             print_line(f"stopped; the same command with --run {path} goes on")
             return STOPPED
-        metrics = [evaluate_run(each) | {"run": str(each)} for each in paths]
+        metrics = [evaluate_training(each) | {"run": str(each)} for each in paths]
         for each in paths:
             draw_training(each)
         if self.json_:
@@ -211,11 +210,8 @@ class Resume(Verb):
 
         find(self.run_dir)  # a name that is wrong waits for nobody
         self.hardware.join(self.run_dir)
-        return _finish(
-            self.run_dir,
-            _resume(self.run_dir, How(devices=self.hardware.devices, trackers=self.log)),
-            self.json_,
-        )
+        how = How(devices=self.hardware.devices, trackers=self.log, may_exit=True)
+        return _finish(self.run_dir, _resume(self.run_dir, how), self.json_)
 
 
 def _resume(path: Path, how: "How") -> bool:
@@ -229,7 +225,7 @@ def _resume(path: Path, how: "How") -> bool:
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:
     from s5wm.distributed.processes import is_main_process
-    from s5wm.experiments.policies import evaluate_run
+    from s5wm.experiments.policies import evaluate_training
 
     if not is_main_process():
         return DONE if finished else STOPPED
@@ -237,6 +233,6 @@ def _finish(path: Path, finished: bool, as_json: bool) -> int:
         print_line(f"stopped; go on with: s5wm resume {path}")
         return STOPPED
 
-    report(evaluate_run(path) | {"run": str(path)}, as_json)
+    report(evaluate_training(path) | {"run": str(path)}, as_json)
     draw_training(path)
     return DONE

@@ -73,6 +73,9 @@ class How:
     source: str | None = None  # run or shipped policy whose parameters a new run begins with
     trackers: tuple[str, ...] = ()  # besides metrics.jsonl and TensorBoard; a run keeps those that it had
     on_evaluation: Hook | None = None  # given the run's directory
+    may_exit: bool = (
+        False  # a signal may end the process while there is nothing to save, as that of a command
+    )
 
 
 def run_experiment(experiment: Experiment, path: Path, how: How = How()) -> bool:
@@ -149,7 +152,7 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
             lambda newest: _check_drift(newest, runs[newest.parents[1]], screen.write_line),
         )
         group = [_member(runs[path], trainer, screen, how, len(runs)) for path, trainer in trainers.items()]
-        finished = fit(group, screen.write_line)
+        finished = fit(group, screen.write_line, may_exit=how.may_exit)
         with ExitStack() as ends:
             for member in group:
                 ends.callback(member.sink.close)

@@ -3,9 +3,10 @@
 One run, or the runs of several seeds side by side: all stand at the same step, and one program moves them.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,15 +108,19 @@ def _check_distance(
             )
 
 
-def fit(group: SeedGroup, log: Log) -> bool:
-    """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint of each."""
+def fit(group: SeedGroup, log: Log, *, may_exit: bool = False) -> bool:
+    """Train; True when the budget is used, False when stopped on request.  Always ends with a checkpoint of each.
+
+    With ``may_exit`` a signal ends the process while the training program compiles: there is nothing to save.
+    """
     first = group[0].trainer
     if first.progress >= 1.0:
         log("its budget is used up; to go on, train with a larger --env-steps or --minutes and this --run")
         return True
     if news := first.rate_news:
         log(news)
-    with StopRequest(log) as stop:
+    may_exit &= jax.process_count() == 1  # others would wait for it
+    with StopRequest(log, ends_at_once=may_exit) as stop:
         try:
             _train(group, log, stop)
         finally:
@@ -130,7 +135,7 @@ def _train(group: SeedGroup, log: Log, stop: StopRequest) -> None:
     clock = Clock(first.host.wall_minutes)
     if rounding := _rounding(first.config):
         log(rounding)
-    chunk = _hosted(group) or _compile(group, log)
+    chunk = _hosted(group, log, stop) or _compile(group, log, stop)
     try:
         _go_on(group, chunk, clock, log, stop)
     except EnvironmentFailedError as error:
@@ -153,13 +158,16 @@ def _keep_failure(member: SeedRun, error: EnvironmentFailedError) -> None:
     member.trainer.end(member.sink)
 
 
-def _hosted(group: SeedGroup) -> HostedChunk | None:
+def _hosted(group: SeedGroup, log: Log, stop: StopRequest) -> HostedChunk | None:
     """The chunk for environments outside of the program; None for others."""
     program, config = group[0].trainer.program, group[0].trainer.config
     if not isinstance(program.env, HostEnv):
         return None
     seed, length = group[0].trainer.seed, config.rollout_length
-    return HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
+    chunk = HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
+    chunk.collecting = itertools.chain([elapsed(log, "collecting the first rollout")], chunk.collecting)
+    chunk.updating = itertools.chain([_compiling(log, stop)], chunk.updating)
+    return chunk
 
 
 def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log, stop: StopRequest) -> None:
@@ -202,16 +210,24 @@ def _each(group: SeedGroup, act: Callable[[Trainer, Sink], None]) -> None:
             acts.callback(act, member.trainer, member.sink)
 
 
-def _compile(group: SeedGroup, log: Log) -> Chunk:
-    first = group[0].trainer
+@contextmanager
+def _compiling(log: Log, stop: StopRequest) -> Generator[None]:
+    """Report while the training program compiles; from then on there is something to save."""
     log("compiling the training program ...")
     begun = time.monotonic()
+    with elapsed(log, "compiling the training program"):
+        yield
+    stop.ends_at_once = False
+    log(f"compiled in {time.monotonic() - begun:.0f} s")
+
+
+def _compile(group: SeedGroup, log: Log, stop: StopRequest) -> Chunk:
+    first = group[0].trainer
     given, length = (first.program.env, first.program.agent), first.config.rollout_length
     states = [member.trainer.state for member in group]
-    with first.placement.scope(), elapsed(log, "compiling the training program"):
+    with first.placement.scope(), _compiling(log, stop):
         lowered = compiled(first.shardings).lower(*given, states, length=length, iterations=np.int32(1))
         chunk = lowered.compile()
-    log(f"compiled in {time.monotonic() - begun:.0f} s")
     return lambda states, iterations: chunk(*given, states, iterations=np.int32(iterations))
 
 

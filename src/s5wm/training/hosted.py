@@ -10,8 +10,10 @@ cut as truncations, as are those of environments that fail.
 """
 
 import functools as ft
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -35,7 +37,7 @@ from s5wm.envs.host import (
     timestep_of,
 )
 from s5wm.errors import EnvironmentFailedError
-from s5wm.training.learning import Learning
+from s5wm.training.learning import Contexts, Learning
 from s5wm.training.loop import choose_actions
 from s5wm.training.state import (
     NEVER,
@@ -115,6 +117,10 @@ class HostedChunk:
         self._is_cut = False  # the next step begins new episodes
         self._failure: EnvironmentFailedError | None = None
         self._thread = ThreadPoolExecutor(1, "learning") if env.overlap else None
+        self.collecting: Contexts = itertools.repeat(nullcontext())
+        """One is entered for each rollout."""
+        self.updating: Contexts = itertools.repeat(nullcontext())
+        """One is entered for each update; the first one compiles."""
         self.done = 0
         """Iterations of the latest call; fewer than requested if the environments failed for good."""
 
@@ -130,14 +136,15 @@ class HostedChunk:
         if int(state.iteration) != self._iteration:
             state = self._begin(state)
         totals, actor, key = _EpisodeTotals(), state.actor, state.key
-        learning = Learning(self._agent, state.learner, state.smoothing_weight, self._thread)
+        learning = Learning(self._agent, state.learner, state.smoothing_weight, self._thread, self.updating)
         self.done = 0
         for index in range(iterations):
             k_act, k_learn, following = jr.split(key, 3)
             policy = learning.policy()
             learning.begin()
             try:
-                after, rollout = self._collect(policy, actor, k_act, totals, index * self._length)
+                with next(self.collecting):
+                    after, rollout = self._collect(policy, actor, k_act, totals, index * self._length)
             except EnvironmentFailedError as error:
                 if index == 0:
                     raise

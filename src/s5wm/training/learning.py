@@ -1,7 +1,9 @@
 """Updates of a learner from rollouts that the host collects: at once, or in a thread while the next is collected."""
 
 import functools as ft
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -10,6 +12,8 @@ from jaxtyping import Array
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy, MetricSums
 from s5wm.types import Key, Transition
+
+Contexts = Iterator[AbstractContextManager[None]]
 
 
 @ft.partial(jax.jit, donate_argnames="learner")
@@ -38,8 +42,10 @@ class Learning:
         learner: Any,
         weight: Array,
         thread: ThreadPoolExecutor | None,
+        contexts: Contexts,
     ) -> None:
-        self._agent, self._weight, self._thread = agent, weight, thread
+        """``contexts``: one is entered for each update."""
+        self._agent, self._weight, self._thread, self._contexts = agent, weight, thread, contexts
         self._waiting: tuple[Transition[Any], Key] | None = None
         self._running: Future[None] | None = None
         self._learner = learner
@@ -74,7 +80,8 @@ class Learning:
             self._running = self._thread.submit(self._learn, *waiting)
 
     def _learn(self, rollout: Transition[Any], key: Key) -> None:
-        self._learner, metrics = _learn(self._agent, self._learner, rollout, self._weight, key)
+        with next(self._contexts):
+            self._learner, metrics = _learn(self._agent, self._learner, rollout, self._weight, key)
         self._metrics.append(metrics)
         if self._thread is not None:
             jax.block_until_ready(self._learner)

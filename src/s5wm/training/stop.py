@@ -1,10 +1,17 @@
-"""Stopping on request: the first signal ends a training after its chunk, the second one ends it at once."""
+"""Stopping on request: the first signal ends a training after its chunk, the second one ends it at once.
+
+Where there is nothing to save yet, the first one ends it at once.
+"""
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
+
+SHOW_CURSOR = "\x1b[?25h"
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, a scheduler's or container's stop, and SLURM's warning before its time limit (``--signal=USR1``)."""
@@ -14,11 +21,14 @@ class StopRequest:
     """A context in which a signal only sets ``requested``; outside the main thread it does nothing.
 
     Python runs handlers between two of its instructions, which a compiled chunk can hold up for seconds.  The
-    number of a signal therefore also reaches a thread through a pipe, and the second one ends the process there.
+    number of a signal therefore also reaches a thread through a pipe, and the second one ends the process there; so
+    does the first one while ``ends_at_once``.
     """
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self, log: Callable[[str], None], *, ends_at_once: bool = False) -> None:
         self.requested = False
+        self.ends_at_once = ends_at_once
+        """Whether nothing would be lost by it; may change at any time."""
         self._log = log
         self._before: dict[signal.Signals, Any] = {}
         self._pipe: tuple[int, int] | None = None
@@ -51,11 +61,22 @@ class StopRequest:
         while number := os.read(pipe, 1):
             if number[0] not in SIGNALS:
                 continue  # of somebody else's handler
-            if self.requested:
-                os._exit(128 + number[0])
-            self.requested = True
             name = signal.Signals(number[0]).name
+            if self.ends_at_once:
+                self._log(f"{name}: stopped with nothing new to save; the same command starts it again")
+            if self.ends_at_once or self.requested:
+                _end(128 + number[0])
+            self.requested = True
             self._log(f"{name}: finishing this chunk and saving; once more stops at once and loses the chunk")
+
+
+def _end(code: int) -> NoReturn:
+    """End the process; a live panel has hidden the cursor."""
+    with suppress(OSError, ValueError, AttributeError):  # a stream that is closed, or none
+        if sys.stderr.isatty():
+            sys.stderr.write(SHOW_CURSOR)
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _nothing(*_: object) -> None:

@@ -63,7 +63,7 @@ def tiny() -> Experiment:
 def one_compile_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program through the cache of jit, which several trainers of one process share."""
 
-    def cached(group: host_loop.SeedGroup, _: Any) -> host_loop.Chunk:
+    def cached(group: host_loop.SeedGroup, *_: Any) -> host_loop.Chunk:
         program, config = group[0].trainer.program, group[0].trainer.config
         given = (program.env, program.agent)
         length = config.rollout_length

@@ -82,7 +82,7 @@ def test_minutes_count_compiling_and_evaluating_and_end_within_an_iteration(
     """Compiling takes 50 s, an iteration 10 s, an evaluation 5 s."""
     program = tiny.build()
 
-    def compiled(group: host_loop.SeedGroup, _: Any) -> host_loop.Chunk:
+    def compiled(group: host_loop.SeedGroup, *_: Any) -> host_loop.Chunk:
         time.now += 50.0
 
         def chunk(states: Sequence[TrainState[Any]], iterations: int) -> Sequence[Result]:

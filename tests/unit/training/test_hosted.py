@@ -246,7 +246,9 @@ def test_evaluations_are_whole_episodes_of_the_mode() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_on_a_gymnasium_id_is_saved_evaluated_and_loads_again(tmp_path: Path) -> None:
+def test_a_training_on_a_gymnasium_id_is_saved_evaluated_and_loads_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import s5wm
     from s5wm.experiments.run import run_experiment
 
@@ -257,6 +259,8 @@ def test_a_training_on_a_gymnasium_id_is_saved_evaluated_and_loads_again(tmp_pat
     task = GymnasiumConfig(id="CartPole-v1", args=("sutton_barto_reward=true",))
     experiment = Experiment(task=task, agent=AGENT, train=train)
     assert run_experiment(experiment, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert said.count("compiling the training program ...") == said.count("compiled in ") == 1
     more = replace(experiment, train=replace(train, env_steps=96))
     assert run_experiment(more, tmp_path / "run")  # goes on
     run = s5wm.Run(tmp_path / "run")
