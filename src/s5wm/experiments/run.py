@@ -23,7 +23,7 @@ from s5wm.runs.checkpoint import about
 from s5wm.runs.codec import Warn, differences, encode
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.files import write_json
-from s5wm.runs.log import JsonLines, Lines, Row, Sink, TensorBoard
+from s5wm.runs.log import JsonLines, Lines, Row, Sink, TensorBoard, read_rows
 from s5wm.runs.panel import Panel
 from s5wm.runs.provenance import provenance, versions
 from s5wm.training.fit import SeedRun, fit, load
@@ -181,6 +181,8 @@ def _member(experiment: Experiment, trainer: Trainer, screen: Sink, how: How, of
     directory, on_evaluation = trainer.directory, how.on_evaluation
     files = _files(directory, trainer.host.env_steps)
     console = screen if of == 1 else Lines(experiment.task.columns, prefix=f"seed {trainer.seed}: ")
+    if isinstance(console, Panel):
+        console.recall(read_rows(directory.metrics))  # which JsonLines has cut at the checkpoint
     trackers = open_trackers(how.trackers, directory, experiment, console.write_line)
     sinks = Sinks([*files, *trackers, console])
     return SeedRun(trainer, sinks, lambda: on_evaluation(directory.path) if on_evaluation else None)

@@ -1,7 +1,7 @@
 """The live panel of a training in a terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from s5wm.runs.log import Row, eta_text, shown
@@ -41,16 +41,25 @@ class Panel:
         self._live: Any = Live(console=Console(stderr=True), refresh_per_second=4, transient=False)
         self._live.start()
 
+    def recall(self, rows: Iterable[Row]) -> None:
+        """Count the rows of a run that goes on as written before."""
+        for row in rows:
+            self._take(row)
+
     def write_row(self, row: Row) -> None:
         """Redraw; columns that the row lacks keep their last value."""
         self._latest |= row
-        if math.isfinite(row.get(_RETURN, math.nan)):
+        self._take(row)
+        self._live.update(self._draw())
+
+    def _take(self, row: Row) -> None:
+        """Its part in the course of the return and in the best evaluations."""
+        if _is_number(row.get(_RETURN)):
             self._returns.append(row[_RETURN])
         for metric in self._metrics:
             name, better = f"eval/{metric.log}", max if metric.better == "max" else min
-            if math.isfinite(row.get(name, math.nan)):
+            if _is_number(row.get(name)):
                 self._best[name] = better(row[name], self._best.get(name, row[name]))
-        self._live.update(self._draw())
 
     def write_line(self, text: str) -> None:
         """Print above the table."""
@@ -87,6 +96,11 @@ class Panel:
         )
 
 
+def _is_number(value: float | None) -> bool:
+    """Whether a row has this value: what is not finite is null in ``metrics.jsonl``."""
+    return value is not None and math.isfinite(value)
+
+
 def sparkline(values: Sequence[float]) -> str:
     """Values as bars from the lowest to the highest, means of neighbours where they are more than ``WIDTH``."""
     count = min(len(values), WIDTH)
@@ -98,7 +112,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _sparkline(returns: Sequence[float]) -> str:
-    """Sparkline of the return of training episodes, since this process began."""
+    """Sparkline of the return of training episodes."""
     if len(returns) < 2:
         return ""
     return f"return  {sparkline(returns)}  {returns[0]:.1f} to {returns[-1]:.1f}, at most {max(returns):.1f}"

@@ -100,6 +100,27 @@ def test_the_panel_tells_the_course_of_the_return_and_the_best_so_far(
         assert text in err, text
 
 
+def test_a_panel_of_a_run_that_goes_on_recalls_what_came_before(capsys: pytest.CaptureFixture[str]) -> None:
+    panel = Panel("runs/x")
+    panel.recall(
+        [
+            {
+                "env_steps": 1,
+                "episode/return_nominal": 1.0,
+                "eval/success": 0.69,
+                "eval/return_nominal": 125.4,
+            },
+            {"env_steps": 2, "episode/return_nominal": None, "eval/success": None},
+            {"env_steps": 3, "episode/return_nominal": 9.0},
+        ]
+    )
+    panel.write_row({"env_steps": 4, "episode/return_nominal": 5.0, "eval/success": 0.62})
+    panel.close()
+    err = capsys.readouterr().err
+    for text in ("1.0 to 5.0, at most 9.0", "best evaluations so far: success 69%, return 125.4"):
+        assert text in err, text
+
+
 def test_a_sparkline_is_as_wide_as_it_may_be() -> None:
     assert sparkline([]) == ""
     assert sparkline([3.0, 3.0]) == "▁▁"
