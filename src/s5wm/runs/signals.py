@@ -7,7 +7,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "loss/dyn": "dynamics loss (KL)",
         "loss/rep": "representation loss (KL)",
         "loss/decoder": "reconstruction loss",
-        "loss/reward_nominal": "reward loss, nominal",
+        "loss/reward_nominal": "reward loss",
         "loss/reward_smoothing": "reward loss, smoothing",
         "loss/cont": "continuation loss",
         "latent/kl": "KL of posterior and prior",

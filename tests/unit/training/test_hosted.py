@@ -265,6 +265,7 @@ def test_a_training_on_a_gymnasium_id_is_saved_evaluated_and_loads_again(
     assert run_experiment(more, tmp_path / "run")  # goes on
     run = s5wm.Run(tmp_path / "run")
     assert [row["env_steps"] for row in run.metrics] == [32, 64, 96]
+    assert all("smoothing_weight" not in row for row in run.metrics)  # there is one reward
     assert all("eval/success" not in row and row["eval/length"] > 0 for row in run.metrics)
     agent = s5wm.load(run)
     env = gym.make("CartPole-v1")
