@@ -1,6 +1,7 @@
 """A trained policy outside of training: found by name, loaded without executing code, used with NumPy."""
 
 import functools as ft
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -228,7 +229,10 @@ def is_run(folder: Path) -> bool:
 
 
 def load_agent(run: str | Path, *, which: Which, warn: Warn) -> TrainedAgent:
-    """Load the policy of a run (the best by evaluation or the latest saved) or a shipped one."""
+    """Load a policy of a run (the best by evaluation, or the latest: that of the newest checkpoint) or a shipped one.
+
+    A run that lacks the one gives the other, and ``warn`` says so.
+    """
     folder = find(run)
     experiment = load_experiment(folder / CONFIG, warn=warn)
     source = _policy_folder(folder, which, warn)
@@ -243,17 +247,28 @@ def _policy_folder(folder: Path, which: Which, warn: Warn) -> Path:
         verify_manifest(folder)
         return folder
     directory = RunDirectory(folder)
-    if which == "best" and (directory.best / MANIFEST).is_file():
-        try:
-            verify_manifest(directory.best)
-        except CorruptError as error:
-            warn(f"the best policy is damaged ({error}); taking the latest")
-        else:
-            return directory.best
-    newest = Checkpoints(directory.checkpoints, keep=1).newest(warn)
-    if newest is None:
+    places: dict[Which, Callable[[], Path | None]] = {
+        "best": lambda: _best_folder(directory, warn),
+        "latest": lambda: Checkpoints(directory.checkpoints, keep=1).newest(warn),
+    }
+    if (asked := places.pop(which)()) is not None:
+        return asked
+    ((other, place),) = places.items()
+    if (found := place()) is None:
         raise RunDirectoryError(f"{folder} has no policy yet: train until the first evaluation or checkpoint")
-    return newest
+    warn(f"{folder} holds no whole {which} policy; taking the {other} one")
+    return found
+
+
+def _best_folder(directory: RunDirectory, warn: Warn) -> Path | None:
+    if not (directory.best / MANIFEST).is_file():
+        return None
+    try:
+        verify_manifest(directory.best)
+    except CorruptError as error:
+        warn(f"the best policy is damaged ({error})")
+        return None
+    return directory.best
 
 
 def trained_steps(source: Path) -> int | None:

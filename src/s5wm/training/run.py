@@ -188,7 +188,7 @@ class Trainer:
             "wall_minutes": self.host.wall_minutes,
             "env_steps_per_s": self._moved / chunk.seconds,
             "updates_per_s": updates / chunk.seconds,
-            "smoothing_weight": weight,
+            **({"smoothing_weight": weight} if self.program.env.spec.has_smoothing else {}),
             "health/skipped": int(guard.skipped),
             "health/rate": float(guard.rate * guard.schedule),
             **episodes,
@@ -265,8 +265,10 @@ class Trainer:
 
     @property
     def is_save_due(self) -> bool:
-        """Whether a checkpoint is due."""
-        return self._is_due(self.config.checkpoint_every) or self.progress >= 1.0
+        """Whether a checkpoint is due: by its interval, at the end, and with the first evaluation."""
+        begun = self.host.env_steps - self._moved
+        is_first_evaluation = begun < self.config.eval_every <= self.host.env_steps
+        return self._is_due(self.config.checkpoint_every) or is_first_evaluation or self.progress >= 1.0
 
     def wait_for_save(self, sink: Sink) -> None:
         """Wait for the previous save; it must have completed, or its failure is logged."""

@@ -14,7 +14,8 @@ from s5wm.agents.ppo.agent import PPOConfig, PPOLearner
 from s5wm.diagnostics.loaded import LoadedRun, policy_model
 from s5wm.errors import RunDirectoryError
 from s5wm.experiments.experiment import Experiment
-from s5wm.experiments.trained import Which, find, is_run, load_agent, trained_steps
+from s5wm.experiments.policies import kind_of
+from s5wm.experiments.trained import Which, find, load_agent, trained_steps
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.codec import Warn
 from s5wm.runs.directory import RunDirectory
@@ -50,11 +51,11 @@ def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
     folder = find(run)
     agent = load_agent(folder, which=which, warn=warn)
     name = agent.experiment.name
-    is_latest = is_run(folder) and which == "latest"
+    kind = kind_of(agent)
+    is_latest = kind == "latest"
     loaded = (
         _latest(agent.experiment, folder, warn) if is_latest else _policy_only(agent.experiment, agent.policy)
     )
-    kind = which if is_run(folder) else "shipped"
     steps = trained_steps(agent.source)
     trained = "" if steps is None else f" after {steps:,} environment steps"
     return Subject(
@@ -109,7 +110,7 @@ def _policy_only(experiment: Experiment, policy: AbstractPolicy[Any, Any]) -> _L
         return _Loaded(why_no_model=MODEL_FREE)
     agent = experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
     model = policy_model(agent, policy)
-    why = "this policy is stored without the decoder of its world model; name a run, with --which latest"
+    why = "this policy is stored without the decoder of its world model; name a run, with --policy latest"
     return _Loaded(model=model, why_no_model="" if model is not None else why)
 
 

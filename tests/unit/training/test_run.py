@@ -116,6 +116,14 @@ def test_pieces_are_timed_on_request_only(tiny: Experiment, run_path: Path, sink
     assert [name for name in sink.rows[0] if name.startswith("time/")] == []
 
 
+def test_the_first_evaluation_saves_a_checkpoint(
+    tiny: Experiment, run_path: Path, sink: RecordingSink
+) -> None:
+    trainer = trained(replace(tiny, train=replace(tiny.train, checkpoint_every=10**9)), run_path, sink)
+    assert trainer.config.eval_every == 128
+    assert trainer.checkpoints.steps() == [128, 256]
+
+
 def test_a_used_budget_trains_no_more(tiny: Experiment, run_path: Path, sink: RecordingSink) -> None:
     trained(tiny, run_path, sink)
     trained(tiny, run_path, sink)
