@@ -13,10 +13,14 @@ import tyro
 import s5wm
 from s5wm.cli import VERBS, main
 from s5wm.cli.pictures import _by_horizon
-from s5wm.errors import CorruptError
+from s5wm.errors import CorruptError, RunDirectoryError
+from s5wm.experiments import run as running
+from s5wm.experiments.experiment import load_experiment
 from s5wm.experiments.trained import load_agent
 from s5wm.runs.directory import RunDirectory
 from s5wm.runs.log import read_rows
+from s5wm.runs.panel import Panel
+from s5wm.viewer.subject import load_subject
 
 TINY = [
     *("train.num_envs=4", "train.rollout_length=8", "train.iterations_per_chunk=2", "train.eval_every=128"),
@@ -225,6 +229,48 @@ def test_a_damaged_best_policy_gives_way_to_the_latest(run: Path, tmp_path: Path
     agent = load_agent(copy, which="best", warn=said.append)
     assert agent.source == copy / "checkpoints" / "000000000192"
     assert "damaged" in said[0]
+
+
+def test_a_run_without_a_checkpoint_gives_its_best_policy(run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy, said = shutil.copytree(run, tmp_path / "copy"), []
+    shutil.rmtree(copy / "checkpoints")
+    assert load_agent(copy, which="latest", warn=said.append).source == copy / "best"
+    assert said == [f"{copy} holds no whole latest policy; taking the best one"]
+    assert load_subject(copy, which="latest", warn=said.append).facts.startswith(f"best policy of {copy}")
+    shutil.rmtree(copy / "best")
+    with pytest.raises(RunDirectoryError, match="has no policy yet"):
+        load_agent(copy, which="latest", warn=said.append)
+
+
+def test_the_panel_of_a_run_that_goes_on_knows_what_came_before(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "terminal", lambda title, task: Panel(title))
+    monkeypatch.setattr(
+        Panel, "close", lambda panel: (panel.write_row({"env_steps": 192}), panel._live.stop())
+    )
+    assert running.run_experiment(
+        load_experiment(run / "config.json", warn=print), run
+    )  # its budget is used up
+    rows = [row for row in s5wm.Run(run).metrics if "eval/success" in row]
+    best = max(row["eval/success"] for row in rows), max(row["eval/return_nominal"] for row in rows)
+    said = capsys.readouterr().err
+    assert f"best evaluations so far: success {best[0]:.0%}, return {best[1]:.1f}" in said
+
+
+def test_a_resumed_run_keeps_its_budget(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in (["--minutes", "12"], ["--env-steps=1e5"]):
+        assert call("resume", str(run), *option) == 2
+        assert "s5wm train --run RUN --minutes 12" in capsys.readouterr().err
+
+
+def test_every_verb_names_the_policy_of_a_run_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("eval", "export", "ship", "view"):
+        assert call(verb, "--help") == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "--policy {best,latest}" in said and "--which" not in said, verb
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:

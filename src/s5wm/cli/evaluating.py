@@ -13,7 +13,12 @@ from s5wm.errors import ConfigError
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]
 Policy = Annotated[
-    Literal["best", "latest"], arg(help="The best policy by evaluation, or the latest one saved.")
+    Literal["best", "latest"],
+    arg(
+        help="Which policy of a run: the best by evaluation, or the latest, that of the newest checkpoint.  What "
+        "judges or exports a policy takes the best; view takes the latest, because only a checkpoint holds the whole "
+        "world model."
+    ),
 ]
 
 

@@ -75,8 +75,9 @@ def _draw_track(file: Path, out: Path) -> int:
 class Imagine(Verb):
     """Open-loop prediction error against horizon, on flights of the run's own policy; several runs on the same flights.
 
-    Of a run, the newest checkpoint is measured.  A shipped policy holds what foresees its state, and neither reward
-    nor termination; its pictures are kept with --out alone.
+    Of a run, the latest policy is measured, that of the newest checkpoint, which alone holds the whole world model.  A
+    shipped policy holds what foresees its state, and neither reward nor termination; its pictures are kept with --out
+    alone.
     Example: s5wm imagine runs/first --horizon 50 --json
     """
 

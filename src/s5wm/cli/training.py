@@ -193,8 +193,9 @@ class Train(Verb):
 
 @dataclass(frozen=True)
 class Resume(Verb):
-    """Go on with a run exactly where it stopped.
+    """Go on with a run exactly where it stopped, with the budget that it has.
 
+    s5wm train --run RUN --minutes 12 (or --env-steps) gives it more.
     Example: s5wm resume runs/first
     """
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from s5wm.cli.common import DONE, Verb, print_line
+from s5wm.cli.evaluating import Policy
 from s5wm.errors import ConfigError, WriteError
 
 
@@ -25,13 +26,7 @@ class View(Verb):
         arg(metavar="RUN", help="Run directories or pretrained/NAME, of one task."),
     ]
     html: Annotated[Path | None, arg(help="Write the page to this file instead of serving it.")] = None
-    which: Annotated[
-        Literal["latest", "best"],
-        arg(
-            help="Of a run: the newest checkpoint, which holds every head, or the best policy, which predicts states "
-            "alone."
-        ),
-    ] = "latest"
+    policy: Policy = "latest"
     seed: Annotated[int, arg(help="Random seed of the episode.")] = 0
     horizon: Annotated[int, arg(help="Steps to imagine at each moment.")] = 50
     samples: Annotated[int, arg(help="Futures to imagine at each moment.")] = 8
@@ -48,7 +43,7 @@ class View(Verb):
 
         config = FuturesConfig(horizon=self.horizon, samples=self.samples)
         page = page_of(
-            view_content(self.runs, config=config, which=self.which, seed=self.seed, log=print_line)
+            view_content(self.runs, config=config, which=self.policy, seed=self.seed, log=print_line)
         )
         if self.html is None:
             try:
