@@ -127,7 +127,8 @@ def _spec(task: str | Callable[..., Any]) -> str:
         from s5wm.errors import ConfigError
 
         raise ConfigError(
-            f"{task!r} cannot be found again when its run is loaded: define it at the top of a module, and import it"
+            f"{task!r} cannot be found again when its run is loaded: define it at the top of another file, such as "
+            "my_env.py, and import it from there (from my_env import MyEnv)"
         )
     return f"{module}:{name}"
 
@@ -164,5 +165,18 @@ def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base
     config = load(task).experiment.task if is_policy and task not in TASKS else task_config(str(task))
     env: Any = (config.eval_config() if evaluation else config).build()
     if isinstance(env, HostEnv):
-        raise ConfigError(f"{task} is stepped by the host, in Python: make it with gymnasium.make")
+        raise ConfigError(
+            f"{task} is stepped by the host, in Python, and make gives environments in JAX: {_made_by(config)}"
+        )
     return AutoReset(env)
+
+
+def _made_by(task: Any) -> str:
+    """How the user makes the Gymnasium environment of a task."""
+    from s5wm.envs.adapters.tasks import GymnasiumConfig
+
+    given = ", ".join(task.args)
+    if isinstance(task, GymnasiumConfig):
+        return f"call gymnasium.make({', '.join([repr(task.id), *task.args])})"
+    module, _, name = task.factory.partition(":")
+    return f"import {module}, and call {module}.{name}({given})"

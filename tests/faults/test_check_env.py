@@ -3,16 +3,26 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
+from jaxtyping import Array, Float, Shaped
 
-from s5wm.actions import Discrete
+from s5wm.actions import Box, Discrete
 from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
+from s5wm.checkenv.child import Question, Report, check_in_child
+from s5wm.checkenv.jaxenv import check_jax
+from s5wm.checkenv.seen import Seen
+from s5wm.envs.base import AbstractEnv
 from s5wm.envs.probes import ActionReward
+from s5wm.envs.wrappers import TimeLimit
+from s5wm.errors import ConfigError
 from s5wm.experiments.presets.sizes import AGENTS
-from s5wm.types import EnvSpec
+from s5wm.types import EnvSpec, Key, TimeStep, first_step, later_step
 
 from .conftest import Command
 
@@ -38,6 +48,19 @@ class Far(Sound):
     def look(self): return np.full(2, 5.0, np.float32)
 class Nan(Sound):
     def look(self): return np.full(2, np.nan, np.float32)
+class Endless(Sound):
+    def step(self, action): return self.look(), 0.0, False, False, {}
+class Unbounded(Sound):
+    action_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+class Metrics(Sound):
+    def step(self, action):
+        return *super().step(action)[:4], {"metrics": {"mode": "fast", "path": np.zeros(3), "gain": np.float32(2)}}
+class Massive(Sound):
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+    def __init__(self, mass): self.mass = mass
+    def step(self, action):
+        obs, _, terminated, truncated, _ = super().step(action)
+        return obs, float(self.mass), terminated, truncated, {"is_success": True, "metrics": {"gain": 1}}
 class Reward(Sound):
     def step(self, action): return self.look(), float("nan"), False, False, {}
 class Flags(Sound):
@@ -69,6 +92,9 @@ class DiesOnce(Sound):
 """
 
 WRONG = {
+    "Endless": "no episode ended in 10,000 steps",
+    "Unbounded": "no agent can train on it",
+    "Metrics": "info['metrics']['path'] is an array of shape (3,), not a number",
     "Shape": "shape (3,), its space (2,)",
     "Dtype": "float64, its space float32",
     "Far": "outside its space",
@@ -103,9 +129,7 @@ def module(tmp_path: Path) -> None:
 def test_a_sound_environment_passes_and_each_agent_is_judged(command: Command) -> None:
     code, said = check(command, "toy/double-integrator", "--env-timeout", "250")
     assert code == 0 and said.startswith("toy/double-integrator  no problem found\n")
-    judged = dict(line.split(maxsplit=2)[1:] for line in said.splitlines()[1:])
-    assert set(judged) == set(AGENTS)
-    assert set(judged.values()) == {"can train on it"}
+    assert said.splitlines()[-1].split(maxsplit=1) == ["agents", f"{', '.join(AGENTS)} can train on it"]
     code, said = check(command, "mine:Sound", "--json", "--env-timeout", "250")
     assert code == 0
     report = json.loads(said)
@@ -113,6 +137,61 @@ def test_a_sound_environment_passes_and_each_agent_is_judged(command: Command) -
     trains = {name: verdict["trains"] for name, verdict in report["agents"].items()}
     assert trains["s5wm"] and trains["ppo"] and not trains["s5wm-p"]
     assert "no privileged vector" in report["agents"]["ppo-asymmetric"]["why"]
+
+
+def said_in_child(spec: str, **more: Any) -> Report:
+    return check_in_child(Question(spec=spec, steps=30, **more), timeout=250.0)
+
+
+@pytest.mark.slow
+def test_what_the_environment_is_like_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = said_in_child("mine:Massive", env_args=("mass=2.5",))
+    assert not found.problems
+    assert found.facts == {
+        "observation": "2 numbers",
+        "action": "1 number in [-1, 1]",
+        "step": "0.05 s",
+        "episodes": "ended after 10 steps",
+        "rewards": "2.5 with random actions",
+        "reports": "return, length, gain, success",
+        "renders": "pictures, as s5wm eval --video needs them",
+    }
+    with pytest.raises(ConfigError, match="missing a required argument: 'mass'.*--env-arg NAME=VALUE"):
+        said_in_child("mine:Massive")
+    limited = said_in_child("gymnasium:Pendulum-v1").facts["episodes"]
+    assert limited == "at most 200 steps"  # it is not stepped until it ends
+
+
+class Walk(AbstractEnv[Array]):
+    """A random walk without an end."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        return EnvSpec((1,), np.dtype(np.float32), Box(), ctrl_dt=0.1)
+
+    def reset(self, key: Key) -> tuple[Array, TimeStep]:
+        place = jr.normal(key, (1,))
+        return place, first_step(place)
+
+    def step(
+        self, state: Array, action: Shaped[Array, "..."], key: Key
+    ) -> tuple[Float[Array, " 1"], TimeStep]:
+        place = state + action
+        return place, later_step(
+            place, place[0], is_last=jnp.zeros((), bool), is_terminal=jnp.zeros((), bool)
+        )
+
+
+@pytest.mark.slow
+def test_an_environment_in_jax_that_never_ends_is_told() -> None:
+    seen = Seen(None)
+    assert not list(check_jax(Walk(), 20, lambda _: None, Seen(500)))
+    assert "no episode ended in 10,000 steps" in " ".join(check_jax(Walk(), 20, lambda _: None, seen))
+    assert not seen.lengths
+    limited = TimeLimit(Walk(), 30)
+    assert not list(check_jax(limited, 20, lambda _: None, seen))
+    assert seen.lengths == [30]
 
 
 def test_what_each_agent_cannot_do_with_is_told() -> None:
@@ -124,7 +203,7 @@ def test_what_each_agent_cannot_do_with_is_told() -> None:
             return self.shown
 
     def judged(*, is_task: bool = True, **changes: object) -> dict[str, str]:
-        return agents_on_jax(Env(replace(ActionReward().spec, **changes)), is_task)
+        return agents_on_jax(Env(replace(ActionReward().spec, **changes)), is_task).misfits
 
     assert set(judged().values()) == {""}
     assert set(judged(is_task=False).values()) == {""}
@@ -137,10 +216,10 @@ def test_what_each_agent_cannot_do_with_is_told() -> None:
 
 def test_gymnasium_environments_are_for_those_who_read_what_they_show() -> None:
     gymnasium = pytest.importorskip("gymnasium")
-    verdicts = agents_on_gym(gymnasium.make("CartPole-v1"))
+    verdicts = agents_on_gym(gymnasium.make("CartPole-v1")).misfits
     assert {name for name, why in verdicts.items() if not why} == {"s5wm", "dreamerv3", "ppo"}
     taxi = gymnasium.make("Blackjack-v1")  # a tuple of choices
-    assert agents_on_gym(taxi)["s5wm"] == ""
+    assert agents_on_gym(taxi).misfits["s5wm"] == ""
 
 
 @pytest.mark.faults

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import s5wm
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.cli.evaluating import Evaluate
@@ -22,10 +23,12 @@ from s5wm.errors import ConfigError, ObservationError
 from s5wm.experiments.configfile import TrainRequest, resolve
 from s5wm.experiments.experiment import Experiment, check_storable
 from s5wm.experiments.run import run_experiment
+from s5wm.experiments.tasks import task_config
 from s5wm.experiments.trained import TrainedAgent
 from s5wm.nn.conv import PatchConfig
 from s5wm.runs.files import read_json
 from s5wm.training.config import TrainConfig
+from s5wm.viewer.subject import load_subject
 
 from ..tiny import S5WM
 
@@ -163,7 +166,7 @@ def test_a_function_stands_for_its_name() -> None:
     from s5wm.api import _spec
 
     assert _spec(Reach) == "own_dict_env:Reach" and _spec("hover") == "hover"
-    with pytest.raises(ConfigError, match="define it at the top of a module"):
+    with pytest.raises(ConfigError, match="define it at the top of another file"):
         _spec(lambda: Reach())
 
 
@@ -179,14 +182,16 @@ def test_check_env_finds_nothing_wrong_with_them() -> None:
         command = [sys.executable, "-m", "s5wm", "check-env", spec, "--env-timeout", "250", "--steps", "40"]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0 and f"{spec}  no problem found" in done.stdout, done.stdout + done.stderr
-        assert "agent s5wm" in done.stdout and "can train on it" in done.stdout
+        assert "s5wm, dreamerv3, ppo can train on it" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
         ("own_jax_env:nothing", "has no nothing"),
-        ("no_such_module:make", "no environment.*from the folder"),
+        ("no_such_module:make", "run this from the folder that holds no_such_module.py"),
+        ("own_gymnasium_env.py:Lamp", "leave out .py: own_gymnasium_env:Lamp"),
+        ("an_object:lamp", "is an object .Lamp., not what makes one"),
         ("needs_more:make", "needs_more is there, but No module named 'no_such_package'; install it"),
         ("own_jax_env:BallState", "cannot be called"),
         ("json:dumps", "a module of Python itself"),
@@ -196,6 +201,54 @@ def test_what_is_no_environment_is_named(
     spec: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "needs_more.py").write_text("import no_such_package\n")
+    (tmp_path / "an_object.py").write_text("from own_gymnasium_env import Lamp\nlamp = Lamp()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError, match=said):
         FactoryConfig(factory=spec).build()
+
+
+def test_a_file_given_as_a_task_is_told_what_it_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cart.py").write_text(
+        "class Cart:\n def reset(self): ...\n def step(self, a): ...\nclass Helper: ...\ndef draw(): ...\n"
+    )
+    (tmp_path / "maker.py").write_text("def make(): ...\ndef _helper(): ...\n")
+    (tmp_path / "broken.py").write_text("def make(")
+    for given, meant in (("cart", "cart:Cart"), ("cart.py", "cart:Cart"), ("maker", "maker:make")):
+        with pytest.raises(ConfigError, match=f"did you mean {meant}\\?$"):
+            task_config(given)
+    with pytest.raises(ConfigError, match="environments of others are named"):
+        task_config("broken")
+
+
+def test_make_says_how_a_gymnasium_environment_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"import own_gymnasium_env, and call own_gymnasium_env.Lamp\(\)"):
+        s5wm.make("own_gymnasium_env:Lamp")
+    with pytest.raises(ConfigError, match=r"call gymnasium.make\('Pendulum-v1'\)"):
+        s5wm.make("gymnasium:Pendulum-v1")
+
+
+def test_a_run_says_which_folder_its_environment_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, run = tmp_path / "there", tmp_path / "run"
+    there.mkdir()
+    (there / "only_there.py").write_text("from own_gymnasium_env import Lamp\n")
+    monkeypatch.chdir(there)
+    monkeypatch.syspath_prepend(str(there))
+    task = FactoryConfig(factory="only_there:Lamp")
+    assert run_experiment(Experiment(task=task, agent=AGENT, train=TRAIN), run)
+    assert s5wm.load(run).obs_shape == (2,)
+    with pytest.raises(
+        ObservationError, match=r"read \(an observation has shape \(4,\), its space \(2,\)\): pass"
+    ):
+        agent = s5wm.load(run)
+        agent.act(np.zeros(4, np.float32), agent.init())
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(there)])
+    monkeypatch.delitem(sys.modules, "only_there")
+    for load in (lambda: s5wm.load(run), lambda: load_subject(run, which="latest", warn=print)):
+        with pytest.raises(ConfigError, match=f"folder that holds only_there.py .it was trained in {there}"):
+            load()

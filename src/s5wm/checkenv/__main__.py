@@ -1,4 +1,4 @@
-"""``python -m s5wm.checkenv SPEC STEPS [KEY ...]``: the child of ``s5wm check-env``."""
+"""``python -m s5wm.checkenv QUESTION``: the child of ``s5wm check-env``."""
 
 import sys
 

@@ -1,36 +1,50 @@
 """Which agents can train on an environment, and why others cannot; found without compiling."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from s5wm.envs.adapters.gymnasium import spec_of
+from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.envs.adapters.gymnasium import period, spec_of
 from s5wm.envs.adapters.observations import read_observations
 from s5wm.envs.adapters.spaces import read_actions
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import ConfigError
+from s5wm.experiments.experiment import AgentConfig
 from s5wm.experiments.presets.generic import for_generic_task
 from s5wm.experiments.presets.sizes import AGENTS, agent_configs
 from s5wm.types import EnvSpec
 
 
-def agents_on_jax(env: AbstractEnv[Any], is_task: bool) -> dict[str, str]:
-    """For each agent, at size ``cpu``, why it cannot be trained on the environment; empty where it can."""
-    return {agent: _misfit(agent, env.spec, is_known=is_task) for agent in AGENTS}
+@dataclass(frozen=True)
+class Judged:
+    """An environment as agents see it."""
+
+    spec: EnvSpec | None  # None: agents cannot read or step it
+    misfits: dict[str, str]  # why each agent, at size ``cpu``, cannot be trained on it; empty where it can
 
 
-def agents_on_gym(env: Any, privileged: Sequence[str] = ()) -> dict[str, str]:
-    """The same of a Gymnasium environment."""
+def agents_on_jax(env: AbstractEnv[Any], is_task: bool) -> Judged:
+    """Of an environment in JAX."""
+    return _judged(env.spec, is_known=is_task)
+
+
+def agents_on_gym(env: Any, privileged: Sequence[str] = ()) -> Judged:
+    """Of a Gymnasium environment."""
     try:
         observations = read_observations(env.observation_space, privileged)
         action, _ = read_actions(env.action_space)
     except (ConfigError, AttributeError) as error:
-        return dict.fromkeys(AGENTS, str(error))
-    spec = spec_of(observations, action, 1.0)
-    return {agent: _misfit(agent, spec, is_known=False) for agent in AGENTS}
+        return Judged(None, dict.fromkeys(AGENTS, str(error)))
+    return _judged(spec_of(observations, action, period(env)), is_known=False)
+
+
+def _judged(spec: EnvSpec, *, is_known: bool) -> Judged:
+    return Judged(spec, {agent: _misfit(agent, spec, is_known=is_known) for agent in AGENTS})
 
 
 def _misfit(name: str, spec: EnvSpec, *, is_known: bool) -> str:
@@ -41,11 +55,20 @@ def _misfit(name: str, spec: EnvSpec, *, is_known: bool) -> str:
         config, train = agent_configs(name, "cpu", images=spec.has_images)
         if not is_known:
             config, train = for_generic_task(config, train, "cpu", spec)
+        if not spec.privileged_size and _is_privileged(config):
+            return "it has no privileged vector (--privileged KEY of a Dict observation, or EnvSpec.privileged_size)"
         agent = config.build(spec, num_envs=1)
         jax.eval_shape(lambda: _acted(agent, spec))
     except (ConfigError, ValueError, TypeError, AssertionError) as error:
         return str(error).splitlines()[0]
     return ""
+
+
+def _is_privileged(config: AgentConfig) -> bool:
+    """Whether it learns from a privileged vector."""
+    if isinstance(config, PPOConfig):
+        return config.critic_inputs == "privileged"
+    return config.world_model.target == "privileged"
 
 
 def _acted(agent: Any, spec: EnvSpec) -> Any:

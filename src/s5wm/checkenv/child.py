@@ -1,6 +1,7 @@
 """The check of an environment in a process of its own, which may hang or die.
 
-The child writes one JSON object per line: ``call``, what it is about to do, or ``problem``, what it found.
+The child writes one JSON object per line: ``call``, what it is about to do; ``problem``, what is wrong; ``fact``, what
+the environment is like; or ``agent``, whether it can train.
 """
 
 import json
@@ -10,8 +11,8 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
 from s5wm.errors import ConfigError
@@ -20,13 +21,23 @@ END = "end"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """What to check."""
+
+    spec: str
+    steps: int
+    env_args: tuple[str, ...] = ()
+    privileged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Result of a check."""
 
-    problems: list[str]
-    agents: dict[
-        str, str
-    ]  # why each cannot be trained on the environment; empty where it can, no entry where unknown
+    problems: list[str] = field(default_factory=list[str])
+    facts: dict[str, str] = field(default_factory=dict[str, str])  # what the environment is like, in words
+    # Why each agent cannot be trained on the environment; empty where it can, no entry where unknown.
+    agents: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,33 +50,34 @@ RESTARTS = 3
 """Restarts of a process that died."""
 
 
-def check_in_child(spec: str, steps: int, timeout: float, privileged: Sequence[str] = ()) -> Report:
-    """Check the environment that ``spec`` names; no call of it may take more than ``timeout`` seconds.
+def check_in_child(question: Question, timeout: float) -> Report:
+    """Check an environment; no call of it may take more than ``timeout`` seconds.
 
     One whose process dies is started anew, up to three times, to see whether it always does.
     """
-    tries = [_check_once(spec, steps, timeout, privileged)]
+    tries = [_check_once(question, timeout)]
     while tries[-1].death is not None and len(tries) <= RESTARTS:
-        tries.append(_check_once(spec, steps, timeout, privileged))
+        tries.append(_check_once(question, timeout))
     last = tries[-1].report
     deaths = [each.death for each in tries if each.death is not None]
     died = [f"its process {deaths[0]}, in {len(deaths)} of {len(tries)} tries"] if deaths else []
-    return Report(problems=last.problems + died, agents=last.agents)
+    return Report(problems=last.problems + died, facts=last.facts, agents=last.agents)
 
 
-def _check_once(spec: str, steps: int, timeout: float, privileged: Sequence[str]) -> _Try:
-    command = [sys.executable, "-m", "s5wm.checkenv", spec, str(steps), *privileged]
+def _check_once(question: Question, timeout: float) -> _Try:
+    command = [sys.executable, "-m", "s5wm.checkenv", json.dumps(asdict(question))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines: queue.Queue[dict[str, str]] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()
-    report = Report(problems=[], agents={})
+    report = Report()
     call = "start"
     try:
         while call != END and (line := lines.get(timeout=timeout)):
             call = line.get("call", call)
             report.problems.extend([line["problem"]] if "problem" in line else [])
+            report.facts.update({line["fact"]: line["is"]} if "fact" in line else {})
             report.agents.update({line["agent"]: line["why"]} if "agent" in line else {})
     except queue.Empty:
         process.kill()
@@ -94,10 +106,10 @@ def _read(stdout: IO[str], lines: "queue.Queue[dict[str, str]]") -> None:
 
 def main() -> int:
     """Run the checks and print each result."""
-    spec, steps, privileged = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    question = Question(**json.loads(sys.argv[1]))
     progress = Progress()
     try:
-        for problem in _check(spec, steps, progress, privileged):
+        for problem in _check(question, progress):
             _report(problem=problem)
     except ConfigError as error:
         _report(problem=str(error))
@@ -125,35 +137,49 @@ def _report(**line: str) -> None:
     print(json.dumps(line), flush=True)
 
 
-def _check(spec: str, steps: int, progress: Progress, privileged: Sequence[str]) -> Iterator[str]:
+def _check(question: Question, progress: Progress) -> Iterator[str]:
     from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
     from s5wm.checkenv.gymenv import check_gym
     from s5wm.checkenv.jaxenv import check_jax
+    from s5wm.checkenv.seen import Seen, spec_in_words
     from s5wm.envs.base import AbstractEnv
 
-    progress(f"making {spec}")
-    env = make(spec)
+    progress(f"making {question.spec}")
+    env, limit = make(question)
+    seen = Seen(limit)
     if isinstance(env, AbstractEnv):
-        yield from check_jax(env, steps, progress)
-        agents = agents_on_jax(env, is_task=":" not in spec)
+        yield from check_jax(env, question.steps, progress, seen)
+        found = agents_on_jax(env, is_task=":" not in question.spec)
     else:
-        yield from check_gym(env, steps, progress)
-        agents = agents_on_gym(env, privileged)
-    for name, why in agents.items():
+        yield from check_gym(env, question.steps, progress, seen)
+        found = agents_on_gym(env, question.privileged)
+    facts = {} if found.spec is None else spec_in_words(found.spec)
+    for name, text in (facts | seen.facts()).items():
+        _report(fact=name, **{"is": text})
+    for name, why in found.misfits.items():
         _report(agent=name, why=why)
+    if all(found.misfits.values()):
+        yield "no agent can train on it"
 
 
-def make(spec: str) -> Any:
-    """The environment of a SPEC; what it names is imported, because its user has named it."""
+def make(question: Question) -> tuple[Any, int | None]:
+    """The environment of a SPEC, and the steps of its longest episode where a limit is known.
+
+    What the SPEC names is imported, because its user has named it.
+    """
+    from s5wm.envs.adapters.gymnasium import time_limit
     from s5wm.envs.adapters.makers import call_factory
     from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig
+    from s5wm.envs.base import AbstractEnv
     from s5wm.envs.task import AbstractTask
     from s5wm.experiments.tasks import task_config
 
-    task = task_config(spec)
+    task = task_config(question.spec, question.env_args, question.privileged)
     if isinstance(task, GymnasiumConfig):
-        return task.maker().unwrapped
-    if isinstance(task, FactoryConfig):
-        made = call_factory(task.factory, task.args)
-        return made.build() if isinstance(made, AbstractTask) else made
-    return task.build()
+        whole = task.maker()
+        return whole.unwrapped, time_limit(whole)
+    made = call_factory(task.factory, task.args) if isinstance(task, FactoryConfig) else task
+    if isinstance(made, AbstractTask):
+        return made.build(), made.max_steps
+    limit = getattr(made, "max_steps", None) if isinstance(made, AbstractEnv) else time_limit(made)
+    return made, limit if isinstance(limit, int) else None

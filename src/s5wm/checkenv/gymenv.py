@@ -1,46 +1,59 @@
 """Checks of a Gymnasium environment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from s5wm.checkenv.seen import EVAL_STEPS, Seen
+from s5wm.envs.adapters.instance import METRICS, SUCCESS, episode_metrics
+
 REPEATED = 20
 """Steps that are taken twice from one seed."""
 
+Report = Callable[[str], None]
 
-def check_gym(env: Any, steps: int, report: Callable[[str], None]) -> Iterator[str]:
-    """Every problem found in ``steps`` random steps, each once."""
+
+def check_gym(env: Any, steps: int, report: Report, seen: Seen) -> Iterator[str]:
+    """Every problem found in ``steps`` random steps, each once; in more where none of them ended an episode."""
     missing = [n for n in ("observation_space", "action_space", "reset", "step") if not hasattr(env, n)]
     yield from (f"it has no {name}" for name in missing)
     if missing:
         return
-    seen: set[str] = set()
-    for problem in _problems(env, steps, report):
-        if problem not in seen:
-            seen.add(problem)
+    told: set[str] = set()
+    for problem in _problems(env, steps, report, seen):
+        if problem not in told:
+            told.add(problem)
             yield problem
 
 
-def _problems(env: Any, steps: int, report: Callable[[str], None]) -> Iterator[str]:
+def _problems(env: Any, steps: int, report: Report, seen: Seen) -> Iterator[str]:
+    seen.renders = "rgb_array" in ((getattr(env, "metadata", None) or {}).get("render_modes") or ())
     env.action_space.seed(0)
     yield from _check_reset(env, report)
     report("reset")
     env.reset(seed=0)
-    for _ in range(steps):
+    taken = begun = 0
+    while taken < steps or (not seen.lengths and seen.limit is None and taken < EVAL_STEPS):
         report("step")
         row = env.step(env.action_space.sample())
         if not isinstance(row, tuple) or len(row) != 5:
             yield "step does not return (observation, reward, terminated, truncated, info)"
             return
-        yield from _check_row(env, row)
+        taken += 1
+        yield from _check_row(env, row, seen)
         if row[2] or row[3]:
+            seen.lengths.append(taken - begun)
+            begun = taken
+            yield from _check_metrics(row[4], seen)
             report("reset")
             env.reset()
+    if not seen.lengths and seen.limit is None:
+        yield seen.endless(taken, "gymnasium.wrappers.TimeLimit")
     yield from _check_repeats(env, report)
 
 
-def _check_reset(env: Any, report: Callable[[str], None]) -> Iterator[str]:
+def _check_reset(env: Any, report: Report) -> Iterator[str]:
     report("reset")
     first = env.reset(seed=3)
     if not isinstance(first, tuple) or len(first) != 2 or not isinstance(first[1], dict):
@@ -52,13 +65,15 @@ def _check_reset(env: Any, report: Callable[[str], None]) -> Iterator[str]:
         yield "two resets with one seed give different observations"
 
 
-def _check_row(env: Any, row: tuple[Any, ...]) -> Iterator[str]:
+def _check_row(env: Any, row: tuple[Any, ...], seen: Seen) -> Iterator[str]:
     obs, reward, terminated, truncated, info = row
     yield from observed(obs, env.observation_space, "an observation of step")
     if not isinstance(reward, int | float | np.integer | np.floating):
         yield f"a reward is {type(reward).__name__}, not a number"
     elif not np.isfinite(reward):
         yield "a reward is not finite"
+    else:
+        seen.rewards.append(float(reward))
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if not isinstance(flag, bool | np.bool_):
             yield f"{name} is {type(flag).__name__}, not bool"
@@ -66,7 +81,33 @@ def _check_row(env: Any, row: tuple[Any, ...]) -> Iterator[str]:
         yield f"info is {type(info).__name__}, not dict"
 
 
-def _check_repeats(env: Any, report: Callable[[str], None]) -> Iterator[str]:
+def _check_metrics(info: Any, seen: Seen) -> Iterator[str]:
+    """What the end of an episode reports of it."""
+    if not isinstance(info, Mapping):
+        return
+    named = info.get(METRICS, {})
+    if not isinstance(named, Mapping):
+        yield f"info[{METRICS!r}] is {type(named).__name__}, not a dictionary of named numbers"
+        return
+    given = {f"info[{METRICS!r}][{name!r}]": value for name, value in named.items()}
+    given |= {f"info[{name!r}]": info[name] for name in SUCCESS if name in info}
+    wrong = {place: value for place, value in given.items() if not _is_number(value)}
+    yield from (f"{place} is {_in_words(value)}, not a number" for place, value in wrong.items())
+    if not wrong:
+        seen.reported.update(dict.fromkeys(episode_metrics(info)))
+
+
+def _is_number(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.ndim == 0 and array.dtype.kind in "biuf"
+
+
+def _in_words(value: Any) -> str:
+    shape = np.shape(value) if isinstance(value, np.ndarray) else ()
+    return f"an array of shape {shape}" if shape else type(value).__name__
+
+
+def _check_repeats(env: Any, report: Report) -> Iterator[str]:
     trajectories: list[list[Any]] = []
     for _ in range(2):
         report("reset")

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jaxtyping import Array, Bool, Int
 from numpy.typing import NDArray
 
+from s5wm.checkenv.seen import EVAL_STEPS, Seen
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.types import Key, MixedObs, Obs, TimeStep
@@ -16,11 +18,12 @@ from s5wm.types import Key, MixedObs, Obs, TimeStep
 COPIES = 4
 
 
-def check_jax(env: AbstractEnv[Any], steps: int, report: Callable[[str], None]) -> Iterator[str]:
-    """Every problem found in ``steps`` random steps of a few environments."""
+def check_jax(env: AbstractEnv[Any], steps: int, report: Callable[[str], None], seen: Seen) -> Iterator[str]:
+    """Every problem found in ``steps`` random steps of a few environments; in more where no episode ended."""
     report("reset")
     state, first = jax.jit(lambda key: env.reset(key))(jr.key(0))
     yield from _check_shapes(env, first)
+    seen.reported.update(dict.fromkeys(jax.eval_shape(env.episode_metrics, state)))
     report("step")
     action = env.spec.action.decode(jnp.zeros(env.spec.action_size))
     after = jax.eval_shape(env.step, state, action, jr.key(0))
@@ -30,12 +33,20 @@ def check_jax(env: AbstractEnv[Any], steps: int, report: Callable[[str], None]) 
     report(f"{steps} steps")
     stream = AutoReset(env)
     trajectory = _trajectory(stream, jr.key(1), steps)
+    _look(trajectory, seen)
     yield from _check_finite(trajectory)
     yield from _check_flags(trajectory)
     report("the same steps again")
     if not _same(trajectory, _trajectory(stream, jr.key(1), steps)):
         yield "the same key and actions give different trajectories: it is not deterministic"
     yield from _check_randomness(trajectory, _trajectory(stream, jr.key(2), steps))
+    if not seen.lengths and seen.limit is None:
+        report(f"{EVAL_STEPS} steps")
+        length, ends = jax.device_get(_first_episode(env, jr.key(3)))
+        if ends:
+            seen.lengths.append(int(length))
+        else:
+            yield seen.endless(int(length), "s5wm.envs.wrappers.TimeLimit")
 
 
 def _check_shapes(env: AbstractEnv[Any], first: TimeStep) -> Iterator[str]:
@@ -85,6 +96,32 @@ def _trajectory(env: AutoReset[Any], key: Key, steps: int) -> TimeStep:
         return jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), first, rest)
 
     return jax.device_get(jax.vmap(fly)(jr.split(key, COPIES)))
+
+
+@jax.jit
+def _first_episode(env: AbstractEnv[Any], key: Key) -> tuple[Int[Array, ""], Bool[Array, ""]]:
+    """Steps of an episode, at most those of an evaluation, and whether it ended."""
+    k_reset, k_steps = jr.split(key)
+
+    def advance(carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        taken, state, _ = carry
+        k_action, k_step = jr.split(jr.fold_in(k_steps, taken))
+        action = jr.uniform(k_action, (env.spec.action_size,), minval=-1.0, maxval=1.0)
+        state, after = env.step(state, env.spec.action.decode(action), k_step)
+        return taken + 1, state, after.is_last
+
+    begin = (jnp.zeros((), jnp.int32), env.reset(k_reset)[0], jnp.zeros((), bool))
+    taken, _, ended = jax.lax.while_loop(lambda carry: (carry[0] < EVAL_STEPS) & ~carry[2], advance, begin)
+    return taken, ended
+
+
+def _look(trajectory: TimeStep, seen: Seen) -> None:
+    """Rewards and lengths of episodes."""
+    first, last = np.asarray(trajectory.is_first), np.asarray(trajectory.is_last)
+    seen.rewards.extend(np.asarray(trajectory.reward.nominal)[~first].tolist())
+    for row in range(len(first)):
+        begins, ends = np.flatnonzero(first[row]), np.flatnonzero(last[row])
+        seen.lengths.extend(int(b - a) for a, b in zip(begins, ends, strict=False))
 
 
 def _check_finite(trajectory: TimeStep) -> Iterator[str]:

@@ -36,9 +36,13 @@ class Doctor(Verb):
                 **found["versions"],
                 **{k: v for k, v in found.items() if k not in ("versions", "problems")},
             }
-            table([(name, str(value)) for name, value in rows.items()])
+            table([(name, _listed(value)) for name, value in rows.items()])
             table([("problem", text) for text in found["problems"]] or [("problems", "none")])
         return UNSOUND if found["problems"] else DONE
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,17 @@ class CheckEnv(Verb):
     """
 
     spec: Annotated[Positional[str], arg(metavar="SPEC", help="task, module:name or gymnasium:ID.")]
-    steps: Annotated[int, arg(help="Steps to take with random actions.")] = 300
+    steps: Annotated[
+        int,
+        arg(
+            help="Steps to take with random actions; where they end no episode and no time limit is known, 10,000."
+        ),
+    ] = 300
     env_timeout: Annotated[float, arg(help="Seconds that one call of the environment may take.")] = 60.0
+    env_arg: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="NAME=VALUE", help="An argument of what makes the environment; may be repeated."),
+    ] = ()
     privileged: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(
@@ -96,24 +109,39 @@ class CheckEnv(Verb):
             raise ConfigError(
                 f"--steps is {self.steps} and --env-timeout {self.env_timeout}; give at least 2 and more than 0"
             )
-        from s5wm.checkenv.child import check_in_child
+        from s5wm.checkenv.child import Question, check_in_child
 
-        found = check_in_child(self.spec, self.steps, self.env_timeout, self.privileged)
+        question = Question(
+            spec=self.spec, steps=self.steps, env_args=self.env_arg, privileged=self.privileged
+        )
+        found = check_in_child(question, self.env_timeout)
         problems = found.problems
         if self.json_:
             agents = {agent: {"trains": not why, "why": why or None} for agent, why in found.agents.items()}
-            print_json({"spec": self.spec, "sound": not problems, "problems": problems, "agents": agents})
+            print_json(
+                {
+                    "spec": self.spec,
+                    "sound": not problems,
+                    "problems": problems,
+                    "environment": found.facts,
+                    "agents": agents,
+                }
+            )
         else:
             table([("problem", text) for text in problems] or [(self.spec, "no problem found")])
-            table(_verdicts(found.agents))
+            table([*found.facts.items(), *_verdicts(found.agents)])
         return UNSOUND if problems else DONE
 
 
 def _verdicts(agents: dict[str, str]) -> list[tuple[str, str]]:
-    """A row for each agent, or one for all where none can be trained, for one reason."""
-    if len(agents) > 1 and len(reasons := set(agents.values())) == 1 and all(reasons):
-        return [("agents", f"none can train on it: {reasons.pop()}")]
+    """A row for those that can train, and one for each reason why others cannot."""
+    by_reason: dict[str, list[str]] = {}
+    for agent, why in agents.items():
+        by_reason.setdefault(why, []).append(agent)
     return [
-        (f"agent {agent}", f"cannot train on it: {why}" if why else "can train on it")
-        for agent, why in agents.items()
+        (
+            "agents",
+            f"{', '.join(names)} cannot train on it: {why}" if why else f"{', '.join(names)} can train on it",
+        )
+        for why, names in by_reason.items()
     ]

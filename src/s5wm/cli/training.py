@@ -216,12 +216,12 @@ class Resume(Verb):
 
 
 def _resume(path: Path, how: "How") -> bool:
-    from s5wm.experiments.experiment import load_experiment
+    from s5wm.experiments.experiment import load_runnable
     from s5wm.experiments.run import run_experiment
     from s5wm.experiments.trained import find
 
     folder = find(path)
-    return run_experiment(load_experiment(folder / CONFIG, warn=print_line), folder, how)
+    return run_experiment(load_runnable(folder, warn=print_line), folder, how)
 
 
 def _finish(path: Path, finished: bool, as_json: bool) -> int:

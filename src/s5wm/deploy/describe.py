@@ -12,6 +12,7 @@ import jax.random as jr
 import numpy as np
 
 from s5wm.actions import ActionSpec, Box
+from s5wm.agents.base import AbstractPolicy
 from s5wm.deploy.card import (
     VERSION,
     FlightCard,
@@ -25,9 +26,10 @@ from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
 from s5wm.deploy.runtime.observation import ENTRIES
 from s5wm.envs.base import AbstractDroneEnv, Deployment, innermost
+from s5wm.envs.host import HostEnv, Shown, shown_by, timestep_from
 from s5wm.envs.quadrotor.params import QuadParams
-from s5wm.experiments.run import ORIGIN
 from s5wm.experiments.trained import TrainedAgent, find, trained_steps
+from s5wm.runs.directory import ORIGIN
 from s5wm.runs.files import read_json
 from s5wm.types import EnvSpec
 
@@ -118,6 +120,8 @@ def as_exported(spec: ActionSpec, vector: Any) -> Any:
 def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
     """Consecutive steps of the policy's mode in the evaluation form of its task."""
     env = replace(agent.experiment, task=agent.experiment.task.eval_config()).build_env()
+    if isinstance(env, HostEnv):
+        return _golden_on_host(env, agent.policy, steps, seed)
     policy = agent.policy
 
     def advance(carry: Any, key: Any) -> tuple[Any, Any]:
@@ -136,6 +140,28 @@ def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
 
     obs, is_first, action = jax.device_get(fly(jr.key(seed)))
     return Golden(obs, is_first, action)
+
+
+def _golden_on_host(env: HostEnv, policy: AbstractPolicy[Any, Any], steps: int, seed: int) -> Golden:
+    """The same in an environment that the host steps."""
+
+    @jax.jit
+    def act(memory: Any, shown: Shown) -> tuple[Any, Any, Any]:
+        now = jax.tree.map(lambda x: x[0], timestep_from(shown))
+        memory, action, _ = policy(memory, now.obs, now.is_first, key=None)
+        return memory, as_exported(env.spec.action, action), env.spec.action.decode(action)
+
+    rows: list[tuple[Any, Any, Any]] = []
+    memory, envs = policy.initial(), env.open(1)
+    try:
+        latest = envs.reset(seed)
+        for _ in range(steps):
+            memory, written, given = act(memory, shown_by(latest))
+            rows.append((latest.obs[0], latest.is_first[0], np.asarray(written)))
+            latest = envs.step(np.asarray(given)[None])
+    finally:
+        envs.close()
+    return Golden(*map(np.stack, zip(*rows, strict=True)))
 
 
 def act_along(agent: TrainedAgent, obs: Any, is_first: Any) -> Any:

@@ -17,7 +17,7 @@ from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors, open_loop_errors,
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.experiments.experiment import Experiment, load_experiment
+from s5wm.experiments.experiment import Experiment, load_runnable
 from s5wm.experiments.trained import find, is_run, load_agent, trained_steps
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.codec import Warn
@@ -50,7 +50,7 @@ class LoadedRun:
     def load(cls, run: str | Path, warn: Warn) -> "LoadedRun":
         """Load from a run or a shipped policy; raises ``ConfigError`` if its files hold no world model."""
         folder = find(run)
-        experiment = load_experiment(folder / "config.json", warn=warn)
+        experiment = load_runnable(folder, warn=warn)
         agent = _dreamer(experiment, run)
         if not is_run(folder):
             return _shipped(folder, experiment, agent, warn)

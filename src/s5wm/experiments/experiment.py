@@ -10,6 +10,8 @@ from typing import Any
 from s5wm.agents.base import AbstractAgent
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.envs.adapters.makers import is_importable
+from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.envs.hover import HoverConfig
@@ -19,6 +21,7 @@ from s5wm.evaluation.protocol import evaluator
 from s5wm.experiments.tasks import TaskConfig
 from s5wm.experiments.timing import time_pieces
 from s5wm.runs.codec import Warn, decode, differences, encode, unstorable
+from s5wm.runs.directory import CONFIG, ORIGIN
 from s5wm.runs.files import read_json, write_json
 from s5wm.runs.renamed import updated
 from s5wm.training.config import TrainConfig
@@ -168,3 +171,19 @@ def load_experiment(path: Path, *, warn: Warn) -> Experiment:
         return decode(Experiment, described, warn=lambda text: warn(f"{path}: {text}"))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def load_runnable(folder: Path, *, warn: Warn) -> Experiment:
+    """The experiment of a run or a shipped policy whose environment is to be made.
+
+    Raises ``ConfigError`` where that is of a module that is not found here.
+    """
+    experiment = load_experiment(folder / CONFIG, warn=warn)
+    if isinstance(experiment.task, FactoryConfig) and not is_importable(experiment.task.factory):
+        module, origin = experiment.task.factory.partition(":")[0].split(".")[0], folder / ORIGIN
+        where = read_json(origin).get("folder") if origin.is_file() else None
+        raise ConfigError(
+            f"{folder} was trained on {experiment.task.factory}, and there is no module {module!r} here: run this from "
+            f"the folder that holds {module}.py" + ("" if where is None else f" (it was trained in {where})")
+        )
+    return experiment

@@ -13,6 +13,7 @@ import jax
 from s5wm.distributed.memory import check_memory, replay_line
 from s5wm.distributed.placement import Placement
 from s5wm.distributed.processes import from_main_process, is_main_process, shutdown
+from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.host import HostEnv
 from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
@@ -21,7 +22,7 @@ from s5wm.experiments.start import find_start, recorded_start, settle_start
 from s5wm.experiments.trackers import check_trackers, open_trackers
 from s5wm.runs.checkpoint import about
 from s5wm.runs.codec import Warn, differences, encode
-from s5wm.runs.directory import CONFIG, RunDirectory
+from s5wm.runs.directory import CONFIG, ORIGIN, RunDirectory
 from s5wm.runs.files import write_json
 from s5wm.runs.log import JsonLines, Lines, Row, Sink, TensorBoard, read_rows
 from s5wm.runs.panel import Panel
@@ -30,7 +31,6 @@ from s5wm.training.fit import SeedRun, fit, load
 from s5wm.training.run import Program, Trainer, abstract_state
 from s5wm.training.start import Start
 
-ORIGIN = "origin.json"
 """Machine, cores, versions and commit with which a run last began or went on."""
 
 Hook = Callable[[Path], None]
@@ -235,7 +235,8 @@ def _settle_configs(runs: Sequence[tuple[RunDirectory, Experiment]]) -> None:
         start = recorded_start(directory)
         save_experiment(directory.config, experiment, start=start)
         begins = {} if start is None else {"from": start}
-        write_json(directory.path / ORIGIN, origin | begins)
+        is_own = isinstance(experiment.task, FactoryConfig)
+        write_json(directory.path / ORIGIN, origin | begins | ({"folder": os.getcwd()} if is_own else {}))
 
 
 def _check_drift(checkpoint: Path, experiment: Experiment, warn: Warn) -> None:

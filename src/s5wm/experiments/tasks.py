@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from s5wm.envs.adapters.arguments import parsed
 from s5wm.envs.adapters.compiled import BraxConfig, GymnaxConfig
+from s5wm.envs.adapters.makers import makers_in
 from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig
 from s5wm.envs.hover import HoverConfig
 from s5wm.envs.racing.task import RacingConfig
@@ -82,5 +83,7 @@ def _unknown(spec: str) -> str:
             f"{spec!r} stands where the task's name belongs; each change of a field needs the option before it: "
             f"--override {spec}"
         )
+    if own := makers_in(spec):
+        return f"unknown task {spec!r}: did you mean {' or '.join(own)}?"
     forms = f"; environments of others are named {', '.join(SPECS)}"
     return f"unknown task {spec!r}" + suggest(spec, list(TASKS)) + forms

@@ -19,8 +19,8 @@ from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractPolicy, is_finite
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv
-from s5wm.errors import CorruptError, ObservationError, RunDirectoryError
-from s5wm.experiments.experiment import Experiment, load_experiment
+from s5wm.errors import ConfigError, CorruptError, ObservationError, RunDirectoryError
+from s5wm.experiments.experiment import Experiment, load_runnable
 from s5wm.experiments.names import PREFIX
 from s5wm.experiments.names import pretrained_folder as pretrained_folder
 from s5wm.experiments.names import pretrained_names as pretrained_names
@@ -96,8 +96,9 @@ class TrainedAgent:
         try:
             return self.env.encode(obs, count[0] if count else None)
         except (KeyError, IndexError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
             raise ObservationError(
-                f"this observation cannot be read ({type(error).__name__}: {error}): pass what reset and step of the "
+                f"this observation cannot be read ({why}): pass what reset and step of the "
                 "environment return, one at a time, or N of them with the state of init(N)"
             ) from error
 
@@ -234,7 +235,7 @@ def load_agent(run: str | Path, *, which: Which, warn: Warn) -> TrainedAgent:
     A run that lacks the one gives the other, and ``warn`` says so.
     """
     folder = find(run)
-    experiment = load_experiment(folder / CONFIG, warn=warn)
+    experiment = load_runnable(folder, warn=warn)
     source = _policy_folder(folder, which, warn)
     env = experiment.build_env()
     agent = experiment.build_agent(env)

@@ -9,6 +9,7 @@ from typing import IO
 from s5wm.errors import RunDirectoryError
 
 CONFIG = "config.json"
+ORIGIN = "origin.json"
 
 _BEFORE = ("lock", "start", "start.partial")
 """Files that a training killed at its start may have left before its configuration."""

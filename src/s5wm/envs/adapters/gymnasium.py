@@ -45,7 +45,7 @@ def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
     try:
         observations = read_observations(env.observation_space, hosting.privileged)
         action, give = read_actions(env.action_space)
-        seconds = _period(env)
+        seconds = period(env)
     finally:
         env.close()
     example = np.asarray(give(np.asarray(action.blank())[None]))
@@ -101,7 +101,7 @@ def _joined(parts: dict[str, Values]) -> Any:
     return parts["image"] if "image" in parts else parts["vector"]
 
 
-def _period(env: Any) -> float:
+def period(env: Any) -> float:
     """Seconds between two actions, where the environment defines them; else 1."""
     fps = (getattr(env, "metadata", None) or {}).get("render_fps")
     own = getattr(getattr(env, "unwrapped", env), "dt", None)

@@ -1,9 +1,12 @@
 """Functions that make users' environments; workers call them too, so they load no JAX."""
 
+import ast
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from s5wm.envs.adapters.arguments import parsed
@@ -34,12 +37,17 @@ def accepts(spec: str, name: str) -> bool:
 def call_factory(spec: str, args: tuple[str, ...]) -> Any:
     """What the function returns; raises ``ConfigError`` where there is none, or it raises."""
     factory = _found(spec)
+    if not callable(factory):
+        raise ConfigError(
+            f"{spec} is an object ({type(factory).__name__}), not what makes one: name its class, or a function"
+        )
     given = parsed(args)
     try:
         inspect.signature(factory).bind(**given)
     except TypeError as error:
         raise ConfigError(
-            f"{spec} cannot be called with {', '.join(args) or 'no arguments'}: {error}"
+            f"{spec} cannot be called with {', '.join(args) or 'no arguments'}: {error}; arguments are given with "
+            "--env-arg NAME=VALUE"
         ) from error
     except ValueError:  # a callable without a signature
         pass
@@ -49,11 +57,12 @@ def call_factory(spec: str, args: tuple[str, ...]) -> Any:
 def _found(spec: str) -> Any:
     """The function; raises ``ConfigError`` where there is none."""
     module, _, name = spec.partition(":")
+    if module.endswith(".py"):
+        raise ConfigError(f"no environment {spec!r}: leave out .py: {module.removesuffix('.py')}:{name}")
     # A run that somebody else made names a function that is called when it is loaded.
     if module.split(".")[0] in sys.stdlib_module_names:
         raise ConfigError(f"no environment {spec!r}: {module} is a module of Python itself")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # an installed command does not look there by itself
+    _look_here()
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -62,8 +71,43 @@ def _found(spec: str) -> Any:
                 f"no environment {spec!r}: {module} is there, but {error}; install it"
             ) from error
         raise ConfigError(
-            f"no environment {spec!r}: {error}; give package.module:function, from the folder {here} or installed"
+            f"no environment {spec!r}: {error}: run this from the folder that holds {module.split('.')[0]}.py (here: "
+            f"{os.getcwd()}), or install it"
         ) from error
     if (factory := getattr(found, name, None)) is None:
         raise ConfigError(f"no environment {spec!r}: {module} has no {name}")
     return factory
+
+
+def is_importable(spec: str) -> bool:
+    """Whether the module of the function is found here; nothing of it runs."""
+    _look_here()
+    return importlib.util.find_spec(spec.partition(":")[0].split(".")[0]) is not None
+
+
+def makers_in(word: str) -> list[str]:
+    """Names ``module:class`` of environments in a file of this folder, ``my_env`` or ``my_env.py``; it is not run.
+
+    They are classes with ``reset`` and ``step``; where there are none, functions.
+    """
+    file = Path(f"{word.removesuffix('.py')}.py")
+    if not file.stem.isidentifier() or len(file.parts) > 1 or not file.is_file():
+        return []
+    try:
+        top = ast.parse(file.read_text(encoding="utf-8")).body
+    except (OSError, ValueError, SyntaxError):
+        return []
+    classes = [each for each in top if isinstance(each, ast.ClassDef)]
+    environments = [each.name for each in classes if {"reset", "step"} <= {m.name for m in _methods(each)}]
+    functions = [each.name for each in top if isinstance(each, ast.FunctionDef) and each.name[0] != "_"]
+    return [f"{file.stem}:{name}" for name in environments or functions]
+
+
+def _methods(of: ast.ClassDef) -> list[ast.FunctionDef]:
+    return [each for each in of.body if isinstance(each, ast.FunctionDef)]
+
+
+def _look_here() -> None:
+    """Modules of the working directory are found; an installed command does not look there by itself."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)

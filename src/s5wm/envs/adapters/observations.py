@@ -127,10 +127,7 @@ def _flat(obs: Any, shape: tuple[int, ...]) -> Values:
 
 def _check(array: Values, shape: tuple[int, ...]) -> None:
     if array.shape[1:] != shape:
-        raise ConfigError(
-            f"an observation has shape {array.shape[1:]}, its space {shape}: correct the environment (s5wm check-env "
-            "finds such)"
-        )
+        raise ConfigError(f"an observation has shape {array.shape[1:]}, its space {shape}")
 
 
 def _onehots(values: Values, sizes: Values, starts: Values) -> Values:
