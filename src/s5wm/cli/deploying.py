@@ -82,7 +82,7 @@ class Export(Verb):
                 *(
                     (
                         f"error of {name}",
-                        f"{e['flown']:.1e} on its own flight, {e['random']:.1e} on random inputs",
+                        f"{e['flown']:.1e} in its own task, {e['random']:.1e} on random inputs",
                     )
                     for name, e in errors.items()
                 ),

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
+
 from s5wm.errors import ConfigError
 from s5wm.runs.codec import decode, encode
 from s5wm.runs.files import read_json, write_json
@@ -154,6 +157,13 @@ class FlightCard:
     def memory_size(self) -> int:
         """Numbers to remember."""
         return sum(slot.size for slot in self.memory)
+
+    @property
+    def half_ranges(self) -> Float[np.ndarray, " A"]:
+        """Half of the range of each action; 1 for a quadrotor's."""
+        if not self.action_low:
+            return np.ones(self.actions)
+        return (np.array(self.action_high) - np.array(self.action_low)) / 2.0
 
     def save(self, folder: Path) -> None:
         """Write ``card.json``."""

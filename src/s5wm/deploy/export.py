@@ -1,4 +1,4 @@
-"""``s5wm export``: a trained policy as ONNX and C, with all data that the software of a drone needs."""
+"""``s5wm export``: a trained policy as ONNX and C, with all data that the software which runs it needs."""
 
 import json
 import shutil
@@ -86,7 +86,7 @@ def export(
         agent, imitation = replace(agent, policy=taught.policy), taught.card
     graph = lower(agent.policy, agent.spec)
     lengths = IMAGES if agent.spec.has_images else VECTORS
-    log(f"flying {lengths.flown} steps with the JAX policy ...")
+    log(f"taking {lengths.flown} steps with the JAX policy ...")
     golden = fly_golden(agent, lengths.flown)
     obs, none = random_observations(golden, lengths.random), np.zeros(lengths.random, bool)
     none[0] = True
@@ -94,7 +94,7 @@ def export(
     card = replace(card_of(agent, run, graph, golden), imitation=imitation)
     with tempfile.TemporaryDirectory(prefix="s5wm-export-") as made:
         _write(Path(made), graph, card, golden.first(lengths.selftest))
-        errors = _checked(Path(made), graph, golden, random, log)
+        errors = _checked(Path(made), card, graph, (golden, random), log)
         golden.save(Path(made) / "golden.npz")
         text = readme(card, graph, errors, selftest_steps=lengths.selftest)
         write_bytes(Path(made) / "README.md", text.encode())
@@ -137,7 +137,7 @@ def _about(card: FlightCard) -> str:
 
 
 def _checked(
-    folder: Path, graph: Graph, golden: Golden, random: Golden, log: Callable[[str], None]
+    folder: Path, card: FlightCard, graph: Graph, traces: tuple[Golden, Golden], log: Callable[[str], None]
 ) -> dict[str, Errors]:
     engines: dict[str, Engine] = {
         "reference": ReferenceEngine(graph),
@@ -148,7 +148,7 @@ def _checked(
         log("no C compiler here: policy.c is written but not run; call policy_selftest() where you build it")
     else:
         engines["c"] = CEngine(folder, compiler=compiler)
-    errors = {name: compare(engine, golden, random) for name, engine in engines.items()}
+    errors = {name: compare(engine, *traces, card.half_ranges) for name, engine in engines.items()}
     for name, each in errors.items():
         if not each.fits:
             raise ParityError(

@@ -11,7 +11,7 @@ from s5wm.deploy.reference import evaluate
 from s5wm.deploy.runtime.engines import Engine
 
 FLOWN_TOLERANCE = 1e-5
-"""Tolerance of an action on observations of the policy's own flights, with memory."""
+"""Tolerance of an action, in halves of its range, on observations of the policy's own flights, with memory."""
 
 RANDOM_TOLERANCE = 1e-4
 """Tolerance on random observations, far from the training data, where float32 is less accurate."""
@@ -19,7 +19,7 @@ RANDOM_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Errors:
-    """Largest absolute differences of an action."""
+    """Largest absolute differences of an action, in halves of its range: of one in ``[-1, 1]`` the number itself."""
 
     flown: float
     random: float
@@ -76,10 +76,12 @@ class ReferenceEngine:
         return action
 
 
-def compare(engine: Engine, golden: Golden, random: Golden) -> Errors:
+def compare(
+    engine: Engine, golden: Golden, random: Golden, half_ranges: Float[np.ndarray, " A"] | float = 1.0
+) -> Errors:
     """Errors of an engine against what the trained policy did on both."""
     flown, other = (
-        float(np.abs(engine_actions(engine, each.obs, each.is_first) - each.action).max())
+        float((np.abs(engine_actions(engine, each.obs, each.is_first) - each.action) / half_ranges).max())
         for each in (golden, random)
     )
     return Errors(flown, other)

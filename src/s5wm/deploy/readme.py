@@ -5,7 +5,40 @@ from pathlib import Path
 
 from s5wm.deploy.card import FlightCard
 from s5wm.deploy.graph import Graph
-from s5wm.deploy.parity import Errors
+from s5wm.deploy.parity import FLOWN_TOLERANCE, Errors
+
+DRONE = {
+    "card_holds": "everything below as JSON, the track, the quadrotor and the limits",
+    "golden": "a simulated flight",
+    "frames": """
+## Frames
+
+SI units. World: z up. Body: x forward, y left, z up (FLU). Quaternions: w first, body to world.
+""",
+    "an_episode": "a flight",
+    "episode": "flight",
+    "body": "vehicle",
+    "refuse": "refuse_to_arm",
+    "safety": """\
+The policy was trained and tested in simulation only. It knows nothing of your drone's limits, of people, or of a lost
+position estimate. Check the signs of every axis on the bench without propellers, keep a pilot with a switch that takes
+over, and let the flight controller cut the motors. `s5wm fly` shows one set of input checks and fallbacks.""",
+}
+"""Words for a policy that flies a quadrotor."""
+
+ENVIRONMENT = {
+    "card_holds": "everything below as JSON",
+    "golden": "episodes in the environment",
+    "frames": "",
+    "an_episode": "an episode",
+    "episode": "episode",
+    "body": "environment that runs",
+    "refuse": "refuse_to_start",
+    "safety": """\
+The policy was trained and tested in its environment only. It knows nothing of what that environment leaves out. Before
+it moves anything real, check every number that it is given and gives, and limit what its actions can do.""",
+}
+"""Words for any other."""
 
 
 def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, selftest_steps: int) -> str:
@@ -13,6 +46,7 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
     template = (Path(__file__).parent / "README.md.in").read_text(encoding="utf-8")
     origin = card.origin
     values = {
+        **(ENVIRONMENT if card.vehicle is None else DRONE),
         "run": origin.run,
         "task": origin.task or "a task of its own",
         "agent": origin.agent or "an agent of its own",
@@ -29,6 +63,7 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
         "memory": _memory(card),
         "memory_size": str(card.memory_size),
         "parameters": f"{graph.parameters:,}",
+        "tolerance": f"{FLOWN_TOLERANCE * card.half_ranges.max():.2g}",
         "selftest_steps": str(selftest_steps),
         "errors": "\n".join(f"| {name} | {e.flown:.1e} | {e.random:.1e} |" for name, e in errors.items()),
     }
@@ -61,7 +96,10 @@ def _observation(card: FlightCard) -> str:
     if shown.layout == "image":
         return "One image per step: rows from the top, then columns from the left, then red, green and blue, 0 to 255."
     if not shown.entries:
-        return "The numbers are those of the task's own observation."
+        return (
+            "The numbers are those of the environment's own observation, flattened, in the order of its space (keys of "
+            "a dictionary in its order); a choice is a one-hot."
+        )
     lines = ["| numbers | quantity | divided by | frame |", "|---|---|---|---|"]
     start = 0
     for entry in shown.entries:
@@ -82,7 +120,7 @@ def _action(card: FlightCard) -> str:
         lines = [f"| {i} | {low:g} | {high:g} |" for i, (low, high) in enumerate(rows)]
         return "\n".join(
             [
-                "The numbers are those of the task's own action.",
+                "The numbers are those of the environment's own action, flattened.",
                 "",
                 "| number | from | to |",
                 "|---|---|---|",

@@ -118,6 +118,6 @@ class HostEnv(AbstractEnv[None]):
     def step(self, state: None, action: Shaped[Array, "..."], key: Key) -> NoReturn:
         """Raises ``ConfigError``."""
         raise ConfigError(
-            "this environment lives outside the compiled program: training, evaluating and acting step it on the host, "
-            "but what flies a policy inside a program (export, imagine, bench) takes environments in JAX only"
+            "this environment lives outside the compiled program and is stepped on the host: s5wm bench loop takes "
+            "environments in JAX only; s5wm bench host times this one"
         )

@@ -32,7 +32,8 @@ def fly_firmware(folder: Path, plan: FlightPlan, out: Path, *, log: Callable[[st
     card = open_export(folder)
     if card.vehicle is None:
         raise ConfigError(
-            f"the policy of {card.origin.run} flies no quadrotor, so there is nothing to control"
+            f"the policy of {card.origin.run} was trained on {card.origin.task or 'a task of its own'}, and flies no "
+            "quadrotor, so there is nothing to control"
         )
     version = find_firmware().version
     log(f"starting Betaflight {version} in a network namespace of its own, arming it on the stand ...")

@@ -53,7 +53,9 @@ class Pilot:
     def __init__(self, card: FlightCard, engine: Engine, limits: Limits) -> None:
         if card.vehicle is None or card.track is None:
             raise ConfigError(
-                f"the policy of {card.origin.run} flies no race; s5wm fly needs a quadrotor, a track and a state layout"
+                f"the policy of {card.origin.run} was trained on {card.origin.task or 'a task of its own'}, and s5wm "
+                "fly flies quadrotors through gates alone: call policy.onnx or policy.c from a program of your own, as "
+                "README.md of the export shows"
             )
         self.gates = Gates(card.track)
         self.limits = limits
