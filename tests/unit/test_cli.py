@@ -12,7 +12,9 @@ import tyro
 
 import s5wm
 from s5wm.cli import VERBS, main
+from s5wm.cli.diagnosis import _listed
 from s5wm.cli.pictures import _by_horizon
+from s5wm.diagnostics.health import OPTIONAL
 from s5wm.errors import CorruptError, RunDirectoryError
 from s5wm.experiments import run as running
 from s5wm.experiments.experiment import load_experiment
@@ -376,3 +378,16 @@ def test_a_signal_to_the_command_saves_and_exits_resumable(tmp_path: Path) -> No
     assert process.returncode == 75, err
     assert "s5wm resume" in err
     assert list((tmp_path / "run" / "checkpoints").glob("0*"))
+
+
+def test_no_line_of_the_overview_is_cut(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call("--help") == 0
+    out = capsys.readouterr().out
+    assert "..." not in out.replace("VERB ...", "")
+    assert "Learn a simulator of an environment" in out
+
+
+def test_lists_are_told_in_words() -> None:
+    assert (_listed([]), _listed(["gymnax", "brax"]), _listed(3.5)) == ("none", "gymnax, brax", "3.5")
+    assert {"gymnax", "brax", "wandb", "trackio", "onnxruntime"} <= set(OPTIONAL)

@@ -53,60 +53,59 @@ class Entry:
 
 VERBS: dict[str, Entry] = {
     "list": Entry("inspect", "List", "Tasks, agents, sizes and shipped policies.", computes=None),
-    "train": Entry("training", "Train", "Train an agent; on an existing --run, go on where it stopped."),
+    "train": Entry("training", "Train", "Train an agent, or go on with an existing --run."),
     "resume": Entry("training", "Resume", "Go on with a run exactly where it stopped."),
     "sweep": Entry(
         "sweep",
         "Sweep",
-        "Train over a grid of overrides and seeds in local processes, or print the job array of a SLURM cluster.",
+        "Train over a grid of settings and seeds, here or on SLURM.",
         computes=False,
     ),
     "eval": Entry(
         "evaluating",
         "Evaluate",
-        "Run the evaluation of the task: its start, mean actions, its measure of success.",
+        "Evaluate a policy by the rules of its task; make a video.",
     ),
     "race": Entry(
         "race",
         "Race",
-        "Train S5WM on the Split-S, evaluate it and draw its flight: what `make race` does.",
+        "Train S5WM on the Split-S and draw its flight, as make race does.",
     ),
     "imagine": Entry(
         "pictures",
         "Imagine",
-        "Open-loop prediction error against horizon, on flights of the run's own policy; several runs on the same "
-        "flights.",
+        "Open-loop prediction error against horizon, of one or more runs.",
     ),
     "plot": Entry(
         "pictures",
         "Plot",
-        "Draw learning curves and flights of runs into their plots/ folders; several runs also into the same axes.",
+        "Draw learning curves and flights of runs into plots/.",
     ),
     "view": Entry(
         "viewing",
         "View",
-        "Show an episode in the browser: what happened, and what the world model predicted at any moment of it.",
+        "Show an episode and its imagined futures in the browser.",
     ),
     "compare": Entry(
         "pictures",
         "Compare",
-        "Compare agents: a table of results over seeds, and their learning curves in one picture.",
+        "Compare agents: a table over seeds, and one picture of curves.",
         computes=False,
     ),
     "bench": Entry(
         "bench",
         "Bench",
-        "Time the environment, gradient updates, single policy steps, or the training loop.",
+        "Time environments, updates, policies or the training loop.",
     ),
     "ship": Entry(
         "deploying",
         "Ship",
-        "Evaluate a run's policy and write it as a small artefact of arrays and JSON.",
+        "Evaluate a run's policy and write it as a small artefact.",
     ),
     "export": Entry(
         "deploying",
         "Export",
-        "Write a policy as ONNX and C99 with a README of its inputs, frames and rates.",
+        "Write a policy as ONNX and C99, with a README.",
     ),
     "fly": Entry(
         "deploying",
@@ -117,31 +116,31 @@ VERBS: dict[str, Entry] = {
     "doctor": Entry(
         "diagnosis",
         "Doctor",
-        "Check the installation: versions, devices, memory, a compiled matrix product, a saved and restored array.",
+        "Check the installation: versions, devices, memory, a checkpoint.",
         computes=False,
     ),
     "verify": Entry(
         "diagnosis",
         "Verify",
-        "Check that every file of a run, or of a shipped policy, is what was written.",
+        "Check that every file of a run is what was written.",
         computes=False,
     ),
     "check-env": Entry(
         "diagnosis",
         "CheckEnv",
-        "Check an environment: spaces, types, resets, ends of episodes, determinism, numbers that are not finite.",
+        "Check an environment, and say which agents can train on it.",
         computes=False,
     ),
     "init-env": Entry(
         "initenv",
         "InitEnv",
-        "Write a small environment of your own to start from, which trains as it is.",
+        "Write a small environment of your own to start from.",
         computes=None,
     ),
     "check-track": Entry(
         "tracks",
         "CheckTrack",
-        "Check a track of your own: gates in each other's way, in the ground, out of the box, out of reach.",
+        "Check a track of your own: gates in the way or out of reach.",
         computes=False,
     ),
 }
@@ -240,7 +239,12 @@ def _check_budget(options: list[str]) -> None:
 def _overview() -> str:
     width = max(len(name) for name in VERBS)
     room = max(shutil.get_terminal_size().columns, NARROWEST) - width - 4
-    lines = ["usage: s5wm VERB ...", "", "Train, evaluate and look at world models that race quadrotors.", ""]
+    lines = [
+        "usage: s5wm VERB ...",
+        "",
+        "Learn a simulator of an environment, train a policy inside it, and look at both.",
+        "",
+    ]
     for name, entry in VERBS.items():
         summary = entry.summary if len(entry.summary) <= room else entry.summary[: room - 3].rstrip() + "..."
         lines.append(f"  {name:<{width}}  {summary}")

@@ -23,7 +23,10 @@ from s5wm.runs.files import MANIFEST, read_json, verify_manifest
 from s5wm.runs.log import read_rows
 from s5wm.runs.provenance import commit, provenance, versions
 
-OPTIONAL = ("rich", "matplotlib", "PIL", "tensorboardX", "gymnasium")
+OPTIONAL = (
+    *("rich", "matplotlib", "PIL", "tensorboardX", "gymnasium", "gymnax", "brax"),
+    *("onnx", "onnxruntime", "wandb", "trackio"),
+)
 
 SPARE_DISK = 1e9
 SPARE_MEMORY = 1e9
