@@ -143,6 +143,14 @@ class EnvSpec(eqx.Module):
     vector_size: int = eqx.field(
         static=True, default=0
     )  # size of the vector next to an image; 0: observations are one array
+    obs_names: tuple[str, ...] = eqx.field(static=True, default=())  # of its numbers; empty: they have none
+
+    def __check_init__(self) -> None:
+        numbers = self.vector_size if self.has_images else self.obs_numbers
+        if self.obs_names and len(self.obs_names) != numbers:
+            raise ValueError(
+                f"obs_names has {len(self.obs_names)} names, and the observation {numbers} numbers"
+            )
 
     @property
     def action_size(self) -> int:

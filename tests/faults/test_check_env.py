@@ -55,8 +55,10 @@ class Unbounded(Sound):
 class Metrics(Sound):
     def step(self, action):
         return *super().step(action)[:4], {"metrics": {"mode": "fast", "path": np.zeros(3), "gain": np.float32(2)}}
+class Misnamed(Sound):
+    metadata = {"obs_names": ["place"]}
 class Massive(Sound):
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20, "obs_names": ["place", "speed"]}
     def __init__(self, mass): self.mass = mass
     def step(self, action):
         obs, _, terminated, truncated, _ = super().step(action)
@@ -93,6 +95,7 @@ class DiesOnce(Sound):
 
 WRONG = {
     "Endless": "no episode ended in 10,000 steps",
+    "Misnamed": "obs_names has 1 names, and the observation 2 numbers",
     "Unbounded": "no agent can train on it",
     "Metrics": "info['metrics']['path'] is an array of shape (3,), not a number",
     "Shape": "shape (3,), its space (2,)",
@@ -150,6 +153,7 @@ def test_what_the_environment_is_like_is_told(tmp_path: Path, monkeypatch: pytes
     assert not found.problems
     assert found.facts == {
         "observation": "2 numbers",
+        "names": "place, speed",
         "action": "1 number in [-1, 1]",
         "step": "0.05 s",
         "episodes": "ended after 10 steps",

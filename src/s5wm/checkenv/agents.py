@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from s5wm.agents.ppo.agent import PPOConfig
-from s5wm.envs.adapters.gymnasium import period, spec_of
+from s5wm.envs.adapters.gymnasium import spec_of
 from s5wm.envs.adapters.observations import read_observations
 from s5wm.envs.adapters.spaces import read_actions
 from s5wm.envs.base import AbstractEnv
@@ -38,9 +38,10 @@ def agents_on_gym(env: Any, privileged: Sequence[str] = ()) -> Judged:
     try:
         observations = read_observations(env.observation_space, privileged)
         action, _ = read_actions(env.action_space)
+        spec = spec_of(env, observations, action)
     except (ConfigError, AttributeError) as error:
         return Judged(None, dict.fromkeys(AGENTS, str(error)))
-    return _judged(spec_of(observations, action, period(env)), is_known=False)
+    return _judged(spec, is_known=False)
 
 
 def _judged(spec: EnvSpec, *, is_known: bool) -> Judged:

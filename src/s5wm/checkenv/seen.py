@@ -52,6 +52,8 @@ def spec_in_words(spec: EnvSpec) -> dict[str, str]:
     image = f"image of {' x '.join(map(str, spec.obs_shape))}" if spec.has_images else ""
     size = spec.vector_size if spec.has_images else spec.obs_numbers
     facts = {"observation": " and ".join(each for each in (image, _counted(size)) if each)}
+    if spec.obs_names:
+        facts["names"] = ", ".join(spec.obs_names)
     if spec.privileged_size:
         facts["privileged"] = _counted(spec.privileged_size)
     return facts | {"action": _action(spec.action), "step": f"{spec.ctrl_dt:g} s"}

@@ -15,6 +15,7 @@ from s5wm.actions import ActionSpec, Box
 from s5wm.agents.base import AbstractPolicy
 from s5wm.deploy.card import (
     VERSION,
+    Entry,
     FlightCard,
     MemorySlot,
     ObservationCard,
@@ -75,7 +76,10 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
 def _observation(known: Deployment, spec: EnvSpec) -> ObservationCard:
     layout: Any = "image" if spec.has_images else known.layout
     dtype = "uint8" if spec.has_images else "float32"
-    return ObservationCard(layout=layout, shape=spec.obs_shape, dtype=dtype, entries=ENTRIES.get(layout, ()))
+    named = tuple(Entry(name=name, size=1, unit="1", scale=1.0, frame="none") for name in spec.obs_names)
+    return ObservationCard(
+        layout=layout, shape=spec.obs_shape, dtype=dtype, entries=ENTRIES.get(layout, named)
+    )
 
 
 def _bounds(spec: ActionSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:

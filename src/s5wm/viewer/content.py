@@ -94,7 +94,7 @@ def policy_content(subject: Subject, episode: Episode, config: FuturesConfig) ->
     spec = tested(subject.experiment).spec
     content: Content = {
         "facts": subject.facts,
-        "note": subject.why_no_model,
+        "note": subject.note,
         "dt": episode.dt,
         "rows": episode.rows,
         "outcome": _outcome(episode),
@@ -122,7 +122,8 @@ def _panels(subject: Subject, episode: Episode, futures: Futures | None, target:
         panels += flight_panels(flight["vel_w"], flight["pos_w"], velocity, position)
     read = episode.numbers if target == "observation" else episode.timestep.privileged
     if read is not None:
-        panels += state_panels(groups, np.asarray(read), futures)
+        names = tested(subject.experiment).spec.obs_names if target == "observation" else ()
+        panels += state_panels(groups, names, np.asarray(read), futures)
     panels += return_panels(episode, futures)
     if subject.values is not None:
         values = np.asarray(subject.values(episode.memory, episode.timestep))

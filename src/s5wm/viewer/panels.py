@@ -1,5 +1,6 @@
 """Which curves a page shows of an episode, and what the world model predicted of each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -34,12 +35,18 @@ class Panel:
 
 
 def state_panels(
-    groups: Groups | None, real: Float[np.ndarray, "T Y"], futures: Futures | None
+    groups: Groups | None, names: Sequence[str], real: Float[np.ndarray, "T Y"], futures: Futures | None
 ) -> list[Panel]:
-    """A panel for each number of a state whose groups are known, of the first ``MOST`` numbers otherwise."""
+    """A panel for each number of a state whose groups are known, of the first ``MOST`` numbers otherwise.
+
+    ``names`` are those of the numbers, where they have any.
+    """
     if groups is None:
-        names = [(f"number {index}", "", index, 1.0) for index in range(min(real.shape[1], MOST))]
-        return [_of_state("observation", name, unit, real[:, i], futures, i, k) for name, unit, i, k in names]
+        shown = names or [f"number {index}" for index in range(real.shape[1])]
+        return [
+            _of_state("observation", name, "", real[:, index], futures, index, 1.0)
+            for index, name in enumerate(shown[:MOST])
+        ]
     found: list[Panel] = []
     for group in groups:
         if group.kind == "rotation":  # two columns of a matrix, which nobody reads

@@ -39,7 +39,7 @@ class Subject:
     has_heads: bool  # whether the model predicts rewards, too
     values: Values | None
     smoothing_weight: float  # of the reward's second component in what the values are of
-    why_no_model: str  # empty where there is one
+    note: str  # what is not imagined, and why; empty where everything is
 
 
 def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
@@ -54,7 +54,9 @@ def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
     kind = kind_of(agent)
     is_latest = kind == "latest"
     loaded = (
-        _latest(agent.experiment, folder, warn) if is_latest else _policy_only(agent.experiment, agent.policy)
+        _latest(agent.experiment, folder, warn)
+        if is_latest
+        else _policy_only(agent.experiment, agent.policy, of_run=is_run(folder))
     )
     steps = trained_steps(agent.source)
     trained = "" if steps is None else f" after {steps:,} environment steps"
@@ -67,7 +69,7 @@ def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
         has_heads=is_latest and loaded.model is not None,
         values=loaded.values,
         smoothing_weight=loaded.smoothing_weight,
-        why_no_model=loaded.why_no_model,
+        note=loaded.note,
     )
 
 
@@ -77,7 +79,7 @@ class _Loaded:
     model: WorldModel[Any] | None = None
     values: Values | None = None
     smoothing_weight: float = 0.0
-    why_no_model: str = ""
+    note: str = ""
 
 
 MODEL_FREE = "the agent has no world model, so nothing is imagined"
@@ -101,17 +103,21 @@ def _latest(experiment: Experiment, folder: Path, warn: Warn) -> _Loaded:
     return _Loaded(
         values=_ppo_values(experiment.agent, state.learner),
         smoothing_weight=float(state.smoothing_weight),
-        why_no_model=MODEL_FREE,
+        note=MODEL_FREE,
     )
 
 
-def _policy_only(experiment: Experiment, policy: AbstractPolicy[Any, Any]) -> _Loaded:
+def _policy_only(experiment: Experiment, policy: AbstractPolicy[Any, Any], *, of_run: bool) -> _Loaded:
     if not isinstance(experiment.agent, DreamerConfig):
-        return _Loaded(why_no_model=MODEL_FREE)
+        return _Loaded(note=MODEL_FREE)
     agent = experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
     model = policy_model(agent, policy)
-    why = "this policy is stored without the decoder of its world model; name a run, with --policy latest"
-    return _Loaded(model=model, why_no_model="" if model is not None else why)
+    if model is None:
+        return _Loaded(
+            note="this policy is stored without the decoder of its world model; name a run, with --policy latest"
+        )
+    more = "; --policy latest shows both" if of_run else ""
+    return _Loaded(model=model, note=f"this policy is stored without reward head and critic{more}")
 
 
 def _dreamer_values(learner: DreamerLearner) -> Values:

@@ -22,6 +22,7 @@ from s5wm.envs.racing.track import SplitSConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment, PresetName
+from s5wm.experiments.trained import load_agent
 from s5wm.runs.flights import track_geometry
 from s5wm.training.config import TrainConfig
 from s5wm.viewer.content import policy_content, view_content
@@ -29,9 +30,9 @@ from s5wm.viewer.episode import run_episode
 from s5wm.viewer.futures import FuturesConfig, predict_futures
 from s5wm.viewer.pack import packed, sprite, unpacked
 from s5wm.viewer.page import page_of
-from s5wm.viewer.panels import value_panel
+from s5wm.viewer.panels import state_panels, value_panel
 from s5wm.viewer.server import HOST, serve
-from s5wm.viewer.subject import Subject
+from s5wm.viewer.subject import Subject, _policy_only
 
 from ..diagnostics.oracle import CONFIG, DT, STEPS, make_learner, make_oracle
 from ..diagnostics.saved import SMALL, save_run
@@ -65,7 +66,7 @@ def oracle() -> Subject:
         has_heads=True,
         values=lambda memory, timestep: critic(memory.belief.latent.feature).mean(),
         smoothing_weight=0.0,
-        why_no_model="",
+        note="",
     )
 
 
@@ -211,3 +212,22 @@ def test_runs_of_two_tasks_are_not_on_one_page(tmp_path: Path) -> None:
 def test_wrong_options_are_named(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         View(**options).run()
+
+
+def test_numbers_have_the_names_that_the_environment_gives() -> None:
+    real = np.arange(6.0).reshape(3, 2)
+    panels = state_panels(None, ("place", "speed"), real, None)
+    assert [panel.title for panel in panels] == ["place", "speed"]
+    np.testing.assert_array_equal(panels[1].real, real[:, 1])
+    assert [panel.title for panel in state_panels(None, (), real, None)] == ["number 0", "number 1"]
+
+
+def test_a_policy_without_heads_says_what_it_cannot_imagine() -> None:
+    agent = load_agent("pretrained/figure-8-state", which="best", warn=print)
+    shipped = _policy_only(agent.experiment, agent.policy, of_run=False)
+    assert (
+        shipped.model is not None and shipped.note == "this policy is stored without reward head and critic"
+    )
+    assert _policy_only(agent.experiment, agent.policy, of_run=True).note.endswith(
+        "; --policy latest shows both"
+    )

@@ -6,7 +6,7 @@ at its latest time step, and the next step starts another episode.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,13 @@ from s5wm.envs.adapters.observations import Observations, Values, batched, read_
 from s5wm.envs.adapters.pools import AbstractPool, Failures, LocalPool, ProcessPool
 from s5wm.envs.adapters.spaces import read_actions
 from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostTimeStep
-from s5wm.errors import EnvironmentFailedError
+from s5wm.errors import ConfigError, EnvironmentFailedError
 from s5wm.types import EnvSpec, MixedObs
 
 SECONDS_PER_MINUTE = 60.0
+
+NAMES = "obs_names"
+"""Key of an environment's ``metadata``: a name for each number of its observation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
     try:
         observations = read_observations(env.observation_space, hosting.privileged)
         action, give = read_actions(env.action_space)
-        seconds = period(env)
+        spec = spec_of(env, observations, action)
     finally:
         env.close()
     example = np.asarray(give(np.asarray(action.blank())[None]))
@@ -63,7 +66,7 @@ def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
         return GymnasiumEnvs(pool, num, give, _Budget(hosting.failures, hosting.failure_minutes))
 
     return HostEnv(
-        described=spec_of(observations, action, seconds),
+        described=spec,
         open=open_envs,
         encode=lambda obs, count: seen(observations, obs, count),
         give=give,
@@ -71,19 +74,23 @@ def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
     )
 
 
-def spec_of(observations: Observations, action: Any, seconds: float) -> EnvSpec:
-    """The spec that agents are built for."""
+def spec_of(env: Any, observations: Observations, action: Any) -> EnvSpec:
+    """The spec that agents are built for; raises ``ConfigError`` for names that do not fit its observation."""
     image, vector, hidden = observations.image, observations.vector, observations.privileged
     main = image or vector
     assert main is not None, "an observation has parts"
-    return EnvSpec(
-        main.shape,
-        np.dtype(np.uint8 if image else np.float32),
-        action,
-        ctrl_dt=seconds,
-        privileged_size=0 if hidden is None else hidden.shape[0],
-        vector_size=vector.shape[0] if image and vector else 0,
-    )
+    try:
+        return EnvSpec(
+            main.shape,
+            np.dtype(np.uint8 if image else np.float32),
+            action,
+            ctrl_dt=_period(env),
+            privileged_size=0 if hidden is None else hidden.shape[0],
+            vector_size=vector.shape[0] if image and vector else 0,
+            obs_names=tuple(map(str, _metadata(env).get(NAMES, ()))),
+        )
+    except ValueError as error:
+        raise ConfigError(f"its metadata: {error}") from error
 
 
 def seen(observations: Observations, obs: Any, count: int | None) -> Any:
@@ -101,9 +108,13 @@ def _joined(parts: dict[str, Values]) -> Any:
     return parts["image"] if "image" in parts else parts["vector"]
 
 
-def period(env: Any) -> float:
+def _metadata(env: Any) -> Mapping[str, Any]:
+    return getattr(env, "metadata", None) or {}
+
+
+def _period(env: Any) -> float:
     """Seconds between two actions, where the environment defines them; else 1."""
-    fps = (getattr(env, "metadata", None) or {}).get("render_fps")
+    fps = _metadata(env).get("render_fps")
     own = getattr(getattr(env, "unwrapped", env), "dt", None)
     if isinstance(own, int | float) and own > 0:
         return float(own)

@@ -1,5 +1,7 @@
 """What Gymnasium's spaces become, with numbers worked out by hand."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,7 @@ def read(space: spaces.Space, *samples):
         whole,
         *[seen(found, each, None) for each in samples],
     )
-    spec = spec_of(found, Discrete(2), 1.0)
+    spec = spec_of(None, found, Discrete(2))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), whole) == jax.tree.map(
         lambda x: (x.shape, x.dtype), spec.zero_obs(len(samples))
     )
@@ -205,3 +207,19 @@ def test_bounds_whose_difference_is_not_a_number_are_refused() -> None:
     largest = float(np.finfo(np.float32).max)
     with pytest.raises(ConfigError, match="finite bounds"):
         read_actions(spaces.Box(-largest, largest, (1,), np.float32))
+
+
+def test_an_environment_names_the_numbers_of_its_observation() -> None:
+    def spec_with(names: list[str], space: spaces.Space = BOX):
+        env = SimpleNamespace(metadata={"obs_names": names, "render_fps": 20})
+        return spec_of(env, read_observations(space), Discrete(2))
+
+    assert spec_with(["place", "speed"]).obs_names == ("place", "speed")
+    assert spec_with(["place", "speed"]).ctrl_dt == 0.05
+    assert spec_with([]).obs_names == ()
+    mixed = spaces.Dict({"sight": spaces.Box(0, 255, (32, 32, 3), np.uint8), "numbers": BOX})
+    assert spec_with(["place", "speed"], mixed).obs_names == ("place", "speed")
+    with pytest.raises(
+        ConfigError, match="its metadata: obs_names has 1 names, and the observation 2 numbers"
+    ):
+        spec_with(["place"])
