@@ -391,3 +391,11 @@ def test_no_line_of_the_overview_is_cut(monkeypatch: pytest.MonkeyPatch, capsys)
 def test_lists_are_told_in_words() -> None:
     assert (_listed([]), _listed(["gymnax", "brax"]), _listed(3.5)) == ("none", "gymnax, brax", "3.5")
     assert {"gymnax", "brax", "wandb", "trackio", "onnxruntime"} <= set(OPTIONAL)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_names_no_default_that_is_none(verb: str, capsys) -> None:
+    assert call(verb, "--help") == 0
+    out = capsys.readouterr().out
+    for odd in ("default: )", "default: None", "default: False", "{None"):
+        assert odd not in out

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction
 
 from s5wm.api import make
-from s5wm.cli.common import DONE, Verb, print_json
+from s5wm.cli.common import DONE, Verb, arg, print_json
 from s5wm.errors import ConfigError
 from s5wm.runs.provenance import provenance
 
@@ -31,8 +31,10 @@ class Bench(Verb):
     task: Annotated[str, arg(help="See s5wm list.")] = "race/split-s"
     agents: Annotated[tuple[str, ...], arg(help="Agents to time (not for env).")] = ("s5wm", "dreamerv3")
     size: Annotated[str, arg(help="Size of the agents.")] = "cpu"
-    batch: Annotated[int | None, arg(help="Windows per update; default: the preset's.")] = None
-    length: Annotated[int | None, arg(help="Time steps per window; default: the preset's.")] = None
+    batch: Annotated[int | None, arg(metavar="INT", help="Windows per update; default: the preset's.")] = None
+    length: Annotated[
+        int | None, arg(metavar="INT", help="Time steps per window; default: the preset's.")
+    ] = None
     seconds: Annotated[float, arg(help="Seconds of timing for each part of each agent, at least.")] = 2.0
     num_envs: Annotated[int, arg(help="Environments (env).")] = 256
     steps: Annotated[

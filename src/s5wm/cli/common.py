@@ -1,10 +1,12 @@
 """Shared parts of all commands."""
 
+import functools as ft
 import json
 import sys
 from abc import ABC, abstractmethod
 from typing import Annotated, Any
 
+import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from s5wm.runs.files import plain
@@ -31,6 +33,15 @@ Whole = Annotated[
     ),
 ]
 """A count, which may be written as 100000, 100_000 or 1e5."""
+
+
+def _default(value: str) -> str:
+    """What help says of a default: nothing where there is none."""
+    return "" if value in ("", "None", "False") else f"(default: {value})"
+
+
+arg = ft.partial(tyro.conf.arg, help_behavior_hint=_default)
+"""Describes an option; its default is told where it has one."""
 
 DONE = 0
 STOPPED = 75

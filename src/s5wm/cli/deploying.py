@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, print_json, print_line, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, print_line, table
 from s5wm.cli.evaluating import Json, Policy, RunName, report
 from s5wm.errors import ConfigError
 from s5wm.experiments.names import pretrained_folder
@@ -25,7 +25,7 @@ class Ship(Verb):
 
     policy_run: RunName
     name: Annotated[Positional[str], arg(metavar="NAME", help="Name of the shipped policy.")]
-    to: Annotated[Path | None, arg(help="Write to this folder instead, as TO/NAME.")] = None
+    to: Annotated[Path | None, arg(metavar="PATH", help="Write to this folder instead, as TO/NAME.")] = None
     policy: Policy = "best"
     json_: Json = False
 
@@ -57,8 +57,9 @@ class Export(Verb):
     student: Annotated[
         Literal["mlp"] | None,
         arg(
+            metavar="{mlp}",
             help="Instead of the policy write a network without memory that has learned to do the same (minutes), with "
-            "what it loses in the README."
+            "what it loses in the README.",
         ),
     ] = None
     json_: Json = False
@@ -132,7 +133,8 @@ class Fly(Verb):
         int, arg(help="Real-time priority of the process, 1 to 99 (SCHED_FIFO); 0: none.")
     ] = 0
     out: Annotated[
-        Path | None, arg(help="Folder of the records, for s5wm plot; default: runs/flights/DIR.")
+        Path | None,
+        arg(metavar="PATH", help="Folder of the records, for s5wm plot; default: runs/flights/DIR."),
     ] = None
     json_: Json = False
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction
 
-from s5wm.cli.common import DONE, Verb, print_json, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, table
 from s5wm.errors import ConfigError
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction
 
-from s5wm.cli.common import DONE, Verb, print_json, print_line, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, print_line, table
 from s5wm.cli.drawing import draw_flights
 from s5wm.errors import ConfigError
 
@@ -36,7 +36,8 @@ class Evaluate(Verb):
     seed: Annotated[int, arg(help="Seed of the initial states.")] = 12345
     policy: Policy = "best"
     out: Annotated[
-        Path | None, arg(help="Where eval.json, flights and their picture go, instead of into the run.")
+        Path | None,
+        arg(metavar="PATH", help="Where eval.json, flights and their picture go, instead of into the run."),
     ] = None
     override: Annotated[
         UseAppendAction[tuple[str, ...]],

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, print_line
+from s5wm.cli.common import DONE, Verb, arg, print_line
 from s5wm.errors import ConfigError, WriteError
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "own_jax_env.py.txt"

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from tyro.conf import arg
-
-from s5wm.cli.common import DONE, Verb, print_json, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, table
 from s5wm.experiments.names import STATE_AGENTS, TASKS, presets, pretrained_names
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, print_json, print_line, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, print_line, table
 from s5wm.cli.drawing import draw, draw_futures, drawable
 from s5wm.errors import ConfigError
 from s5wm.runs.datafile import SUFFIXES
@@ -28,7 +28,10 @@ class Plot(Verb):
 
     runs: Annotated[
         Positional[tuple[Path, ...]],
-        arg(metavar="RUN", help="Run directories, pretrained/NAME, folders of eval --out, files of tracks."),
+        arg(
+            metavar="RUN ...",
+            help="Run directories, pretrained/NAME, folders of eval --out, files of tracks.",
+        ),
     ]
     out: Annotated[
         Path,
@@ -83,15 +86,16 @@ class Imagine(Verb):
 
     runs: Annotated[
         Positional[tuple[Path, ...]],
-        arg(metavar="RUN", help="Run directories or pretrained/NAME, of one task."),
+        arg(metavar="RUN ...", help="Run directories or pretrained/NAME, of one task."),
     ]
     horizon: Annotated[int, arg(help="Steps to imagine.")] = 50
     episodes: Annotated[int, arg(help="Flights of each policy to compare with.")] = 20
     out: Annotated[
         Path | None,
         arg(
+            metavar="PATH",
             help="Of one run: a folder for its pictures, instead of the run's plots/.  Of several: their picture is "
-            "this path with .png and .svg; default: runs/imagination."
+            "this path with .png and .svg; default: runs/imagination.",
         ),
     ] = None
     all_: Annotated[bool, arg(name="all", help="Print every metric: rewards, passes, crashes, values.")] = (
@@ -155,7 +159,7 @@ class Compare(Verb):
     runs: Annotated[
         Positional[tuple[Path, ...]],
         arg(
-            metavar="RUN",
+            metavar="RUN ...",
             help="Run directories, folders of seeds trained together, or files of results/learning, of one task.",
         ),
     ]

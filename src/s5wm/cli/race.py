@@ -4,10 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import arg
-
 from s5wm.cli.advice import Trained, advice
-from s5wm.cli.common import DONE, STOPPED, Verb, print_line
+from s5wm.cli.common import DONE, STOPPED, Verb, arg, print_line
 from s5wm.cli.drawing import draw, sketch
 from s5wm.cli.evaluating import Json, report
 from s5wm.runs.directory import CONFIG, RunDirectory
@@ -28,7 +26,10 @@ class Race(Verb):
     run_dir: Annotated[Path, arg(name="run", help="Run directory.")] = Path("runs/race")
     minutes: Annotated[
         float | None,
-        arg(help="Budget in minutes, compiling and evaluating included; default: the preset's steps."),
+        arg(
+            metavar="FLOAT",
+            help="Budget in minutes, compiling and evaluating included; default: the preset's steps.",
+        ),
     ] = None
     json_: Json = False
 

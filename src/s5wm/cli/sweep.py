@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction
 
-from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, print_line, table
+from s5wm.cli.common import DONE, STOPPED, Verb, Whole, arg, print_json, print_line, table
 from s5wm.cli.evaluating import Json
 from s5wm.errors import ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
@@ -25,8 +25,8 @@ class Sweep(Verb):
     """
 
     task: Annotated[Positional[str | None], arg(metavar="TASK", help="See s5wm list.")] = None
-    agent: Annotated[str | None, arg(help="See s5wm list; default: s5wm.")] = None
-    size: Annotated[str | None, arg(help="See s5wm list; default: cpu.")] = None
+    agent: Annotated[str | None, arg(metavar="NAME", help="See s5wm list; default: s5wm.")] = None
+    size: Annotated[str | None, arg(metavar="NAME", help="See s5wm list; default: cpu.")] = None
     config: Annotated[Path | None, arg(metavar="FILE", help="As --config of s5wm train.")] = None
     grid: Annotated[
         UseAppendAction[tuple[str, ...]],
@@ -36,8 +36,10 @@ class Sweep(Verb):
     ] = ()
     seed: Annotated[int, arg(help="The first seed.")] = 0
     seeds: Annotated[int, arg(help="Number of seeds of each combination.")] = 1
-    env_steps: Annotated[Whole | None, arg(help="Budget of each in environment steps.")] = None
-    minutes: Annotated[float | None, arg(help="Budget of each in minutes of training.")] = None
+    env_steps: Annotated[Whole | None, arg(metavar="INT", help="Budget of each in environment steps.")] = None
+    minutes: Annotated[float | None, arg(metavar="FLOAT", help="Budget of each in minutes of training.")] = (
+        None
+    )
     override: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Override of all trainings; may be repeated."),

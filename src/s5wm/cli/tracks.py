@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, print_json, print_line, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, print_line, table
 from s5wm.cli.diagnosis import UNSOUND, Json
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from s5wm.api import fresh_path
-from s5wm.cli.common import DONE, STOPPED, Verb, Whole, print_json, print_line
+from s5wm.cli.common import DONE, STOPPED, Verb, Whole, arg, print_json, print_line
 from s5wm.cli.drawing import draw_training
 from s5wm.cli.evaluating import Json, report
 from s5wm.errors import ConfigError
@@ -44,9 +44,11 @@ class Hardware:
             "under a scheduler (SLURM, Open MPI).  All devices that they are given take part.",
         ),
     ] = None
-    processes: Annotated[int | None, arg(help="Number of processes; with --coordinator HOST:PORT.")] = None
+    processes: Annotated[
+        int | None, arg(metavar="INT", help="Number of processes; with --coordinator HOST:PORT.")
+    ] = None
     process: Annotated[
-        int | None, arg(help="Index of this process, from 0; with --coordinator HOST:PORT.")
+        int | None, arg(metavar="INT", help="Index of this process, from 0; with --coordinator HOST:PORT.")
     ] = None
 
     def join(self, path: Path | None) -> None:
@@ -79,8 +81,8 @@ class Train(Verb):
             "out where --config names it or --run exists.",
         ),
     ] = None
-    agent: Annotated[str | None, arg(help="See s5wm list; default: s5wm.")] = None
-    size: Annotated[str | None, arg(help="See s5wm list; default: cpu.")] = None
+    agent: Annotated[str | None, arg(metavar="NAME", help="See s5wm list; default: s5wm.")] = None
+    size: Annotated[str | None, arg(metavar="NAME", help="See s5wm list; default: cpu.")] = None
     config: Annotated[
         Path | None,
         arg(
@@ -89,22 +91,27 @@ class Train(Verb):
             "changed fields under override.  What the command line says counts more.",
         ),
     ] = None
-    run_dir: Annotated[Path | None, arg(name="run", help="Run directory; default: a new one in runs/.")] = (
-        None
-    )
-    seed: Annotated[int | None, arg(help="Random seed; default: 0.")] = None
+    run_dir: Annotated[
+        Path | None, arg(metavar="PATH", name="run", help="Run directory; default: a new one in runs/.")
+    ] = None
+    seed: Annotated[int | None, arg(metavar="INT", help="Random seed; default: 0.")] = None
     seeds: Annotated[
         int | None,
         arg(
-            help="Number of seeds, from --seed on, trained in one program.  Each is a run of its own, RUN/seed-N."
+            metavar="INT",
+            help="Number of seeds, from --seed on, trained in one program.  Each is a run of its own, RUN/seed-N.",
         ),
     ] = None
     env_steps: Annotated[
-        Whole | None, arg(help="Budget in environment steps, in whole iterations; default: the preset's.")
+        Whole | None,
+        arg(metavar="INT", help="Budget in environment steps, in whole iterations; default: the preset's."),
     ] = None
     minutes: Annotated[
         float | None,
-        arg(help="Budget in minutes, compiling and evaluating included; alone, it replaces the steps."),
+        arg(
+            metavar="FLOAT",
+            help="Budget in minutes, compiling and evaluating included; alone, it replaces the steps.",
+        ),
     ] = None
     from_: Annotated[
         str | None,

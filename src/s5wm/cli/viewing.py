@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, print_line
+from s5wm.cli.common import DONE, Verb, arg, print_line
 from s5wm.cli.evaluating import Policy
 from s5wm.errors import ConfigError, WriteError
 
@@ -23,9 +23,11 @@ class View(Verb):
 
     runs: Annotated[
         Positional[tuple[str, ...]],
-        arg(metavar="RUN", help="Run directories or pretrained/NAME, of one task."),
+        arg(metavar="RUN ...", help="Run directories or pretrained/NAME, of one task."),
     ]
-    html: Annotated[Path | None, arg(help="Write the page to this file instead of serving it.")] = None
+    html: Annotated[
+        Path | None, arg(metavar="PATH", help="Write the page to this file instead of serving it.")
+    ] = None
     policy: Policy = "latest"
     seed: Annotated[int, arg(help="Random seed of the episode.")] = 0
     horizon: Annotated[int, arg(help="Steps to imagine at each moment.")] = 50

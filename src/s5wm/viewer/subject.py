@@ -56,7 +56,7 @@ def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
     loaded = (
         _latest(agent.experiment, folder, warn)
         if is_latest
-        else _policy_only(agent.experiment, agent.policy, of_run=is_run(folder))
+        else _policy_only(agent.experiment, agent.policy, of_run=kind != "shipped")
     )
     steps = trained_steps(agent.source)
     trained = "" if steps is None else f" after {steps:,} environment steps"
