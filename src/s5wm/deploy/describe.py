@@ -32,7 +32,7 @@ from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.experiments.trained import TrainedAgent, find, trained_steps
 from s5wm.runs.directory import ORIGIN
 from s5wm.runs.files import read_json
-from s5wm.types import EnvSpec
+from s5wm.types import EnvSpec, array_of
 
 SLEW_MARGIN = 1.25
 """Margin on the largest change of an action in the recorded flights."""
@@ -161,7 +161,7 @@ def _golden_on_host(env: HostEnv, policy: AbstractPolicy[Any, Any], steps: int, 
         latest = envs.reset(seed)
         for _ in range(steps):
             memory, written, given = act(memory, shown_by(latest))
-            rows.append((latest.obs[0], latest.is_first[0], np.asarray(written)))
+            rows.append((array_of(latest.obs)[0], latest.is_first[0], np.asarray(written)))
             latest = envs.step(np.asarray(given)[None])
     finally:
         envs.close()
