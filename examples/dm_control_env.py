@@ -1,6 +1,6 @@
 """Tasks of the DeepMind Control suite from vectors, with the action repeat of the published curves.
 
-    pip install 's5wm[gym]' dm_control shimmy 'mujoco<4'
+    pip install 's5wm[gym]' dm_control shimmy imageio 'mujoco<4'
     s5wm train dm_control_env:make --env-arg task=cartpole-swingup --size 1m --env-steps 50000 --run runs/swingup
     s5wm train dm_control_env:make --env-arg task=reacher-easy --size 1m --env-steps 50000 --run runs/reacher
     s5wm train dm_control_env:make --env-arg task=walker-walk --size 1m --env-steps 50000 --run runs/walker
@@ -17,7 +17,7 @@ import numpy as np
 try:
     import shimmy  # noqa: F401 - registers dm_control's tasks with Gymnasium
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}: pip install dm_control shimmy 'mujoco<4'") from error
+    raise ModuleNotFoundError(f"{error}: pip install dm_control shimmy imageio 'mujoco<4'") from error
 
 
 class ActionRepeat(gym.Wrapper):
