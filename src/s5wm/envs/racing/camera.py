@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, UInt8, UInt32
 from s5wm.envs.quadrotor.quaternion import to_matrix
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing import raycast
+from s5wm.envs.racing.observation import RATE_SCALE
 from s5wm.envs.racing.scene import Colours, Scene
-from s5wm.types import Key, Scalar
+from s5wm.types import Key, MixedObs, Scalar
 
 MAX_LATENCY = 4
 """Largest delay of an image in control periods."""
@@ -84,6 +85,11 @@ class CameraConfig:
         return (self.pixels, self.pixels, 3)
 
     @property
+    def vector_size(self) -> int:
+        """Numbers beside the image."""
+        return 7 if self.imu else 0
+
+    @property
     def focal(self) -> float:
         """Focal length in pixels."""
         return 0.5 * self.pixels / math.tan(math.radians(0.5 * self.fov_deg))
@@ -111,6 +117,11 @@ class CameraState(eqx.Module):
     poses: Pose  # of the last latency + 1 steps, the oldest first
     look: Look | None  # None where nothing is randomised: random numbers nobody needs take long to compile
     grain: UInt32[Array, ""] | None  # seed of this image's noise; None without noise
+
+
+def beside_imu(picture: Image, quad: QuadState, action: Float[Array, " 4"]) -> MixedObs:
+    """The picture and what a drone knows of itself without it: ``w/10`` and the last action flown."""
+    return MixedObs(picture, jnp.concatenate([quad.omega_b / RATE_SCALE, action]))
 
 
 def begin(config: CameraConfig, quad: QuadState, key: Key) -> CameraState:

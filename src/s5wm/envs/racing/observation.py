@@ -113,14 +113,6 @@ def observe_c(track: Track, view: View) -> Float[Array, " 27"]:
     )
 
 
-IMU_SIZE = 7
-
-
-def observe_imu(quad: QuadState, action: Float[Array, " 4"]) -> Float[Array, " 7"]:
-    """What a drone knows of itself without a camera: ``w/10`` and the last action flown."""
-    return jnp.concatenate([quad.omega_b / RATE_SCALE, action])
-
-
 OBS_SIZES: dict[Layout, int] = {"A": OBS_SIZE, "B": OBS_SIZE, "C": 27}
 _LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " O"]]] = {
     "A": observe_a,

@@ -22,23 +22,14 @@ from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, all_sa
 from s5wm.envs.racing.evaluation import AbstractRace
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
-from s5wm.envs.racing.observation import (
-    IMU_SIZE,
-    OBS_SIZES,
-    Layout,
-    View,
-    observe,
-    observe_imu,
-    privileged,
-    privileged_size,
-)
+from s5wm.envs.racing.observation import OBS_SIZES, Layout, View, observe, privileged, privileged_size
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
 from s5wm.envs.racing.shown import AbstractRaceEnv
 from s5wm.envs.racing.track import FileTrackConfig, SplitSConfig, Track, TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
-from s5wm.types import EpisodeMetrics, Key, MixedObs, Obs, Reward, Scalar, TimeStep
+from s5wm.types import EpisodeMetrics, Key, Obs, Reward, Scalar, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +162,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
             action=Box((4,)),
             ctrl_dt=integrate.CTRL_DT,
             has_smoothing=True,
-            vector_size=IMU_SIZE if eye is not None and eye.imu else 0,
+            vector_size=0 if eye is None else eye.vector_size,
         )
 
     def reset(self, key: Key) -> tuple[RacingState, TimeStep]:
@@ -305,7 +296,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         eye, picture = self.config.camera, self.picture(state)
         if eye is None or picture is None:
             return observe(self.config.observation, self.track, view)
-        return MixedObs(picture, observe_imu(state.quad, state.action)) if eye.imu else picture
+        return camera.beside_imu(picture, state.quad, state.action) if eye.imu else picture
 
     def _gap(self, age: Int[Array, ""]) -> Gap:
         opening = self._scheduled(self.config.opening_initial, self.config.opening_final, age)
