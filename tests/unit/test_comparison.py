@@ -1,6 +1,7 @@
 """Seeds of agents beside each other: statistics with known answers, and input that cannot be compared."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,14 @@ import pytest
 from s5wm.cli import main
 from s5wm.errors import ConfigError, CorruptError
 from s5wm.evaluation.estimates import estimate, interquartile_mean
-from s5wm.experiments.comparison import (
-    Curve,
-    common_budget,
-    compare,
-    grouped,
-    load_curve,
-    markdown,
-    short_steps,
-    summarise,
-)
+from s5wm.experiments.comparison import common_budget, compare, markdown, short_steps, summarise
+from s5wm.experiments.curves import Curve, grouped, load_curve
 from s5wm.experiments.experiment import Experiment, PresetName, save_experiment
 from s5wm.plots.comparison import best_so_far, draw_comparison, on_grid, smoothed
+from s5wm.plots.curves import draw_curves
 from s5wm.plots.records import read_records
 from s5wm.plots.style import house_style
+from s5wm.training.config import TrainConfig
 
 
 def curve(success, *, agent="a cpu", seed=0, task="hover", lap=None, gates=True, pace=1.0):
@@ -91,7 +86,7 @@ def test_a_summary_counts_within_the_common_budget():
     ]
     budget = common_budget(seeds)
     assert budget == 4e6
-    summary = summarise(seeds, budget)
+    summary = summarise("a cpu", seeds, budget)
     assert (summary.seeds, summary.mastered) == (2, 2)
     assert summary.best_success.value == 1.0
     assert summary.lap_time.value == pytest.approx(4.5)  # 5.0 and, not 3.0 beyond the budget, 4.0
@@ -99,23 +94,23 @@ def test_a_summary_counts_within_the_common_budget():
     assert summary.steps_to_mastery.value == pytest.approx(2.5e6)
     assert summary.minutes_to_mastery.value == pytest.approx(4.0)
     assert summary.end_return.value == pytest.approx((0.5 + 1.0) / 2)
-    assert "| `a cpu` | 2 | 100% |" in markdown("hover", [summary], budget)
+    assert "| `a cpu` | 2 | 100% |" in markdown("hover", [summary])
 
 
 def test_what_was_never_reached_is_said_and_no_task_has_anothers_columns():
-    summary = summarise([curve([0.0, 0.0])], 2e6)
+    summary = summarise("a cpu", [curve([0.0, 0.0])], 2e6)
     assert (summary.mastered, summary.lap_time, summary.steps_to_mastery) == (0, None, None)
-    table = markdown("hover", [summary], 2e6)
+    table = markdown("hover", [summary])
     assert "| 0 | 0 of 1 | none | none |" in table
     assert "lap" not in table
 
 
 def test_seeds_of_which_one_never_flew_a_lap():
     flown = [curve([1.0], lap=[lap], seed=seed) for seed, lap in enumerate((5.0, 6.0))]
-    summary = summarise([*flown, curve([0.0], seed=2)], 1e6)
+    summary = summarise("a cpu", [*flown, curve([0.0], seed=2)], 1e6)
     assert summary.best_success.value == pytest.approx(2 / 3)
     assert "| 67% [0%, 100%] | 67% [0%, 100%] | 5.50 s [5.00 s, 6.00 s], 2 of 3 seeds | 2 of 3 |" in markdown(
-        "race", [summary], 1e6
+        "race", [summary]
     )
 
 
@@ -163,7 +158,7 @@ def test_curves_over_minutes_are_each_seeds_own():
 def test_what_does_not_belong_together_is_refused():
     with pytest.raises(ConfigError, match="runs of hover, race cannot be compared"):
         grouped([curve([0]), curve([0], task="race")])
-    with pytest.raises(ConfigError, match="two runs of a cpu have seed 0"):
+    with pytest.raises(ConfigError, match="two runs of a cpu with the same settings and seed 0"):
         grouped([curve([0]), curve([1])])
 
 
@@ -193,38 +188,90 @@ def test_the_verb_compares_recorded_trainings(tmp_path, capsys):
         assert (tmp_path / "picture").with_suffix(suffix).stat().st_size > 10_000
 
 
-def test_runs_without_a_common_budget_are_compared_where_they_have_one(tmp_path, capsys):
+def test_an_agent_without_a_common_budget_is_compared_within_its_own(tmp_path, capsys):
     early = recorded(tmp_path / "early.json", "s5wm", 0)
     early.write_text(early.read_text().replace("000000.0", "000.0"))
     late = [recorded(tmp_path / f"late{seed}.json", "ppo", seed) for seed in (0, 1)]
     found = compare([early, *late])
-    assert found.budget == 4e6
-    assert [(summary.agent, summary.seeds) for summary in found.summaries] == [("ppo cpu", 2)]
-    assert len(found.curves) == 3
+    assert found.budget == 4e6 and not found.left_out
+    assert [(own.agent, own.seeds, own.budget) for own in found.summaries] == [
+        ("s5wm cpu", 1, 4e3),
+        ("ppo cpu", 2, 4e6),
+    ]
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", str(early), *map(str, late), "--out", str(tmp_path / "picture")])
+    assert exit_.value.code == 0
+    said = capsys.readouterr().out
+    assert "each within its own budget" in said
+    assert "| `s5wm cpu` | 1 | 4 k |" in said and "| `ppo cpu` | 2 | 4 M |" in said
+    within = compare([early, *late], "minutes")  # as many minutes, though not as many steps
+    assert [own.budget for own in within.summaries] == [4.0, 4.0]
+    assert "the first 4 minutes of each" in markdown("hover", within.summaries, "minutes")
+
+
+def test_a_seed_that_ended_early_is_left_out_where_others_of_its_agent_went_on(tmp_path):
+    early = recorded(tmp_path / "early.json", "ppo", 2)
+    early.write_text(early.read_text().replace("000000.0", "000.0"))
+    late = [recorded(tmp_path / f"late{seed}.json", "ppo", seed) for seed in (0, 1)]
+    found = compare([early, *late])
+    assert [(own.seeds, own.budget) for own in found.summaries] == [(2, 4e6)]
     (said,) = found.left_out
     assert said.startswith(
         f"{early} is in the picture, but not in the table: it was evaluated up to 4,000 env"
     )
-    with pytest.raises(SystemExit) as exit_:
-        main(
-            ["compare", str(early), *map(str, late), "--out", str(tmp_path / "picture"), "--over", "minutes"]
-        )
-    assert exit_.value.code == 0
-    captured = capsys.readouterr()
-    assert said in captured.err and "the first 4 M environment steps" in captured.out
+
+
+def trained(run: Path, rows, *, agent="ppo", **changes) -> Path:
+    run.mkdir(parents=True)
+    name = PresetName(task="hover", agent=agent, size="cpu")
+    save_experiment(run / "config.json", replace(Experiment(name=name), **changes))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run
+
+
+def evaluations(count, pace=100):
+    return [
+        {"env_steps": pace * n, "minutes": n, "eval/success": 0.5, "eval/return_nominal": float(n)}
+        for n in range(1, count + 1)
+    ]
+
+
+def test_settings_of_one_agent_are_compared_as_different_agents_and_budgets_do_not_count(tmp_path):
+    first = trained(tmp_path / "first", evaluations(3))
+    wide = trained(tmp_path / "wide", evaluations(3), agent="ppo", train=TrainConfig(num_envs=128))
+    assert list(compare([first, wide]).groups) == ["ppo cpu, first", "ppo cpu, wide"]
+    longer = trained(tmp_path / "longer", evaluations(4), seed=1, train=TrainConfig(env_steps=2_000_000))
+    assert [len(group) for group in compare([first, longer]).groups.values()] == [2]
+    again = trained(tmp_path / "again" / "first", evaluations(3), train=TrainConfig(num_envs=256))
+    assert list(compare([first, again]).groups) == [
+        f"ppo cpu, {tmp_path.name}/first",
+        "ppo cpu, again/first",
+    ]
+
+
+def test_trainings_of_very_different_length_share_a_logarithmic_axis_and_begin_with_their_episodes(tmp_path):
+    begun = [
+        {"env_steps": n, "minutes": n / 100, "episode/return_nominal": n - 50.0} for n in range(10, 100, 10)
+    ]
+    short = trained(tmp_path / "short", [*begun, *evaluations(3)])
+    long = trained(tmp_path / "long", evaluations(3, pace=10_000), train=TrainConfig(num_envs=128))
+    groups = compare([short, long]).groups
+    axes = draw_comparison("x", groups).axes[0]
+    assert axes.get_xscale() == "log"
+    dotted = next(line for line in axes.get_lines() if line.get_linestyle() != "-")
+    assert (dotted.get_xdata()[0], dotted.get_ydata()[0]) == (10, -40.0)
+    assert draw_comparison("x", groups, over="minutes").axes[0].get_xscale() == "linear"
+    records = [run for run in map(read_records, (short, long)) if run is not None]
+    assert [axes.get_xscale() for axes in draw_curves(records).axes[:2]] == ["log", "linear"]
 
 
 def test_the_folder_of_seeds_trained_together_and_rows_of_a_course_that_was_rolled_back(tmp_path, capsys):
     for seed in (0, 10, 2):
-        run = tmp_path / "runs" / f"seed-{seed}"
-        run.mkdir(parents=True)
-        name = PresetName(task="hover", agent="ppo", size="cpu")
-        save_experiment(run / "config.json", Experiment(name=name, seed=seed))
         rows = [
             {"env_steps": steps, "minutes": steps / 100, "eval/success": 0.5, "eval/return_nominal": value}
             for steps, value in ((100, 1.0), (200, 9.0), (200, 2.0), (300, 3.0))
         ]
-        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        trained(tmp_path / "runs" / f"seed-{seed}", rows, seed=seed)
     drawn = read_records(tmp_path / "runs" / "seed-0").series("env_steps", "eval/return_nominal")
     compared = load_curve(tmp_path / "runs" / "seed-0")
     for x, values in (drawn, (compared.env_steps, compared.signals["eval/return_nominal"])):

@@ -153,6 +153,8 @@ class Imagine(Verb):
 class Compare(Verb):
     """Compare agents: a table of results over seeds, and their learning curves in one picture.
 
+    The table holds what all have trained for; an agent that has nothing in common with the others has its own budget.
+    Runs of one agent with different settings are compared as different agents.
     Example: s5wm compare results/learning/race-split-s-*.json --out runs/comparison
     """
 
@@ -163,7 +165,7 @@ class Compare(Verb):
             help="Run directories, folders of seeds trained together, or files of results/learning, of one task.",
         ),
     ]
-    over: Annotated[Literal["steps", "minutes"], arg(help="Draw over environment steps or minutes.")] = (
+    over: Annotated[Literal["steps", "minutes"], arg(help="Compare within environment steps or minutes.")] = (
         "steps"
     )
     out: Annotated[Path, arg(help="Pictures go to this path with .png and .svg.")] = Path("runs/comparison")
@@ -173,23 +175,23 @@ class Compare(Verb):
         """Compare."""
         if not self.runs:
             raise ConfigError("no runs were given to compare; name at least one")
-        from s5wm.experiments.comparison import as_json, compare, grouped, markdown, runs_of
+        from s5wm.experiments.comparison import as_json, compare, markdown
+        from s5wm.experiments.curves import runs_of
         from s5wm.experiments.trained import find
         from s5wm.plots.comparison import draw_comparison
         from s5wm.plots.style import house_style, save_figure
 
         named = [run for path in self.runs for run in runs_of(path)]
-        found = compare([path if path.is_file() else find(path) for path in named])
-        task, groups = found.curves[0].task, grouped(found.curves)
+        found = compare([path if path.is_file() else find(path) for path in named], self.over)
         for line in found.left_out:
             print_line(line)
         if self.json_:
             agents = {"agents": as_json(found.summaries), "left_out": found.left_out}
-            print_json({"task": task, "budget": found.budget, **agents})
+            print_json({"task": found.task, "over": self.over, "budget": found.budget, **agents})
         else:
-            print(markdown(task, found.summaries, found.budget), end="")
+            print(markdown(found.task, found.summaries, self.over), end="")
         with house_style():
-            for picture in save_figure(draw_comparison(task, groups, over=self.over), self.out):
+            for picture in save_figure(draw_comparison(found.task, found.groups, over=self.over), self.out):
                 print_line(f"drawn: {picture}")
         return DONE
 

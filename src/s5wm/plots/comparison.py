@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from s5wm.evaluation.estimates import FEW, Estimate, estimate
-from s5wm.experiments.comparison import Curve, short_steps
-from s5wm.plots.style import CYCLE, bound_line, heading, new_figure
-
-Over = Literal["steps", "minutes"]
+from s5wm.experiments.comparison import AXES, short_steps
+from s5wm.experiments.curves import RETURN, Curve, Over
+from s5wm.plots.curves import running_mean
+from s5wm.plots.style import CYCLE, bound_line, heading, new_figure, training_axis
 
 POINTS = 240
 WINDOW = 0.08
@@ -56,9 +55,9 @@ def draw_comparison(task: str, groups: Mapping[str, Sequence[Curve]], *, over: O
     )  # fmt: skip
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(grid[place // columns, place % columns])
+        _prepare(axes, curves, panel, over)
         for index, group in enumerate(groups.values()):
             _draw_group(axes, group, panel, over, CYCLE[index % len(CYCLE)])
-        _finish(axes, curves, panel, over)
     heading(figure, f"{task}: evaluations", _caption(groups), top=1.0 - 0.25 / height)
     for index, (name, group) in enumerate(groups.items()):
         figure.text(
@@ -75,12 +74,9 @@ def _caption(groups: Mapping[str, Sequence[Curve]]) -> str:
         parts += ["bold: mean over seeds, inter-quartile but for success", "thin: each seed"]
     if most >= FEW:
         parts.append(f"band: 95 % interval, from {FEW} seeds on")
+    if any(_begun(curve) is not None for group in groups.values() for curve in group):
+        parts.append("dotted: training episodes before the first evaluation")
     return "   ·   ".join(parts)
-
-
-def abscissa_of(curve: Curve, over: Over) -> Float[np.ndarray, " K"]:
-    """Environment steps or minutes of its evaluations."""
-    return curve.env_steps if over == "steps" else curve.minutes
 
 
 def smoothed(x: Float[np.ndarray, " K"], values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
@@ -107,9 +103,7 @@ def on_grid(
 
 def _draw_group(axes: Axes, group: Sequence[Curve], panel: Panel, over: Over, colour: str) -> None:
     style = "steps-post" if panel.is_best_so_far else "default"
-    drawn = [
-        (abscissa_of(curve, over), _shown(curve, panel, over)) for curve in group if curve.has(panel.signal)
-    ]
+    drawn = [(curve.along(over), _shown(curve, panel, over)) for curve in group if curve.has(panel.signal)]
     is_alone = len(group) == 1
     for x, values in drawn:
         marker = "o" if np.isfinite(values).sum() < SPARSE else None
@@ -118,12 +112,16 @@ def _draw_group(axes: Axes, group: Sequence[Curve], panel: Panel, over: Over, co
             x, values, color=colour, linewidth=width, alpha=alpha, drawstyle=style, marker=marker,
             markersize=5.0, markeredgecolor="white",
         )  # fmt: skip
+    if not panel.is_best_so_far:
+        for curve in group:
+            _draw_begun(axes, curve, panel, over, colour)
     if is_alone or not drawn:
         return
     # As far as all seeds of the agent go.
-    ends = [abscissa_of(curve, over) for curve in group]
+    ends = [curve.along(over) for curve in group]
     begin, end = max(x[0] for x in ends), min(x[-1] for x in ends)
-    grid = np.linspace(begin, max(begin, end), POINTS)
+    spaced = np.geomspace if axes.get_xscale() == "log" else np.linspace
+    grid = spaced(begin, max(begin, end), POINTS)
     columns = np.stack([_resampled(x, values, grid, panel) for x, values in drawn]).T
     bands = [_estimate(column, panel) for column in columns]
     if len(group) >= FEW:  # the seeds themselves show the range of few
@@ -134,9 +132,30 @@ def _draw_group(axes: Axes, group: Sequence[Curve], panel: Panel, over: Over, co
     axes.plot(grid, [b.value for b in bands], color=colour, linewidth=2.2, marker=marker)
 
 
+def _begun(curve: Curve) -> Curve | None:
+    """Its training episodes up to the first evaluation, which alone show what it learned until then."""
+    begun = None if curve.training is None else curve.training.until(curve.env_steps[0])
+    return begun if begun is not None and begun.has(RETURN) else None
+
+
+def _begin(curve: Curve, over: Over) -> float:
+    begun = _begun(curve)
+    return float((begun or curve).along(over)[0])
+
+
+def _draw_begun(axes: Axes, curve: Curve, panel: Panel, over: Over, colour: str) -> None:
+    """The way to the first evaluation, in training episodes."""
+    begun = _begun(curve)
+    if begun is None or not (curve.has(panel.signal) and begun.has(panel.signal)):
+        return
+    known = np.isfinite(begun.signals[panel.signal])
+    x, values = begun.along(over)[known], running_mean(begun.signals[panel.signal][known])
+    axes.plot(x, values, color=colour, linewidth=1.3, alpha=0.8, linestyle=(0, (1, 1.6)))
+
+
 def _shown(curve: Curve, panel: Panel, over: Over) -> Float[np.ndarray, " K"]:
     values = curve.signals[panel.signal]
-    return best_so_far(values) if panel.is_best_so_far else smoothed(abscissa_of(curve, over), values)
+    return best_so_far(values) if panel.is_best_so_far else smoothed(curve.along(over), values)
 
 
 def _resampled(
@@ -152,13 +171,11 @@ def _estimate(column: Float[np.ndarray, " S"], panel: Panel) -> Estimate:
     return estimate(column.tolist(), is_rate=panel.is_rate)
 
 
-def _finish(axes: Axes, curves: Sequence[Curve], panel: Panel, over: Over) -> None:
+def _prepare(axes: Axes, curves: Sequence[Curve], panel: Panel, over: Over) -> None:
     axes.set_title(panel.title)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=over == "steps"))
-    axes.set_xlim(0, 1.03 * max(float(abscissa_of(curve, over)[-1]) for curve in curves))
-    axes.set_xlabel("environment steps" if over == "steps" else "minutes")
-    if over == "steps":
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: short_steps(steps)))
+    spans = [(_begin(curve, over), float(curve.along(over)[-1])) for curve in curves]
+    training_axis(axes, spans, short_steps if over == "steps" else "{:g}".format, room=0.03)
+    axes.set_xlabel(AXES[over])
     if panel.is_rate:
         axes.set_ylim(-0.04, 1.06)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

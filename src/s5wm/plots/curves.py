@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from s5wm.plots.records import RunRecords, Series
-from s5wm.plots.style import CYCLE, INK, bound_line, heading, new_figure, plain_number
+from s5wm.plots.style import CYCLE, INK, bound_line, heading, new_figure, plain_number, training_axis
 from s5wm.runs.signals import by_group, words_for
 
 WINDOW = 0.08
@@ -225,11 +225,9 @@ def _draw_signal(axes: Axes, runs: Sequence[RunRecords], name: str) -> None:
 
 
 def _format_abscissa(axes: Axes, runs: Sequence[RunRecords], x: str) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    if x == "env_steps":
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    furthest = max((row[x] for run in runs for row in run.rows if x in row), default=1.0)
-    axes.set_xlim(0, 1.09 * max(furthest, 1e-6))
+    logged = [[row[x] for row in run.rows if x in row] for run in runs]
+    spans = [(values[0], values[-1]) for values in logged if values] or [(0.0, 1.0)]
+    training_axis(axes, spans, EngFormatter(sep="") if x == "env_steps" else "{:g}".format, room=0.09)
 
 
 def _draw_names(figure: Figure, runs: Sequence[RunRecords]) -> None:

@@ -1,6 +1,6 @@
 """One look for every picture: colours, type, figures that belong to no window, and how they are saved."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 INK = "#1f2730"  # text, real flight
 MUTED = "#6b7682"  # secondary text
@@ -53,6 +54,10 @@ _RC: Any = {
     "figure.facecolor": "white",
     "svg.hashsalt": "s5wm",  # the same picture is the same file
 }
+
+
+FAR_APART = 10.0
+"""Ratio of the longest training to the shortest from which on a picture of both has a logarithmic abscissa."""
 
 
 @contextmanager
@@ -102,6 +107,22 @@ def heading(figure: Figure, title: str, caption: str, *, top: float = 0.965) -> 
     line = 0.27 / figure.get_figheight()
     figure.text(0.03, top, title, fontsize=14, fontweight="bold", color=INK, va="center")
     figure.text(0.03, top - line, caption, fontsize=9.5, color=MUTED, va="center")
+
+
+def training_axis(
+    axes: Axes, spans: Sequence[tuple[float, float]], form: Callable[[float], str], *, room: float
+) -> None:
+    """Abscissa for trainings that go from here to there, e.g. in environment steps; ``room`` is left at its end."""
+    longest, shortest = max(end for _, end in spans), min(end for _, end in spans)
+    if longest > FAR_APART * max(shortest, 0.0) > 0.0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=6))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(min(begin for begin, _ in spans if begin > 0.0) / 1.15, longest * (1.0 + 4.0 * room))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.set_xlim(0, (1.0 + room) * max(longest, 1e-6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
 
 
 def bound_line(axes: Axes, bound: float) -> None:
