@@ -76,7 +76,7 @@ def _draw_track(file: Path, out: Path) -> int:
 
 @dataclass(frozen=True)
 class Imagine(Verb):
-    """Open-loop prediction error against horizon, on flights of the run's own policy; several runs on the same flights.
+    """Open-loop prediction error against horizon, on episodes of the run's own policy; several runs on the same ones.
 
     Of a run, the latest policy is measured, that of the newest checkpoint, which alone holds the whole world model.  A
     shipped policy holds what foresees its state, and neither reward nor termination; its pictures are kept with --out
@@ -89,7 +89,9 @@ class Imagine(Verb):
         arg(metavar="RUN ...", help="Run directories or pretrained/NAME, of one task."),
     ]
     horizon: Annotated[int, arg(help="Steps to imagine.")] = 50
-    episodes: Annotated[int, arg(help="Flights of each policy to compare with.")] = 20
+    episodes: Annotated[
+        int, arg(help="Environments side by side, each for the longest length of an episode.")
+    ] = 20
     out: Annotated[
         Path | None,
         arg(
@@ -199,19 +201,24 @@ class Compare(Verb):
 def _what_was_measured(own: Mapping[str, Any], flown: Mapping[str, Any]) -> str:
     trained = "" if own["env_steps"] is None else f" after {own['env_steps']:,} environment steps"
     return (
-        f"the {own['policy']} policy and its world model{trained}, on {flown['episodes']} flights of "
-        f"{flown['steps']:,} steps in all: the model sees a flight up to a moment, then foresees the state along the "
-        f"real actions (a step is {flown['ctrl_dt']:g} s)"
+        f"the {own['policy']} policy and its world model{trained}, on {flown['episodes']} episodes, "
+        f"{flown['steps']:,} steps together: the model sees an episode up to a moment, then predicts what follows "
+        f"along the real actions (a step is {flown['ctrl_dt']:g} s); deviation: standard deviation of the real values"
     )
 
 
 def _errors(result: dict[str, Any]) -> list[tuple[str, str]]:
     steps = [step for step in (1, 5, 10, 25, 50, 100) if step <= result["horizon"]]
-    rows = [("median error after", "  ".join(f"{step:>8} steps" for step in steps))]
+    head = [f"{step:>8} steps" for step in steps]
+    rows = [("median error after", "  ".join([*head, f"{'deviation':>14}"]))]
     for name, band in result["error"].items():
         medians = [band["median"][step - 1] for step in steps]
         shown = ["" if median is None else f"{median:.3g}" for median in medians]
-        rows.append((f"{name} ({band['unit']})", "  ".join(f"{text:>14}" for text in shown)))
+        spread = band.get("deviation")
+        shown.append("" if spread is None else f"{spread:.3g}")
+        words = name.replace("_", " ")
+        unit = f" ({band['unit']})" if band["unit"] else ""
+        rows.append((f"{words}{unit}", "  ".join(f"{text:>14}" for text in shown).rstrip()))
     return rows
 
 

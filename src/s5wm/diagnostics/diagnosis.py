@@ -13,9 +13,9 @@ from s5wm.agents.dreamer.agent import Dreamer, DreamerLearner
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.events import LEADS, Events, goal_changes, measure_events
 from s5wm.diagnostics.forecast import Forecast, Reach, describe, filtered, flat, forecast_from
-from s5wm.diagnostics.statistics import Agreement, Band, Values, masked_mean, with_gaps
+from s5wm.diagnostics.statistics import UNKNOWN, Agreement, Band, Values, deviation, masked_mean, with_gaps
 from s5wm.diagnostics.values import Calibration, calibrate
-from s5wm.envs.groups import Groups, unnamed_group
+from s5wm.envs.groups import Group, Groups, unnamed_groups
 from s5wm.types import Key, Scalar, TimeStep, Transition, array_of
 from s5wm.worldmodel.dynamics import Posterior
 from s5wm.worldmodel.model import WorldModel
@@ -29,6 +29,7 @@ class GroupErrors(eqx.Module):
 
     groups: Groups = eqx.field(static=True)
     band: Band
+    deviation: Float[Values, " G"]  # of the real state from its mean; none of a rotation
 
     def of(self, name: str) -> Band:
         """Errors of the group with this name."""
@@ -41,7 +42,15 @@ class GroupErrors(eqx.Module):
     ) -> "GroupErrors":
         """Bands over the first axis, of entries that are ``valid``."""
         errors = jnp.stack([group.error(predicted, real) for group in groups], axis=1)
-        return cls(groups, Band.of(errors, jnp.broadcast_to(valid[:, None], errors.shape)))
+        band = Band.of(errors, jnp.broadcast_to(valid[:, None], errors.shape))
+        states, counted = real.reshape(-1, real.shape[-1]), valid.reshape(-1)
+        return cls(groups, band, jnp.stack([_deviation(group, states, counted) for group in groups]))
+
+
+def _deviation(group: Group, real: Float[Array, "K Y"], valid: Bool[Array, " K"]) -> Scalar:
+    if group.kind == "rotation":
+        return jnp.asarray(UNKNOWN)
+    return deviation(group.scale * real[:, group.start : group.stop], valid)
 
 
 class RewardFidelity(eqx.Module):
@@ -50,6 +59,7 @@ class RewardFidelity(eqx.Module):
     step: Agreement  # of the reward received on arriving there
     total: Agreement  # of the sum of the rewards up to there
     error: Band  # of the step's reward
+    deviation: Float[Values, ""]  # of the real reward
 
 
 class LatentHealth(eqx.Module):
@@ -137,7 +147,7 @@ def _report(  # noqa: PLR0913 - as above
     out = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise)
     estimated = describe(model, out.belief.latent.feature)
     state = raw_state(model, step)
-    groups = unnamed_group(state.shape[-1]) if groups is None else groups
+    groups = unnamed_groups(state.shape[-1]) if groups is None else groups
 
     soon = Reach.of(step.is_first, horizon=min(max(LEADS), horizon), stride=1)
     ahead = forecast_from(model, out.belief, chunk.action, soon, key=k_events)
@@ -190,7 +200,7 @@ def _open_loop_errors(
     step = chunk.timestep
     belief = filtered(model, chunk, k_noise).belief
     state = raw_state(model, step)
-    groups = unnamed_group(state.shape[-1]) if groups is None else groups
+    groups = unnamed_groups(state.shape[-1]) if groups is None else groups
     far = far_reach(step, horizon)
     beyond = forecast_from(model, belief, chunk.action, far, key=k_open)
     return GroupErrors.measure(groups, flat(beyond.vector), flat(state[:, far.target]), flat(far.valid))
@@ -214,6 +224,7 @@ def compare_rewards(said: Forecast, reach: Reach, timestep: TimeStep) -> RewardF
         step=Agreement.of(predicted, real, valid),
         total=Agreement.of(jnp.cumsum(predicted, axis=1), jnp.cumsum(real, axis=1), valid),
         error=Band.of(jnp.abs(predicted - real), valid),
+        deviation=deviation(real.reshape(-1, 1), valid.reshape(-1)),
     )
 
 

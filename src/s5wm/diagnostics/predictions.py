@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
-from s5wm.diagnostics.diagnosis import GroupErrors, raw_state
+from s5wm.diagnostics.diagnosis import GroupErrors, RewardFidelity, raw_state
 from s5wm.diagnostics.forecast import Reach, describe, filtered, forecast
 from s5wm.diagnostics.statistics import Band
 from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
@@ -79,14 +79,19 @@ def predict_positions(
     *,
     dt: float,
     key: Key,
-) -> OpenLoopPredictions | None:
-    """Predictions for ``s5wm.runs.predictions``; None if the task has no position or no flight lasted a step."""
+) -> OpenLoopPredictions:
+    """Predictions for ``s5wm.runs.predictions``, without positions where the task has none."""
     groups, horizon = open_loop.groups, open_loop.band.median.shape[1]
     position = [group for group in groups if group.name == "position"]
     reach = Reach.of(transitions.timestep.is_first[:, 1:], horizon=horizon, stride=1)
     moments = choose_moments(reach)
     if not position or not len(moments):
-        return None
+        return OpenLoopPredictions(
+            dt=dt,
+            real_pos=np.zeros((0, horizon + 1, 3), np.float32),
+            imagined_pos=np.zeros((0, SAMPLES, horizon + 1, 3), np.float32),
+            errors=error_bands(open_loop),
+        )
     real, imagined, valid = jax.device_get(
         futures(model, transitions, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
     )
@@ -99,14 +104,17 @@ def predict_positions(
     )
 
 
-def error_bands(open_loop: GroupErrors, reward: Band | None = None) -> dict[str, ErrorBand]:
+def error_bands(open_loop: GroupErrors, reward: RewardFidelity | None = None) -> dict[str, ErrorBand]:
     """Open-loop error of every group, and of the reward where it was measured; step ``h`` in place ``h - 1``."""
-    bands = [(group.name, group.unit, open_loop.of(group.name)) for group in open_loop.groups]
-    if reward is not None:
-        bands.append(("reward", "", reward))
-    return {
-        name: ErrorBand(
-            unit=unit, median=np.asarray(band.median), lo=np.asarray(band.lo), hi=np.asarray(band.hi)
-        )
-        for name, unit, band in bands
+    found = {
+        group.name: _error_band(open_loop.of(group.name), "" if group.unit == "1" else group.unit, deviation)
+        for group, deviation in zip(open_loop.groups, open_loop.deviation, strict=True)
     }
+    if reward is not None:
+        found["reward"] = _error_band(reward.error, "", reward.deviation)
+    return found
+
+
+def _error_band(band: Band, unit: str, deviation: Any) -> ErrorBand:
+    median, lo, hi = (np.asarray(values) for values in (band.median, band.lo, band.hi))
+    return ErrorBand(unit=unit, median=median, lo=lo, hi=hi, deviation=float(deviation))

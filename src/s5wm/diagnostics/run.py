@@ -63,14 +63,15 @@ def imagine_run(
 ) -> dict[str, Any]:
     """Measure the newest checkpoint of a run, or a shipped policy; returns metrics as JSON values.
 
-    ``episodes`` environments of the evaluation task are flown with the policy's mode for as long as one
+    ``episodes`` environments of the evaluation task run with the policy's mode for as long as one
     episode may last, so that a policy that crashes early begins again.  ``error`` has ``median``, ``lo`` (5 %)
-    and ``hi`` (95 %) of each state group and of the reward, step ``h`` in place ``h - 1``, null where no flight
-    lasted; ``reward`` their agreement, ``metrics`` the rest (``Diagnosis.metrics``).  A shipped policy holds no reward
-    head, termination head and critic: it has errors of the state alone.  A model that decodes images has the error of
-    its pixels alone.
+    and ``hi`` (95 %) of each state group and of the reward, step ``h`` in place ``h - 1``, null where no episode
+    lasted, and the ``deviation`` of the real values from their mean; ``reward`` their agreement, ``metrics`` the
+    rest (``Diagnosis.metrics``).  A shipped policy holds no reward head,
+    termination head and critic: it has errors of the state alone.  A model that decodes images has the error of its
+    pixels alone.
 
-    Imagined positions go to ``plots/imagination.npz`` of ``out``, by default the run itself, film strips of
+    Errors and imagined positions go to ``plots/imagination.npz`` of ``out``, by default the run itself, film strips of
     a task with a camera to ``plots/video_prediction.npz``; without ``out``, those of a shipped policy are not kept.
     """
     own = LoadedRun.load(run, warn)
@@ -120,7 +121,7 @@ def measure(
         measured = {"error": {name: band_figures(band) for name, band in bands.items()}, "metrics": {}}
         return open_loop, bands, measured
     found = own.report(flown, horizon, key)
-    return found.open_loop, error_bands(found.open_loop, found.reward.error), summarize(found)
+    return found.open_loop, error_bands(found.open_loop, found.reward), summarize(found)
 
 
 def video_predictions_of(
@@ -141,11 +142,9 @@ def _positions(
     open_loop: GroupErrors,
     bands: dict[str, ErrorBand],
     key: Key,
-) -> OpenLoopPredictions | None:
-    """Imagined positions with what their picture names; None where the state has none."""
+) -> OpenLoopPredictions:
+    """Errors and imagined positions, with what their picture names."""
     found = predict_positions(own.model, flown, open_loop, dt=tested(own.experiment).spec.ctrl_dt, key=key)
-    if found is None:
-        return None
     about = own.about | asdict(own.experiment.name)
     return replace(found, errors=bands, about=about, track=_track(own))
 
@@ -187,7 +186,7 @@ def _fly_compiled(
 
 def summarize(found: Diagnosis) -> dict[str, Any]:
     """Curves over the horizon, and scalar metrics."""
-    bands = error_bands(found.open_loop, found.reward.error)
+    bands = error_bands(found.open_loop, found.reward)
     reward = found.reward
     agreements = {"step": reward.step, "total": reward.total}
     return {
@@ -203,7 +202,8 @@ def summarize(found: Diagnosis) -> dict[str, Any]:
 
 def band_figures(band: ErrorBand) -> dict[str, Any]:
     """One curve with its band."""
-    return {"unit": band.unit} | {k: _floats(getattr(band, k)) for k in ("median", "lo", "hi")}
+    curves = {name: _floats(getattr(band, name)) for name in ("median", "lo", "hi")}
+    return {"unit": band.unit, "deviation": band.deviation, **curves}
 
 
 def _floats(values: Any) -> list[float]:

@@ -97,6 +97,14 @@ def masked_mean(values: Float[Array, " K *b"], valid: Bool[Array, " K *b"]) -> F
     return jnp.where(count > 0, total / jnp.maximum(count, 1), UNKNOWN)
 
 
+def deviation(values: Float[Array, "K n"], valid: Bool[Array, " K"]) -> Scalar:
+    """Root mean square distance from the mean; of one number the standard deviation.  ``UNKNOWN`` without a sample."""
+    count = jnp.maximum(valid.sum(), 1)
+    mean = jnp.where(valid[:, None], values, 0.0).sum(0) / count
+    squares = jnp.where(valid[:, None], jnp.square(values - mean[None]), 0.0).sum()
+    return jnp.where(valid.any(), jnp.sqrt(squares / count), UNKNOWN)
+
+
 def auc(score: Float[Array, " K"], label: Bool[Array, " K"], valid: Bool[Array, " K"]) -> Scalar:
     """``P(score of a positive > score of a negative)``, ties count half; ``UNKNOWN`` without both kinds."""
     positive, negative = valid & label, valid & ~label

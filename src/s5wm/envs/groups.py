@@ -6,6 +6,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+MOST = 24
+"""Numbers of a state without names that each have a group of their own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
@@ -62,6 +65,9 @@ def flight_groups(position: float, velocity: float, rate: float) -> Groups:
     )
 
 
-def unnamed_group(width: int) -> Groups:
-    """One unscaled group of all numbers, where nothing is known of them."""
-    return (Group(name="state", start=0, stop=width),)
+def unnamed_groups(width: int) -> Groups:
+    """A group for each number, where nothing is known of them; those beyond ``MOST`` share one."""
+    numbers = tuple(
+        Group(name=f"number_{index}", start=index, stop=index + 1) for index in range(min(width, MOST))
+    )
+    return numbers if width <= MOST else (*numbers, Group(name="other_numbers", start=MOST, stop=width))

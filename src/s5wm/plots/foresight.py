@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from s5wm.plots.imagination import draw_band
+from s5wm.plots.imagination import DEVIATION, draw_band
 from s5wm.plots.style import CYCLE, heading, new_figure
 from s5wm.runs.predictions import ErrorBand
 
@@ -36,6 +36,7 @@ def draw_foresight(result: dict[str, Any]) -> Figure:
         f"{result['horizon']} steps, {seconds:.2f} s ahead along real actions",
         f"{result['steps']:,} steps flown by all policies",
         "median and 90 % band",
+        DEVIATION,
     )
     heading(figure, f"{result['task']}: foresight", "   ·   ".join(facts))
     for index, name in enumerate(agents):
@@ -53,7 +54,11 @@ def bands_of(agent: dict[str, Any]) -> dict[str, ErrorBand]:
 
     return {
         group: ErrorBand(
-            unit=band["unit"], median=values(band["median"]), lo=values(band["lo"]), hi=values(band["hi"])
+            unit=band["unit"],
+            median=values(band["median"]),
+            lo=values(band["lo"]),
+            hi=values(band["hi"]),
+            deviation=float("nan") if band.get("deviation") is None else band["deviation"],
         )
         for group, band in agent["error"].items()
     }

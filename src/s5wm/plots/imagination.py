@@ -7,6 +7,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -30,12 +31,22 @@ from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
 DECADES = 4
 """Of an error axis, at most."""
 
+ACROSS = 4
+"""Panels side by side in a picture of errors alone."""
+
+DEVIATION = "dashed: standard deviation of the real values"
+
 MOST_MOMENTS = 6
 """OpenLoopPredictions drawn; of more, some spread evenly."""
 
 
 def draw_imagination(predictions: OpenLoopPredictions, track: TrackGeometry | None, title: str) -> Figure:
-    """Predictions from above and from the side, and the median error with its 90 % band for every state group."""
+    """Predictions from above and from the side, and the median error with its 90 % band for every state group.
+
+    The errors alone, where the task has no positions.
+    """
+    if not len(predictions.real_pos):
+        return _draw_errors_alone(predictions, title)
     figure = new_figure(13.0, 7.0)
     moments = spread(len(predictions.real_pos))
     plan = figure.add_axes((0.01, 0.33, 0.50, 0.53))
@@ -44,14 +55,17 @@ def draw_imagination(predictions: OpenLoopPredictions, track: TrackGeometry | No
     futures = within(predictions.imagined_pos[moments], extent)
     for axes, camera in ((plan, from_above()), (side, from_the_side())):
         _draw_view(axes, camera, (real, futures), extent, track)
-    _draw_errors(figure, predictions)
-    steps = predictions.real_pos.shape[1] - 1
-    whose = policy_of(predictions.about)
+    rows = max(1, -(-len(predictions.errors) // 2))
+    grid = figure.add_gridspec(
+        rows, 2, left=0.57, right=0.985, top=0.85, bottom=0.085, hspace=0.24 + 0.1 * rows, wspace=0.22
+    )
+    _draw_errors(figure, predictions, grid)
     facts = (
-        *([f"world model and flights of the {whose}"] if whose else []),
+        *_whose(predictions, "flights"),
         f"{predictions.imagined_pos.shape[1]} futures imagined from each of {len(moments)} moments along the real "
         "actions",
-        f"{steps} steps, {steps * predictions.dt:.2f} s ahead",
+        _ahead(predictions),
+        DEVIATION,
         *_cut(predictions.imagined_pos[moments], futures),
     )
     heading(figure, title, "   ·   ".join(facts))
@@ -63,6 +77,37 @@ def draw_imagination(predictions: OpenLoopPredictions, track: TrackGeometry | No
         handles=handles, loc="upper right", bbox_to_anchor=(0.985, 0.985), ncols=2, labelcolor=MUTED
     )
     return figure
+
+
+def _draw_errors_alone(predictions: OpenLoopPredictions, title: str) -> Figure:
+    columns = min(len(predictions.errors), ACROSS)
+    rows = -(-len(predictions.errors) // columns)
+    height = 1.4 + 2.2 * rows
+    figure = new_figure(max(3.4 * columns, 9.0), height)
+    grid = figure.add_gridspec(
+        rows,
+        columns,
+        left=0.06,
+        right=0.985,
+        top=1.0 - 1.15 / height,
+        bottom=0.5 / height,
+        hspace=0.45,
+        wspace=0.24,
+    )
+    _draw_errors(figure, predictions, grid)
+    facts = (*_whose(predictions, "episodes"), _ahead(predictions), "median and 90 % band", DEVIATION)
+    heading(figure, title, "   ·   ".join(facts), top=1.0 - 0.3 / height)
+    return figure
+
+
+def _whose(predictions: OpenLoopPredictions, flown: str) -> list[str]:
+    whose = policy_of(predictions.about)
+    return [f"world model and {flown} of the {whose}"] if whose else []
+
+
+def _ahead(predictions: OpenLoopPredictions) -> str:
+    steps = predictions.real_pos.shape[1] - 1
+    return f"{steps} steps, {steps * predictions.dt:.2f} s ahead"
 
 
 def spread(count: int) -> list[int]:
@@ -121,15 +166,11 @@ def _draw_futures(
     scene.mark(real[:, 0], "o", INK, 22.0)
 
 
-def _draw_errors(figure: Figure, predictions: OpenLoopPredictions) -> None:
-    rows = max(1, -(-len(predictions.errors) // 2))
-    grid = figure.add_gridspec(
-        rows, 2, left=0.57, right=0.985, top=0.85, bottom=0.085, hspace=0.24 + 0.1 * rows, wspace=0.22
-    )
+def _draw_errors(figure: Figure, predictions: OpenLoopPredictions, grid: GridSpec) -> None:
     for index, (group, band) in enumerate(predictions.errors.items()):
-        axes = figure.add_subplot(grid[index // 2, index % 2])
+        axes = figure.add_subplot(grid[index // grid.ncols, index % grid.ncols])
         draw_band(axes, group, band, predictions.dt, IMAGINED, shade=0.16)
-        if index + 2 >= len(predictions.errors):
+        if index + grid.ncols >= len(predictions.errors):
             axes.set_xlabel("s ahead")
 
 
@@ -143,6 +184,8 @@ def draw_band(  # noqa: PLR0913 - one curve of a panel
     ahead = dt * np.arange(1, len(band.median) + 1)
     axes.fill_between(ahead, band.lo, band.hi, color=colour, alpha=shade, linewidth=0)
     axes.plot(ahead, band.median, color=colour, linewidth=1.8)
+    if place == 0 and band.deviation > 0.0:
+        axes.axhline(band.deviation, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     finite = np.flatnonzero(np.isfinite(band.median))
     if len(finite):
         axes.annotate(
@@ -159,7 +202,7 @@ def draw_band(  # noqa: PLR0913 - one curve of a panel
 
 def _logarithmic(axes: Axes, band: ErrorBand) -> None:
     """Room for the band and what is drawn already, ``DECADES`` at most; errors that are all zero stay on a line."""
-    values = np.concatenate([band.lo, band.median, band.hi])
+    values = np.concatenate([band.lo, band.median, band.hi, [band.deviation]])
     values = values[np.isfinite(values) & (values > 0.0)]
     if not len(values):
         return

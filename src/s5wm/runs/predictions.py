@@ -2,8 +2,9 @@
 
 Axes: ``E`` moments of held-out flights, ``S`` samples imagined from each along the real actions, ``H``
 horizon.  The file is a plain ``.npz``: ``dt``, ``real_pos``, ``imagined_pos`` and, for every state group in
-the order of ``groups``, ``error/GROUP/median``, ``.../lo``, ``.../hi`` with ``units`` for ``groups``; ``about`` is
-a JSON object that says whose flights and world model they are, and ``course/NAME`` the gates of a race.
+the order of ``groups``, ``error/GROUP/median``, ``.../lo``, ``.../hi``, ``.../deviation`` with ``units`` for
+``groups``; ``about`` is a JSON object that says whose flights and world model they are, and ``course/NAME`` the
+gates of a race.
 """
 
 import json
@@ -29,6 +30,7 @@ class ErrorBand:
     median: Float[np.ndarray, " H"]
     lo: Float[np.ndarray, " H"]  # 5th percentile
     hi: Float[np.ndarray, " H"]  # 95th percentile
+    deviation: float = float("nan")  # of the real values from their mean, whatever the horizon; NaN: unknown
 
     def __post_init__(self) -> None:
         shapes = {np.shape(self.median), np.shape(self.lo), np.shape(self.hi)}
@@ -40,7 +42,10 @@ class ErrorBand:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenLoopPredictions:
-    """Open-loop imagination against reality.  NaN where a flight ended before the horizon."""
+    """Open-loop imagination against reality.  NaN where a flight ended before the horizon.
+
+    Without moments (``E`` is 0) there are errors alone: the task has no position.
+    """
 
     dt: float  # s per step
     real_pos: Float[np.ndarray, "E H1 3"]  # m, world axes; place 0 is the moment imagination began
@@ -71,7 +76,7 @@ def save_predictions(path: Path, predictions: OpenLoopPredictions) -> None:
         "units": np.asarray([band.unit for band in predictions.errors.values()], np.str_),
     }
     for group, band in predictions.errors.items():
-        for name in ("median", "lo", "hi"):
+        for name in ("median", "lo", "hi", "deviation"):
             arrays[f"error/{group}/{name}"] = np.asarray(getattr(band, name), np.float32)
     if predictions.track is not None:
         arrays |= arrays_of(predictions.track)
@@ -90,6 +95,7 @@ def load_predictions(path: Path) -> OpenLoopPredictions:
                 median=data[f"error/{group}/median"],
                 lo=data[f"error/{group}/lo"],
                 hi=data[f"error/{group}/hi"],
+                deviation=float(data.get(f"error/{group}/deviation", np.nan)),
             )
             for group, unit in zip(data["groups"], data["units"], strict=True)
         }

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.envs.groups import Group, unnamed_group
+from s5wm.envs.groups import MOST, Group, unnamed_groups
 from s5wm.envs.hover import HOVER, HoverConfig
 from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.state import QuadState
@@ -76,7 +76,14 @@ def test_groups_are_chosen_by_the_environment() -> None:
     assert RacingConfig().state_groups("observation") is RACING
     assert HoverConfig().state_groups("privileged") is HOVER
     assert DoubleIntegratorConfig().state_groups("observation") is None
-    assert unnamed_group(2) == (Group(name="state", start=0, stop=2),)
+
+
+def test_every_number_without_a_name_is_measured_and_very_many_share_a_group() -> None:
+    first, second = unnamed_groups(2)
+    assert first == Group(name="number_0", start=0, stop=1) and second.name == "number_1"
+    many = unnamed_groups(100)
+    assert len(many) == MOST + 1
+    assert [place for group in many for place in range(group.start, group.stop)] == list(range(100))
 
 
 def test_hover_groups_are_in_physical_units() -> None:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.cli import main
 from s5wm.diagnostics.forecast import Reach
 from s5wm.diagnostics.predictions import choose_moments
 from s5wm.diagnostics.run import imagine_run
+from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import save_experiment
 from s5wm.runs.predictions import load_predictions
@@ -44,6 +46,21 @@ def test_a_run_is_measured(run: Path) -> None:
     assert predictions.errors["position"].median == pytest.approx(
         found["error"]["position"]["median"], rel=1e-5
     )
+
+
+@pytest.mark.slow
+def test_a_task_without_positions_has_the_error_of_every_number_and_a_picture(tmp_path: Path, capsys) -> None:
+    folder = save_run(tmp_path / "run", dataclasses.replace(SMALL, task=DoubleIntegratorConfig()))
+    with pytest.raises(SystemExit) as exit_:
+        main(["imagine", str(folder), "--horizon", str(HORIZON), "--episodes", "2"])
+    assert exit_.value.code == 0
+    said = capsys.readouterr()
+    assert "number 0 " in said.out and "deviation" in said.out and "(1)" not in said.out
+    assert "2 episodes" in said.out and "steps together" in said.out
+    assert (folder / "plots" / "imagination.png").stat().st_size > 10_000
+    predictions = load_predictions(folder / "plots" / "imagination.npz")
+    assert len(predictions.real_pos) == 0
+    assert all(band.deviation > 0.0 for band in predictions.errors.values())
 
 
 def test_impossible_requests_are_refused(run: Path, tmp_path: Path) -> None:

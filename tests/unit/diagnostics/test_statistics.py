@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s5wm.diagnostics.statistics import UNKNOWN, Agreement, Band, auc, with_gaps
+from s5wm.diagnostics.statistics import UNKNOWN, Agreement, Band, auc, deviation, with_gaps
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=12, max_size=12))
@@ -18,6 +18,14 @@ def test_auc_is_the_share_of_pairs_in_order(samples: list[tuple[int, bool, bool]
         return
     wins = [0.5 * (p == n) + (p > n) for p in positive for n in negative]
     assert found == pytest.approx(np.mean(wins), abs=1e-6)
+
+
+def test_a_deviation_is_that_of_the_valid_rows_and_unknown_without_one() -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    valid = np.arange(30) < 20
+    expected = np.sqrt((rows[:20].std(0) ** 2).sum())
+    assert float(deviation(jnp.asarray(rows), jnp.asarray(valid))) == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(with_gaps(deviation(jnp.asarray(rows), jnp.zeros(30, bool))))
 
 
 def test_a_band_skips_what_is_not_there() -> None:
