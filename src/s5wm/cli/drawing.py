@@ -52,13 +52,13 @@ def draw(folder: Path) -> int:
 
 
 def draw_flights(folder: Path) -> None:
-    """Draw the flight picture of a finished evaluation and print its path, or why there is none."""
+    """Draw the flight picture of a finished evaluation, of a task with a drone, and print its path."""
     from s5wm.plots import Absent, plot_flight
 
     try:
         for picture in plot_flight(folder):
             print_line(f"drawn: {picture}")
-    except (Absent, OSError) as error:  # a task without a drone; a folder plots/ that cannot be written
+    except (Absent, OSError) as error:  # a folder plots/ that cannot be written
         print_line(f"no picture: {error}")
 
 

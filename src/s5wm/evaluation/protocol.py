@@ -36,7 +36,7 @@ class Evaluator:
     env: AbstractEnv[Any]
     plan: EvalConfig
     run: Run
-    draws: bool = False  # whether episodes with drawn actions are run too, which takes as long again
+    draws: bool = False  # whether episodes with sampled actions are run too, which takes as long again
 
     def __call__(self, policy: AbstractPolicy[Any, Any], key: Key) -> EvalResult:
         """One evaluation."""
@@ -121,7 +121,7 @@ def headline(summary: Mapping[str, Any], metrics: Sequence[ReportedMetric]) -> s
     forms = [
         ("success_rate", "success {:.0%}"),
         *((metric.name, metric.form) for metric in metrics if metric.form is not None),
-        ("sampled_success_rate", "{:.0%} with drawn actions"),
+        ("sampled_success_rate", "{:.0%} with sampled actions"),
         ("return_nominal", "return {:.2f}"),
     ]
     return ", ".join(form.format(summary[name]) for name, form in forms if summary.get(name) is not None)

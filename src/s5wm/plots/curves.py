@@ -11,13 +11,16 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullLoca
 
 from s5wm.plots.records import RunRecords, Series
 from s5wm.plots.style import CYCLE, INK, bound_line, heading, new_figure, plain_number, training_axis
-from s5wm.runs.signals import by_group, words_for
+from s5wm.runs.signals import SMOOTHING, by_group, own_metrics, words_for
 
 WINDOW = 0.08
 """Share of a curve that one point of its bold line is the mean of."""
 
 COLUMNS = 4
 _ABOVE, _TITLE, _ROW = 0.85, 0.25, 1.5  # inches: heading of a picture, heading of a group, a row of panels
+NEARLY = 0.02
+"""Share of its value that a constant may vary by, which is rounding."""
+
 _NOT_A_SIGNAL = ("eval/", "time/", "train/", "episode/")
 _COUNTERS = (
     "env_steps",
@@ -59,7 +62,13 @@ QUANTITIES = (
         trained=("episode/return_nominal", "train/return_nominal"),
         is_general=True,
     ),
-    Quantity(title="success", evaluated=("eval/success",), trained=(), form="{:.0%}", is_general=True),
+    Quantity(
+        title="success",
+        evaluated=("eval/success",),
+        trained=("episode/success",),
+        form="{:.0%}",
+        is_general=True,
+    ),
     Quantity(title="lap time, s", evaluated=("eval/lap_time",), trained=("train/lap_time",), form="{:.2f}"),
     Quantity(title="gates per episode", evaluated=("eval/gates",), trained=("episode/gates", "train/gates")),
 )
@@ -71,13 +80,7 @@ def draw_curves(runs: Sequence[RunRecords], *, bound: float | None = None) -> Fi
     Dots are evaluations, thin lines training episodes, a colour is a run.  ``bound`` is the time-optimal
     lap in s.  Quantities that no run has are left out.
     """
-    shown = [
-        q
-        for q in (*QUANTITIES, LENGTH)
-        if any(len(run.series("env_steps", *q.evaluated, *q.trained)[0]) for run in runs)
-    ]
-    if not all(q.is_general for q in shown):
-        shown = [q for q in shown if q is not LENGTH]
+    shown = _quantities(runs)
     figure = new_figure(11.0, 1.35 + 1.85 * max(len(shown), 1))
     top = 1.0 - 0.95 / figure.get_figheight()
     grid = figure.add_gridspec(
@@ -97,11 +100,34 @@ def draw_curves(runs: Sequence[RunRecords], *, bound: float | None = None) -> Fi
     heading(
         figure,
         "Learning curves",
-        "dots: evaluation   ·   thin: training episodes",
+        "dots: evaluation   ·   palest: training episodes   ·   thin: their running mean",
         top=1 - 0.22 / figure.get_figheight(),
     )
     _draw_names(figure, runs)
     return figure
+
+
+def _quantities(runs: Sequence[RunRecords]) -> list[Quantity]:
+    """Those that some run has; where none of them is a task's own, all that the environment measures."""
+    shown = [q for q in QUANTITIES if _has(runs, q)]
+    if not all(q.is_general for q in shown):
+        return shown
+    names = own_metrics(name for run in runs for name in run.names)
+    own = [
+        Quantity(
+            title=name.replace("_", " "),
+            evaluated=(f"eval/{name}",),
+            trained=(f"episode/{name}",),
+            form="{:.3g}",
+        )
+        for name in names
+    ]
+    return [*shown, *(q for q in (LENGTH, *own) if _has(runs, q))]
+
+
+def _has(runs: Sequence[RunRecords], quantity: Quantity) -> bool:
+    names = (*quantity.evaluated, *quantity.trained)
+    return any(len(run.series("env_steps", *names)[0]) for run in runs)
 
 
 def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
@@ -110,6 +136,8 @@ def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
     A constant is written as text instead.
     """
     names = list(dict.fromkeys(name for run in runs for name in run.names if _is_signal(name)))
+    if SMOOTHING not in names:
+        names = [name for name in names if name != "smoothing_weight"]
     if not names:
         return None
     constant = {name: value for name in names if (value := _constant(runs, name)) is not None}
@@ -123,7 +151,8 @@ def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
     lines = ["thin: as logged   ·   bold: running mean"]
     if constant:
         lines.append(
-            "constant: " + ", ".join(f"{words_for(n)} {plain_number(v, 3)}" for n, v in constant.items())
+            "constant: "
+            + ", ".join(f"{words_for(n, names)} {plain_number(v, 3)}" for n, v in constant.items())
         )
     above = 1 - 0.22 / figure.get_figheight()
     heading(figure, "Losses and signals", "\n".join(lines) if rows else lines[-1], top=above)
@@ -133,7 +162,7 @@ def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
 
 def _constant(runs: Sequence[RunRecords], name: str) -> float | None:
     values = np.concatenate([run.series("env_steps", name)[1] for run in runs])
-    return float(values[0]) if len(values) > 1 and np.all(values == values[0]) else None
+    return float(values[0]) if len(values) > 1 and np.ptp(values) <= NEARLY * abs(values[0]) else None
 
 
 def _heights(count: int) -> list[float]:
@@ -193,13 +222,12 @@ def _alone(x: Float[np.ndarray, " K"]) -> str | None:
 
 
 def _label_last(axes: Axes, dots: Series, quantity: Quantity, colour: str, *, is_alone: bool) -> None:
-    """Label the last value, if there is one run."""
+    """The last value at the edge, beside all lines, if there is one run."""
     if not is_alone:
         return
-    x, y = dots[0][-1], dots[1][-1]
     axes.annotate(
-        quantity.form.format(y), (x, y), xytext=(6, 0), textcoords="offset points", ha="left", va="center",
-        color=colour, fontsize=8.5, fontweight="bold",
+        quantity.form.format(dots[1][-1]), (1.0, dots[1][-1]), xycoords=("axes fraction", "data"), ha="right",
+        va="center", color=colour, fontsize=8.5, fontweight="bold",
     )  # fmt: skip
 
 
@@ -219,7 +247,7 @@ def _draw_signal(axes: Axes, runs: Sequence[RunRecords], name: str) -> None:
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value, 2)))
-    axes.set_title(words_for(name), fontsize=8.5)
+    axes.set_title(words_for(name, {name for run in runs for name in run.names}), fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     _format_abscissa(axes, runs, "env_steps")
 
@@ -227,7 +255,7 @@ def _draw_signal(axes: Axes, runs: Sequence[RunRecords], name: str) -> None:
 def _format_abscissa(axes: Axes, runs: Sequence[RunRecords], x: str) -> None:
     logged = [[row[x] for row in run.rows if x in row] for run in runs]
     spans = [(values[0], values[-1]) for values in logged if values] or [(0.0, 1.0)]
-    training_axis(axes, spans, EngFormatter(sep="") if x == "env_steps" else "{:g}".format, room=0.09)
+    training_axis(axes, spans, EngFormatter(sep="") if x == "env_steps" else "{:g}".format, room=0.13)
 
 
 def _draw_names(figure: Figure, runs: Sequence[RunRecords]) -> None:

@@ -20,8 +20,6 @@ from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, load_video_prediction
 FLIGHTS = Path("flights.npz")
 """Where an evaluation leaves the flights to be drawn (``s5wm.runs.flights``), inside a run directory."""
 
-"""Where ``s5wm imagine`` leaves its futures (``s5wm.runs.predictions``)."""
-
 Report = Callable[[str], None]
 
 
@@ -113,16 +111,18 @@ def plot_runs(run_dirs: Sequence[Path], out: Path, *, report: Report | None = No
 def plot_flight(run_dir: Path) -> list[Path]:
     """The flight picture alone, ``plots/flight.png`` and ``.svg``: fast enough after every evaluation.
 
-    Raises ``Absent`` where there is no flight to draw.
+    Nothing for a task without a drone; raises ``Absent`` where no evaluation has recorded flights.
     """
     with house_style():
         return _flight(run_dir)
 
 
 def _flight(run_dir: Path) -> list[Path]:
-    file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records of tasks with a drone")
+    flights = _flown(run_dir)
+    if not flights:
+        return []
     caption = Caption(title=title_of(run_dir), facts=_whose(run_dir))
-    figure = draw_flight(_flown(file), load_track_geometry(file), caption)
+    figure = draw_flight(flights, load_track_geometry(run_dir / FLIGHTS), caption)
     return save_figure(figure, run_dir / "plots" / "flight")
 
 
@@ -135,10 +135,11 @@ def _whose(run_dir: Path) -> str:
 
 
 def _animation(run_dir: Path) -> list[Path]:
-    file = _needed(run_dir / FLIGHTS, "flights, which s5wm eval records of tasks with a drone")
-    return animate_lap(
-        _flown(file)[0], load_track_geometry(file), title_of(run_dir), run_dir / "plots" / "lap"
-    )
+    flights = _flown(run_dir)
+    if not flights:
+        return []
+    track = load_track_geometry(run_dir / FLIGHTS)
+    return animate_lap(flights[0], track, title_of(run_dir), run_dir / "plots" / "lap")
 
 
 def _learning(run_dir: Path) -> list[Path]:
@@ -174,11 +175,9 @@ def _video_predictions(run_dir: Path) -> list[Path]:
     return save_figure(figure, run_dir / "plots" / "video_prediction")
 
 
-def _flown(file: Path) -> list[Flight]:
-    flights = load_flights(file)
-    if not flights:
-        raise Absent(f"{file} holds no flight: the task has no drone")
-    return flights
+def _flown(run_dir: Path) -> list[Flight]:
+    """The recorded flights; none of a task without a drone."""
+    return load_flights(_needed(run_dir / FLIGHTS, "flights, which s5wm eval records of tasks with a drone"))
 
 
 def _track_of(run_dir: Path) -> TrackGeometry | None:

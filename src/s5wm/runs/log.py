@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from s5wm.errors import WriteError
 from s5wm.runs.files import plain, write_bytes
 from s5wm.runs.reporting import Column
+from s5wm.runs.signals import own_metrics
 
 Row = dict[str, int | float]
 
@@ -175,7 +176,13 @@ def _is_evaluation(row: Mapping[str, int | float]) -> bool:
 
 
 def shown(row: Mapping[str, int | float], own: Sequence[Column] = ()) -> list[tuple[str, str, str]]:
-    """Name, title and form of the columns that this row has numbers for; ``own`` are the task's."""
+    """Name, title and form of the columns that this row has numbers for; ``own`` are the task's.
+
+    A task that names none but the length has all that its environment measures of training episodes.
+    """
+    if all(column.name == "episode/length" for column in own):
+        names = own_metrics(name for name in row if name.startswith("episode/"))
+        own = (*own, *(Column(name=f"episode/{n}", title=n.replace("_", " "), form="{:.3g}") for n in names))
     columns = [(c.name, c.title, c.form) for c in (*_BEFORE, *own, *_AFTER)]
     return [c for c in columns if c[0] in row and row[c[0]] == row[c[0]]]
 

@@ -82,7 +82,9 @@ class Panel:
         ]
         losses = by_group(name for name in self._latest if name.startswith("loss/"))
         cells += [
-            (words_for(name), f"{self._latest[name]:.3g}") for group in losses.values() for name in group
+            (words_for(name, self._latest), f"{self._latest[name]:.3g}")
+            for group in losses.values()
+            for name in group
         ]
         cells += [(title, f"{self._latest[key]:.0%}") for key, title in _SHARES if key in self._latest]
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):

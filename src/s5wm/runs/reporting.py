@@ -12,7 +12,7 @@ class ReportedMetric:
     log: str | None = None  # after "eval/" in the log; None: it is not logged
     form: str | None = None  # in the line for a person, e.g. "lap {:.2f} s"; None: it is not in it
     better: Literal["max", "min"] | None = None  # the live panel shows the best so far
-    sampled: bool = False  # whether it is also reported of episodes with drawn actions
+    sampled: bool = False  # whether it is also reported of episodes with sampled actions
 
 
 @dataclass(frozen=True, kw_only=True)

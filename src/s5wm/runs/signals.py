@@ -1,6 +1,6 @@
 """Titles of the metrics of a training, in the order and the groups of the pictures."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 GROUPS: dict[str, dict[str, str]] = {
     "World model": {
@@ -50,9 +50,25 @@ OTHER = "Other"
 _WORDS = {name: words for group in GROUPS.values() for name, words in group.items()}
 
 
-def words_for(name: str) -> str:
-    """Title of a metric; its name in the log if it is unknown."""
-    return _WORDS.get(name, name)
+SMOOTHING = "loss/reward_smoothing"
+"""Logged where there is a second reward."""
+
+_GENERAL = ("count", "length", "return_nominal", "return_smoothing", "success")
+
+
+def words_for(name: str, logged: Collection[str] = (SMOOTHING,)) -> str:
+    """Title of a metric; its name in the log if it is unknown.
+
+    Where no second reward is among what was ``logged``, the first one needs no name.
+    """
+    words = _WORDS.get(name, name)
+    return words if SMOOTHING in logged else words.removesuffix(", nominal")
+
+
+def own_metrics(logged: Iterable[str]) -> list[str]:
+    """Names, without their group, of what the environment itself measures of its episodes."""
+    names = [name.split("/", 1)[1] for name in logged if name.startswith(("episode/", "eval/"))]
+    return [name for name in dict.fromkeys(names) if name not in _GENERAL]
 
 
 def by_group(names: Iterable[str]) -> dict[str, list[str]]:

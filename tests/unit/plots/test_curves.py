@@ -12,6 +12,8 @@ import s5wm
 from s5wm.plots.curves import draw_curves, draw_signals, running_mean
 from s5wm.plots.records import RunRecords, facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import CYCLE, house_style
+from s5wm.runs.log import Lines
+from s5wm.runs.reporting import Column
 from s5wm.runs.signals import GROUPS
 
 
@@ -50,6 +52,57 @@ def test_curves_over_steps_and_minutes(run_dir):
     assert right.get_lines()[-1].get_xdata().tolist() == [2.5, 5.0]
     assert left.get_xlim()[0] == 0 and left.get_xlim()[1] >= 10_000 and right.get_xlim()[1] < 10
     assert any("5.00" in text.get_text() for text in figure.axes[4].texts)
+
+
+OWN = tuple(
+    {
+        "env_steps": float(n),
+        "minutes": float(n),
+        "episode/success": n / 10,
+        "episode/count": 3.0,
+        "episode/final_error": 1.0 / n,
+        "episode/return_nominal": float(n),
+        "episode/length": 50.0,
+        "loss/reward_nominal": float(n),
+        "loss/decoder": 7.5e-7 + 1e-9 * (n % 2),
+        "smoothing_weight": n / 10,
+        **({"eval/return_nominal": 5.0, "eval/success": 0.5} if n == 5 else {}),
+    }
+    for n in range(1, 11)
+)
+
+
+def test_what_an_environment_of_ones_own_measures_has_panels_and_stands_in_the_lines(capsys):
+    with house_style():
+        figure = draw_curves([RunRecords(name="x", rows=OWN)])
+    titles = ["return", "success", "steps per episode", "final error"]
+    assert [axes.get_title("left") for axes in figure.axes[::2]] == titles
+    assert len(figure.axes[2].get_lines()) == 3  # training episodes, their mean, evaluations
+    Lines([Column(name="episode/length", title="length", form="{:.0f}")]).write_row(OWN[4])
+    assert "final error 0.2" in capsys.readouterr().err
+    Lines([Column(name="episode/laps", title="laps")]).write_row(OWN[4])  # a task that has chosen
+    assert "final error" not in capsys.readouterr().err
+
+
+def test_the_last_value_stands_beside_all_lines():
+    with house_style():
+        figure = draw_curves([RunRecords(name="x", rows=OWN)])
+        figure.canvas.draw()
+    (label,) = figure.axes[0].texts
+    ends = max(line.get_xdata()[-1] for line in figure.axes[0].get_lines())
+    left = figure.axes[0].transData.inverted().transform(label.get_window_extent().p0)[0]
+    assert label.get_text() == "5.0" and left > ends
+
+
+def test_signals_of_one_reward_have_no_second_one_and_rounding_is_a_constant():
+    with house_style():
+        figure = draw_signals([RunRecords(name="x", rows=OWN)])
+    assert [axes.get_title("left") for axes in figure.axes] == ["reward loss"]
+    assert any("constant: reconstruction loss 7.51e-07" in text.get_text() for text in figure.texts)
+    two = tuple(row | {"loss/reward_smoothing": row["env_steps"]} for row in OWN)
+    with house_style():
+        titles = {axes.get_title("left") for axes in draw_signals([RunRecords(name="x", rows=two)]).axes}
+    assert titles == {"reward loss, nominal", "reward loss, smoothing", "weight of the smoothing reward"}
 
 
 def test_a_single_logged_row_can_be_seen(tmp_path):
