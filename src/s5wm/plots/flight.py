@@ -40,6 +40,9 @@ GHOST_INTERVAL = 0.4
 
 GHOSTS = 4
 
+CLEAR = 0.4
+"""m from the centre of a drone of real size to that of words that it leaves readable."""
+
 START = 12.0
 """The sign of the start takes at most so little of the size of a view."""
 
@@ -190,12 +193,15 @@ def _draw_marks(scene: Scene, flight: Flight, size: float) -> None:
 
 
 def _draw_ghosts(scene: Scene, flight: Flight, extent: Extent) -> None:
-    """Drones along the fastest lap, or along the whole flight if there is none."""
+    """Drones along the fastest lap, or along the whole flight if there is none; none over a number."""
     begin, end = best_lap(flight) or (float(flight.time[0]), float(flight.time[-1]))
     interval = min(GHOST_INTERVAL, max((end - begin) / GHOSTS, 1e-3))
     motion = motion_at(flight, np.arange(begin, end, interval))
-    for pos_w, quat in zip(motion.pos_w, motion.quat, strict=True):
-        draw_drone(scene.axes, scene.camera, Pose(pos_w=pos_w, quat=quat), drone_scale(extent))
+    scale = drone_scale(extent)
+    flat, _ = scene.camera.project(motion.pos_w)
+    for place, pos_w, quat in zip(flat, motion.pos_w, motion.quat, strict=True):
+        if all(np.linalg.norm(place - word) > CLEAR * scale for word in scene.words):
+            draw_drone(scene.axes, scene.camera, Pose(pos_w=pos_w, quat=quat), scale)
 
 
 def _draw_colour_bar(figure: Figure, scale: Normalize) -> None:

@@ -40,6 +40,7 @@ class Scene:
     bars: list[Float[np.ndarray, "4 3"]] = field(default_factory=list)
     bar_gates: list[int] = field(default_factory=list)  # the gate it belongs to
     bar_colours: list[str] = field(default_factory=list)
+    words: list[Float[np.ndarray, " 2"]] = field(default_factory=list)  # where they are in the picture
 
     def line(self, points: Float[np.ndarray, "T 3"], colour: str, width: float, zorder: float = 2.0) -> None:
         """A plain line that covers nothing and is covered by every solid."""
@@ -78,6 +79,7 @@ class Scene:
     def text(self, point: Float[np.ndarray, " 3"], words: str, colour: str, size: float = 8.0) -> None:
         """Words at a place, readable over everything."""
         flat, _ = self.camera.project(point)
+        self.words.append(flat)
         self.axes.text(
             flat[0], flat[1], words, color=colour, fontsize=size, fontweight="bold", ha="center", va="center",
             zorder=_LABEL, path_effects=[withStroke(linewidth=2.5, foreground="white")],
@@ -158,7 +160,7 @@ def fit_limits(
     (x0, y0, z), (x1, y1, _) = extent.lo, extent.hi
     points = [np.array([[x, y, z] for x in (x0, x1) for y in (y0, y1)]), *paths]
     if track is not None:
-        points.append(track.gate_pos + [0.0, 0.0, 1.6])  # their numbers
+        points.append(_above_or_below(track))
     flat, _ = scene.camera.project(np.concatenate(points))
     (left, bottom), (right, top) = flat.min(axis=0) - 0.15, flat.max(axis=0) + 0.15
     bare(scene.axes)
@@ -175,7 +177,7 @@ def draw_start(scene: Scene, track: TrackGeometry, size: float = 1.0) -> None:
     scene.axes.add_collection(
         PolyCollection([flat], facecolors=INK, edgecolors="white", linewidths=0.8, zorder=_LABEL - 1)
     )
-    scene.text(track.start_pos - 1.0 * size * ahead, "start", INK, 7.5)
+    scene.text(track.start_pos - 1.5 * size * ahead, "start", INK, 7.5)
 
 
 def plain_colours(track: TrackGeometry) -> list[str]:
@@ -198,20 +200,32 @@ def _draw_directions(scene: Scene, track: TrackGeometry, colours: Sequence[str])
 
 
 def _draw_numbers(scene: Scene, track: TrackGeometry, colours: Sequence[str]) -> None:
-    """Numbers above the frames (beside them in the plan); frames that cover each other share one label."""
+    """Numbers over the frames (beside them in the plan); frames that cover each other share one label."""
     _, left = _axes_of(track)
-    reach = track.half_opening + track.rim + 0.45
+    beside = _above_or_below(track)
     is_plan = abs(scene.camera.forward[2]) > 0.99
-    beside = track.gate_pos + reach * (left if is_plan else np.array([0.0, 0.0, 1.0]))
     if is_plan:  # stacked gates with opposite directions have their labels on the same side
-        beside = np.where(
-            (left @ np.array([0.3, 1.0, 0.0]) < 0.0)[:, None], track.gate_pos - reach * left, beside
-        )
+        sign = np.where(left @ np.array([0.3, 1.0, 0.0]) < 0.0, -1.0, 1.0)[:, None]
+        beside = track.gate_pos + sign * _reach(track) * left
     flat, _ = scene.camera.project(beside)
     for group in _clusters(flat, 0.8):
         words = "·".join(dict.fromkeys(str(gate + 1) for gate in group))
         shades = {colours[gate] for gate in group}
         scene.text(beside[group].mean(0), words, shades.pop() if len(shades) == 1 else MUTED, 9.5)
+
+
+def _reach(track: TrackGeometry) -> float:
+    """From the centre of a gate to its number, m."""
+    return track.half_opening + track.rim + 0.45
+
+
+def _above_or_below(track: TrackGeometry) -> Float[np.ndarray, "G 3"]:
+    """Places of the numbers: above the frames, or below where another frame stands on this one."""
+    up = np.array([0.0, 0.0, _reach(track)])
+    above = track.gate_pos + up
+    apart = np.linalg.norm(above[:, None] - track.gate_pos[None], axis=-1)
+    is_under = (apart < 0.99 * _reach(track)).any(axis=1)
+    return np.where(is_under[:, None], track.gate_pos - up, above)
 
 
 def _clusters(flat: Float[np.ndarray, "G 2"], radius: float) -> list[list[int]]:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba
 
 from s5wm.plots.camera import clearest_azimuth, from_above, from_the_side, in_perspective
-from s5wm.plots.flight import Caption, describe, draw_flight, gate_colours
+from s5wm.plots.flight import CLEAR, Caption, describe, draw_flight, gate_colours
 from s5wm.plots.motion import best_lap, motion_at, smooth
 from s5wm.plots.style import MISSED, PASSED, SPEED, UNREACHED, house_style, save_figure, speed_scale
 
@@ -43,6 +43,21 @@ def test_picture_shows_gates_and_speeds(laps, crash, track, tmp_path):
     assert (faces == to_rgba(MISSED)).all(axis=1).any() and (faces == to_rgba(UNREACHED)).all(axis=1).any()
     for axes in figure.axes[:3]:  # the flight lies inside the picture
         assert axes.get_aspect() == 1.0
+
+
+def test_no_drone_lies_on_a_number_and_no_number_on_a_frame(laps, track):
+    with house_style():
+        figure = draw_flight([laps], track, Caption(title="x"))
+    main, _, side = figure.axes[:3]
+    words = [np.array(text.get_position()) for text in main.texts]
+    drones = [c for c in main.collections if isinstance(c, PolyCollection) and c.get_zorder() == 900.0]
+    centres = [np.concatenate([path.vertices for path in drone.get_paths()]).mean(0) for drone in drones]
+    assert len(centres) > 5
+    assert min(np.linalg.norm(centre - word) for centre in centres for word in words) > CLEAR
+    places = {text.get_text(): text.get_position() for text in side.texts}
+    height = track.half_opening + track.rim  # gate 4 stands on gate 5
+    assert places["5"][1] < track.gate_pos[4, 2] - height and places["4"][1] > track.gate_pos[3, 2] + height
+    assert side.get_ylim()[0] < places["5"][1]
 
 
 def test_plan_and_elevation_hold_the_flight(laps, track):
