@@ -108,11 +108,11 @@ class Evaluate(Verb):
         from s5wm.plots.video import check_video, write_video
 
         check_video(file)
-        pictures, seconds = film_run(
+        shots, seconds = film_run(
             self.policy_run, episodes=FILMED, seed=self.seed, which=self.policy, overrides=self.override
         )
-        write_video(pictures, seconds, file)
-        print_line(f"{len(pictures)} pictures of {FILMED} episodes: {file}")
+        write_video(shots, seconds, file)
+        print_line(f"{len(shots)} pictures of {FILMED} episodes: {file}")
 
 
 FILMED = 3

@@ -12,9 +12,10 @@ import jax.random as jr
 import numpy as np
 
 from s5wm.envs.adapters.tasks import HostedTask
+from s5wm.envs.base import AbstractDroneEnv
 from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.evaluation.filming import film
+from s5wm.evaluation.filming import Shot, film
 from s5wm.evaluation.protocol import evaluator_as_given
 from s5wm.evaluation.result import EvalResult, keep_best
 from s5wm.experiments.experiment import Experiment, save_experiment
@@ -130,15 +131,19 @@ def film_run(
     seed: int = FINAL_SEED,
     which: Which = "best",
     overrides: Sequence[str] = (),
-) -> tuple[list[Any], float]:
-    """Pictures of episodes of a policy, and the seconds between two; raises ``ConfigError`` where nothing renders."""
+) -> tuple[list[Shot], float]:
+    """Pictures of episodes of a policy with a caption each, and the seconds between two.
+
+    Raises ``ConfigError`` where nothing renders.
+    """
     agent = load_agent(find(run), which=which, warn=to_stderr)
     task = judged_task(agent.experiment, overrides)
     env = task.rendering() if isinstance(task, HostedTask) else None
     if env is None:
+        is_drone = isinstance(task.build(), AbstractDroneEnv)
+        shown = "plot RUN draws its flights" if is_drone else "view RUN shows its episodes"
         raise ConfigError(
-            f"{run}: --video films environments of Gymnasium that render pictures; flights of our own tasks are drawn "
-            "by s5wm plot RUN"
+            f"{run}: --video films environments of Gymnasium that render pictures, and this one is in JAX; s5wm {shown}"
         )
     shown = film(env, agent.policy, episodes=episodes, max_steps=task.max_steps, seed=seed)
     return shown, env.spec.ctrl_dt

@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from s5wm.errors import ConfigError, WriteError
 
-Pictures = Sequence[UInt8[np.ndarray, "H W 3"]]
+Picture = UInt8[np.ndarray, "H W 3"]
+Pictures = Sequence[Picture]
 
 FORMS = (".gif", ".mp4")
 
 FASTEST = 50.0
 """Frames per second of a GIF; viewers show a shorter pause than 20 ms as a longer one."""
+
+LARGEST_FONT = 14
+SLENDER = 0.55
+"""Mean width of a letter, of the size of its font."""
 
 LEAST_SIDE = 128
 """Pixels: smaller pictures are enlarged, whole pixels at a time."""
@@ -33,23 +38,40 @@ def check_video(file: Path) -> None:
         raise ConfigError(f"--video {file}: there is no folder {file.parent}")
 
 
-def write_video(pictures: Pictures, seconds: float, file: Path) -> None:
-    """Pictures that are so many seconds apart; of a GIF, where they follow faster than ``FASTEST``, every other one."""
+def write_video(shots: Sequence[tuple[Picture, str]], seconds: float, file: Path) -> None:
+    """Captioned pictures that are so many seconds apart.
+
+    Of a GIF, where they follow faster than ``FASTEST``, every other one.
+    """
     check_video(file)
-    shown, fps = list(pictures), 1.0 / seconds
+    shown, fps = list(shots), 1.0 / seconds
     if file.suffix == ".gif" and fps > FASTEST:
         stride = int(np.ceil(fps / FASTEST))
         shown, fps = shown[::stride], fps / stride
-    shown = [_enlarged(picture) for picture in shown]
+    longest = max(len(caption) for _, caption in shown)
+    pictures = [_captioned(_enlarged(picture), caption, longest) for picture, caption in shown]
     try:
-        (_write_gif if file.suffix == ".gif" else _write_mp4)(shown, fps, file)
+        (_write_gif if file.suffix == ".gif" else _write_mp4)(pictures, fps, file)
     except OSError as error:
         raise WriteError(f"cannot write {file}: {error}; name another file") from error
 
 
-def _enlarged(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
+def _enlarged(picture: Picture) -> Picture:
     factor = -(-LEAST_SIDE // min(picture.shape[:2]))
     return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
+
+
+def _captioned(picture: Picture, caption: str, longest: int) -> Picture:
+    """The picture under a white line of text, in letters that leave room for so many of them."""
+    high, wide = picture.shape[:2]
+    size = max(1.0, min(LARGEST_FONT, wide / (SLENDER * (longest + 2))))
+    room = round(1.6 * size)
+    canvas = Image.new("RGB", (wide, high + room), "white")
+    canvas.paste(Image.fromarray(picture), (0, room))
+    ImageDraw.Draw(canvas).text(
+        (size / 2, room / 2), caption, fill="black", font=ImageFont.load_default(size), anchor="lm"
+    )
+    return np.asarray(canvas)
 
 
 def _write_gif(pictures: Pictures, fps: float, file: Path) -> None:
