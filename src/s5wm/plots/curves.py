@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullLoca
 
 from s5wm.plots.records import RunRecords, Series
 from s5wm.plots.style import CYCLE, INK, bound_line, heading, new_figure, plain_number, training_axis
-from s5wm.runs.signals import SMOOTHING, by_group, own_metrics, words_for
+from s5wm.runs.signals import SMOOTHING, by_group, is_rounding, own_metrics, words_for
 
 WINDOW = 0.08
 """Share of a curve that one point of its bold line is the mean of."""
@@ -135,9 +135,7 @@ def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
 
     A constant is written as text instead.
     """
-    names = list(dict.fromkeys(name for run in runs for name in run.names if _is_signal(name)))
-    if SMOOTHING not in names:
-        names = [name for name in names if name != "smoothing_weight"]
+    names = _signals(runs)
     if not names:
         return None
     constant = {name: value for name in names if (value := _constant(runs, name)) is not None}
@@ -266,6 +264,15 @@ def _draw_names(figure: Figure, runs: Sequence[RunRecords]) -> None:
             x, y, f"● {run.name}", color=CYCLE[index % len(CYCLE)], fontsize=9, ha="right", va="center"
         )
         x -= (len(name.get_text()) + 2) * 0.0072
+
+
+def _signals(runs: Sequence[RunRecords]) -> list[str]:
+    """What was logged of learning, without the weight of a reward that is none and without rounding."""
+    names = list(dict.fromkeys(name for run in runs for name in run.names if _is_signal(name)))
+    if SMOOTHING not in names:
+        names = [name for name in names if name != "smoothing_weight"]
+    largest = {name: max(abs(row.get(name, 0.0)) for run in runs for row in run.rows) for name in names}
+    return [name for name in names if not is_rounding(name, largest[name])]
 
 
 def _is_signal(name: str) -> bool:

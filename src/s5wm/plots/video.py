@@ -56,12 +56,12 @@ def write_video(shots: Sequence[tuple[Picture, str]], seconds: float, file: Path
         raise WriteError(f"cannot write {file}: {error}; name another file") from error
 
 
-def _enlarged(picture: Picture) -> Picture:
+def _enlarged(picture: Picture) -> UInt8[np.ndarray, "H2 W2 3"]:
     factor = -(-LEAST_SIDE // min(picture.shape[:2]))
     return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
 
 
-def _captioned(picture: Picture, caption: str, longest: int) -> Picture:
+def _captioned(picture: Picture, caption: str, longest: int) -> UInt8[np.ndarray, "H2 W 3"]:
     """The picture under a white line of text, in letters that leave room for so many of them."""
     high, wide = picture.shape[:2]
     size = max(1.0, min(LARGEST_FONT, wide / (SLENDER * (longest + 2))))

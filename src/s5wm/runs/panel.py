@@ -6,7 +6,7 @@ from typing import Any
 
 from s5wm.runs.log import Row, eta_text, shown
 from s5wm.runs.reporting import Column, ReportedMetric
-from s5wm.runs.signals import by_group, words_for
+from s5wm.runs.signals import by_group, is_rounding, words_for
 
 _SHARES = (
     ("time/world_model", "time: world model"),
@@ -80,7 +80,9 @@ class Panel:
         cells = [
             (title, form.format(self._latest[key])) for key, title, form in shown(self._latest, self._columns)
         ]
-        losses = by_group(name for name in self._latest if name.startswith("loss/"))
+        losses = by_group(
+            n for n, value in self._latest.items() if n.startswith("loss/") and not is_rounding(n, value)
+        )
         cells += [
             (words_for(name, self._latest), f"{self._latest[name]:.3g}")
             for group in losses.values()

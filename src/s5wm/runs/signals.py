@@ -53,6 +53,8 @@ _WORDS = {name: words for group in GROUPS.values() for name, words in group.item
 SMOOTHING = "loss/reward_smoothing"
 """Logged where there is a second reward."""
 
+ROUNDING = 1e-5
+
 _GENERAL = ("count", "length", "return_nominal", "return_smoothing", "success")
 
 
@@ -63,6 +65,11 @@ def words_for(name: str, logged: Collection[str] = (SMOOTHING,)) -> str:
     """
     words = _WORDS.get(name, name)
     return words if SMOOTHING in logged else words.removesuffix(", nominal")
+
+
+def is_rounding(name: str, value: int | float) -> bool:
+    """Whether this is the reconstruction loss of a latent that is the observation itself: nothing is learned of it."""
+    return name == "loss/decoder" and abs(value) < ROUNDING
 
 
 def own_metrics(logged: Iterable[str]) -> list[str]:

@@ -152,8 +152,6 @@ class WorldModel(eqx.Module, Generic[Memory]):
             "rep": scales.rep * jnp.maximum(scales.free_nats, rep),
         }
         metrics = {f"loss/{name}": term.mean() for name, term in terms.items()}
-        if not jax.tree.leaves((self.decoder, self.decoder_log_scale)):
-            del metrics["loss/decoder"]  # the latent is the observation: nothing is learned of it
         metrics["latent/kl"] = dyn.mean()
         metrics["latent/posterior_entropy"] = space.entropy(teacher_forced.posterior).mean()
         metrics["latent/prior_entropy"] = space.entropy(teacher_forced.prior).mean()

@@ -64,7 +64,8 @@ OWN = tuple(
         "episode/return_nominal": float(n),
         "episode/length": 50.0,
         "loss/reward_nominal": float(n),
-        "loss/decoder": 7.5e-7 + 1e-9 * (n % 2),
+        "loss/decoder": 7.5e-7 + 1e-8 * n,  # rounding, of a latent that is the observation
+        "learning_rate": 1e-3 + 1e-6 * (n % 2),
         "smoothing_weight": n / 10,
         **({"eval/return_nominal": 5.0, "eval/success": 0.5} if n == 5 else {}),
     }
@@ -94,11 +95,11 @@ def test_the_last_value_stands_beside_all_lines():
     assert label.get_text() == "5.0" and left > ends
 
 
-def test_signals_of_one_reward_have_no_second_one_and_rounding_is_a_constant():
+def test_signals_of_one_reward_have_no_second_one_and_rounding_is_no_panel():
     with house_style():
         figure = draw_signals([RunRecords(name="x", rows=OWN)])
     assert [axes.get_title("left") for axes in figure.axes] == ["reward loss"]
-    assert any("constant: reconstruction loss 7.51e-07" in text.get_text() for text in figure.texts)
+    assert any("constant: learning rate 0.001" in text.get_text() for text in figure.texts)
     two = tuple(row | {"loss/reward_smoothing": row["env_steps"]} for row in OWN)
     with house_style():
         titles = {axes.get_title("left") for axes in draw_signals([RunRecords(name="x", rows=two)]).axes}

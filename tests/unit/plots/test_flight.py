@@ -49,7 +49,7 @@ def test_no_drone_lies_on_a_number_and_no_number_on_a_frame(laps, track):
     with house_style():
         figure = draw_flight([laps], track, Caption(title="x"))
     main, _, side = figure.axes[:3]
-    words = [np.array(text.get_position()) for text in main.texts]
+    words = [np.array(text.get_position()) for text in main.texts if text.get_text()]
     drones = [c for c in main.collections if isinstance(c, PolyCollection) and c.get_zorder() == 900.0]
     centres = [np.concatenate([path.vertices for path in drone.get_paths()]).mean(0) for drone in drones]
     assert len(centres) > 5

@@ -78,6 +78,16 @@ def test_the_panel_keeps_what_was_said_last(capsys: pytest.CaptureFixture[str]) 
         assert text in err, text
 
 
+def test_the_panel_names_one_reward_plainly_and_leaves_out_what_is_rounding(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    panel = Panel("runs/x")
+    panel.write_row({"env_steps": 1, "loss/decoder": 7.5e-7, "loss/reward_nominal": 0.25})
+    panel.close()
+    err = capsys.readouterr().err
+    assert "reward loss" in err and "nominal" not in err and "reconstruction" not in err
+
+
 def test_the_panel_tells_the_course_of_the_return_and_the_best_so_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
