@@ -149,8 +149,7 @@ def draw_signals(runs: Sequence[RunRecords]) -> Figure | None:
     lines = ["thin: as logged   ·   bold: running mean"]
     if constant:
         lines.append(
-            "constant: "
-            + ", ".join(f"{words_for(n, names)} {plain_number(v, 3)}" for n, v in constant.items())
+            "constant: " + ", ".join(f"{words_for(n)} {plain_number(v, 3)}" for n, v in constant.items())
         )
     above = 1 - 0.22 / figure.get_figheight()
     heading(figure, "Losses and signals", "\n".join(lines) if rows else lines[-1], top=above)
@@ -245,7 +244,7 @@ def _draw_signal(axes: Axes, runs: Sequence[RunRecords], name: str) -> None:
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value, 2)))
-    axes.set_title(words_for(name, {name for run in runs for name in run.names}), fontsize=8.5)
+    axes.set_title(words_for(name), fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     _format_abscissa(axes, runs, "env_steps")
 

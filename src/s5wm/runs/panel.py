@@ -84,9 +84,7 @@ class Panel:
             n for n, value in self._latest.items() if n.startswith("loss/") and not is_rounding(n, value)
         )
         cells += [
-            (words_for(name, self._latest), f"{self._latest[name]:.3g}")
-            for group in losses.values()
-            for name in group
+            (words_for(name), f"{self._latest[name]:.3g}") for group in losses.values() for name in group
         ]
         cells += [(title, f"{self._latest[key]:.0%}") for key, title in _SHARES if key in self._latest]
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):

@@ -1,6 +1,6 @@
 """Titles of the metrics of a training, in the order and the groups of the pictures."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 GROUPS: dict[str, dict[str, str]] = {
     "World model": {
@@ -58,13 +58,9 @@ ROUNDING = 1e-5
 _GENERAL = ("count", "length", "return_nominal", "return_smoothing", "success")
 
 
-def words_for(name: str, logged: Collection[str] = (SMOOTHING,)) -> str:
-    """Title of a metric; its name in the log if it is unknown.
-
-    Where no second reward is among what was ``logged``, the first one needs no name.
-    """
-    words = _WORDS.get(name, name)
-    return words if SMOOTHING in logged else words.removesuffix(", nominal")
+def words_for(name: str) -> str:
+    """Title of a metric; its name in the log if it is unknown."""
+    return _WORDS.get(name, name)
 
 
 def is_rounding(name: str, value: int | float) -> bool:

@@ -103,7 +103,7 @@ def test_signals_of_one_reward_have_no_second_one_and_rounding_is_no_panel():
     two = tuple(row | {"loss/reward_smoothing": row["env_steps"]} for row in OWN)
     with house_style():
         titles = {axes.get_title("left") for axes in draw_signals([RunRecords(name="x", rows=two)]).axes}
-    assert titles == {"reward loss, nominal", "reward loss, smoothing", "weight of the smoothing reward"}
+    assert titles == {"reward loss", "reward loss, smoothing", "weight of the smoothing reward"}
 
 
 def test_a_single_logged_row_can_be_seen(tmp_path):
