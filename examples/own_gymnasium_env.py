@@ -17,7 +17,11 @@ LEVELS = 5
 class Lamp(gym.Env[np.ndarray, np.int64]):
     """Shows the level and the level wanted; pays 1 for every step at the level wanted."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 5}
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": 5,
+        "obs_names": ["level", "wanted"],  # of the numbers, for tables and plots
+    }
     observation_space = gym.spaces.Box(0.0, LEVELS - 1.0, (2,), np.float32)
     action_space = gym.spaces.Discrete(3)  # down, nothing, up
 

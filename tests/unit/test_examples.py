@@ -17,6 +17,7 @@ from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.cli.evaluating import Evaluate
 from s5wm.cli.initenv import TEMPLATE, InitEnv
+from s5wm.diagnostics.loaded import state_groups
 from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError, ObservationError
@@ -102,6 +103,12 @@ def test_an_agent_trains_on_it(
             wide, high = pictures.size
             assert wide == 256 and high > 256 and pictures.n_frames > 3  # under a caption
         assert "distance_mean" in read_json(run.path / "eval.json")
+
+
+def test_errors_of_imagination_have_the_names_of_the_environment() -> None:
+    groups = state_groups(resolve(TrainRequest(task="own_gymnasium_env:Lamp"), None, print))
+    assert groups is not None and [group.name for group in groups] == ["level", "wanted"]
+    assert state_groups(resolve(TrainRequest(task="gymnasium:CartPole-v1"), None, print)) is None
 
 
 def test_only_training_knows_a_privileged_key() -> None:

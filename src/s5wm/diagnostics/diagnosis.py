@@ -15,7 +15,7 @@ from s5wm.diagnostics.events import LEADS, Events, goal_changes, measure_events
 from s5wm.diagnostics.forecast import Forecast, Reach, describe, filtered, flat, forecast_from
 from s5wm.diagnostics.statistics import UNKNOWN, Agreement, Band, Values, deviation, masked_mean, with_gaps
 from s5wm.diagnostics.values import Calibration, calibrate
-from s5wm.envs.groups import Group, Groups, unnamed_groups
+from s5wm.envs.groups import Group, Groups, number_groups
 from s5wm.types import Key, Scalar, TimeStep, Transition, array_of
 from s5wm.worldmodel.dynamics import Posterior
 from s5wm.worldmodel.model import WorldModel
@@ -147,7 +147,7 @@ def _report(  # noqa: PLR0913 - as above
     out = jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise)
     estimated = describe(model, out.belief.latent.feature)
     state = raw_state(model, step)
-    groups = unnamed_groups(state.shape[-1]) if groups is None else groups
+    groups = number_groups(state.shape[-1]) if groups is None else groups
 
     soon = Reach.of(step.is_first, horizon=min(max(LEADS), horizon), stride=1)
     ahead = forecast_from(model, out.belief, chunk.action, soon, key=k_events)
@@ -200,7 +200,7 @@ def _open_loop_errors(
     step = chunk.timestep
     belief = filtered(model, chunk, k_noise).belief
     state = raw_state(model, step)
-    groups = unnamed_groups(state.shape[-1]) if groups is None else groups
+    groups = number_groups(state.shape[-1]) if groups is None else groups
     far = far_reach(step, horizon)
     beyond = forecast_from(model, belief, chunk.action, far, key=k_open)
     return GroupErrors.measure(groups, flat(beyond.vector), flat(state[:, far.target]), flat(far.valid))

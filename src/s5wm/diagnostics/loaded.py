@@ -15,7 +15,7 @@ from s5wm.agents.dreamer.policy import DreamerPolicy
 from s5wm.agents.dreamer.stored import StoredLatent
 from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors, open_loop_errors, report
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.groups import Groups
+from s5wm.envs.groups import Groups, number_groups
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import Experiment, load_runnable
 from s5wm.experiments.trained import find, is_run, load_agent, trained_steps
@@ -83,7 +83,7 @@ class LoadedRun:
 
     def errors(self, transitions: Transition[StoredLatent[Any]], horizon: int, key: Key) -> GroupErrors:
         """Open-loop errors of the state alone, equal to those of ``report``."""
-        groups = _groups(self.experiment)
+        groups = state_groups(self.experiment)
         return open_loop_errors(self.model, transitions, horizon, key, groups=groups)
 
     def report(self, transitions: Transition[StoredLatent[Any]], horizon: int, key: Key) -> Diagnosis:
@@ -96,7 +96,7 @@ class LoadedRun:
             horizon,
             key,
             smoothing_weight=self.state.smoothing_weight,
-            groups=_groups(self.experiment),
+            groups=state_groups(self.experiment),
         )
 
 
@@ -147,9 +147,15 @@ def _dreamer(experiment: Experiment, run: str | Path) -> Dreamer:
     return experiment.agent.build(experiment.build_env().spec, num_envs=experiment.train.num_envs)
 
 
-def _groups(experiment: Experiment) -> Groups | None:
+def state_groups(experiment: Experiment) -> Groups | None:
+    """Of the vector that a world model decodes: the task's, or one for each number that the environment names."""
     assert isinstance(experiment.agent, DreamerConfig), "only world models foresee"
-    return experiment.task.state_groups(experiment.agent.world_model.target)
+    target = experiment.agent.world_model.target
+    groups = experiment.task.state_groups(target)
+    if groups is not None or target != "observation":
+        return groups
+    names = tested(experiment).spec.obs_names
+    return number_groups(len(names), names) if names else None
 
 
 def _restore(

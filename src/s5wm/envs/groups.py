@@ -65,9 +65,10 @@ def flight_groups(position: float, velocity: float, rate: float) -> Groups:
     )
 
 
-def unnamed_groups(width: int) -> Groups:
-    """A group for each number, where nothing is known of them; those beyond ``MOST`` share one."""
+def number_groups(width: int, names: tuple[str, ...] = ()) -> Groups:
+    """A group for each number, by its name where it has one; those beyond ``MOST`` share one."""
+    known = names or tuple(f"number_{index}" for index in range(width))
     numbers = tuple(
-        Group(name=f"number_{index}", start=index, stop=index + 1) for index in range(min(width, MOST))
+        Group(name=name, start=index, stop=index + 1) for index, name in enumerate(known[: min(width, MOST)])
     )
     return numbers if width <= MOST else (*numbers, Group(name="other_numbers", start=MOST, stop=width))

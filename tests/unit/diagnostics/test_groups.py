@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.envs.groups import MOST, Group, unnamed_groups
+from s5wm.envs.groups import MOST, Group, number_groups
 from s5wm.envs.hover import HOVER, HoverConfig
 from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.state import QuadState
@@ -79,9 +79,10 @@ def test_groups_are_chosen_by_the_environment() -> None:
 
 
 def test_every_number_without_a_name_is_measured_and_very_many_share_a_group() -> None:
-    first, second = unnamed_groups(2)
+    first, second = number_groups(2)
     assert first == Group(name="number_0", start=0, stop=1) and second.name == "number_1"
-    many = unnamed_groups(100)
+    assert [group.name for group in number_groups(2, ("place", "speed"))] == ["place", "speed"]
+    many = number_groups(100)
     assert len(many) == MOST + 1
     assert [place for group in many for place in range(group.start, group.stop)] == list(range(100))
 
