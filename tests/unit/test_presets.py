@@ -101,6 +101,18 @@ def override(*changes):
     return experiment.agent.world_model
 
 
+def test_a_small_budget_has_rates_of_its_own():
+    rates = {
+        (spec, size): configure(
+            spec, "s5wm", size, seed=0, budget=(None, None), overrides=()
+        ).agent.optimiser.learning_rate
+        for spec in ("gymnasium:Pendulum-v1", "hover")
+        for size in ("cpu", "1m")
+    }
+    assert rates["gymnasium:Pendulum-v1", "1m"] == 4e-4 and rates["hover", "1m"] == 4e-5
+    assert rates["gymnasium:Pendulum-v1", "cpu"] == 1e-3
+
+
 def test_every_point_of_the_lattice_can_be_asked_for():
     model = override("agent.world_model.posterior=h,o")
     assert model.posterior is PosteriorInput.MEMORY

@@ -56,7 +56,7 @@ def for_generic_task(agent: AgentConfig, train: TrainConfig, size: str, spec: En
     agent = replace(agent, updates_per_rollout=updates_for(agent, train))
     if not isinstance(spec.action, Box):
         agent = replace(agent, actor_critic=replace(agent.actor_critic, gradient="reinforce"))
-    return (_small(agent) if size == "cpu" else agent), train
+    return FOR_SMALL_BUDGETS.get(size, lambda same: same)(agent), train
 
 
 def _with_codes(agent: DreamerConfig) -> DreamerConfig:
@@ -75,6 +75,11 @@ def updates_for(agent: DreamerConfig, train: TrainConfig, ratio: float = TRAIN_R
     return max(1, round(ratio * train.iteration_steps / (agent.replay.batch * agent.replay.length)))
 
 
+def _brisk(agent: DreamerConfig) -> DreamerConfig:
+    """Size ``1m``: with DreamerV3's rate of 4e-5 the few thousand updates of such a budget teach nothing."""
+    return replace(agent, optimiser=replace(agent.optimiser, learning_rate=4e-4, warmup=200))
+
+
 def _small(agent: DreamerConfig) -> DreamerConfig:
     """Size ``cpu``: what it takes of the race's scales is widened, and learning begins early."""
     model = replace(agent.world_model, symlog_inputs=True, bins=BinsConfig(count=127, limit=12.0))
@@ -90,3 +95,6 @@ def _small(agent: DreamerConfig) -> DreamerConfig:
         replay=replace(agent.replay, capacity=16_384, prefill=1024),
         actor_critic_warmup=200,
     )
+
+
+FOR_SMALL_BUDGETS = {"cpu": _small, "1m": _brisk}
