@@ -11,9 +11,9 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import IO, Any
+from typing import Any
 
 from s5wm.errors import ConfigError
 
@@ -66,7 +66,11 @@ def check_in_child(question: Question, timeout: float) -> Report:
 
 def _check_once(question: Question, timeout: float) -> _Try:
     command = [sys.executable, "-m", "s5wm.checkenv", json.dumps(asdict(question))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return _follow(subprocess.Popen(command, stdout=subprocess.PIPE, text=True), timeout)
+
+
+def _follow(process: subprocess.Popen[str], timeout: float) -> _Try:
+    """Gather what the process reports, to its end."""
     assert process.stdout is not None
     lines: queue.Queue[dict[str, str]] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
@@ -81,10 +85,13 @@ def _check_once(question: Question, timeout: float) -> _Try:
             report.agents.update({line["agent"]: line["why"]} if "agent" in line else {})
     except queue.Empty:
         process.kill()
-        process.wait()
         report.problems.append(f"{call} did not return within {timeout:g} s")
         return _Try(report=report, death=None)
-    code = process.wait()
+    finally:
+        code = process.wait()
+        reader.join(timeout=1.0)
+        if not reader.is_alive():  # else a process of the environment holds the pipe, and reading goes on
+            process.stdout.close()
     if code == ConfigError.exit_code:
         raise ConfigError(report.problems[-1])
     if call == END:
@@ -93,7 +100,7 @@ def _check_once(question: Question, timeout: float) -> _Try:
     return _Try(report=report, death=f"{how} in {call}")
 
 
-def _read(stdout: IO[str], lines: "queue.Queue[dict[str, str]]") -> None:
+def _read(stdout: Iterable[str], lines: "queue.Queue[dict[str, str]]") -> None:
     for text in stdout:
         try:
             line = json.loads(text)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from s5wm.checkenv.seen import EVAL_STEPS, Seen
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.wrappers import AutoReset
-from s5wm.types import Key, MixedObs, Obs, TimeStep
+from s5wm.types import Key, MixedObs, TimeStep
 
 COPIES = 4
 
@@ -65,7 +65,7 @@ def _check_shapes(env: AbstractEnv[Any], first: TimeStep) -> Iterator[str]:
         yield "reset gives a reward that is not zero"
 
 
-def _described(obs: Obs) -> str:
+def _described(obs: Any) -> str:
     """Dtype and shape of an observation, or of its parts."""
     return " and ".join(f"{part.dtype}{list(part.shape)}" for part in jax.tree.leaves(obs))
 
@@ -141,7 +141,7 @@ def _check_finite(trajectory: TimeStep) -> Iterator[str]:
             yield f"the {name} of environment {env} is not finite at step {step}"
 
 
-def _named_parts(obs: Obs) -> list[tuple[str, Any]]:
+def _named_parts(obs: Any) -> list[tuple[str, Any]]:
     """Parts of an observation, by name; a single array has none."""
     if isinstance(obs, MixedObs):
         return [("'s image", obs.image), ("'s vector", obs.vector)]

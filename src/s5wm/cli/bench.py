@@ -16,7 +16,7 @@ Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")
 
 @dataclass(frozen=True)
 class Bench(Verb):
-    """Time the environment, gradient updates, single policy steps, or the training loop.
+    """Time environments, updates, policies or the training loop.
 
     Example: s5wm bench update --agents s5wm dreamerv3 --size 1m --length 64
     """

@@ -17,7 +17,7 @@ CRASHED = 1
 
 @dataclass(frozen=True)
 class Ship(Verb):
-    """Evaluate a run's policy and write it as a small artefact of arrays and JSON.
+    """Evaluate a run's policy and write it as a small artefact.
 
     Without --to it goes into the installed package, where `pretrained/NAME` finds it.
     Example: s5wm ship runs/race split-s
@@ -42,10 +42,10 @@ class Ship(Verb):
 
 @dataclass(frozen=True)
 class Export(Verb):
-    """Write a policy as ONNX and C99 with a README of its inputs, frames and rates.
+    """Write a policy as ONNX and C99, with a README.
 
-    What is written is compared with the original first; a C compiler, where there is one, builds the C file for that.
-    Needs onnx and onnxruntime: pip install 's5wm[deploy]'.
+    The README tells inputs, frames and rates.  What is written is compared with the original first; a C compiler,
+    where there is one, builds the C file for that.  Needs onnx and onnxruntime: pip install 's5wm[deploy]'.
     Example: s5wm export pretrained/split-s exported
     """
 

@@ -16,7 +16,9 @@ UNSOUND = 1
 
 @dataclass(frozen=True)
 class Doctor(Verb):
-    """Check the installation: versions, devices, memory, a compiled matrix product, a saved and restored array.
+    """Check the installation: versions, devices, memory, a checkpoint.
+
+    Also a compiled matrix product, and a saved and restored array.
 
     Exit code 0 where all is well, 1 where something is not.
     Example: s5wm doctor
@@ -47,7 +49,9 @@ def _listed(value: object) -> str:
 
 @dataclass(frozen=True)
 class Verify(Verb):
-    """Check that every file of a run, or of a shipped policy, is what was written.
+    """Check that every file of a run is what was written.
+
+    Shipped policies are checked too.
 
     Exit code 0 where all is whole, 65 where something is damaged.
     Example: s5wm verify runs/first
@@ -73,7 +77,9 @@ class Verify(Verb):
 
 @dataclass(frozen=True)
 class CheckEnv(Verb):
-    """Check an environment: spaces, types, resets, ends of episodes, determinism, numbers that are not finite.
+    """Check an environment, and say which agents can train on it.
+
+    It looks at spaces, types, resets, ends of episodes, determinism, and numbers that are not finite.
 
     Also reports, for each agent, whether it can be trained on it, and why not.
 

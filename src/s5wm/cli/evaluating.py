@@ -24,10 +24,10 @@ Policy = Annotated[
 
 @dataclass(frozen=True)
 class Evaluate(Verb):
-    """Run the evaluation of the task: its start, mean actions, its measure of success.
+    """Evaluate a policy by the rules of its task; make a video.
 
-    A run keeps its metrics, flights and their picture itself; those of a shipped policy, and of a task changed by
-    --override, are kept with --out alone.
+    From the task's own start, with mean actions.  A run keeps its metrics, flights and their picture itself; those
+    of a shipped policy, and of a task changed by --override, are kept with --out alone.
     Example: s5wm eval pretrained/split-s --override task.action_delay=0.02 --json
     """
 

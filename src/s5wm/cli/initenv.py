@@ -15,7 +15,9 @@ NAME = "own_jax_env"
 
 @dataclass(frozen=True)
 class InitEnv(Verb):
-    """Write a small environment of your own to start from, which trains as it is.
+    """Write a small environment of your own to start from.
+
+    It trains as it is.
 
     Example: s5wm init-env my_env.py
     """

@@ -17,12 +17,12 @@ from s5wm.runs.elapsed import elapsed
 
 @dataclass(frozen=True)
 class Plot(Verb):
-    """Draw learning curves and flights of runs into their plots/ folders; several runs also into the same axes.
+    """Draw learning curves and flights of runs into plots/.
 
-    A shipped policy is flown first, its flights and pictures go to a folder of its name in --out.  A folder that
-    eval --out made is drawn too, and so is the file of a track (.json, .yaml).  Exit code 0 where something was drawn
-    of each, 1 where nothing was there to draw,
-    65 where a file is damaged.
+    Several runs are drawn into the same axes too.  A shipped policy is flown first, its flights and pictures go to
+    a folder of its name in --out.  A folder that eval --out made is drawn too, and so is the file of a track
+    (.json, .yaml).  Exit code 0 where something was drawn of each, 1 where nothing was there to draw, 65 where a
+    file is damaged.
     Example: s5wm plot runs/first runs/second --out runs/plots
     """
 
@@ -76,11 +76,11 @@ def _draw_track(file: Path, out: Path) -> int:
 
 @dataclass(frozen=True)
 class Imagine(Verb):
-    """Open-loop prediction error against horizon, on episodes of the run's own policy; several runs on the same ones.
+    """Open-loop prediction error against horizon, of one or more runs.
 
-    Of a run, the latest policy is measured, that of the newest checkpoint, which alone holds the whole world model.  A
-    shipped policy holds what foresees its state, and neither reward nor termination; its pictures are kept with --out
-    alone.
+    On episodes of the run's own policy; several runs are measured on the same ones.  Of a run, the latest policy is
+    measured, that of the newest checkpoint, which alone holds the whole world model.  A shipped policy holds what
+    foresees its state, and neither reward nor termination; its pictures are kept with --out alone.
     Example: s5wm imagine runs/first --horizon 50 --json
     """
 
@@ -153,7 +153,7 @@ class Imagine(Verb):
 
 @dataclass(frozen=True)
 class Compare(Verb):
-    """Compare agents: a table of results over seeds, and their learning curves in one picture.
+    """Compare agents: a table over seeds, and one picture of curves.
 
     The table holds what all have trained for; an agent that has nothing in common with the others has its own budget.
     Runs of one agent with different settings are compared as different agents.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Race(Verb):
-    """Train S5WM on the Split-S, evaluate it and draw its flight: what `make race` does.
+    """Train S5WM on the Split-S and draw its flight, as make race does.
 
     Interrupted, the same command goes on where it stopped.
     Example: s5wm race --run runs/race

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sweep(Verb):
-    """Train over a grid of overrides and seeds in local processes, or print the job array of a SLURM cluster.
+    """Train over a grid of settings and seeds, here or on SLURM.
 
-    Every combination is a run of its own below --out.  Interrupted, the same command goes on: finished trainings are
-    left out, the others go on where they stopped.  Exit code 0 where all finished, else that of the first that did not.
+    In local processes, or as the printed job array of a SLURM cluster.  Every combination is a run of its own below
+    --out.  Interrupted, the same command goes on: finished trainings are left out, the others go on where they
+    stopped.  Exit code 0 where all finished, else that of the first that did not.
     Example: s5wm sweep race/split-s --grid agent.optimiser.learning_rate=1e-3,3e-3 --seeds 3 --jobs 2 --out runs/rates
     """
 

@@ -12,11 +12,11 @@ from s5wm.cli.diagnosis import UNSOUND, Json
 
 @dataclass(frozen=True)
 class CheckTrack(Verb):
-    """Check a track of your own: gates in each other's way, in the ground, out of the box, out of reach.
+    """Check a track of your own: gates in the way or out of reach.
 
-    FILE is JSON, or YAML where PyYAML is installed; examples/tracks has one.  Fly it with
-    --override task.track=file:FILE, draw it with s5wm plot FILE.
-    Exit code 0 where all is well, 1 where something is not.
+    It finds gates in each other's way, in the ground, out of the box or out of reach.  FILE is JSON, or YAML where
+    PyYAML is installed; examples/tracks has one.  Fly it with --override task.track=file:FILE, draw it with s5wm
+    plot FILE.  Exit code 0 where all is well, 1 where something is not.
     Example: s5wm check-track examples/tracks/backyard.json
     """
 

@@ -68,7 +68,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Train(Verb):
-    """Train an agent; on an existing --run, go on where it stopped.
+    """Train an agent, or go on with an existing --run.
 
     Example: s5wm train race/split-s --agent s5wm --size cpu --run runs/first
     """
@@ -200,9 +200,9 @@ class Train(Verb):
 
 @dataclass(frozen=True)
 class Resume(Verb):
-    """Go on with a run exactly where it stopped, with the budget that it has.
+    """Go on with a run exactly where it stopped.
 
-    s5wm train --run RUN --minutes 12 (or --env-steps) gives it more.
+    It keeps the budget that it has; s5wm train --run RUN --minutes 12 (or --env-steps) gives it more.
     Example: s5wm resume runs/first
     """
 

@@ -13,11 +13,12 @@ from s5wm.errors import ConfigError, WriteError
 
 @dataclass(frozen=True)
 class View(Verb):
-    """Show an episode in the browser: what happened, and what the world model predicted at any moment of it.
+    """Show an episode and its imagined futures in the browser.
 
-    A drone flies its track in three dimensions with the fan of imagined futures ahead of it; every task has curves of
-    observations, actions, rewards and values.  Several policies of one task are shown together.  The page is one file
-    that works without a network; without --html it is served on 127.0.0.1 until Ctrl-C.
+    The page shows what happened, and what the world model predicted at any moment of it.  A drone flies its track
+    in three dimensions with the fan of imagined futures ahead of it; every task has curves of observations,
+    actions, rewards and values.  Several policies of one task are shown together.  The page is one file that works
+    without a network; without --html it is served on 127.0.0.1 until Ctrl-C.
     Example: s5wm view pretrained/split-s --html flight.html
     """
 

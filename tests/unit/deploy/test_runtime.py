@@ -332,7 +332,7 @@ def test_what_was_flown_is_what_the_policy_remembers():
 
 
 def test_a_task_that_is_no_race_is_refused():
-    with pytest.raises(ConfigError, match="flies no race"):
+    with pytest.raises(ConfigError, match="flies quadrotors through gates alone"):
         Pilot(replace(CARD, track=None), Steady(), LIMITS)
     with pytest.raises(ConfigError, match="not 'image'"):
         observe("image", Gates(TRACK), state_at(0.0), 0)

@@ -31,9 +31,9 @@ def measure(flights: Flights) -> Diagnosis:
 
 def test_an_oracle_makes_no_error(flights: Flights) -> None:
     found = measure(flights)
-    band = found.open_loop.of("state")
+    band = found.open_loop.of("number_0")
     assert np.all(band.hi[:STEPS] < 1e-4)
-    assert np.all(found.reconstruction.of("state").hi < 1e-5)
+    assert np.all(found.reconstruction.of("number_0").hi < 1e-5)
     assert np.all(found.reward.error.hi[:STEPS] < 1e-3)
     assert np.all(found.reward.step.r2[:STEPS] > 0.999)
     assert np.all(found.reward.total.r2[:STEPS] > 0.999)
@@ -63,7 +63,7 @@ def test_no_prediction_crosses_the_start_of_an_episode(flights: Flights) -> None
     assert found.reward.step.count.tolist() == expected
     assert expected[STEPS - 1] > 0
     assert expected[STEPS] == 0
-    assert np.isnan(found.open_loop.of("state").median[STEPS:]).all()
+    assert np.isnan(found.open_loop.of("number_0").median[STEPS:]).all()
 
 
 def shift_actions(rows: Transition) -> Transition:
@@ -82,10 +82,10 @@ def shift_ends(rows: Transition) -> Transition:
 def test_rows_out_of_step_show(flights: Flights) -> None:
     agent, learner, rows = flights
     late_actions = measure((agent, learner, shift_actions(rows)))
-    assert np.all(late_actions.open_loop.of("state").median[:STEPS] > 1e-2)
+    assert np.all(late_actions.open_loop.of("number_1").median[:STEPS] > 1e-2)
     late_rewards = measure((agent, learner, shift_rewards(rows)))
     assert np.all(late_rewards.reward.error.hi[:STEPS] > 1e-2)
-    assert np.all(late_rewards.open_loop.of("state").hi[:STEPS] < 1e-4)
+    assert np.all(late_rewards.open_loop.of("number_0").hi[:STEPS] < 1e-4)
     late_ends = measure((agent, learner, shift_ends(rows)))
     assert np.all(late_ends.events.terminal_auc[:3] < 0.99)
 
@@ -95,10 +95,10 @@ def test_the_log_is_flat_and_complete(flights: Flights) -> None:
     assert all(isinstance(value, float) for value in metrics.values())
     assert {
         "crash/terminal_1",
-        "error/state_0",
-        "error/state_10",
+        "error/number_0_0",
+        "error/number_1_10",
         "reward/r2_1",
         "value/all_r2",
     } <= metrics.keys()
-    assert "error/state_20" not in metrics
+    assert "error/number_0_20" not in metrics
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(measure(flights)))

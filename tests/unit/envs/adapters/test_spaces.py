@@ -86,7 +86,7 @@ def test_images_lie_behind_each_other_in_one_size() -> None:
 def test_privileged_keys_are_hidden_from_the_policy() -> None:
     space = spaces.Dict({"eye": EYE, "state": BOX, "mode": spaces.Discrete(3)})
     found = read_observations(space, ("state", "mode"))
-    spec = spec_of(found, Discrete(2), 1.0)
+    spec = spec_of(SimpleNamespace(metadata={}), found, Discrete(2))
     assert (spec.obs_shape, spec.vector_size, spec.privileged_size) == ((48, 32, 3), 0, 5)
     sample = {"eye": np.ones(EYE.shape, np.uint8), "state": np.array([0.25, -1.0]), "mode": np.int64(2)}
     assert found.privileged is not None
