@@ -76,7 +76,8 @@ def _caption(groups: Mapping[str, Sequence[Curve]]) -> str:
         parts.append(f"band: 95 % interval, from {FEW} seeds on")
     if any(_begun(curve) is not None for group in groups.values() for curve in group):
         parts.append("dotted: training episodes before the first evaluation")
-    return "   ·   ".join(parts)
+    lines = (parts[:2], parts[2:])  # one line would run into the legend
+    return "\n".join("   ·   ".join(line) for line in lines if line)
 
 
 def smoothed(x: Float[np.ndarray, " K"], values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
