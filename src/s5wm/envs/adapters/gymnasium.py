@@ -87,7 +87,8 @@ def spec_of(env: Any, observations: Observations, action: Any) -> EnvSpec:
             ctrl_dt=_period(env),
             privileged_size=0 if hidden is None else hidden.shape[0],
             vector_size=vector.shape[0] if image and vector else 0,
-            obs_names=tuple(map(str, _metadata(env).get(NAMES, ()))),
+            # A wrapper that shows pictures has the metadata of what is inside it.
+            obs_names=tuple(map(str, _metadata(env).get(NAMES, ()))) if vector else (),
         )
     except ValueError as error:
         raise ConfigError(f"its metadata: {error}") from error

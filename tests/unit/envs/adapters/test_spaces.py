@@ -219,6 +219,7 @@ def test_an_environment_names_the_numbers_of_its_observation() -> None:
     assert spec_with([]).obs_names == ()
     mixed = spaces.Dict({"sight": spaces.Box(0, 255, (32, 32, 3), np.uint8), "numbers": BOX})
     assert spec_with(["place", "speed"], mixed).obs_names == ("place", "speed")
+    assert spec_with(["place", "speed"], EYE).obs_names == ()  # a picture of what has them
     with pytest.raises(
         ConfigError, match="its metadata: obs_names has 1 names, and the observation 2 numbers"
     ):
