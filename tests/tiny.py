@@ -5,9 +5,11 @@ from dataclasses import replace
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.agents.dreamer.heads import ActorConfig, CriticConfig
 from s5wm.agents.dreamer.imagination import ActorCriticConfig
+from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.agents.replay import ReplayConfig
 from s5wm.nn.gru import BlockGRUConfig
 from s5wm.nn.s5 import S5Config
+from s5wm.training.config import TrainConfig
 from s5wm.worldmodel.config import BinsConfig, PosteriorInput, WorldModelConfig
 from s5wm.worldmodel.latent import CategoricalConfig
 
@@ -33,6 +35,17 @@ DREAMERV3 = replace(
         WORLD_MODEL, core=BlockGRUConfig(width=4, hidden=4, blocks=2), posterior=PosteriorInput.MEMORY
     ),
 )
+PPO = PPOConfig(units=4, layers=1, epochs=1, minibatches=2)
+TRAIN = TrainConfig(
+    num_envs=2,
+    rollout_length=8,
+    iterations_per_chunk=2,
+    env_steps=32,
+    eval_every=32,
+    eval_episodes=2,
+    checkpoint_every=32,
+)
+"""Two iterations, one chunk, one evaluation and one checkpoint."""
 
 
 def learning(agent: DreamerConfig) -> DreamerConfig:

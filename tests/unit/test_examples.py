@@ -14,7 +14,6 @@ from PIL import Image
 
 import s5wm
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.cli.evaluating import Evaluate
 from s5wm.cli.initenv import TEMPLATE, InitEnv
 from s5wm.diagnostics.loaded import state_groups
@@ -28,23 +27,12 @@ from s5wm.experiments.tasks import task_config
 from s5wm.experiments.trained import TrainedAgent
 from s5wm.nn.conv import PatchConfig
 from s5wm.runs.files import read_json
-from s5wm.training.config import TrainConfig
 from s5wm.viewer.subject import load_subject
 
-from ..tiny import S5WM
+from ..tiny import PPO, S5WM, TRAIN
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-TRAIN = TrainConfig(
-    num_envs=2,
-    rollout_length=8,
-    iterations_per_chunk=2,
-    env_steps=32,
-    eval_every=32,
-    eval_episodes=2,
-    checkpoint_every=32,
-)
-AGENT = PPOConfig(units=4, layers=1, epochs=1, minibatches=2)
 MIXED = replace(
     S5WM,
     world_model=replace(
@@ -87,7 +75,7 @@ def test_an_agent_trains_on_it(
     hidden = ("state",) if spec == "own_dict_env:Reach" else ()
     task = FactoryConfig(factory=spec, args=args, eval_steps=10_000 if is_hosted else 10, privileged=hidden)
     assert isinstance(task.build(), HostEnv) == is_hosted and task.eval_config().max_steps == limit
-    experiment = Experiment(task=task, agent=MIXED if hidden else AGENT, train=TRAIN)
+    experiment = Experiment(task=task, agent=MIXED if hidden else PPO, train=TRAIN)
     check_storable(experiment)
     assert run_experiment(experiment, tmp_path / "run")
     import s5wm
@@ -247,7 +235,7 @@ def test_a_run_says_which_folder_its_environment_is_in(
     monkeypatch.chdir(there)
     monkeypatch.syspath_prepend(str(there))
     task = FactoryConfig(factory="only_there:Lamp")
-    assert run_experiment(Experiment(task=task, agent=AGENT, train=TRAIN), run)
+    assert run_experiment(Experiment(task=task, agent=PPO, train=TRAIN), run)
     assert s5wm.load(run).obs_shape == (2,)
     with pytest.raises(
         ObservationError, match=r"read \(an observation has shape \(4,\), its space \(2,\)\): pass"

@@ -20,10 +20,10 @@ def check_gym(env: Any, steps: int, report: Report, seen: Seen) -> Iterator[str]
     yield from (f"it has no {name}" for name in missing)
     if missing:
         return
-    told: set[str] = set()
+    reported: set[str] = set()
     for problem in _problems(env, steps, report, seen):
-        if problem not in told:
-            told.add(problem)
+        if problem not in reported:
+            reported.add(problem)
             yield problem
 
 

@@ -200,8 +200,7 @@ def _verb(name: str, options: list[str]) -> int:
     entry = VERBS[name]
     import tyro
 
-    if name == "resume":
-        _check_budget(options)
+    entry.load().check_options(options)
     _widen()
     verb = tyro.cli(
         entry.load(),
@@ -224,16 +223,6 @@ def _verb(name: str, options: list[str]) -> int:
             check_devices()
             turn_on()
     return verb.run()
-
-
-def _check_budget(options: list[str]) -> None:
-    """Raises ``ConfigError`` where a run is to be resumed with another budget."""
-    named = [word for word in options if word.split("=")[0] in ("--minutes", "--env-steps")]
-    if named:
-        raise ConfigError(
-            f"resume keeps the budget of its run and takes no {named[0]}; to give it more: s5wm train --run RUN "
-            "--minutes 12 (or --env-steps), counted from the beginning of the run"
-        )
 
 
 def _overview() -> str:

@@ -4,6 +4,7 @@ import functools as ft
 import json
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -41,7 +42,7 @@ def _default(value: str) -> str:
 
 
 arg = ft.partial(tyro.conf.arg, help_behavior_hint=_default)
-"""Describes an option; its default is told where it has one."""
+"""Describes an option; help shows its default where it has one."""
 
 DONE = 0
 STOPPED = 75
@@ -49,6 +50,11 @@ STOPPED = 75
 
 class Verb(ABC):
     """A command of the command line: a dataclass of its options, and ``run``."""
+
+    @classmethod
+    def check_options(cls, options: Sequence[str]) -> None:
+        """Raises ``ConfigError`` for options that another verb has, naming that verb; by default for none."""
+        del options
 
     @abstractmethod
     def run(self) -> int:

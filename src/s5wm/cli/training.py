@@ -1,5 +1,6 @@
 """Verbs that make and judge policies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -210,6 +211,16 @@ class Resume(Verb):
     log: Log = ()
     json_: Json = False
     hardware: OmitArgPrefixes[Hardware] = Hardware()
+
+    @classmethod
+    def check_options(cls, options: Sequence[str]) -> None:
+        """Raises ``ConfigError`` for another budget, which only train takes."""
+        named = [word for word in options if word.split("=")[0] in ("--minutes", "--env-steps")]
+        if named:
+            raise ConfigError(
+                f"resume keeps the budget of its run and takes no {named[0]}; to give it more: s5wm train --run RUN "
+                "--minutes 12 (or --env-steps), counted from the beginning of the run"
+            )
 
     def run(self) -> int:
         """Train and evaluate."""

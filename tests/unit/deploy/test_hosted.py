@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.deploy.card import FlightCard
 from s5wm.deploy.export import Exported, export
 from s5wm.deploy.golden import Golden
@@ -18,21 +17,11 @@ from s5wm.envs.adapters.tasks import FactoryConfig, GymnasiumConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment
 from s5wm.experiments.run import run_experiment
-from s5wm.training.config import TrainConfig
 
-from ...tiny import S5WM
+from ...tiny import PPO, S5WM, TRAIN
 
 pytestmark = pytest.mark.slow
 
-TRAIN = TrainConfig(
-    num_envs=2,
-    rollout_length=8,
-    iterations_per_chunk=2,
-    env_steps=32,
-    eval_every=32,
-    eval_episodes=2,
-    checkpoint_every=32,
-)
 REMEMBERS = Experiment(
     task=GymnasiumConfig(id="Pendulum-v1"),
     agent=replace(S5WM, replay=replace(S5WM.replay, prefill=16)),
@@ -40,7 +29,7 @@ REMEMBERS = Experiment(
 )
 CHOOSES = Experiment(
     task=FactoryConfig(factory="own_gymnasium_env:Lamp"),
-    agent=PPOConfig(units=4, layers=1, epochs=1, minibatches=2),
+    agent=PPO,
     train=TRAIN,
 )
 
