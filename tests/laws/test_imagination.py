@@ -24,6 +24,7 @@ from s5wm.ops.returns import lambda_return
 from s5wm.ops.running import ReturnScale
 from s5wm.types import Reward, TimeStep
 from s5wm.worldmodel.dynamics import imagine
+from s5wm.worldmodel.latent import IdentityLatent
 
 HORIZON = 4
 CONFIGS = {
@@ -39,12 +40,12 @@ def lab(make_lab):
     return make_lab("gaussian")
 
 
-@pytest.fixture(scope="module")
-def nets(lab):
+def networks_of(model, **spread):
+    """An actor and critics that say something, of a model."""
     k_actor, k_critic, k_value, k_slow = jr.split(jr.key(1), 4)
-    features = lab.model.config.core.width + 4
+    features = model.dynamics.initial().latent.feature.shape[0]
     # Actions stay within [-1, 1]: beyond, squashing passes a gradient on purpose that finite differences lack.
-    actor = ActorConfig(units=8, layers=1, std_min=0.05, std_max=0.1).build(features, Box((2,)), key=k_actor)
+    actor = ActorConfig(units=8, layers=1, **spread).build(features, Box((2,)), key=k_actor)
     actor = eqx.tree_at(lambda a: a.network.out.weight, actor, replace_fn=lambda w: 20 * w)
     critic = CriticConfig(units=8, layers=1, bins=21, limit=3.0).build(features, key=k_critic)
 
@@ -52,7 +53,12 @@ def nets(lab):
         weight = 0.3 * jr.normal(key, critic.network.out.weight.shape)
         return eqx.tree_at(lambda c: c.network.out.weight, critic, weight)
 
-    return Networks(lab.model, actor, wake(k_value), wake(k_slow))
+    return Networks(model, actor, wake(k_value), wake(k_slow))
+
+
+@pytest.fixture(scope="module")
+def nets(lab):
+    return networks_of(lab.model, std_min=0.05, std_max=0.1)
 
 
 @eqx.filter_jit
@@ -133,6 +139,52 @@ def test_dynamics_gradient_is_that_of_the_imagined_return(nets, starts):
     gradient = gradients(config, nets, starts, HALF)[0].actor.network.out.bias[0]
     assert abs(slope) > 1e-4
     assert -float(gradient) == pytest.approx(slope, rel=0.02)
+
+
+class EveryChance(IdentityLatent):
+    """Its noise of many samples goes through all chances from 0 to 1 in equal steps; normals are zero."""
+
+    def noise(self, key, shape):
+        uniform = (jnp.arange(shape[0]) + 0.5) / shape[0]
+        uniform = jnp.broadcast_to(uniform[:, None, None], (*shape, 1))
+        return jnp.concatenate([jnp.zeros((*shape, self.width)), uniform], axis=-1)
+
+
+class SilentChance(EveryChance):
+    """The same without what the score of its choices adds to a gradient."""
+
+    def choice_log_prob(self, dist, noise):
+        return jnp.zeros(noise.shape[:-1])
+
+
+def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab):
+    """One step of a mixture, against differences of the mean return over all chances."""
+    lab = make_lab("observed")
+
+    def nets_with(kind):
+        space = lab.model.dynamics.space
+        space = kind(space.width, space.std, space.changes)
+        model = eqx.tree_at(lambda m: m.dynamics.space, lab.model, space)
+        return networks_of(model, std_min=1e-4, std_max=2e-4)
+
+    nets = nets_with(EveryChance)
+    config, count = replace(CONFIGS["dynamics"], imagination_horizon=1), 20_000
+    belief = jax.tree.map(lambda x: jnp.broadcast_to(x[2], (count, *x.shape[1:])), lab.observe().belief)
+
+    def moved(shift):
+        return eqx.tree_at(lambda n: n.actor.network.out.bias, nets, replace_fn=lambda b: b.at[1].add(shift))
+
+    def objective(shift):
+        rolled = imagined(config, moved(shift), belief, HALF)
+        return float(jnp.mean(rolled.weight * rolled.returns))
+
+    step = 0.02
+    slope = (objective(step) - objective(-step)) / (2 * step)
+    gradient = -float(gradients(config, nets, belief, HALF)[0].actor.network.out.bias[1])
+    assert gradient == pytest.approx(slope, rel=0.03)
+
+    blind = -float(gradients(config, nets_with(SilentChance), belief, HALF)[0].actor.network.out.bias[1])
+    assert abs(blind - slope) > 0.1 * abs(slope)
 
 
 def test_actor_gradient_equals_that_of_differentiating_the_whole_rollout(nets, starts):

@@ -160,15 +160,23 @@ class NormalMixture(eqx.Module):
     def _pick(self, values: Float[Array, "*b K A"], index: Int[Array, "*b"]) -> Float[Array, "*b A"]:
         return jnp.take_along_axis(values, index[..., None, None], axis=-2)[..., 0, :]
 
+    def _choice(self, uniform: Float[Array, "*b"]) -> Int[Array, "*b"]:
+        cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
+        return jnp.sum(uniform[..., None] >= cumulative[..., :-1], axis=-1)
+
     def mode(self) -> Float[Array, "*b A"]:
         """Centre of the likeliest component (which the true mode is near, where components do not overlap)."""
         return self._pick(self.loc, jnp.argmax(self.logits, axis=-1))
 
     def sample_with(self, noise: Float[Array, "*b A"], uniform: Float[Array, "*b"]) -> Float[Array, "*b A"]:
         """Reparametrised within the component that ``uniform`` picks; the pick has no gradient."""
-        cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
-        index = jnp.sum(uniform[..., None] >= cumulative[..., :-1], axis=-1)
+        index = self._choice(uniform)
         return self._pick(self.loc, index) + self._pick(self.scale, index) * noise
+
+    def choice_log_prob(self, uniform: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """``log pi_k`` of the component that ``uniform`` picks; it has a gradient."""
+        index = self._choice(uniform)[..., None]
+        return jnp.take_along_axis(jax.nn.log_softmax(self.logits), index, axis=-1)[..., 0]
 
     def kl_from(self, normal: Normal) -> Float[Array, "*b"]:
         """Upper bound on ``KL(normal | self)``: ``-log sum_k pi_k exp -KL(normal | k)`` (Hershey and Olsen 2007)."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from s5wm.types import Scalar
 from s5wm.worldmodel.latent import AbstractLatentSpace
 
 Memory = TypeVar("Memory")
@@ -76,6 +77,15 @@ class AbstractDynamics(eqx.Module, Generic[Memory]):
     ) -> Belief[Memory]:
         """One step ahead through the prior."""
 
+    def predict_with_choice(
+        self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
+    ) -> tuple[Belief[Memory], Scalar]:
+        """``predict``, and the log-probability of what it chose without a gradient (``space.choice_log_prob``).
+
+        As it stands here, for dynamics whose samples have gradients throughout.
+        """
+        return self.predict(belief, action, noise=noise), jnp.zeros(())
+
     @abstractmethod
     def observe(
         self,
@@ -90,10 +100,14 @@ class AbstractDynamics(eqx.Module, Generic[Memory]):
 
 
 class Imagined(eqx.Module):
-    """A rollout of ``H`` predictions: ``R = H + 1`` features (the start included) and the actions chosen at them."""
+    """A rollout of ``H`` predictions: ``R = H + 1`` features (the start included) and the actions chosen at them.
+
+    ``choice`` is the log-probability of what each prediction chose without a gradient.
+    """
 
     feature: Float[Array, "R F"]
     action: Float[Array, "R A"]
+    choice: Float[Array, " H"]
 
 
 Draw = TypeVar("Draw")
@@ -139,16 +153,18 @@ def imagine(
 
     def advance(
         current: Belief[Memory], inputs: tuple[Array, Draw]
-    ) -> tuple[Belief[Memory], tuple[Array, Array]]:
+    ) -> tuple[Belief[Memory], tuple[Array, Array, Array]]:
         noise, draw = inputs
         current = bounded_gradient(current)
         action = act(current.latent.feature, draw)
-        return dynamics.predict(current, action, noise=noise), (current.latent.feature, action)
+        following, choice = dynamics.predict_with_choice(current, action, noise=noise)
+        return following, (current.latent.feature, action, choice)
 
     before, final = jax.tree.map(lambda x: x[:-1], draws), jax.tree.map(lambda x: x[-1], draws)
-    last, (features, actions) = jax.lax.scan(advance, belief, (noise, before))
+    last, (features, actions, choices) = jax.lax.scan(advance, belief, (noise, before))
     feature = last.latent.feature
     return Imagined(
         jnp.concatenate([features, feature[None]]),
         jnp.concatenate([actions, act(feature, final)[None]]),
+        choices,
     )

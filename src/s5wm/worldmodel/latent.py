@@ -58,6 +58,11 @@ class AbstractLatentSpace(eqx.Module, Generic[Q, P]):
     def sample(self, dist: Q | P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
         """Flat sample with a gradient; ``None`` gives the mode."""
 
+    def choice_log_prob(self, dist: P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b"]:
+        """Log-probability of what ``sample`` chooses without a gradient; 0 where all of it has one, and of modes."""
+        shape = jax.tree.leaves(dist)[0].shape[:-1] if noise is None else noise.shape[:-1]
+        return jnp.zeros(shape)
+
     @abstractmethod
     def kl(self, left: Q, right: P) -> Float[Array, "*b"]:
         """``KL(left | right)`` in nats, summed over the latent."""
@@ -210,13 +215,19 @@ class IdentityLatent(AbstractLatentSpace[Normal, NormalMixture]):
     def sample(
         self, dist: Normal | NormalMixture, noise: Float[Array, "*b J"] | None
     ) -> Float[Array, "*b Z"]:
-        """Reparametrised; the choice of the component has no gradient."""
+        """Reparametrised; the choice of the component has no gradient, but ``choice_log_prob`` has."""
         if noise is None:
             return dist.mode()
         normal, uniform = noise[..., :-1], noise[..., -1]
         return (
             dist.sample_with(normal, uniform) if isinstance(dist, NormalMixture) else dist.sample_with(normal)
         )
+
+    def choice_log_prob(self, dist: NormalMixture, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b"]:
+        """Of the component."""
+        if noise is None:
+            return jnp.zeros(dist.logits.shape[:-1])
+        return dist.choice_log_prob(noise[..., -1])
 
     def kl(self, left: Normal, right: NormalMixture) -> Float[Array, "*b"]:
         """An upper bound, tight where one component explains the observation."""

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float
 from s5wm.nn.core import AbstractCore
 from s5wm.nn.mlp import MLP, Linear, RMSNorm
 from s5wm.nn.s5 import S5Config
+from s5wm.types import Scalar
 from s5wm.worldmodel.decoupled import DecoupledRSSM
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Posterior
 from s5wm.worldmodel.latent import AbstractLatentSpace, IdentityLatent, IdentityLatentConfig
@@ -118,9 +119,18 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         noise: Float[Array, " J"] | None,
     ) -> Belief[PrivilegedStateMemory[Memory]]:
         """One step through the prior; the filter's memory does not change, since nothing is observed."""
-        return with_estimator(
-            belief.memory.filter, self.states.predict(inner_of(belief), action, noise=noise)
-        )
+        return self.predict_with_choice(belief, action, noise=noise)[0]
+
+    def predict_with_choice(
+        self,
+        belief: Belief[PrivilegedStateMemory[Memory]],
+        action: Float[Array, " A"],
+        *,
+        noise: Float[Array, " J"] | None,
+    ) -> tuple[Belief[PrivilegedStateMemory[Memory]], Scalar]:
+        """The same, and the log-probability of what the prior chose."""
+        inner, choice = self.states.predict_with_choice(inner_of(belief), action, noise=noise)
+        return with_estimator(belief.memory.filter, inner), choice
 
     def observe(
         self,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from s5wm.nn.mlp import MLP
+from s5wm.types import Scalar
 from s5wm.worldmodel.dynamics import AbstractDynamics, Belief, Latent, Posterior
 from s5wm.worldmodel.latent import AbstractLatentSpace
 from s5wm.worldmodel.sequence import SequenceModel
@@ -68,10 +69,17 @@ class AbstractRSSM(AbstractDynamics[Memory], Generic[Memory]):
         self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
     ) -> Belief[Memory]:
         """One recurrent step, z_t from the prior."""
+        return self.predict_with_choice(belief, action, noise=noise)[0]
+
+    def predict_with_choice(
+        self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
+    ) -> tuple[Belief[Memory], Scalar]:
+        """The same, and the log-probability of what the prior chose."""
         continues = jnp.zeros((), bool)
         memory, deter, previous = self.sequence.step(belief.memory, belief.latent.stoch, action, continues)
-        stoch = self.space.sample(self.sequence.prior(deter, previous), noise)
-        return Belief(memory, Latent(deter, stoch))
+        prior = self.sequence.prior(deter, previous)
+        latent = Latent(deter, self.space.sample(prior, noise))
+        return Belief(memory, latent), self.space.choice_log_prob(prior, noise)
 
 
 class RSSM(AbstractRSSM[Memory], Generic[Memory]):

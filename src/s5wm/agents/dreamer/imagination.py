@@ -3,7 +3,13 @@
     R_i = r_{i+1} + c_{i+1} [(1 - l) v_{i+1} + l R_{i+1}],   w_i = prod_{k <= i} c_k   (c contains the discount)
 
 ``reinforce`` differentiates log-probabilities along a forward-only rollout (DreamerV3); ``dynamics``
-differentiates the return through the model, whose parameters are held constant.
+differentiates the return through the model, whose parameters are held constant.  Where the model's prior chooses, a
+component of a mixture for instance, its sample has no gradient.  There the return's has a second part,
+
+    (R_i - v_i) d log p(choice_{i+1}),
+
+as in any stochastic computation graph (Schulman et al. 2015); without it an actor does not see that what it does makes
+the pass of a gate more likely.
 """
 
 from dataclasses import dataclass
@@ -124,10 +130,13 @@ def _judged(
     feature = jax.lax.optimization_barrier(imagined.feature)
     said, value = jax.lax.optimization_barrier((nets.model.predict(feature), nets.critic(feature).mean()))
     reward = said.reward(smoothing_weight)
-    returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(
-        reward, said.cont, value
-    )
-    weight = jax.lax.stop_gradient(jnp.cumprod(said.cont[:, :-1], axis=1))
+    fold = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))
+    stop_gradient = jax.lax.stop_gradient
+    advantage = stop_gradient(fold(reward, said.cont, value) - value[:, :-1])
+    # Zeros with a gradient, at the reward of the arrival, so that earlier returns discount them too.
+    choice = advantage * (imagined.choice - stop_gradient(imagined.choice))
+    returns = fold(reward + jnp.pad(choice, ((0, 0), (1, 0))), said.cont, value)
+    weight = stop_gradient(jnp.cumprod(said.cont[:, :-1], axis=1))
     return Rollouts(imagined.feature, imagined.action, draws, returns, value, weight, None)
 
 
