@@ -517,17 +517,25 @@ def punctual() -> str:
     return _table(head, [row]) + f"\n{found['device']}, {load}, commit {found['commit']}.\n"
 
 
+ROBUSTNESS = ("split-s", "split-s-ppo", "split-s-robust", "figure-8-state", "figure-8-state-robust")
+
+
 def robustness() -> str:
-    """Success by suite and strength."""
-    found = json.loads((ROOT / "results/robustness/race-split-s-s5wm.json").read_text())
-    head = ("suite", "at full strength", *(f"{strength:g} x" for strength in found["strengths"]))
+    """Success of each policy by suite, at half, full and one and a half strength."""
+    files = [ROOT / f"results/robustness/{name}.json" for name in ROBUSTNESS]
+    found = {file.stem: json.loads(file.read_text()) for file in files if file.exists()}
+    first = next(iter(found.values()))
     rows: list[Row] = []
-    for name, cells in found["suites"].items():
-        full = ", ".join(f"{key} {value:.3g}" for key, value in found["full_strength"][name].items())
-        rows.append((name, full, *(f"{cell['success_rate']:.0%}" for cell in cells)))
-    nominal = found["nominal"]["success_rate"]
-    note = f"\n`{found['run']}`, {found['episodes']} flights each; {nominal:.0%} as it was trained.\n"
-    return _table(head, rows) + note
+    for suite, ranges in first["full_strength"].items():
+        full = ", ".join(f"{key} {value:.3g}" for key, value in ranges.items())
+        cells = [[cell["success_rate"] for cell in each["suites"][suite]] for each in found.values()]
+        rows.append((suite, full, *(" / ".join(f"{100 * rate:.0f}" for rate in cell) for cell in cells)))
+    laps = [f"{each['nominal']['lap_time_mean']:.2f} s" for each in found.values()]
+    nominal = [f"{100 * each['nominal']['success_rate']:.0f}" for each in found.values()]
+    rows.append(("none", "", *(" at ".join(pair) for pair in zip(nominal, laps, strict=True))))
+    strengths = ", ".join(f"{strength:g}" for strength in first["strengths"])
+    note = f"\nSuccess in percent of {first['episodes']} flights, at {strengths} times the full strength.\n"
+    return _table(("suite", "at full strength", *(f"`{name}`" for name in found)), rows) + note
 
 
 def _kills(r: dict[str, Any]) -> list[Row]:
