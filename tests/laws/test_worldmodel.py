@@ -275,33 +275,6 @@ def test_rewards_are_predicted_where_they_arrive(lab):
     assert metrics["loss/reward_smoothing"] == pytest.approx(float(smoothing), rel=1e-5)
 
 
-def test_noise_of_the_heads_displaces_their_features_alone(lab):
-    """Reward and continue heads read ``feature + s e``; beliefs, decoder and divergences stay what they were."""
-    scale = 0.3
-    noisy = replace(lab.model, config=replace(lab.model.config, head_noise=scale))
-    plain = lab.model.draw_noise(jr.key(3), (STEPS,))
-    noise = noisy.draw_noise(jr.key(3), (STEPS,))
-    extra = noise[:, plain.shape[1] :]
-    np.testing.assert_array_equal(noise[:, : plain.shape[1]], plain)
-
-    before = lab.model.loss(lab.chunk, noise=plain)[1]
-    after = noisy.loss(lab.chunk, noise=noise)[1]
-    told = lab.model.teacher_forced(lab.chunk, before.posterior, noise=plain)
-    feature, reward = told.belief.latent.feature + scale * extra, lab.chunk.timestep.reward
-    alive = 0.9 * (1.0 - lab.chunk.timestep.is_terminal)
-    expected = dict(before.metrics) | {
-        "loss/reward_nominal": -lab.model.nominal(feature).log_prob(reward.nominal).mean(),
-        "loss/reward_smoothing": -lab.model.smoothing(feature).log_prob(reward.smoothing).mean(),
-        "loss/cont": -lab.model.continues(feature).log_prob(alive).mean(),
-    }
-    assert float(abs(after.metrics["loss/cont"] - before.metrics["loss/cont"])) > 1e-4
-    for name, value in expected.items():
-        np.testing.assert_allclose(after.metrics[name], value, rtol=2e-4, atol=1e-5, err_msg=name)
-    np.testing.assert_array_equal(
-        after.posterior.belief.latent.feature, before.posterior.belief.latent.feature
-    )
-
-
 def test_decoder_target_is_the_configured_group(lab):
     """In its own units: symlog where the encoder applies it."""
     timestep = lab.chunk.timestep

@@ -70,7 +70,6 @@ OVERRIDES = [
     ("agent.world_model.unit=3", "did you mean 'units'"),
     ("agent.world_model.units=wide", "must be a whole number"),
     ("agent.world_model.units=0", "world_model.units is 0"),
-    ("agent.world_model.head_noise=-0.1", "world_model.head_noise is -0.1"),
     ("train.num_envs=-4", "train.num_envs is -4; it must be positive"),
     ("agent.optimiser.learning_rate=-1", "must be positive"),
     ("agent.optimiser.learning_rate=NaN", "finite"),

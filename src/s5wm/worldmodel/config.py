@@ -1,7 +1,6 @@
 """Configuration of a world model: the grid of cores and posteriors, latents, decoder targets, losses."""
 
 import enum
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -82,19 +81,11 @@ class WorldModelConfig:
     symlog_inputs: bool = True
     bins: BinsConfig = field(default_factory=BinsConfig)
     scales: LossScales = field(default_factory=LossScales)
-    # Standard deviation of noise on the features from which reward and continue heads learn: a step in the world, such
-    # as the rim of a gate, becomes a slope that a gradient can follow and that keeps a policy away from it.
-    head_noise: float = field(default=0.0, metadata={"since": "noise of the heads"})
 
     def __post_init__(self) -> None:
         for name in ("units", "encoder_layers", "posterior_layers", "prior_layers", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"world_model.{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0.0 <= self.head_noise < math.inf:
-            raise ValueError(
-                f"world_model.head_noise is {self.head_noise}; it is a standard deviation in units of the features: "
-                "use 0 for none, or about 0.03"
-            )
         if not isinstance(self.latent, CategoricalConfig | GaussianConfig) and (
             self.posterior is PosteriorInput.MEMORY
         ):

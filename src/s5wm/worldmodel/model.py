@@ -12,14 +12,13 @@ from typing import Any, Generic, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float
 
 from s5wm.nn.conv import ImageDecoder, pixels
 from s5wm.nn.mlp import MLP
 from s5wm.ops.distributions import Bernoulli, TwoHot
 from s5wm.ops.transforms import symlog
-from s5wm.types import Key, MixedObs, Obs, Reward, Scalar, TimeStep, array_of
+from s5wm.types import MixedObs, Obs, Reward, Scalar, TimeStep, array_of
 from s5wm.worldmodel.chunk import Chunk, LossOutput
 from s5wm.worldmodel.config import WorldModelConfig
 from s5wm.worldmodel.dynamics import AbstractDynamics, Posterior
@@ -56,15 +55,6 @@ class WorldModel(eqx.Module, Generic[Memory]):
     cont: MLP
     config: WorldModelConfig = eqx.field(static=True)
     discount: float = eqx.field(static=True)
-
-    def draw_noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b J"]:
-        """Noise of a loss: the latents', followed by one number per feature where ``head_noise`` is not zero."""
-        latents = self.dynamics.space.noise(key, shape)
-        if self.config.head_noise == 0.0:
-            return latents
-        # Folded in rather than split off, so that this option does not change the latents.
-        features = self.dynamics.initial().latent.feature.shape
-        return jnp.concatenate([latents, jr.normal(jr.fold_in(key, 1), (*shape, *features))], axis=-1)
 
     def observe(self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None) -> Posterior[Memory]:
         """Posterior beliefs of a chunk."""
@@ -141,19 +131,11 @@ class WorldModel(eqx.Module, Generic[Memory]):
     def loss(
         self, chunk: Chunk[Memory], *, noise: Float[Array, "T J"] | None
     ) -> tuple[Scalar, LossOutput[Memory]]:
-        """Loss of one chunk (mean over time), and beliefs and metrics of the pass; ``noise`` is of ``draw_noise``.
-
-        With ``head_noise`` s, reward and continue heads learn from ``[h_t, z_t] + s e``, so at a feature they tell the
-        mean over displacements of it (randomised smoothing, Cohen et al. 2019).
-        """
+        """Loss of one chunk (mean over time), and beliefs and metrics of the pass."""
         scales, space = self.config.scales, self.dynamics.space
-        displacement = jnp.zeros(())
-        if noise is not None and self.config.head_noise > 0.0:
-            features = self.dynamics.initial().latent.feature.shape[0]
-            noise, displacement = noise[:, :-features], self.config.head_noise * noise[:, -features:]
         out = self.observe(chunk, noise=noise)
         teacher_forced = self.teacher_forced(chunk, out, noise=noise)
-        feature, step = teacher_forced.belief.latent.feature + displacement, chunk.timestep
+        feature, step = teacher_forced.belief.latent.feature, chunk.timestep
         stop_gradient = jax.lax.stop_gradient
         dyn = space.kl(stop_gradient(teacher_forced.posterior), teacher_forced.prior)
         rep = space.kl(teacher_forced.posterior, stop_gradient(teacher_forced.prior))

@@ -309,6 +309,6 @@ def latest_policy(params: DreamerParams) -> DreamerPolicy:
 
 def batch_loss(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> tuple[Scalar, LossOutput[Any]]:
     """Mean world-model loss of a batch of chunks ``[B, ...]``, and per-sample outputs of the pass."""
-    noise = model.draw_noise(key, chunk.timestep.is_first.shape)
+    noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
     losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
     return losses.mean(), out
