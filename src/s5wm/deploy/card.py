@@ -20,7 +20,7 @@ VERSION = 1
 """Of the format."""
 
 Vec3 = tuple[float, float, float]
-Layout = Literal["A", "B", "C", "D", "hover", "image", "other"]
+Layout = Literal["A", "B", "C", "hover", "image", "other"]
 
 
 @dataclass(frozen=True, kw_only=True)

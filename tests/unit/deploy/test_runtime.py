@@ -74,7 +74,7 @@ def test_the_plant_flies_as_the_reference_in_jax():
         np.testing.assert_allclose(mine.rotor_speed, theirs.rotor_speed, rtol=1e-4)
 
 
-@pytest.mark.parametrize("layout", ["A", "B", "C", "D"])
+@pytest.mark.parametrize("layout", ["A", "B", "C"])
 def test_the_runtime_observes_as_the_task(layout):
     rng, gates = np.random.default_rng(1), Gates(TRACK)
     clearance = jnp.asarray(gates.clearance, jnp.float32)

@@ -12,7 +12,6 @@ from s5wm.errors import ConfigError
 
 POSITION_SCALE, VELOCITY_SCALE, RATE_SCALE = 10.0, 15.0, 10.0
 NEAR, LOW = 1.0, 2.0
-WALL, RIM, PLANE, FRAME = 1.0, 0.3, 0.2, 1.0
 
 Vector = Float[np.ndarray, " O"]
 
@@ -20,24 +19,6 @@ Vector = Float[np.ndarray, " O"]
 def _entry(name: str, size: int, unit: str, scale: float, frame: str) -> Entry:
     return Entry(name=name, size=size, unit=unit, scale=scale, frame=frame)  # pyright: ignore[reportArgumentType]
 
-
-_C: tuple[Entry, ...] = (
-    _entry("velocity", 3, "m/s", VELOCITY_SCALE, "body"),
-    _entry("direction of up", 3, "1", 1.0, "body"),
-    _entry("body rates", 3, "rad/s", RATE_SCALE, "body"),
-    _entry("next gate minus position", 3, "m", POSITION_SCALE, "body"),
-    _entry("passing direction of the next gate", 3, "1", 1.0, "body"),
-    _entry("gate after next minus position", 3, "m", POSITION_SCALE, "body"),
-    _entry("passing direction of the gate after next", 3, "1", 1.0, "body"),
-    _entry(
-        "tanh of the position in the next gate's frame (over 1 m, clearance, clearance)",
-        3,
-        "1",
-        1.0,
-        "gate",
-    ),
-    _entry("tanh(height / 2 m), cosine and sine of the gate's share of the lap", 3, "1", 1.0, "none"),
-)
 
 ENTRIES: dict[Layout, tuple[Entry, ...]] = {
     "A": (
@@ -55,19 +36,22 @@ ENTRIES: dict[Layout, tuple[Entry, ...]] = {
         _entry("gate after next minus next gate", 3, "m", POSITION_SCALE, "world"),
         _entry("passing direction of the next gate", 3, "1", 1.0, "world"),
     ),
-    "C": _C,
-    "D": (
-        *_C,
+    "C": (
+        _entry("velocity", 3, "m/s", VELOCITY_SCALE, "body"),
+        _entry("direction of up", 3, "1", 1.0, "body"),
+        _entry("body rates", 3, "rad/s", RATE_SCALE, "body"),
+        _entry("next gate minus position", 3, "m", POSITION_SCALE, "body"),
+        _entry("passing direction of the next gate", 3, "1", 1.0, "body"),
+        _entry("gate after next minus position", 3, "m", POSITION_SCALE, "body"),
+        _entry("passing direction of the gate after next", 3, "1", 1.0, "body"),
         _entry(
-            "tanh of the distance to the walls (low x, low y, high x, high y, high z) / 1 m",
-            5,
+            "tanh of the position in the next gate's frame (over 1 m, clearance, clearance)",
+            3,
             "1",
             1.0,
-            "world",
+            "gate",
         ),
-        _entry("tanh((offset from the next gate's axis / clearance - 1) / 0.3)", 1, "1", 1.0, "gate"),
-        _entry("tanh(position along the next gate's axis / 0.2 m)", 1, "1", 1.0, "gate"),
-        _entry("1 - tanh(distance to the nearest frame of another gate / 1 m)", 1, "1", 1.0, "none"),
+        _entry("tanh(height / 2 m), cosine and sine of the gate's share of the lap", 3, "1", 1.0, "none"),
     ),
     "hover": (
         _entry("position relative to the target", 3, "m", 3.0, "world"),
@@ -130,25 +114,8 @@ def _observe_c(gates: Gates, state: VehicleState, target: int) -> Vector:
     return np.concatenate([velocity, up, state.omega_b / RATE_SCALE, *seen, np.tanh(near), place])
 
 
-def _observe_d(gates: Gates, state: VehicleState, target: int) -> Vector:
-    return np.concatenate([_observe_c(gates, state, target), _hazards(gates, state, target)])
-
-
-def _hazards(gates: Gates, state: VehicleState, target: int) -> Vector:
-    pos_w, card, clearance = state.pos_w, gates.card, gates.clearance
-    offset, physical = pos_w - gates.pos, np.array(card.physical)
-    along, aside = (offset * gates.normal).sum(axis=1), (offset * gates.left).sum(axis=1)
-    miss = np.maximum(np.abs(aside), np.abs(offset[:, 2]))
-    in_plane = np.maximum(np.maximum(clearance - miss, miss - card.half_opening - card.rim), 0.0)
-    frames = np.hypot(along, in_plane)[physical != physical[target]]
-    walls = np.concatenate([(pos_w - card.box_lo)[:2], card.box_hi - pos_w]) / WALL
-    gate = [(miss[target] / clearance - 1.0) / RIM, along[target] / PLANE]
-    return np.append(np.tanh(np.append(walls, gate)), 1.0 - np.tanh(np.min(frames, initial=np.inf) / FRAME))
-
-
 _LAYOUTS: dict[Layout, Callable[[Gates, VehicleState, int], Vector]] = {
     "A": _observe_a,
     "B": _observe_b,
     "C": _observe_c,
-    "D": _observe_d,
 }

@@ -66,9 +66,9 @@ RACING_C: Groups = (
     Group(name="gate", start=9, stop=12, scale=POSITION_SCALE, unit="m", goal_from=TARGET_FROM),
     Group(name="next_gate", start=15, stop=18, scale=POSITION_SCALE, unit="m"),
 )
-"""Racing in layouts C and D; its attitude is the direction of up, and its position that of the target."""
+"""Racing in layout C; its attitude is the direction of up, and its position that of the target."""
 
-OBSERVED: dict[Layout, Groups] = {"A": RACING_A, "B": RACING, "C": RACING_C, "D": RACING_C}
+OBSERVED: dict[Layout, Groups] = {"A": RACING_A, "B": RACING, "C": RACING_C}
 """By the layout of the observation."""
 
 
@@ -213,8 +213,8 @@ class AbstractRace(AbstractDroneTask):
         state: Float[np.ndarray, "*b Y"],
         target: Literal["observation", "privileged"],
     ) -> Float[np.ndarray, "*b 3"] | None:
-        """In layouts C and D by the gate ahead, else by the position that they hold."""
-        if track is not None and target == "observation" and self.observation in ("C", "D"):
+        """In layout C by the gate ahead, else by the position that they hold."""
+        if track is not None and target == "observation" and self.observation == "C":
             return positions_in_gate_frame(track, state)
         return super().positions(track, state, target)
 

@@ -13,7 +13,7 @@ from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.track import MAX_GATES, Track
 from s5wm.types import Scalar
 
-Layout = Literal["B", "A", "C", "D"]
+Layout = Literal["B", "A", "C"]
 
 OBS_SIZE = 24
 TARGET_FROM = OBS_SIZE + 4 + 4
@@ -27,10 +27,6 @@ VELOCITY_SCALE = 15.0  # m/s
 RATE_SCALE = 10.0  # rad/s
 NEAR = 1.0  # m along a gate's axis that layout C resolves best
 LOW = 2.0  # m above the ground that it does
-WALL = 1.0  # m from a wall that layout D resolves best,
-RIM = 0.3  # of the clearance from the target's rim that it does,
-PLANE = 0.2  # m from the target's plane,
-FRAME = 1.0  # m from another gate's frame
 
 
 class View(eqx.Module):
@@ -117,46 +113,11 @@ def observe_c(track: Track, view: View) -> Float[Array, " 27"]:
     )
 
 
-def observe_d(track: Track, view: View) -> Float[Array, " 35"]:
-    """Layout D: layout C, and how close everything is that ends a flight.
-
-    After C come ``tanh`` of the distances over 1 m to the walls at the low end of x and y and at the high end of x, y
-    and z, of ``(max(|y|, |z|)/c - 1) / 0.3`` (negative inside the target's opening) and of ``x / 0.2 m``, and
-    ``1 - tanh(d / 1 m)`` with the distance ``d`` to the nearest frame of another gate.  In layout C a world model has
-    to find walls and other gates by itself, from crashes, which are rare (docs/lab-notes.md, 13).
-    """
-    return jnp.concatenate([observe_c(track, view), hazards(track, view)])
-
-
-def hazards(track: Track, view: View) -> Float[Array, " 8"]:
-    """What layout D adds to layout C."""
-    pos_w, clearance = view.quad.pos_w, view.clearance
-    offset = pos_w[None] - track.gate_pos
-    along, aside = jnp.sum(offset * track.normal, axis=-1), jnp.sum(offset * track.left, axis=-1)
-    miss = jnp.maximum(
-        jnp.abs(aside), jnp.abs(offset[:, 2])
-    )  # from the axis, in the max norm of the square opening
-    edge = track.half_opening + track.rim
-    in_plane = jnp.maximum(jnp.maximum(clearance - miss, miss - edge), 0.0)
-    # A gate opened beyond its own frame has none.
-    is_other = (track.physical != track.physical[view.target]) & (clearance < edge)
-    frame = jnp.min(jnp.where(is_other, jnp.hypot(along, in_plane), jnp.inf))
-    near = jnp.concatenate(
-        [
-            (pos_w - track.box_lo)[:2] / WALL,
-            (track.box_hi - pos_w) / WALL,
-            jnp.stack([(miss[view.target] / clearance - 1.0) / RIM, along[view.target] / PLANE]),
-        ]
-    )
-    return jnp.append(jnp.tanh(near), 1.0 - jnp.tanh(frame / FRAME))
-
-
-OBS_SIZES: dict[Layout, int] = {"A": OBS_SIZE, "B": OBS_SIZE, "C": 27, "D": 35}
+OBS_SIZES: dict[Layout, int] = {"A": OBS_SIZE, "B": OBS_SIZE, "C": 27}
 _LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " O"]]] = {
     "A": observe_a,
     "B": observe_b,
     "C": observe_c,
-    "D": observe_d,
 }
 
 

@@ -1,4 +1,4 @@
-"""Where a drone is in the world, by a state in layout C, or D which begins with it."""
+"""Where a drone is in the world, by a state in layout C."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,7 +11,7 @@ UP, GATE, NORMAL, PHASE = slice(3, 6), slice(9, 12), slice(12, 15), slice(25, 27
 
 
 def positions_in_gate_frame(
-    track: TrackGeometry, state: Float[np.ndarray, "*b Y"]
+    track: TrackGeometry, state: Float[np.ndarray, "*b 27"]
 ) -> Float[np.ndarray, "*b 3"]:
     """World positions (m) of states in layout C, which has everything in body axes.
 

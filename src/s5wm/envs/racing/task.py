@@ -67,9 +67,9 @@ class RacingConfig(AbstractRace):
                 raise ValueError(
                     f"RacingConfig.{name} is {value} s; it must be at least one step, {integrate.CTRL_DT} s."
                 )
-        if self.observation not in OBS_SIZES:
+        if self.observation not in ("A", "B", "C"):
             raise ValueError(
-                f"RacingConfig.observation is {self.observation!r}; choose layout 'A', 'B', 'C' or 'D'."
+                f"RacingConfig.observation is {self.observation!r}; choose layout 'A', 'B' or 'C'."
             )
         if not 0.0 <= self.action_delay <= integrate.CTRL_DT:
             raise ValueError(

@@ -8,16 +8,7 @@ import pytest
 from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.params import QuadConfig
 from s5wm.envs.quadrotor.state import QuadState
-from s5wm.envs.racing.observation import (
-    View,
-    hazards,
-    observe,
-    observe_a,
-    observe_b,
-    observe_c,
-    observe_d,
-    privileged,
-)
+from s5wm.envs.racing.observation import View, observe, observe_a, observe_b, observe_c, privileged
 from s5wm.envs.racing.reward import Arrival, RewardConfig, nominal_reward, racing_reward
 from s5wm.envs.racing.track import SplitSConfig
 
@@ -102,36 +93,6 @@ def test_layout_c_sees_no_difference_between_headings():
         "C", track, View(quad=quad, target=turned.target, action=turned.action, clearance=turned.clearance)
     )
     np.testing.assert_allclose(moved, obs, atol=1e-6)
-
-
-def at(pos, target, clearance=0.5):
-    quad = eqx.tree_at(lambda q: q.pos_w, view(target).quad, jnp.asarray(pos))
-    return View(quad=quad, target=jnp.asarray(target), action=jnp.zeros(4), clearance=jnp.asarray(clearance))
-
-
-def test_layout_d_is_layout_c_and_hazards():
-    obs = observe_d(TRACK, view(1))
-    np.testing.assert_array_equal(obs[:27], observe_c(TRACK, view(1)))
-    np.testing.assert_array_equal(obs[27:], hazards(TRACK, view(1)))
-
-
-def test_hazards():
-    """Half a metre from the low wall along y, before gate 3 of the Split-S (x = -4.3, facing -x, at z = 3.4)."""
-    got = np.asarray(hazards(TRACK, at([-4.1, -7.5, 3.5], 3)))
-    np.testing.assert_allclose(got[:5], np.tanh([5.9, 0.5, 18.1, 16.5, 2.5]), atol=1e-6)
-    np.testing.assert_allclose(got[5], np.tanh((1.9 / 0.5 - 1.0) / 0.3), atol=1e-6)  # 1.9 m aside of -5.6
-    np.testing.assert_allclose(got[6], np.tanh(-0.2 / 0.2), atol=1e-6)  # 0.2 m before its plane
-    # Gate 4 below it (z = 1.42): 2.08 m up, whose frame ends at 0.75 + 0.275 m.
-    np.testing.assert_allclose(got[7], 1.0 - np.tanh(np.hypot(0.2, 2.08 - 1.025)), atol=1e-6)
-
-
-def test_inside_the_opening_the_rim_is_negative_and_on_a_frame_nothing_is_closer():
-    assert hazards(TRACK, at([9.0, 6.45, 1.05], 1))[5] == pytest.approx(np.tanh(-1 / 0.3), abs=1e-6)
-    assert hazards(TRACK, at([9.0, 6.45 + 0.9, 1.05], 2))[7] == pytest.approx(1.0, abs=1e-6)
-
-
-def test_gates_that_are_opened_beyond_their_frames_have_none():
-    assert hazards(TRACK, at([9.0, 6.45 + 0.9, 1.05], 2, clearance=1.35))[7] == 0.0
 
 
 def test_layout_a():
