@@ -65,6 +65,7 @@ deploy-results: setup ## export, fly and time the shipped policies; each simulat
 	@SCIPY_ARRAY_API=1 $(BIN)/python benchmarks/transfer.py --targets crazyflow
 	@$(BIN)/python benchmarks/student.py
 	@$(BIN)/python benchmarks/deploy.py
+	@$(BIN)/python benchmarks/robustness.py
 	@$(BIN)/python benchmarks/punctual.py
 	@$(BIN)/python benchmarks/tables.py
 

@@ -439,7 +439,7 @@ def transfer() -> str:
         "against ours",
     )
     rows: list[Row] = []
-    for policy in ("split-s", "figure-8-state"):
+    for policy in ("split-s", "split-s-robust", "figure-8-state", "figure-8-state-robust"):
         files = [ROOT / f"results/deploy/transfer/{policy}-{target}.json" for target in PHYSICS]
         found = [json.loads(file.read_text()) for file in files if file.is_file()]
         ours = next((each["lap_mean"] for each in found if each["target"] == "sim"), None)
@@ -470,7 +470,7 @@ def students() -> str:
         "in the runtime",
     )
     rows: list[Row] = []
-    for policy in ("split-s", "figure-8-state"):
+    for policy in ("split-s", "split-s-robust", "figure-8-state", "figure-8-state-robust"):
         file = ROOT / f"results/deploy/students/{policy}.json"
         if file.is_file():
             rows.append(_student_row(json.loads(file.read_text())))

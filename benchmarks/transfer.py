@@ -26,7 +26,7 @@ from s5wm.deploy.simulators import load_simulator, simulator_version
 from s5wm.errors import ConfigError
 from s5wm.runs.provenance import provenance
 
-POLICIES = ("split-s", "figure-8-state")
+POLICIES = ("split-s", "split-s-robust", "figure-8-state", "figure-8-state-robust")
 TARGETS = ("sim", "betaflight", "rotorpy")  # and crazyflow, which other versions of JAX go with
 SEED = 0
 

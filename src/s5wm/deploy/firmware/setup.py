@@ -19,6 +19,11 @@ BOOT = 2.0
 """s after which the command line answers."""
 
 ANSWER_SECONDS = 20.0
+OPENINGS = 3
+"""Times that the command line is asked to open."""
+
+SETTLING_SECONDS = 1.0
+
 PROMPT = "\r\n# "
 
 
@@ -45,8 +50,7 @@ def configured(firmware: Firmware, settings: tuple[str, ...]) -> Path:
 def _configure(process: FirmwareProcess, settings: tuple[str, ...]) -> None:
     for _ in range(round(BOOT / STEP)):
         process.step(still(), sticks_at_rest(armed=False), STEP)
-    process.write("#")  # alone: a byte after it would make it data of the other protocol on this port
-    _answer(process, "#")
+    _open_command_line(process)
     for line in settings:
         process.write(f"{line}\n")
         answer = _answer(process, line)
@@ -55,6 +59,35 @@ def _configure(process: FirmwareProcess, settings: tuple[str, ...]) -> None:
     process.write("save\n")
     _run_until_it_ends(process)
     process.wait(ANSWER_SECONDS)
+
+
+def _open_command_line(process: FirmwareProcess) -> None:
+    """``#`` opens it: alone, for a byte after it would make it data of the other protocol on this port.
+
+    On a busy machine the first one can come before the port listens, and is lost.
+    """
+    asked = 0
+    while True:
+        process.write("#")
+        asked += 1
+        try:
+            _answer(process, "#")
+            break
+        except FirmwareError:
+            if asked == OPENINGS:
+                raise
+    if asked > 1:
+        # An earlier one may have come late, and would turn the first setting into a comment: end its line.
+        process.write("\n")
+        _run_for(process, SETTLING_SECONDS)
+        process.text = ""
+
+
+def _run_for(process: FirmwareProcess, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        process.step(still(), sticks_at_rest(armed=False), STEP)
+        time.sleep(5e-4)
 
 
 def _run_until_it_ends(process: FirmwareProcess) -> None:
