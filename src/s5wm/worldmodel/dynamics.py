@@ -71,20 +71,17 @@ class AbstractDynamics(eqx.Module, Generic[Memory]):
     ) -> Belief[Memory]:
         """Filter one observation: collection, evaluation and deployment."""
 
-    @abstractmethod
     def predict(
         self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
     ) -> Belief[Memory]:
         """One step ahead through the prior."""
+        return self.predict_with_choice(belief, action, noise=noise)[0]
 
+    @abstractmethod
     def predict_with_choice(
         self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
     ) -> tuple[Belief[Memory], Scalar]:
-        """``predict``, and the log-probability of what it chose without a gradient (``space.choice_log_prob``).
-
-        As it stands here, for dynamics whose samples have gradients throughout.
-        """
-        return self.predict(belief, action, noise=noise), jnp.zeros(())
+        """One step ahead through the prior, and ``space.choice_log_prob`` of it."""
 
     @abstractmethod
     def observe(

@@ -60,8 +60,7 @@ class AbstractLatentSpace(eqx.Module, Generic[Q, P]):
 
     def choice_log_prob(self, dist: P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b"]:
         """Log-probability of what ``sample`` chooses without a gradient; 0 where all of it has one, and of modes."""
-        shape = jax.tree.leaves(dist)[0].shape[:-1] if noise is None else noise.shape[:-1]
-        return jnp.zeros(shape)
+        return jnp.zeros(jax.eval_shape(self.entropy, dist).shape)
 
     @abstractmethod
     def kl(self, left: Q, right: P) -> Float[Array, "*b"]:

@@ -111,16 +111,6 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         inner = self.states.step(inner_of(belief), estimate, prev_action, is_first, noise=noise)
         return with_estimator(memory, inner)
 
-    def predict(
-        self,
-        belief: Belief[PrivilegedStateMemory[Memory]],
-        action: Float[Array, " A"],
-        *,
-        noise: Float[Array, " J"] | None,
-    ) -> Belief[PrivilegedStateMemory[Memory]]:
-        """One step through the prior; the filter's memory does not change, since nothing is observed."""
-        return self.predict_with_choice(belief, action, noise=noise)[0]
-
     def predict_with_choice(
         self,
         belief: Belief[PrivilegedStateMemory[Memory]],
@@ -128,7 +118,7 @@ class PrivilegedStateRSSM(AbstractDynamics[PrivilegedStateMemory[Memory]], Gener
         *,
         noise: Float[Array, " J"] | None,
     ) -> tuple[Belief[PrivilegedStateMemory[Memory]], Scalar]:
-        """The same, and the log-probability of what the prior chose."""
+        """One step through the prior; the filter's memory does not change, since nothing is observed."""
         inner, choice = self.states.predict_with_choice(inner_of(belief), action, noise=noise)
         return with_estimator(belief.memory.filter, inner), choice
 

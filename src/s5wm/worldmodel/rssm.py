@@ -65,16 +65,10 @@ class AbstractRSSM(AbstractDynamics[Memory], Generic[Memory]):
         stoch = self.space.sample(self.space.posterior(params), noise)
         return Belief(memory, Latent(deter, stoch)), params, previous
 
-    def predict(
-        self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
-    ) -> Belief[Memory]:
-        """One recurrent step, z_t from the prior."""
-        return self.predict_with_choice(belief, action, noise=noise)[0]
-
     def predict_with_choice(
         self, belief: Belief[Memory], action: Float[Array, " A"], *, noise: Float[Array, " J"] | None
     ) -> tuple[Belief[Memory], Scalar]:
-        """The same, and the log-probability of what the prior chose."""
+        """One recurrent step, z_t from the prior."""
         continues = jnp.zeros((), bool)
         memory, deter, previous = self.sequence.step(belief.memory, belief.latent.stoch, action, continues)
         prior = self.sequence.prior(deter, previous)

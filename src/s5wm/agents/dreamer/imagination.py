@@ -4,9 +4,10 @@
 
 ``reinforce`` differentiates log-probabilities along a forward-only rollout (DreamerV3); ``dynamics``
 differentiates the return through the model, whose parameters are held constant.  Where the model's prior chooses, a
-component of a mixture for instance, its sample has no gradient.  There the return's has a second part,
+component of a mixture for instance, its sample has no gradient.  There the gradient of ``sum_i w_i R_i`` has a second
+part: the score of each choice, times all that the choice leads to,
 
-    (R_i - v_i) d log p(choice_{i+1}),
+    sum_k d log p(choice_{k+1}) [sum_{i <= k} w_i (prod_{i < j <= k} l c_j) (R_k - v_k) + sum_{i > k} w_i (R_i - v_k)],
 
 as in any stochastic computation graph (Schulman et al. 2015); without it an actor does not see that what it does makes
 the pass of a gate more likely.
@@ -130,14 +131,35 @@ def _judged(
     feature = jax.lax.optimization_barrier(imagined.feature)
     said, value = jax.lax.optimization_barrier((nets.model.predict(feature), nets.critic(feature).mean()))
     reward = said.reward(smoothing_weight)
-    fold = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))
-    stop_gradient = jax.lax.stop_gradient
-    advantage = stop_gradient(fold(reward, said.cont, value) - value[:, :-1])
-    # Zeros with a gradient, at the reward of the arrival, so that earlier returns discount them too.
-    choice = advantage * (imagined.choice - stop_gradient(imagined.choice))
-    returns = fold(reward + jnp.pad(choice, ((0, 0), (1, 0))), said.cont, value)
-    weight = stop_gradient(jnp.cumprod(said.cont[:, :-1], axis=1))
+    returns = jax.vmap(lambda *one: _with_choices(*one, lambda_=config.lambda_))(
+        reward, said.cont, value, imagined.choice
+    )
+    weight = jax.lax.stop_gradient(jnp.cumprod(said.cont[:, :-1], axis=1))
     return Rollouts(imagined.feature, imagined.action, draws, returns, value, weight, None)
+
+
+def _with_choices(
+    reward: Float[Array, " R"],
+    cont: Float[Array, " R"],
+    value: Float[Array, " R"],
+    choice: Float[Array, " H"],
+    *,
+    lambda_: float,
+) -> Float[Array, " H"]:
+    """Returns of one rollout; their gradient holds the score of the choices (second part, above)."""
+    stop_gradient = jax.lax.stop_gradient
+    score = choice - stop_gradient(choice)  # zeros with a gradient
+    returns = stop_gradient(lambda_return(reward, cont, value, value[-1], lambda_))
+    base = stop_gradient(value[:-1])
+
+    def before(x: Array) -> Array:
+        return jnp.cumsum(x) - x
+
+    # A choice at k joins the reward of its arrival, so that returns up to k discount it; those after it are reached
+    # by way of it.
+    arrival = jnp.pad((returns - base) * score, (1, 0))
+    later = returns * before(score) - before(base * score)
+    return lambda_return(reward + arrival, cont, value, value[-1], lambda_) + later
 
 
 def _limited(gradient: Float[Array, "K H A"], limit: float | None) -> Float[Array, "K H A"]:
