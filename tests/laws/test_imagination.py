@@ -146,8 +146,8 @@ class EveryChance(IdentityLatent):
 
     def noise(self, key, shape):
         count, steps = shape
-        places = 0.5 + jnp.outer(jnp.arange(count), 1.3247179572447 ** -jnp.arange(1.0, steps + 1))
-        return jnp.concatenate([jnp.zeros((*shape, self.width)), (places % 1.0)[..., None]], axis=-1)
+        places = np.outer(np.arange(count), 1.3247179572447 ** -np.arange(1.0, steps + 1)) % 1.0  # in float64
+        return jnp.concatenate([jnp.zeros((*shape, self.width)), jnp.float32(places[..., None])], axis=-1)
 
 
 class SilentChance(EveryChance):
