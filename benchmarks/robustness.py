@@ -2,17 +2,22 @@
 
     python benchmarks/robustness.py [pretrained/split-s ... | RUN ...] [--episodes 32]
 
-A policy is a shipped one or a run; the file has the name of its last folder.
+A policy is a shipped one or a run; the file has the name of its last folder, and a picture of that name in docs/images
+is drawn anew.  The policy ``split-s-ppo`` of the table is a run:
+
+    s5wm train race/split-s --agent ppo --run runs/split-s-ppo
 """
 
 import argparse
 from pathlib import Path
 
 from s5wm.experiments.perturb import ALL, perturb_run
+from s5wm.experiments.policies import FINAL_SEED
+from s5wm.plots.robustness import draw_robustness
+from s5wm.plots.style import house_style
 from s5wm.runs.files import write_json
 
 POLICIES = ("split-s", "split-s-robust", "figure-8-state", "figure-8-state-robust")
-SEED = 12345
 
 
 def main() -> None:
@@ -21,13 +26,18 @@ def main() -> None:
     parser.add_argument("policies", nargs="*", default=[f"pretrained/{name}" for name in POLICIES])
     parser.add_argument("--episodes", type=int, default=32)
     arguments = parser.parse_args()
-    folder = Path(__file__).parents[1] / "results/robustness"
+    root = Path(__file__).parents[1]
     for policy in arguments.policies:
         found = perturb_run(
-            policy, ALL, episodes=arguments.episodes, seed=SEED, which="best", log=lambda text: print(text)
+            policy, ALL, episodes=arguments.episodes, seed=FINAL_SEED, which="best", log=print
         )
-        write_json(folder / f"{Path(policy).name}.json", found)
-        print(f"written: {Path(policy).name}.json", flush=True)
+        name = Path(policy).name
+        write_json(root / f"results/robustness/{name}.json", found)
+        print(f"written: {name}.json", flush=True)
+        picture = root / f"docs/images/{name}-robustness.png"
+        if picture.is_file():
+            with house_style():
+                draw_robustness(found).savefig(picture)
 
 
 if __name__ == "__main__":

@@ -426,6 +426,9 @@ def deploy() -> str:
     return _table(head, rows) + f"{note}{found['device']}, commit {found['commit']}.\n"
 
 
+STATE_POLICIES = ("split-s", "split-s-robust", "figure-8-state", "figure-8-state-robust")
+"""Shipped ones that fly from states."""
+
 PHYSICS = ("sim", "betaflight", "rotorpy", "crazyflow")
 
 
@@ -439,7 +442,7 @@ def transfer() -> str:
         "against ours",
     )
     rows: list[Row] = []
-    for policy in ("split-s", "split-s-robust", "figure-8-state", "figure-8-state-robust"):
+    for policy in STATE_POLICIES:
         files = [ROOT / f"results/deploy/transfer/{policy}-{target}.json" for target in PHYSICS]
         found = [json.loads(file.read_text()) for file in files if file.is_file()]
         ours = next((each["lap_mean"] for each in found if each["target"] == "sim"), None)
@@ -470,7 +473,7 @@ def students() -> str:
         "in the runtime",
     )
     rows: list[Row] = []
-    for policy in ("split-s", "split-s-robust", "figure-8-state", "figure-8-state-robust"):
+    for policy in STATE_POLICIES:
         file = ROOT / f"results/deploy/students/{policy}.json"
         if file.is_file():
             rows.append(_student_row(json.loads(file.read_text())))
@@ -517,12 +520,10 @@ def punctual() -> str:
     return _table(head, [row]) + f"\n{found['device']}, {load}, commit {found['commit']}.\n"
 
 
-ROBUSTNESS = ("split-s", "split-s-ppo", "split-s-robust", "figure-8-state", "figure-8-state-robust")
-
-
 def robustness() -> str:
     """Success of each policy by suite, at half, full and one and a half strength."""
-    files = [ROOT / f"results/robustness/{name}.json" for name in ROBUSTNESS]
+    names = (*STATE_POLICIES, "split-s-ppo")
+    files = [ROOT / f"results/robustness/{name}.json" for name in names]
     found = {file.stem: json.loads(file.read_text()) for file in files if file.exists()}
     first = next(iter(found.values()))
     rows: list[Row] = []

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from s5wm.deploy.card import FlightCard
-from s5wm.deploy.firmware import build, sticks
+from s5wm.deploy.firmware import build, setup, sticks
 from s5wm.deploy.firmware.flight import firmware_vehicle
-from s5wm.deploy.firmware.process import FirmwareError
+from s5wm.deploy.firmware.process import FirmwareError, FirmwareProcess
 from s5wm.deploy.firmware.sticks import channels_of, rates_of, settings_of, throttle_pulse
 from s5wm.deploy.runtime.hover import GRAVITY, hover_action
 from s5wm.deploy.runtime.plant import Quadrotor
@@ -86,6 +86,53 @@ def test_a_firmware_that_ends_at_once_is_reported(monkeypatch, tmp_path, vehicle
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(FirmwareError, match="has ended"), firmware_vehicle(vehicle):
         pass
+
+
+class LossyLine(FirmwareProcess):
+    """A command line that answers none of the first requests: they are read when it listens, or lost."""
+
+    def __init__(self, unheard, *, late):
+        self.text = ""
+        self.unheard, self.late = unheard, late
+        self.asked = 0
+        self.line = ""  # what the command line holds of a line not ended yet
+        self.lines = []  # that it was given
+
+    def write(self, text):
+        if text == "#":
+            self.asked += 1
+            if self.asked == self.unheard + 1:
+                self.text += setup.PROMPT
+                self.line = "#" * self.unheard if self.late else ""
+        elif self.asked > self.unheard:
+            *ended, self.line = (self.line + text).split("\n")
+            self.lines += ended
+            self.text += setup.PROMPT * len(ended)
+
+    def step(self, sensors, channels, seconds):
+        pass
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("unheard", [0, 1, 2])
+def test_the_command_line_opens_though_requests_are_lost(monkeypatch, unheard, late):
+    """What comes late must not turn the first setting into a comment, nor its prompt be taken for an answer."""
+    monkeypatch.setattr(setup, "ANSWER_SECONDS", 0.02)
+    monkeypatch.setattr(setup, "SETTLING_SECONDS", 0.01)
+    line = LossyLine(unheard, late=late)
+    setup.open_command_line(line)
+    assert line.asked == unheard + 1
+    assert line.text == ""
+    line.write("set a = 1\n")
+    assert line.lines[-1] == "set a = 1"
+
+
+def test_a_command_line_that_never_opens_is_reported(monkeypatch):
+    monkeypatch.setattr(setup, "ANSWER_SECONDS", 0.02)
+    line = LossyLine(setup.OPENINGS, late=False)
+    with pytest.raises(FirmwareError, match="has not answered '#'"):
+        setup.open_command_line(line)
+    assert line.asked == setup.OPENINGS
 
 
 @pytest.mark.slow

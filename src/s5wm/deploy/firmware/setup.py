@@ -50,7 +50,7 @@ def configured(firmware: Firmware, settings: tuple[str, ...]) -> Path:
 def _configure(process: FirmwareProcess, settings: tuple[str, ...]) -> None:
     for _ in range(round(BOOT / STEP)):
         process.step(still(), sticks_at_rest(armed=False), STEP)
-    _open_command_line(process)
+    open_command_line(process)
     for line in settings:
         process.write(f"{line}\n")
         answer = _answer(process, line)
@@ -61,10 +61,11 @@ def _configure(process: FirmwareProcess, settings: tuple[str, ...]) -> None:
     process.wait(ANSWER_SECONDS)
 
 
-def _open_command_line(process: FirmwareProcess) -> None:
+def open_command_line(process: FirmwareProcess) -> None:
     """``#`` opens it: alone, for a byte after it would make it data of the other protocol on this port.
 
-    On a busy machine the first one can come before the port listens, and is lost.
+    On a busy machine the first one can come before the port listens, and is lost.  Raises ``FirmwareError`` where
+    ``OPENINGS`` requests have no answer.
     """
     asked = 0
     while True:
@@ -83,31 +84,32 @@ def _open_command_line(process: FirmwareProcess) -> None:
         process.text = ""
 
 
+def _wait(process: FirmwareProcess) -> None:
+    """One step, and real time for the serial port, which does not know of steps."""
+    process.step(still(), sticks_at_rest(armed=False), STEP)
+    time.sleep(5e-4)
+
+
 def _run_for(process: FirmwareProcess, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        process.step(still(), sticks_at_rest(armed=False), STEP)
-        time.sleep(5e-4)
+        _wait(process)
 
 
 def _run_until_it_ends(process: FirmwareProcess) -> None:
     """Saving ends this firmware: a real one would restart."""
-    end = time.monotonic() + ANSWER_SECONDS
     try:
-        while time.monotonic() < end:
-            process.step(still(), sticks_at_rest(armed=False), STEP)
-            time.sleep(5e-4)
+        _run_for(process, ANSWER_SECONDS)
     except FirmwareError:
         return
     raise FirmwareError(f"Betaflight has not restarted after save: {process.text[-200:]!r}")
 
 
 def _answer(process: FirmwareProcess, line: str) -> str:
-    """What the command line says up to its next prompt; its socket works in real time."""
+    """What the command line says up to its next prompt."""
     end = time.monotonic() + ANSWER_SECONDS
     while PROMPT not in process.text:
-        process.step(still(), sticks_at_rest(armed=False), STEP)
-        time.sleep(5e-4)
+        _wait(process)
         if time.monotonic() > end:
             raise FirmwareError(
                 f"Betaflight's command line has not answered {line!r}: {process.text[-200:]!r}"
