@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -20,7 +21,7 @@ from s5wm.types import Key, MixedObs, Scalar
 MAX_LATENCY = 4
 """Largest delay of an image in control periods."""
 
-_PIECES = 4  # of the image that are traced one after the other: their planes fit into the cache of a CPU core
+_ROWS = 16  # of a strip, at least
 
 Image = UInt8[Array, "H W 3"]
 
@@ -161,22 +162,35 @@ def take_picture(config: CameraConfig, scene: Scene, camera: CameraState) -> Ima
 
 
 def render(config: CameraConfig, scene: Scene, pose: Pose) -> Image:
-    """Image of a perfect sensor: the mean colour of ``supersample^2`` rays per pixel."""
+    """Image of a perfect sensor: the mean colour of ``supersample^2`` rays per pixel.
+
+    A CPU renders one image after the other and traces only the frames that a strip can show; other devices trace all
+    frames of all images at once.  Both give the same image.
+    """
+    # A batch of images on a CPU is a loop: only there can each image leave out frames of its own.
+    one_by_one = jax.custom_batching.sequential_vmap(partial(_render, config, raycast.trace_visible))
+    return jax.lax.platform_dependent(
+        scene, pose, cpu=one_by_one, default=partial(_render, config, raycast.trace)
+    )
+
+
+def _render(config: CameraConfig, trace: raycast.Trace, scene: Scene, pose: Pose) -> Image:
+    """The image by one of the tracers, strip by strip: the planes of a strip fit into the cache of a CPU core."""
     eye, axes = viewpoint(config, pose)
     # A drone that has just left the flight volume still sees it from inside.
     inside = jnp.clip(eye, scene.box_lo + raycast.NEAR, scene.box_hi - raycast.NEAR)
     eye = jnp.where(jnp.arange(3) == 2, jnp.maximum(eye, inside), inside)
-    right, down = _grid(config)
+    view = raycast.View(eye, axes)
     faces = raycast.pack_faces(scene.colours)
-
-    def piece(_: None, grid: tuple[Array, Array]) -> tuple[None, Array]:
-        rays = raycast.cast(eye, axes, *grid)
-        return None, raycast.trace(scene, faces, rays, 1.0 / config.focal)
-
     samples = config.supersample**2
-    _, packed = jax.lax.scan(piece, None, (right, down))
-    total = jnp.sum(packed.reshape(samples, -1), axis=0)
-    return raycast.unpack(total, samples).astype(jnp.uint8).reshape(config.shape)
+
+    def strip(_: None, grid: raycast.Grid) -> tuple[None, Array]:
+        return None, trace(scene, faces, view, grid, 1.0 / config.focal)
+
+    _, packed = jax.lax.scan(strip, None, _grid(config))
+    # Not within a strip: XLA would make one loop of tracing and summing, without vector instructions.
+    total = jnp.sum(packed.reshape(packed.shape[0], samples, -1), axis=1)
+    return raycast.unpack(total.ravel(), samples).astype(jnp.uint8).reshape(config.shape)
 
 
 def viewpoint(config: CameraConfig, pose: Pose) -> tuple[Float[Array, " 3"], Float[Array, "3 3"]]:
@@ -197,19 +211,18 @@ def off_axis(config: CameraConfig | None, quad: QuadState, place: Float[Array, "
     return 1.0 - jnp.sum(axis * way) / jnp.maximum(jnp.linalg.norm(way), 1e-6)
 
 
-def _grid(config: CameraConfig) -> tuple[Float[Array, "K R"], Float[Array, "K R"]]:
-    """Where rays meet the image plane at depth 1, in pieces; sample by sample, pixels row by row."""
+def _grid(config: CameraConfig) -> raycast.Grid:
+    """The rays of an image, strip by strip, in it sample by sample."""
     pixels, samples = config.pixels, config.supersample
+    strips = next(count for count in range(max(1, pixels // _ROWS), 0, -1) if pixels % count == 0)
     place = ((np.arange(pixels * samples) + 0.5) / samples - 0.5 * pixels) / config.focal
     place = place.reshape(pixels, samples)
-    shape = (samples, samples, pixels, pixels)
-    down = np.broadcast_to(place.T[:, None, :, None], shape)
-    right = np.broadcast_to(place.T[None, :, None, :], shape)
-    pieces = (_PIECES * samples**2, -1)
-    return (
-        jnp.asarray(right.reshape(pieces), jnp.float32),
-        jnp.asarray(down.reshape(pieces), jnp.float32),
-    )
+    shape = (strips, samples, samples, pixels // strips, pixels)
+    down = place.reshape(strips, -1, samples).transpose(0, 2, 1)[:, :, None, :, None]
+    right = place.T[None, None, :, None, :]
+    planes = [np.broadcast_to(each, shape).reshape(strips, -1) for each in (right, down)]
+    ends = [np.stack([each.min(axis=1), each.max(axis=1)], axis=1) for each in planes]
+    return raycast.Grid(*(jnp.asarray(each, jnp.float32) for each in (*planes, *ends)))
 
 
 def _draw_look(config: CameraConfig, key: Key) -> Look:

@@ -4,8 +4,12 @@ Everything here is a plane: one array of the same length for each number of a ra
 XLA makes wide vector instructions of it, and one integer a sample comes out, so that it makes one loop of it.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.envs.racing.scene import GATE_DEPTH, Colours, Scene
@@ -13,6 +17,7 @@ from s5wm.envs.racing.scene import GATE_DEPTH, Colours, Scene
 NEAR = 0.02
 """Nothing nearer than this to the plane of the lens is seen, m."""
 
+_SLACK = 1e-3  # of the image plane at depth 1, for rounding
 _SMALLEST = 1e-6  # of a direction's component: a ray parallel to a plane meets it a thousand kilometres away
 _GROUND_CELL, _WALL_CELL = 1.0, 1.5  # m
 _FINE, _COARSE = 0.10, 0.05  # contrast of the checkers; the coarse one has cells four times as large
@@ -24,6 +29,22 @@ Packed = Int[Array, " R"]
 """A colour as ``red + 1024 green + 1024^2 blue``: four of them add up without a carry."""
 
 
+class View(eqx.Module):
+    """Where a picture is taken from."""
+
+    eye: Float[Array, " 3"]
+    axes: Float[Array, "3 3"]  # columns point forward, left and up
+
+
+class Grid(eqx.Module):
+    """Where rays meet the image plane at depth 1, and the bounds of these places."""
+
+    right: Float[Array, "*k R"]
+    down: Float[Array, "*k R"]
+    right_ends: Float[Array, "*k 2"]
+    down_ends: Float[Array, "*k 2"]
+
+
 class Rays(eqx.Module):
     """Rays in world axes; a parameter ``t`` is a depth, because directions have length 1 along the optical axis."""
 
@@ -33,17 +54,24 @@ class Rays(eqx.Module):
     z: Plane
 
 
-def cast(eye: Float[Array, " 3"], axes: Float[Array, "3 3"], right: Plane, down: Plane) -> Rays:
-    """Rays through the image plane at depth 1; the columns of ``axes`` point forward, left and up."""
+def cast(view: View, grid: Grid) -> Rays:
+    """Rays through the places of a grid."""
+    axes, right, down = view.axes, grid.right, grid.down
     x, y, z = (axes[i, 0] - right * axes[i, 1] - down * axes[i, 2] for i in range(3))
-    return Rays(eye=eye, x=_not_zero(x), y=_not_zero(y), z=_not_zero(z))
+    return Rays(eye=view.eye, x=_not_zero(x), y=_not_zero(y), z=_not_zero(z))
 
 
-def trace(scene: Scene, faces: Int[Array, "F 6"], rays: Rays, pixel: float) -> Packed:
-    """The colour of what each ray meets first; ``pixel`` is the width of a pixel at depth 1.
+Trace = Callable[[Scene, Int[Array, "F 6"], View, Grid, float], Packed]
+"""A tracer: the colour of what each ray of a grid meets first.
 
-    ``faces`` are the ``pack_faces`` of the scene: a face has one colour, so they are packed once for all rays.
-    """
+The second argument are the ``pack_faces`` of the scene: a face has one colour, so they are packed once for all rays.
+The last one is the width of a pixel at depth 1.
+"""
+
+
+def trace(scene: Scene, faces: Int[Array, "F 6"], view: View, grid: Grid, pixel: float) -> Packed:
+    """Every ray against every frame."""
+    rays = cast(view, grid)
     packed = _surroundings(scene, rays, pixel)
     nearest = jnp.full_like(rays.x, jnp.inf)
     inverse_z = 1.0 / rays.z
@@ -54,6 +82,65 @@ def trace(scene: Scene, faces: Int[Array, "F 6"], rays: Rays, pixel: float) -> P
         nearest = jnp.where(is_nearer, depth, nearest)
         packed = jnp.where(is_nearer, colour, packed)
     return packed
+
+
+def trace_visible(scene: Scene, faces: Int[Array, "F 6"], view: View, grid: Grid, pixel: float) -> Packed:
+    """The same against those frames alone that can be met.
+
+    Programs for 0, 1, 2, 4 ... and for all frames are compiled, and the smallest that suffices runs; a program that
+    takes what is visible one by one would be a loop (see ``trace``).
+    """
+    is_visible = visible_frames(scene, view, grid)
+    order = jnp.argsort(~is_visible)  # the visible ones first
+    frames = scene.frame_pos.shape[0]
+    sizes = [0, *(2**power for power in range(frames.bit_length()) if 2**power < frames), frames]
+
+    sorted_frames = scene.with_frames(order), faces[order]
+
+    def with_frames(size: int) -> Callable[[tuple[Scene, Array]], Packed]:
+        def traced(frames: tuple[Scene, Array]) -> Packed:
+            scene, faces = frames
+            return trace(scene.with_frames(slice(size)), faces[:size], view, grid, pixel)
+
+        return traced
+
+    enough = jnp.searchsorted(jnp.array(sizes), is_visible.sum())
+    return jax.lax.switch(enough, [with_frames(size) for size in sizes], sorted_frames)
+
+
+def visible_frames(scene: Scene, view: View, grid: Grid) -> Bool[Array, " F"]:
+    """Which frames rays of this grid may meet; some of them may be met by none.
+
+    A frame is left out where all corners of its box lie beyond one side of the pyramid that holds the rays, or
+    nearer than ``NEAR``.
+    """
+    outer = scene.half_opening + scene.rim
+    ends = np.array([-1.0, 1.0])
+    forward, left, up = (
+        side * half
+        for side, half in zip(
+            np.meshgrid(ends, ends, ends, indexing="ij"), (0.5 * GATE_DEPTH, outer, outer), strict=True
+        )
+    )
+    corners = jnp.stack([jnp.ravel(x) for x in (forward, left, up)], axis=-1)  # [8, 3], axes of the gate
+    cos, sin = scene.frame_cos[:, None], scene.frame_sin[:, None]
+    along, across = corners[None, :, 0], corners[None, :, 1]
+    away = jnp.stack(
+        [
+            along * cos - across * sin,
+            along * sin + across * cos,
+            jnp.broadcast_to(corners[None, :, 2], (cos.shape[0], 8)),
+        ],
+        axis=-1,
+    )
+    away = away + (scene.frame_pos - view.eye[None])[:, None]
+    # Written as sums: the default precision of a matrix product on an accelerator is too low.
+    depth, leftward, upward = (jnp.sum(away * view.axes[None, None, :, i], axis=-1) for i in range(3))
+    is_beyond = depth < NEAR
+    sides = [is_beyond]
+    for place, ends in ((-leftward, grid.right_ends), (-upward, grid.down_ends)):
+        sides += [place < depth * (ends[0] - _SLACK), place > depth * (ends[1] + _SLACK)]
+    return ~jnp.any(jnp.stack([side.all(axis=1) for side in sides]), axis=0)
 
 
 def _frame(

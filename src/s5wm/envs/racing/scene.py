@@ -1,9 +1,11 @@
 """The scene of a race for the camera: gates as solid frames, floor, walls and sky, and their colours."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from s5wm.envs.racing.track import Track
 from s5wm.types import Scalar
@@ -56,6 +58,16 @@ class Scene(eqx.Module):
     box_lo: Float[Array, " 3"]  # the floor is the ground
     box_hi: Float[Array, " 3"]  # walls end here, above is sky
     colours: Colours
+
+    def with_frames(self, chosen: Int[Array, " K"] | slice) -> "Scene":
+        """The same with these frames; colours stay those of all."""
+        return replace(
+            self,
+            frame_pos=self.frame_pos[chosen],
+            frame_cos=self.frame_cos[chosen],
+            frame_sin=self.frame_sin[chosen],
+            hole_lo=self.hole_lo[chosen],
+        )
 
 
 def build_scene(track: Track, *, equal_colours: bool) -> Scene:

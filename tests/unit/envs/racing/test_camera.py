@@ -12,7 +12,7 @@ import pytest
 from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.params import QuadConfig
 from s5wm.envs.quadrotor.state import hover_state
-from s5wm.envs.racing import camera
+from s5wm.envs.racing import camera, raycast
 from s5wm.envs.racing.camera import CameraConfig, Look, Pose, render, viewpoint
 from s5wm.envs.racing.scene import GATE_DEPTH, build_scene, lobes
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig
@@ -22,6 +22,8 @@ COARSE = CameraConfig(pixels=16, supersample=1)
 TRACK = Figure8Config().build()
 SCENE = build_scene(TRACK, equal_colours=False)
 CENTRE, RIGHT, LEFT = 0, 1, 4  # frames of the scene
+BLACK = jnp.zeros(3)
+DARK = {"ground": BLACK, "walls": jnp.zeros((4, 3)), "horizon": BLACK, "zenith": BLACK}
 
 shoot = jax.jit(render, static_argnums=0)
 shoot_all = jax.jit(
@@ -131,6 +133,41 @@ def test_gates_are_those_of_a_slow_tracer(config):
         like_gate = (np.abs(fast[:, :, None] - palette).max(-1) < 1).any(-1)
         assert (like_gate & ~is_gate).sum() <= 1
     assert seen > 20
+
+
+@pytest.mark.parametrize(
+    "config", [CONFIG, COARSE, CameraConfig(pixels=20), CameraConfig(pixels=50, fov_deg=130.0)]
+)
+def test_leaving_out_frames_changes_no_picture(config):
+    """One image after the other with the frames that each strip can show, against all frames in all images at once."""
+    poses = random_poses(24, seed=9)
+    all_frames = jax.jit(jax.vmap(partial(camera._render, config, raycast.trace, SCENE)))(poses)
+    difference = np.abs(np.asarray(shoot_all(config, SCENE, poses), int) - np.asarray(all_frames, int))
+    assert difference.max() <= 1  # another order of rounding
+    assert (difference > 0).mean() < 1e-4
+
+
+def test_few_frames_are_traced_and_none_that_shows_is_missing():
+    """A frame of its own colour is seen only where it counts as visible."""
+    own = np.zeros((SCENE.frame_pos.shape[0], 6, 3), np.float32)
+    own[..., 0], own[..., 1] = 255.0, 10.0 * np.arange(len(own))[:, None]
+    colours = replace(SCENE.colours, faces=jnp.asarray(own), **DARK)
+    scene = replace(SCENE, colours=colours)
+    grid = jax.tree.map(lambda leaf: leaf[0], camera._grid(COARSE))  # of one strip: the whole image
+
+    @jax.jit
+    def seen(pose):
+        view = raycast.View(*viewpoint(COARSE, pose))
+        return raycast.visible_frames(scene, view, grid), render(COARSE, scene, pose)
+
+    shares = []
+    for index in range(40):
+        flagged, image = seen(tree_where(random_poses(40, seed=4), index))
+        image = np.asarray(image, int)
+        shown = {value // 10 for value in image[image[..., 0] == 255, 1]}
+        assert shown <= set(np.flatnonzero(np.asarray(flagged)))
+        shares.append(float(flagged.mean()))
+    assert 0.1 < np.mean(shares) < 0.6
 
 
 def edges(line):
