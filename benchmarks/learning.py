@@ -2,8 +2,9 @@
 
 Writes ``results/learning/TASK-AGENT-SIZE-SEED.json`` for each run:
 
-    python benchmarks/learning.py runs/split-s [--note TEXT]
+    python benchmarks/learning.py runs/split-s [--note TEXT] [--settings NAME]
 
+Settings that are not those of the preset have a name, which is part of the file's, too.
 Environments of others go to ``--output results/gymnasium``.
 """
 
@@ -37,7 +38,7 @@ CURVE = (
 MASTERY = 0.9
 
 
-def record(run: Path, note: str) -> dict[str, Any]:
+def record(run: Path, note: str, settings: str) -> dict[str, Any]:
     """Everything that tables and curves of this run need."""
     training = read_json(run / ORIGIN)
     metrics = evaluate_run(run)
@@ -56,6 +57,7 @@ def record(run: Path, note: str) -> dict[str, Any]:
         "training_seed": config["seed"],
         "training": training,
         "note": note,
+        "settings": settings,
         "finished": rows[-1]["env_steps"] >= config["train"]["env_steps"],
         "evaluation": metrics,
         "evaluation_latest": latest,
@@ -74,15 +76,17 @@ def main() -> None:
     )
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--note", default="", help="what a reader must know of this run")
+    parser.add_argument("--settings", default="", help="name of settings that differ from the preset's")
     parser.add_argument("--output", type=Path, default=Path("results/learning"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for run in options.runs:
-        result = record(run, options.note)
+        result = record(run, options.note, options.settings)
         name = result["name"]
         arguments = result["config"]["task"].get("args", [])  # of an environment of others
         task = re.sub(r"[^\w.-]+", "-", "-".join([name["task"], *arguments]))
-        file = options.output / f"{task}-{name['agent']}-{name['size']}-{result['training_seed']}.json"
+        agent = "-".join([name["agent"], *options.settings.split()])
+        file = options.output / f"{task}-{agent}-{name['size']}-{result['training_seed']}.json"
         file.write_text(json.dumps(result, indent=1) + "\n")
         print(f"written: {file}")
 

@@ -35,6 +35,8 @@ PAGES = {
 CAMERA = "race/figure-8"
 TASKS = ("race/split-s", "race/figure-8-state", CAMERA)
 AGENTS = ("s5wm", "dreamerv3", "ppo", "s5wm-p", "dreamerv3-p", "ppo-asymmetric")
+SETTINGS = ("", "many steps")
+"""Of a training: the preset's, and those of examples/trainings/split-s-many-steps.json."""
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = tuple[str, ...]
@@ -42,16 +44,14 @@ Row = tuple[str, ...]
 
 def summary() -> str:
     """The races from states, in a few figures."""
-    head = ("task", "agent", "success", "lap (bound)", "minutes to 90 %")
+    head = ("task", "agent", "success", "lap (bound)", "steps to 90 %", "minutes to 90 %")
     results = _trainings()
     rows: list[Row] = []
     for task in TASKS:
-        for agent in AGENTS:
-            wanted = (task, agent, "cpu")
-            seeds = [r for r in results if tuple(r["name"][k] for k in ("task", "agent", "size")) == wanted]
-            if task != CAMERA and seeds:
-                _, _, success, lap, _, _, minutes, _ = _headline_row("", seeds, None)
-                rows.append((f"`{task}`", f"`{agent}`", success, lap, minutes))
+        for agent, seeds in _by_agent(results, task):
+            if task != CAMERA:
+                _, _, success, lap, _, steps, minutes, _ = _headline_row("", seeds, None)
+                rows.append((f"`{task}`", agent, success, lap, steps, minutes))
     return _table(head, rows)
 
 
@@ -77,12 +77,10 @@ def _headline() -> tuple[str, list[dict[str, Any]]]:
     shown: list[dict[str, Any]] = []
     for task in TASKS:
         timed = _preset_update("cpu", images=task == CAMERA)
-        for agent in AGENTS:
-            wanted = (task, agent, "cpu")
-            seeds = [r for r in results if tuple(r["name"][k] for k in ("task", "agent", "size")) == wanted]
-            if seeds:
-                rows.append(_headline_row(f"`{task}`, `{agent}`", seeds, timed.get(agent)))
-                shown += seeds
+        for agent, seeds in _by_agent(results, task):
+            known = {} if seeds[0].get("settings") else timed.get(seeds[0]["name"]["agent"])
+            rows.append(_headline_row(f"`{task}`, {agent}", seeds, known))
+            shown += seeds
     note = (
         "\nSize `cpu`, trained on one CPU core where no note says two; an update timed by itself on two. Success is "
         "the mean over the seeds, other figures their inter-quartile mean; brackets hold their range. Success and "
@@ -90,6 +88,28 @@ def _headline() -> tuple[str, list[dict[str, Any]]]:
         "good.\n"
     )
     return _table(head, rows) + note, shown
+
+
+def _by_agent(results: list[dict[str, Any]], task: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Seeds of each agent of size ``cpu`` with each of its settings, and what the tables call it."""
+    found: list[tuple[str, list[dict[str, Any]]]] = []
+    for agent in AGENTS:
+        for settings in SETTINGS:
+            wanted = (task, agent, "cpu", settings)
+            seeds = [r for r in results if _sort_of(r) == wanted]
+            if seeds:
+                found.append((_called(seeds[0]), seeds))
+    return found
+
+
+def _sort_of(result: dict[str, Any]) -> tuple[str, str, str, str]:
+    name = result["name"]
+    return name["task"], name["agent"], name["size"], result.get("settings", "")
+
+
+def _called(result: dict[str, Any]) -> str:
+    settings = result.get("settings")
+    return f"`{result['name']['agent']}`" + (f", {settings}" if settings else "")
 
 
 def _headline_row(name: str, seeds: list[dict[str, Any]], timed: dict[str, Any] | None) -> Row:
@@ -265,7 +285,7 @@ def _notes(results: list[dict[str, Any]]) -> str:
 
 def _title(result: dict[str, Any]) -> str:
     name = result["name"]
-    return f"`{name['task']}`, `{name['agent']}` {name['size']}, seed {result['training_seed']}"
+    return f"`{name['task']}`, {_called(result)}, {name['size']}, seed {result['training_seed']}"
 
 
 def _learned(result: dict[str, Any]) -> Row:

@@ -37,7 +37,7 @@ AGENTS = {STATE: ("s5wm", "dreamerv3"), VISION: ("s5wm-p", "dreamerv3-p")}
 def measure(task: str, size: str, length: int | None, parts: Sequence[str], seconds: float) -> dict[str, Any]:
     """Every agent at one size and chunk length, on made-up observations of a task."""
     spec = task_config(task).build().spec
-    configs = dreamer_configs(AGENTS[task], size, spec, length=length)
+    configs = dreamer_configs(AGENTS[task], size, task, length=length)
     per_call = PER_CALL.get(size, 4)
     timed = side_by_side(configs, spec, parts=parts, seconds=seconds, per_call=per_call, key=jr.key(0))
     jax.clear_caches()

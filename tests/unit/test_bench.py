@@ -19,6 +19,7 @@ from s5wm.envs.adapters.tasks import GymnasiumConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment
+from s5wm.experiments.presets import preset
 from s5wm.training.config import TrainConfig
 from s5wm.types import EnvSpec
 
@@ -84,17 +85,16 @@ def test_the_loop_of_seeds_together_is_timed_as_all_of_them():
 
 
 def test_presets_are_resized_for_a_timing():
-    config = dreamer_configs(["s5wm"], "cpu", SPEC, batch=4, length=8)["s5wm"]
-    assert (config.replay.batch, config.replay.length, config.actor_critic.num_imagination_starts) == (
-        4,
-        8,
-        32,
-    )
-    assert dreamer_configs(["s5wm"], "cpu", SPEC, length=2048)["s5wm"].replay.capacity > 2048
+    config = dreamer_configs(["s5wm"], "cpu", "race/split-s", batch=4, length=8)["s5wm"]
+    assert (config.replay.batch, config.replay.length) == (4, 8)
+    assert config.actor_critic == preset("race/split-s").agent.actor_critic
+    few = dreamer_configs(["s5wm"], "cpu", "race/split-s", batch=1, length=8)["s5wm"]
+    assert few.actor_critic.num_imagination_starts == 8  # there are no more
+    assert dreamer_configs(["s5wm"], "cpu", "hover", length=2048)["s5wm"].replay.capacity > 2048
     with pytest.raises(
         ConfigError, match="'ppo' has no world model to time; choose of s5wm, s5wm-p, dreamerv3"
     ):
-        dreamer_configs(["ppo"], "cpu", SPEC)
+        dreamer_configs(["ppo"], "cpu", "hover")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_policy_without_a_world_model_is_timed_beside_one(capsys):
 
 def test_images_are_timed_as_images():
     spec = replace(SPEC, obs_shape=(16, 16, 3), obs_dtype=np.dtype(np.uint8))
-    config = dreamer_configs(["s5wm-p"], "cpu", spec, batch=2, length=4)["s5wm-p"]
+    config = dreamer_configs(["s5wm-p"], "cpu", "race/figure-8", batch=2, length=4)["s5wm-p"]
     assert config.world_model.target == "privileged"
     frames = filled_learner(config.build(spec, num_envs=2), jr.key(0)).replay.rows.timestep.obs
     assert frames.dtype == np.uint8

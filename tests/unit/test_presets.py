@@ -12,6 +12,7 @@ from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.configure import configure
+from s5wm.experiments.presets import preset
 from s5wm.experiments.presets.sizes import VISION_AGENTS, agent_configs
 from s5wm.experiments.trained import load_agent, pretrained_names
 from s5wm.nn.gru import BlockGRUConfig
@@ -33,6 +34,21 @@ def parameters(agent, size):
 def test_sizes_are_matched_by_parameters(size, s5wm, dreamerv3):
     assert parameters("s5wm", size) / 1e6 == pytest.approx(s5wm, abs=0.005)
     assert parameters("dreamerv3", size) / 1e6 == pytest.approx(dreamerv3, abs=0.005)
+
+
+def test_world_models_learn_a_race_alike_but_for_the_core():
+    """Of size cpu: a comparison of two agents is one of their cores."""
+    ours, theirs = preset("race/split-s", "s5wm"), preset("race/split-s", "dreamerv3")
+    for experiment in (ours, theirs):
+        agent = experiment.agent
+        assert isinstance(agent, DreamerConfig)
+        rows = agent.updates_per_rollout * agent.replay.batch * agent.replay.length
+        assert rows / experiment.train.iteration_steps == 64  # the train ratio
+    core, posterior = theirs.agent.world_model.core, theirs.agent.world_model.posterior
+    assert isinstance(core, BlockGRUConfig)
+    model = replace(ours.agent.world_model, core=core, posterior=posterior)
+    changed = replace(ours, name=theirs.name, agent=replace(ours.agent, world_model=model))
+    assert changed == theirs
 
 
 IMAGES = EnvSpec(

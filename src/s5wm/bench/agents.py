@@ -6,35 +6,35 @@ from dataclasses import replace
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import AgentConfig
-from s5wm.experiments.presets.sizes import agent_configs, agents_for
-from s5wm.types import EnvSpec
+from s5wm.experiments.presets import preset, shows_images, task_config
+from s5wm.experiments.presets.sizes import agents_for
 
 
 def dreamer_configs(
     names: Sequence[str],
     size: str,
-    spec: EnvSpec,
+    task: str,
     *,
     batch: int | None = None,
     length: int | None = None,
 ) -> dict[str, DreamerConfig]:
-    """Presets of one size for such observations; the replay is just large enough for windows of ``length`` steps."""
-    return {name: _resized(_known(name, size, images=spec.has_images), batch, length) for name in names}
+    """Presets of one size for a task; the replay is just large enough for windows of ``length`` steps."""
+    return {name: _resized(_known(name, size, task), batch, length) for name in names}
 
 
-def policy_configs(names: Sequence[str], size: str, spec: EnvSpec) -> dict[str, AgentConfig]:
-    """Presets of any agents for such observations; what has a replay has a small one, since it only acts."""
-    known = {name: agent_configs(name, size, images=spec.has_images)[0] for name in names}
+def policy_configs(names: Sequence[str], size: str, task: str) -> dict[str, AgentConfig]:
+    """Presets of any agents for a task; what has a replay has a small one, since it only acts."""
+    known = {name: preset(task, name, size).agent for name in names}
     return {
         name: _resized(config, None, None) if isinstance(config, DreamerConfig) else config
         for name, config in known.items()
     }
 
 
-def _known(name: str, size: str, *, images: bool) -> DreamerConfig:
-    config, _ = agent_configs(name, size, images=images)
+def _known(name: str, size: str, task: str) -> DreamerConfig:
+    config = preset(task, name, size).agent
     if not isinstance(config, DreamerConfig):
-        sizes = agents_for(images=images)
+        sizes = agents_for(images=shows_images(task_config(task)))
         known = [agent for agent in sizes if isinstance(sizes[agent]["cpu"]()[0], DreamerConfig)]
         raise ConfigError(f"agent {name!r} has no world model to time; choose of {', '.join(known)}")
     return config

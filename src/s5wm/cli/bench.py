@@ -89,7 +89,7 @@ class Bench(Verb):
         from s5wm.bench.update import PARTS, side_by_side
 
         spec = make(self.task).spec
-        configs = dreamer_configs(self.agents, self.size, spec, batch=self.batch, length=self.length)
+        configs = dreamer_configs(self.agents, self.size, self.task, batch=self.batch, length=self.length)
         timed = side_by_side(configs, spec, seconds=self.seconds, key=jr.key(0))
         timings = {"task": self.task, "size": self.size, **timed}
         lines = [f"batch {timed['batch']} x {timed['length']}, size {self.size}; medians in ms"]
@@ -106,7 +106,7 @@ class Bench(Verb):
         from s5wm.bench.inference import time_policy
 
         spec = make(self.task).spec
-        configs = policy_configs(self.agents, self.size, spec)
+        configs = policy_configs(self.agents, self.size, self.task)
         agents = {name: time_policy(config, spec, steps=self.steps) for name, config in configs.items()}
         lines = [
             f"{name:<10} p50 {own['p50_ms']:.3f} ms  p99 {own['p99_ms']:.3f} ms  max {own['max_ms']:.3f} ms"

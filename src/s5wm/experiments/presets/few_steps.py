@@ -1,0 +1,45 @@
+"""A race from states, learned by world models of size ``cpu`` in few environment steps (docs/lab-notes.md, 13)."""
+
+from dataclasses import replace
+from typing import Any
+
+from s5wm.agents.dreamer.agent import DreamerConfig
+from s5wm.experiments.tasks import TaskConfig
+from s5wm.training.config import TrainConfig
+from s5wm.training.curriculum import CurriculumConfig
+
+
+def with_few_steps(
+    race: TaskConfig, agent: DreamerConfig, train: TrainConfig
+) -> tuple[TaskConfig, DreamerConfig, TrainConfig]:
+    """Every time step is replayed 64 times, flights are imagined for 40 steps, and an average of parameters acts.
+
+    The observation is in body axes, in which all gates are alike.  Gates narrow over 15 000 steps of each environment
+    to less than their true size, so that a policy keeps a margin at the true ones.
+    """
+    changed: Any = race  # a RacingConfig: TASKS holds what a task's name stands for
+    changed = replace(changed, observation="C", opening_final=0.85, curriculum_steps=15_000)
+    agent = replace(
+        agent,
+        world_model=replace(agent.world_model, prior_products=True),
+        actor=replace(agent.actor, std_min=0.02),
+        actor_critic=replace(
+            agent.actor_critic, imagination_horizon=40, num_imagination_starts=16, gradient_limit=0.5
+        ),
+        optimiser=replace(agent.optimiser, critic_multiplier=1.0),
+        replay=replace(agent.replay, capacity=4096),
+        updates_per_rollout=64,
+        ema_rate=0.002,
+    )
+    train = replace(
+        train,
+        num_envs=32,
+        iterations_per_chunk=8,
+        env_steps=800_000,
+        eval_every=20_000,
+        checkpoint_every=100_000,
+        decay_from=0.45,
+        # Never without mastery: amid learning, the smoothing reward makes drones crash again.
+        curriculum=CurriculumConfig(fallback=2.0),
+    )
+    return changed, agent, train
