@@ -30,6 +30,7 @@ PAGES = {
     ROOT / "docs/vision.md": ["vision"],
     ROOT / "docs/your-environment.md": ["environments", "control"],
     ROOT / "docs/reliability.md": ["reliability"],
+    ROOT / "docs/plots.md": ["viewer"],
     ROOT / "docs/deploy.md": ["transfer", "students", "deploy", "punctual", "robustness"],
 }
 CAMERA = "race/figure-8"
@@ -338,6 +339,22 @@ def starts() -> str:
         f"{timed['cpus']} core(s), commit {timed['commit']}; installed: {', '.join(timed['installed'])}.\n"
     )
     return _table(("command", "without a cache", "first start", "second start"), rows) + note
+
+
+def viewer() -> str:
+    """A frame of the page in the browser."""
+    found = _read(ROOT / "results/viewer/cpu.json")
+    frame = found["frame_ms"]
+    row = (
+        f"`{found['policy']}`, {found['page_mb']:.1f} MB",
+        f"{frame['p50']:.1f} ms",
+        f"{frame['p95']:.1f} ms",
+    )
+    note = (
+        f"\n{found['device']}, {found['cpus']} core(s), load average {found['load'][0]:.0f} while it ran, "
+        f"{found['browser']}, commit {found['commit']}.\n"
+    )
+    return _table(("page", "a frame, median", "95 % of the frames below"), [row]) + note
 
 
 def updates() -> str:
@@ -657,6 +674,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "learning": learning,
     "updates": updates,
+    "viewer": viewer,
     "arithmetic": arithmetic,
     "official": official,
     "speed": speed,

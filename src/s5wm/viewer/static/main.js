@@ -44,14 +44,19 @@
     window.requestAnimationFrame(frame);
   }
 
+  // Where nothing changed there is nothing to lay out.
+  function write(node, text) {
+    if (node.textContent !== text) node.textContent = text;
+  }
+
   // The flight in figures, so far.
   function words() {
     tables.forEach(({ one, cells }) => {
       const row = Data.rowAt(one, state.time), { target, speed } = one.flight;
-      cells.speed.textContent = `${speed[row].toFixed(1)} m/s`;
+      write(cells.speed, `${speed[row].toFixed(1)} m/s`);
       let passed = 0;
       for (let i = 1; i <= row; i++) passed += target[i] !== target[i - 1];
-      if (cells.gates) cells.gates.textContent = `${passed} passed, next is ${target[row] + 1}`;
+      if (cells.gates) write(cells.gates, `${passed} passed, next is ${target[row] + 1}`);
     });
   }
 

@@ -145,7 +145,8 @@ const Panels = (() => {
         pen.beginPath(); pen.arc(x(row * one.dt), y(value), 3, 0, 7); pen.fill();
         return Number.isNaN(value) ? "" : value.toPrecision(3);
       });
-      now.textContent = texts.join("  ");
+      const text = texts.join("  ");
+      if (now.textContent !== text) now.textContent = text;
     }
   }
 
