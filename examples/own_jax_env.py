@@ -52,6 +52,14 @@ class Beam(AbstractEnv[BallState]):
         """Figures of your own, logged as means over the episodes that end."""
         return {"offset": jnp.abs(state.place)}
 
+    def render(self, state):
+        """A picture for ``s5wm eval runs/beam --video beam.gif``; leave it out where you want none."""
+        picture = np.full((48, 160, 3), 255, np.uint8)
+        picture[30:34, 16:144] = (90, 100, 110)  # the beam
+        column = 80 + round(60 * float(np.clip(state.place, -1.1, 1.1)))
+        picture[20:30, column - 5 : column + 5] = (210, 90, 30)  # the ball
+        return picture
+
     def _look(self, state):
         return jnp.stack([state.place, state.speed])
 

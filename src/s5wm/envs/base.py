@@ -60,6 +60,14 @@ class AbstractEnv(eqx.Module, Generic[State]):
         del state
         return {}
 
+    def render(self, state: State) -> UInt8[np.ndarray, "H W 3"] | None:
+        """A picture of a state for videos (``s5wm eval RUN --video``); never compiled, so any library may draw it.
+
+        By default there is none.
+        """
+        del state
+        return None
+
     if not TYPE_CHECKING:
 
         def __getattribute__(self, name: str) -> Any:

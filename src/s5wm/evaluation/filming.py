@@ -3,13 +3,16 @@
 from typing import Any
 
 import jax
+import jax.random as jr
 import numpy as np
 from jaxtyping import UInt8
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostTimeStep, shown_by
+from s5wm.envs.base import AbstractEnv, unwrapped
+from s5wm.envs.host import HostEnv, HostTimeStep, shown_by
 from s5wm.errors import ConfigError
 from s5wm.evaluation.hosted import act_to_judge
+from s5wm.types import Key, OptionalMetric, TimeStep
 
 Picture = UInt8[np.ndarray, "H W 3"]
 Shot = tuple[Picture, str]
@@ -33,7 +36,8 @@ def film(
             latest, total = envs.reset(seed + episode), 0.0
             carry = jax.tree.map(lambda x: x[None], policy.initial())
             for _ in range(max_steps):
-                shots.append((_picture(envs), _caption(episode, total, latest)))
+                shown = _checked(envs.render(), "render() with render_mode='rgb_array'")
+                shots.append((shown, _caption(episode, total, _success(latest))))
                 if latest.is_last[0] or len(shots) >= MOST:
                     break
                 key = jax.random.key(0)  # the mode draws nothing
@@ -49,21 +53,54 @@ def film(
     return shots
 
 
-def _caption(episode: int, total: float, latest: HostTimeStep) -> str:
-    words = f"episode {episode + 1}, return {total:.1f}"
+def film_compiled(
+    env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], *, episodes: int, max_steps: int, seed: int
+) -> list[Shot]:
+    """The same of an environment in JAX whose ``render`` gives pictures."""
+    bare, _ = unwrapped(env, jax.eval_shape(env.reset, jr.key(0))[0])
+    shots: list[Shot] = []
+
+    @jax.jit
+    def advance(carry: Any, state: Any, timestep: TimeStep, key: Key) -> tuple[Any, Any, TimeStep]:
+        carry, action, _ = policy(carry, timestep.obs, timestep.is_first, key=None)
+        return carry, *env.step(state, env.spec.action.decode(action), key)
+
+    for episode in range(episodes):
+        k_reset, k_step = jr.split(jr.key(seed + episode))
+        state, latest = env.reset(k_reset)
+        carry, total = policy.initial(), 0.0
+        for step in range(max_steps + 1):
+            shown = bare.render(unwrapped(env, state)[1])
+            success = env.episode_metrics(state).get("success") if latest.is_last else None
+            shots.append((_checked(shown, "render(state)"), _caption(episode, total, _number(success))))
+            if latest.is_last or step == max_steps or len(shots) >= MOST:
+                break
+            carry, state, latest = advance(carry, state, latest, jr.fold_in(k_step, step))
+            total += float(latest.reward.nominal)
+        if len(shots) >= MOST:
+            break
+    return shots
+
+
+def _number(metric: Any) -> float | None:
+    if isinstance(metric, OptionalMetric):
+        return float(metric.value) if metric.exists else None
+    return None if metric is None else float(metric)
+
+
+def _success(latest: HostTimeStep) -> float | None:
     success = latest.metrics.get("success")
-    if not latest.is_last[0] or success is None or np.isnan(success[0]):
-        return words
-    return f"{words}, {'success' if success[0] > 0.5 else 'no success'}"
+    return None if not latest.is_last[0] or success is None or np.isnan(success[0]) else float(success[0])
 
 
-def _picture(envs: AbstractHostEnvs) -> Picture:
-    shown = envs.render()
+def _caption(episode: int, total: float, success: float | None) -> str:
+    words = f"episode {episode + 1}, return {total:.1f}"
+    return words if success is None else f"{words}, {'success' if success > 0.5 else 'no success'}"
+
+
+def _checked(shown: Any, how: str) -> Picture:
     picture = np.asarray(shown)
     if picture.ndim != 3 or picture.shape[-1] not in (3, 4):
         found = "nothing" if shown is None else f"an array of shape {picture.shape}"
-        raise ConfigError(
-            f"this environment renders {found}; a video needs pictures [h, w, 3] from render() with "
-            "render_mode='rgb_array'"
-        )
+        raise ConfigError(f"this environment renders {found}; a video needs pictures [h, w, 3] from {how}")
     return picture[..., :3].astype(np.uint8)

@@ -15,7 +15,7 @@ from s5wm.envs.adapters.tasks import HostedTask
 from s5wm.envs.base import AbstractDroneEnv
 from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
-from s5wm.evaluation.filming import Shot, film
+from s5wm.evaluation.filming import Shot, film, film_compiled
 from s5wm.evaluation.protocol import evaluator_as_given
 from s5wm.evaluation.result import EvalResult, keep_best
 from s5wm.experiments.experiment import Experiment, save_experiment
@@ -138,15 +138,14 @@ def film_run(
     """
     agent = load_agent(find(run), which=which, warn=to_stderr)
     task = judged_task(agent.experiment, overrides)
-    env = task.rendering() if isinstance(task, HostedTask) else None
-    if env is None:
-        is_drone = isinstance(task.build(), AbstractDroneEnv)
-        shown = "plot RUN draws its flights" if is_drone else "view RUN shows its episodes"
-        raise ConfigError(
-            f"{run}: --video films environments of Gymnasium that render pictures, and this one is in JAX; s5wm {shown}"
-        )
-    shown = film(env, agent.policy, episodes=episodes, max_steps=task.max_steps, seed=seed)
-    return shown, env.spec.ctrl_dt
+    plan = {"episodes": episodes, "max_steps": task.max_steps, "seed": seed}
+    hosted = task.rendering() if isinstance(task, HostedTask) else None
+    if hosted is not None:
+        return film(hosted, agent.policy, **plan), hosted.spec.ctrl_dt
+    env = task.build()
+    if isinstance(env, AbstractDroneEnv):
+        raise ConfigError(f"{run}: --video films what an environment renders; s5wm plot RUN draws flights")
+    return film_compiled(env, agent.policy, **plan), env.spec.ctrl_dt
 
 
 def kept_in(run: str | Path, out: Path | None, overrides: Sequence[str] = ()) -> Path | None:

@@ -1,12 +1,20 @@
 """Videos of episodes: every picture says which episode it shows and how that goes."""
 
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from s5wm.actions import Box
+from s5wm.agents.base import AbstractPolicy
+from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostTimeStep
-from s5wm.evaluation.filming import _caption
+from s5wm.envs.wrappers import TimeLimit
+from s5wm.errors import ConfigError
+from s5wm.evaluation.filming import _caption, _success, film_compiled
 from s5wm.plots.video import LEAST_SIDE, write_video
+from s5wm.types import EnvSpec, OptionalMetric, first_step, later_step
 
 
 def latest(*, is_last: bool, **metrics: float) -> HostTimeStep:
@@ -31,7 +39,55 @@ def latest(*, is_last: bool, **metrics: float) -> HostTimeStep:
     ],
 )
 def test_a_caption_tells_episode_return_and_at_the_end_success(now, words):
-    assert _caption(1, 12.345, now) == words
+    assert _caption(1, 12.345, _success(now)) == words
+
+
+class Counter(AbstractEnv):
+    """Counts to its third step; its picture has the count in red, and its success is the count over three."""
+
+    has_pictures: bool = eqx.field(static=True)
+
+    @property
+    def spec(self):
+        return EnvSpec((1,), np.dtype(np.float32), Box((1,)), ctrl_dt=0.1)
+
+    def reset(self, key):
+        return jnp.zeros(()), first_step(jnp.zeros(1))
+
+    def step(self, state, action, key):
+        ended = state >= 2.0
+        return state + 1.0, later_step(state[None], 0.5 + action[0], is_last=ended, is_terminal=ended)
+
+    def episode_metrics(self, state):
+        return {"success": OptionalMetric(state / 3.0, state > 0.0)}
+
+    def render(self, state):
+        if not self.has_pictures:
+            return None
+        return np.full((4, 6, 3), [10 * int(state), 0, 0], np.uint8)
+
+
+class Still(AbstractPolicy):
+    def initial(self):
+        return jnp.zeros(())
+
+    def __call__(self, carry, obs, is_first, *, key):
+        return carry, jnp.zeros(1), None
+
+
+def test_an_environment_in_jax_is_filmed_state_by_state():
+    env = TimeLimit(Counter(has_pictures=True), 10)
+    shots = film_compiled(env, Still(), episodes=2, max_steps=10, seed=0)
+    assert [int(picture[0, 0, 0]) for picture, _ in shots] == [0, 10, 20, 30] * 2
+    assert [words for _, words in shots[:4]] == [
+        "episode 1, return 0.0",
+        "episode 1, return 0.5",
+        "episode 1, return 1.0",
+        "episode 1, return 1.5, success",
+    ]
+    assert len(film_compiled(env, Still(), episodes=1, max_steps=2, seed=0)) == 3
+    with pytest.raises(ConfigError, match=r"renders nothing; .* from render\(state\)"):
+        film_compiled(Counter(has_pictures=False), Still(), episodes=1, max_steps=3, seed=0)
 
 
 def test_a_gif_has_the_caption_over_every_picture_and_none_of_it_is_covered(tmp_path):
