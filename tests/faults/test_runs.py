@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from s5wm.runs.migrate import SCHEMA
+
 from .conftest import Command
 
 pytestmark = pytest.mark.faults
@@ -14,7 +16,9 @@ pytestmark = pytest.mark.faults
 DATA = Path(__file__).parents[1] / "data"
 
 
-@pytest.mark.parametrize(("schema", "saved_at"), [(1, 64), (2, 128)], ids=["1: PPO", "2: S5WM"])
+@pytest.mark.parametrize(
+    ("schema", "saved_at"), [(1, 64), (2, 128), (5, 128)], ids=["1: PPO", "2: S5WM", "5: PPO"]
+)
 def test_a_run_of_a_schema_before_goes_on(
     command: Command, tmp_path: Path, schema: int, saved_at: int
 ) -> None:
@@ -25,7 +29,7 @@ def test_a_run_of_a_schema_before_goes_on(
     assert code == 0, said
     assert f"going on at {saved_at} environment steps" in said
     about = json.loads((old / "checkpoints" / f"{2 * saved_at:012d}" / "about.json").read_text())
-    assert about["schema"] == 3
+    assert about["schema"] == SCHEMA
 
 
 def test_a_configuration_changed_since_is_refused_with_the_difference(
@@ -34,10 +38,10 @@ def test_a_configuration_changed_since_is_refused_with_the_difference(
     run = tmp_path / "run"
     assert command.run(*command.train(run, env_steps=64))[0] == 0
     config = run / "config.json"
-    config.write_text(config.read_text().replace('"entropy": 0.001', '"entropy": 0.002'))
+    config.write_text(config.read_text().replace('"clip": 0.2', '"clip": 0.3'))
     code, said = command.run("resume", str(run))
     assert code == 2
-    assert "was saved with another configuration (agent.entropy: 0.001 against 0.002)" in said
+    assert "was saved with another configuration (agent.clip: 0.2 against 0.3)" in said
 
 
 def test_verify_finds_a_flipped_bit_and_resume_falls_back(command: Command, tmp_path: Path) -> None:

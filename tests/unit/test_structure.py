@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 SRC = Path(__file__).parents[2] / "src"
 FILES = sorted((SRC / "s5wm").rglob("*.py"))
 
-CORE = ("jax", "equinox", "optax", "orbax-checkpoint", "numpy")
+CORE = ("jax", "equinox", "optax", "numpy")
 
 # The only modules that may need them at import.
 OPTIONAL = ("s5wm.cli", "s5wm.__main__", "s5wm.plots", "s5wm.envs.gymnasium")

@@ -245,7 +245,7 @@ def _check_drift(checkpoint: Path, experiment: Experiment, warn: Warn) -> None:
         _check_same(checkpoint / CONFIG, experiment, f"{checkpoint} was saved with another configuration")
     now, then = versions(), about(checkpoint)["versions"]
     if changed := [
-        f"{name} {was}, now {now.get(name)}" for name, was in then.items() if was != now.get(name)
+        f"{name} {was}, now {now[name]}" for name, was in then.items() if name in now and was != now[name]
     ]:
         warn(f"saved with {', '.join(changed)}: going on may differ in the last digits")
 

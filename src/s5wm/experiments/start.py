@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.random as jr
 import numpy as np
-from numpy.typing import NDArray
 
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError, RunDirectoryError
@@ -18,15 +17,13 @@ from s5wm.runs.checkpoint import Checkpoints, restore_named
 from s5wm.runs.codec import Warn, differences, encode
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.files import read_json
-from s5wm.runs.orbax import describe
 from s5wm.runs.policyfile import named_leaves
+from s5wm.runs.shapes import Arrays, describe
 from s5wm.training.run import abstract_state
 from s5wm.training.start import ABOUT, Start, save_start
 
 LEARNER = "learner."
 MOST_SHOWN = 4
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Atomic, verified checkpoints, sufficient for a bitwise resume.
 
-One folder per checkpoint, named by its environment steps: ``state/`` (Orbax), ``tree.json`` (name, shape and dtype of
-every array), ``blocks.json`` (where the blocks of the large arrays lie, see ``blocks``), ``host.json`` (what the host
-loop remembers), ``config.json``, ``policy.npz``, ``about.json`` (schema, hash of the configuration, versions), and
-``manifest.json`` with the SHA-256 of each file.  A folder gets its name when it is complete, and the newest valid one
-is found by looking.
+One folder per checkpoint, named by its environment steps: ``tree.json`` (name, shape and dtype of every array),
+``blocks.json`` (where their blocks lie, see ``blocks``), ``host.json`` (what the host loop remembers),
+``config.json``, ``policy.npz``, ``about.json`` (schema, hash of the configuration, versions), and ``manifest.json``
+with the SHA-256 of each file.  A folder gets its name when it is complete, and the newest valid one is found by
+looking.
 
 Neighbouring checkpoints share no block: each builds on the one before the last, so that damage to one file never
 costs both.
@@ -29,16 +29,14 @@ from s5wm.errors import CorruptError, S5wmError, WriteError
 from s5wm.runs.blocks import BlockStore, Index, decode_index
 from s5wm.runs.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
 from s5wm.runs.migrate import SCHEMA, added_since, is_dropped, name_now
-from s5wm.runs.orbax import Arrays, describe, restore_arrays, save_arrays, undescribed
+from s5wm.runs.orbax import LAST_SCHEMA, restore_small
 from s5wm.runs.policyfile import named_leaves, save_policy
 from s5wm.runs.provenance import versions
+from s5wm.runs.shapes import Arrays, describe, undescribed
 from s5wm.types import is_key
 
 Tree = TypeVar("Tree")
 Shapes = dict[str, jax.ShapeDtypeStruct]
-
-LARGE = 2**20
-"""Arrays of at least this many bytes are saved incrementally."""
 
 PACKS = "blocks"
 ABOUT = "about.json"
@@ -65,7 +63,7 @@ class Checkpoints:
         self._packs = BlockStore(folder / PACKS)
         self._indices: list[Index] = []  # of the latest checkpoints that this process wrote or verified
         self._thread: threading.Thread | None = None
-        self._failed: S5wmError | None = None
+        self._failed: Exception | None = None
 
     def save(
         self, env_steps: int, state: Any, host: dict[str, Any], policy: Any, *, config: bytes = b"{}"
@@ -141,8 +139,10 @@ class Checkpoints:
             self._prune()
         except S5wmError as error:
             self._failed = error
-        except Exception as error:  # noqa: BLE001 - Orbax reports a full disk in many ways: each must reach training
-            self._failed = WriteError(f"cannot write the checkpoint {final}: {error}")
+        except OSError as error:
+            self._failed = WriteError(f"cannot write the checkpoint {final}: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001 - of any kind, it must reach training: ``wait`` raises it
+            self._failed = error
         finally:
             _remove(partial)
 
@@ -153,10 +153,7 @@ class Checkpoints:
         write_json(partial / "host.json", snapshot.host)
         write_bytes(partial / "config.json", snapshot.config)
         write_json(partial / "tree.json", snapshot.tree)
-        large = {name: array for name, array in snapshot.arrays.items() if array.nbytes >= LARGE}
-        small = {name: array for name, array in snapshot.arrays.items() if name not in large}
-        save_arrays(partial / "state", _end_to_end(small))
-        index = self._packs.write(partial.name.removeprefix("partial-"), large, self._parent())
+        index = self._packs.write(partial.name.removeprefix("partial-"), snapshot.arrays, self._parent())
         write_json(partial / "blocks.json", index)
         config = hashlib.sha256(snapshot.config).hexdigest()
         about = {"schema": SCHEMA, "config_sha256": config, "versions": versions()}
@@ -219,40 +216,23 @@ def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int, prefix: str) 
     if odd := sorted(set(index) - set(shapes)):
         raise CorruptError(f"{checkpoint / 'blocks.json'} names {odd[0]}, which tree.json does not")
     wanted = [name for name in index if name.startswith(prefix)]
-    large = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in wanted}
-    if schema < 3:
-        # One by one, by position in tree.json: Orbax would make folders of the dots in a name.
-        names = {f"{i:05d}": name for i, name in enumerate(shapes) if name not in index}
-        target = {key: np.zeros(shapes[name].shape, shapes[name].dtype) for key, name in names.items()}
-        restored = restore_arrays(checkpoint / "state", target)
-        return large | {name: restored[key] for key, name in names.items()}
-    small = {name: shape for name, shape in shapes.items() if name not in index}
-    target = _end_to_end({name: np.zeros(x.shape, x.dtype) for name, x in small.items()})
-    return large | _apart(restore_arrays(checkpoint / "state", target), small)
+    read = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in wanted}
+    rest = {name: shape for name, shape in shapes.items() if name not in index}
+    if schema > LAST_SCHEMA:
+        if rest:
+            raise CorruptError(f"{checkpoint / 'blocks.json'} does not say where {min(rest)} is")
+        return read
+    return read | _in_orbax(checkpoint, shapes, rest, schema)
 
 
-def _end_to_end(arrays: Arrays) -> Arrays:
-    """Concatenate all arrays of a dtype, in order: Orbax leaks memory for every array it saves."""
-    kinds: dict[str, list[NDArray[Any]]] = {}
-    for array in arrays.values():
-        if array.size:  # Orbax refuses to save nothing
-            kinds.setdefault(array.dtype.name, []).append(array.reshape(-1))
-    return {kind: np.concatenate(parts) for kind, parts in kinds.items()}
-
-
-def _apart(kinds: Arrays, shapes: Shapes) -> Arrays:
-    """The inverse."""
-    arrays: Arrays = {}
-    taken = dict.fromkeys(kinds, 0)
-    for name, x in shapes.items():
-        kind, size = np.dtype(x.dtype).name, int(np.prod(x.shape, dtype=np.int64))
-        if not size:
-            arrays[name] = np.zeros(x.shape, x.dtype)
-            continue
-        piece = np.asarray(kinds[kind])[taken[kind] : taken[kind] + size]
-        arrays[name] = piece.reshape(x.shape).copy()  # no two arrays of a state may share a buffer (donation)
-        taken[kind] += size
-    return arrays
+def _in_orbax(checkpoint: Path, shapes: Shapes, rest: Shapes, schema: int) -> Arrays:
+    """The arrays that are in no blocks, of an older schema."""
+    folder = checkpoint / "state"
+    if schema >= 3:
+        return restore_small(folder, rest, schema)
+    names = {f"{i:05d}": name for i, name in enumerate(shapes) if name in rest}
+    found = restore_small(folder, {key: shapes[name] for key, name in names.items()}, schema)
+    return {name: found[key] for key, name in names.items()}
 
 
 def _index(checkpoint: Path) -> Index:

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from s5wm.errors import CorruptError
 
-SCHEMA = 5
+SCHEMA = 6
 """1: everything in Orbax.  2: large arrays in blocks, the guard of the gradient steps in every learner, and PPO's actor
 around its network.  3: Dreamer's learner knows which batch it skipped last; Orbax holds the small arrays end
 to end, one array for each type.  4: a flight knows its tightest pass.  5: other names of arrays, and no
-priorities in the replay."""
+priorities in the replay.  6: all arrays in blocks, none in Orbax."""
 
 NEW_GUARD: dict[str, NDArray[Any]] = {
     "rate": np.ones((), np.float32),

@@ -1,39 +1,50 @@
-"""Arrays of a checkpoint in an Orbax folder: one save at a time; reads are checked against a template."""
+"""Arrays of a checkpoint of up to schema 5 from its Orbax folder, checked against a template."""
 
 import threading
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
-from s5wm.errors import CorruptError
+from s5wm.errors import ConfigError, CorruptError
+from s5wm.runs.shapes import Arrays, describe
 
-Arrays = dict[str, NDArray[Any]]
+LAST_SCHEMA = 5
+"""With arrays in Orbax."""
 
 _ORBAX = threading.Lock()
-"""Concurrent saves, of seeds that train together, disturb each other's event loop."""
+"""Concurrent reads, of seeds that train together, disturb each other's event loop."""
 
 
-def save_arrays(folder: Path, arrays: dict[str, Any]) -> None:
-    """Write the arrays, if there are any."""
-    import orbax.checkpoint as ocp  # slow to import
+def restore_small(folder: Path, shapes: dict[str, jax.ShapeDtypeStruct], schema: int) -> Arrays:
+    """The arrays of these shapes.
 
-    if not arrays:
-        return  # Orbax refuses an empty tree
-    with _ORBAX, warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
-        warnings.simplefilter("ignore")
-        checkpointer.save(folder.absolute(), arrays)
+    Up to schema 2 they lie one by one, by position in tree.json, since Orbax would make folders of the dots in a name;
+    ``shapes`` is then by position.  Later they lie end to end, one array for each type.  Raises ``ConfigError`` where
+    Orbax is not installed, ``CorruptError`` where the folder holds other arrays.
+    """
+    if schema < 3:
+        return _restore(folder, {name: np.zeros(x.shape, x.dtype) for name, x in shapes.items()})
+    sizes: dict[str, int] = {}
+    for x in shapes.values():
+        name = np.dtype(x.dtype).name
+        sizes[name] = sizes.get(name, 0) + int(np.prod(x.shape, dtype=np.int64))
+    target = {name: np.zeros(size, name) for name, size in sizes.items() if size}
+    return _apart(_restore(folder, target), shapes)
 
 
-def restore_arrays(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
-    """Read arrays like those of ``target``; raises ``CorruptError`` if the folder holds others."""
-    import orbax.checkpoint as ocp
-
+def _restore(folder: Path, target: Arrays) -> Arrays:
     if not target:
         return {}
+    if find_spec("orbax") is None:
+        raise ConfigError(
+            f"{folder.parent} was saved by an earlier version of s5wm, with Orbax: pip install 's5wm[orbax]' to read it"
+        )
+    import orbax.checkpoint as ocp
+
     with _ORBAX, warnings.catch_warnings(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
         warnings.simplefilter("ignore")
         try:
@@ -46,7 +57,7 @@ def restore_arrays(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alone() -> dict[str, Any]:
-    """Orbax is not to wait for other processes: the leading one saves what it has gathered, and each reads all."""
+    """Orbax is not to wait for other processes: each reads all."""
     if jax.process_count() == 1:
         return {}
     from orbax.checkpoint.options import MultiprocessingOptions
@@ -68,12 +79,16 @@ def _check_held(folder: Path, held: dict[str, str], target: Arrays) -> None:
         )
 
 
-def describe(leaf: Any) -> str:
-    """Type and shape of an array, or of a shape struct."""
-    return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def undescribed(text: str) -> jax.ShapeDtypeStruct:
-    """The inverse, for arrays of plain numbers."""
-    kind, _, shape = text.rstrip("]").partition("[")
-    return jax.ShapeDtypeStruct(tuple(int(size) for size in shape.split(",") if size), np.dtype(kind))
+def _apart(kinds: Arrays, shapes: dict[str, jax.ShapeDtypeStruct]) -> Arrays:
+    """The arrays that lie end to end."""
+    arrays: Arrays = {}
+    taken = dict.fromkeys(kinds, 0)
+    for name, x in shapes.items():
+        kind, size = np.dtype(x.dtype).name, int(np.prod(x.shape, dtype=np.int64))
+        if not size:
+            arrays[name] = np.zeros(x.shape, x.dtype)
+            continue
+        piece = np.asarray(kinds[kind])[taken[kind] : taken[kind] + size]
+        arrays[name] = piece.reshape(x.shape).copy()  # no two arrays of a state may share a buffer (donation)
+        taken[kind] += size
+    return arrays

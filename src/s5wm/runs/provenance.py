@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("s5wm", "jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy")
+PACKAGES = ("s5wm", "jax", "jaxlib", "equinox", "optax", "numpy")
 
 
 def provenance() -> dict[str, Any]:

@@ -67,17 +67,20 @@ def damage(file: Path, kind: str) -> None:
             file.unlink()
 
 
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("kind", ["flip", "truncate", "empty", "delete"])
 def test_damage_to_any_file_is_found_and_the_one_before_is_taken(tmp_path: Path, kind: str) -> None:
     checkpoints = save(tmp_path, 1)
-    first = sorted(p.relative_to(tmp_path / "000000000001") for p in tmp_path.rglob("*") if p.is_file())
-    for name in first:
+    before = files(tmp_path)
+    save(tmp_path, 2)
+    count = len(files(tmp_path) - before)
+    assert count >= 8  # a pack of blocks among them
+    for index in range(count):
         save(tmp_path, 2)
-        file = checkpoints.path(2) / name
-        if not file.exists():  # Orbax names one file at random
-            file = max(
-                (p for p in checkpoints.path(2).rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size
-            )
+        file = sorted(files(tmp_path) - before)[index]
         if file.stat().st_size == 0 and kind != "delete":
             continue
         damage(file, kind)

@@ -11,19 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.errors import CorruptError
+from s5wm.errors import ConfigError, CorruptError
 from s5wm.runs import checkpoint as module
+from s5wm.runs import orbax
 from s5wm.runs.blocks import Block, BlockStore, decode_index
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.files import write_manifest
-from s5wm.runs.orbax import save_arrays
+from s5wm.runs.orbax import restore_small
 
 STATE = {"a": jnp.arange(6, dtype=jnp.float32), "large": jnp.arange(100_000, dtype=jnp.float32)}
-
-
-@pytest.fixture(autouse=True)
-def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LARGE", 1000)
 
 
 @pytest.fixture
@@ -52,7 +48,7 @@ class Bomb:
         return (Path.touch, (self.target,))
 
 
-@pytest.mark.parametrize("name", ["tree.json", "host.json", "blocks.json", "about.json", "state/_METADATA"])
+@pytest.mark.parametrize("name", ["tree.json", "host.json", "blocks.json", "about.json"])
 def test_a_pickle_in_place_of_any_file_is_not_run(saved: Path, tmp_path: Path, name: str) -> None:
     (saved / name).write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
     (saved / "manifest.json").unlink()
@@ -73,7 +69,7 @@ def test_sizes_are_compared_with_the_configuration_before_anything_is_allocated(
 
 def test_an_index_that_adds_up_to_more_than_its_array_is_refused(saved: Path) -> None:
     index = json.loads((saved / "blocks.json").read_text())
-    rewrite(saved / "blocks.json", {"large": index["large"] * 1000})
+    rewrite(saved / "blocks.json", index | {"large": index["large"] * 1000})
     with pytest.raises(CorruptError, match="do not add up to the 400000 bytes"):
         restore(saved, shapes())
 
@@ -95,21 +91,54 @@ def test_blocks_that_cannot_be_are_refused(block: Any) -> None:
         decode_index({"a": [block]}, Path("blocks.json"))
 
 
+def test_an_array_without_blocks_is_missed(saved: Path) -> None:
+    index = json.loads((saved / "blocks.json").read_text())
+    rewrite(saved / "blocks.json", {"large": index["large"]})
+    with pytest.raises(CorruptError, match=r"blocks\.json does not say where a is"):
+        restore(saved, shapes())
+
+
+LISTED = {"a": jax.ShapeDtypeStruct((6,), np.float32)}
+
+
+def in_orbax(folder: Path, held: Any) -> Path:
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), {"float32": held})
+    return folder
+
+
 @pytest.mark.parametrize(
     "held", [np.zeros(10**7, np.float32), np.zeros(3, np.float32), np.zeros(6, np.float64)]
 )
-def test_arrays_that_are_not_those_listed_are_refused_unread(
-    saved: Path, monkeypatch: pytest.MonkeyPatch, held: Any
+def test_arrays_in_orbax_that_are_not_those_listed_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: Any
 ) -> None:
     import orbax.checkpoint as ocp
 
-    shutil.rmtree(saved / "state")
-    save_arrays(saved / "state", {"float32": held})
-    (saved / "manifest.json").unlink()
-    write_manifest(saved)
+    folder = in_orbax(tmp_path / "state", held)
     monkeypatch.setattr(ocp.StandardCheckpointer, "restore", lambda *_: pytest.fail("read"))
     with pytest.raises(CorruptError, match=r"float32 is float\d\d\[\d+\], not float32\[6\]"):
-        restore(saved, shapes())
+        restore_small(folder, LISTED, 5)
+
+
+def test_a_pickle_in_place_of_a_file_of_orbax_is_not_run(tmp_path: Path) -> None:
+    folder = in_orbax(tmp_path / "state", np.zeros(6, np.float32))
+    (folder / "_METADATA").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    with pytest.raises(CorruptError):
+        restore_small(folder, LISTED, 5)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_without_orbax_an_older_checkpoint_says_what_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orbax, "find_spec", lambda _: None)
+    with pytest.raises(
+        ConfigError, match=r"earlier version of s5wm, with Orbax: pip install 's5wm\[orbax\]'"
+    ):
+        restore_small(tmp_path / "state", LISTED, 5)
 
 
 @pytest.mark.parametrize("name", ["tree.json", "about.json"])
@@ -128,7 +157,7 @@ def test_blocks_of_an_array_that_is_not_listed_are_refused(saved: Path) -> None:
 
 def test_an_unknown_schema_is_refused(saved: Path) -> None:
     rewrite(saved / "about.json", {"schema": 99})
-    with pytest.raises(CorruptError, match="schema 99; this version of s5wm reads 1 to 5"):
+    with pytest.raises(CorruptError, match="schema 99; this version of s5wm reads 1 to 6"):
         restore(saved, shapes())
 
 
@@ -143,7 +172,7 @@ def test_a_save_writes_what_has_changed_and_neighbours_share_nothing(tmp_path: P
         checkpoints.save(step, STATE | {"large": jnp.asarray(large)}, {}, {"w": jnp.ones(3)})
         checkpoints.wait()
         sizes.append(sum(p.stat().st_size for p in set((tmp_path / "blocks").glob("*")) - before))
-    assert sizes[:2] == [4_000_000] * 2
+    assert sizes[:2] == [4_000_000 + 24] * 2
     assert max(sizes[2:]) <= 2 * 2**16
     one, other = (module._index(checkpoints.path(step)) for step in (4, 5))
     assert not {b.pack for b in one["large"]} & {b.pack for b in other["large"]}

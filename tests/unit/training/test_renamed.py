@@ -108,7 +108,7 @@ def test_every_new_array_name_exists():
     assert not hasattr(learner.replay, "surprise")
 
 
-@pytest.mark.parametrize(("name", "step"), [("schema-1", 64), ("schema-2", 128)])
+@pytest.mark.parametrize(("name", "step"), [("schema-1", 64), ("schema-2", 128), ("schema-5", 128)])
 def test_a_checkpoint_of_before_holds_the_policy_that_was_saved_beside_it(name, step):
     """Every array is where its name is: both were written by the same save."""
     checkpoint = DATA / name / "checkpoints" / f"{step:012d}"

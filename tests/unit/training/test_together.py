@@ -18,7 +18,6 @@ from s5wm.errors import ConfigError, DivergedError, RunDirectoryError
 from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import run_experiment, run_seeds
 from s5wm.experiments.trained import find
-from s5wm.runs import checkpoint
 from s5wm.runs.directory import RunDirectory
 from s5wm.runs.files import read_json
 from s5wm.runs.log import read_rows
@@ -226,7 +225,6 @@ def test_world_models_begun_anew_with_their_replays_save_and_go_on(
     steady: Experiment, tmp_path: Path, pair: list[RecordingSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large arrays are saved by what has changed since a checkpoint that may be gone."""
-    monkeypatch.setattr(checkpoint, "LARGE", 500)
     experiment = replace(steady, agent=S5WM)
     whole = trained(experiment, tmp_path / "whole", [RecordingSink(), RecordingSink()])
     first, _ = trained(with_steps(experiment, 64), tmp_path / "parts", pair)
