@@ -44,16 +44,17 @@ Row = tuple[str, ...]
 
 
 def summary() -> str:
-    """The races from states, in a few figures."""
-    head = ("task", "agent", "success", "lap (bound)", "steps to 90 %", "minutes to 90 %")
+    """The races from states, in a few figures: of each agent the preset's settings, others where it has no such row."""
+    head = ("task", "agent", "success", "lap (bound)", "90 % after")
     results = _trainings()
-    rows: list[Row] = []
+    rows: dict[tuple[str, str], Row] = {}
     for task in TASKS:
-        for agent, seeds in _by_agent(results, task):
+        for called, seeds in _by_agent(results, task):
             if task != CAMERA:
                 _, _, success, lap, _, steps, minutes, _ = _headline_row("", seeds, None)
-                rows.append((f"`{task}`", agent, success, lap, steps, minutes))
-    return _table(head, rows)
+                row = (f"`{task}`", called, success, lap, f"{steps} steps, {minutes} min")
+                rows.setdefault((task, seeds[0]["name"]["agent"]), row)
+    return _table(head, list(rows.values()))
 
 
 def headline() -> str:
