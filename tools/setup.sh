@@ -59,10 +59,11 @@ hash="$(cat pyproject.toml requirements.lock | "$venv/bin/python" -c \
   'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')"
 stamp="$venv/.s5wm-$hash"
 if [ ! -e "$stamp" ]; then
-  step "dependencies as pinned in requirements.lock" pip install --require-hashes -r requirements.lock
+  step "$(grep -c '==' requirements.lock) packages as pinned in requirements.lock (about 2 GB)" pip install --require-hashes -r requirements.lock
   step "s5wm itself, editable" pip install --no-deps -e .
   rm -f "$venv"/.s5wm-*
   touch "$stamp"
+  printf 'setup: done; to use it in this shell: source %s/bin/activate\n' "$venv"
 fi
 if [ -n "$extra" ] && [ ! -e "$stamp-$extra" ]; then
   step "s5wm[$extra]" pip install -e ".[$extra]"

@@ -13,6 +13,7 @@ from s5wm.errors import ConfigError
 from s5wm.experiments.names import pretrained_folder
 
 CRASHED = 1
+OF_A_REAL_CLOCK = ("deadline_ms", "deadline_misses", "periods_skipped", "latency_ms", "wake_ms")
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class Fly(Verb):
     On a simulated drone (sim), on the same behind real firmware (betaflight: a process of this machine, in lockstep),
     or on a vehicle over MAVLink, where nothing is sent without --live and nothing is ever armed.  Estimates are
     checked, commands limited; a bad estimate or a missed deadline holds the last command, five in a row hand over to a
-    level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash.
-    Example: s5wm fly exported --target sim --seconds 20
+    level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash or no estimate came.
+    Example: s5wm fly exported --target sim --fast
     """
 
     folder: Annotated[Positional[Path], arg(metavar="DIR", help="Folder that s5wm export wrote.")]
@@ -134,20 +135,33 @@ class Fly(Verb):
     ] = 0
     out: Annotated[
         Path | None,
-        arg(metavar="PATH", help="Folder of the records, for s5wm plot; default: runs/flights/DIR."),
+        arg(metavar="PATH", help="Folder of the records, for s5wm plot; default: runs/flights/DIR-TARGET."),
     ] = None
     json_: Json = False
 
     def run(self) -> int:
         """Fly."""
-        out = self.out or Path("runs") / "flights" / self.folder.name
+        out = self.out or Path("runs") / "flights" / f"{self.folder.resolve().name}-{self.target}"
         metrics = self._flown(out)
         if self.json_:
             print_json(metrics)
         else:
-            table([(name, _shown(value)) for name, value in metrics.items()])
-        print_line(f"records: {out}; draw them with s5wm plot {out}")
-        return DONE if metrics["ending"] == "TIME_LIMIT" else CRASHED
+            hidden = OF_A_REAL_CLOCK if self.fast else ()
+            table([(name, _shown(value)) for name, value in metrics.items() if name not in hidden])
+        came = metrics["problems"].get("missing", 0) < metrics["periods"]
+        if not came:
+            print_line(
+                f"No ODOMETRY came to {self.address} in {self.seconds:g} s: does the vehicle send it there? "
+                "--address names another."
+            )
+        elif metrics["problems"].get("deadline") and metrics["modes"].get("hover"):
+            print_line(
+                "This machine was too busy to fly in real time: five commands in a row came too late, and the level "
+                "hover took over. That says nothing of the policy. Fly on a simulated clock with --fast, or in real "
+                "time with --engine c and, as root, --priority 50."
+            )
+        print_line(f"records: {out}" + (f"; draw them with s5wm plot {out}" if came else ""))
+        return DONE if came and metrics["ending"] == "TIME_LIMIT" else CRASHED
 
     def _flown(self, out: Path) -> dict[str, Any]:
         from s5wm.deploy.runtime.fly import FlightPlan, MavlinkLink, fly_mavlink, fly_simulated

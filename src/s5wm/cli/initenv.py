@@ -38,5 +38,5 @@ class InitEnv(Verb):
         where = "" if self.path.parent == Path() else f"cd {self.path.parent}; "
         print_line(f"{self.path} holds a ball on a beam. Check it, train on it, and make it yours:")
         print(f"  {where}s5wm check-env {module}:make")
-        print(f"  {where}s5wm train {module}:make --minutes 5")
+        print(f"  {where}s5wm train {module}:make --minutes 5 --run runs/{module}")
         return DONE

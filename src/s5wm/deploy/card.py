@@ -174,7 +174,8 @@ class FlightCard:
         """Read ``card.json``; raises ``ConfigError`` where the folder is no export, or of another version."""
         if not (folder / CARD).is_file():
             raise ConfigError(
-                f"{folder} is no exported policy (no {CARD}): make one with s5wm export RUN {folder}"
+                f"{folder} is no exported policy (no {CARD} in it): s5wm export RUN DIR writes one, then s5wm fly DIR. "
+                "RUN is a training or a shipped policy, such as pretrained/split-s"
             )
         data = read_json(folder / CARD)
         version = data.get("version") if isinstance(data, dict) else None

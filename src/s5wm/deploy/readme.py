@@ -50,7 +50,7 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
         "run": origin.run,
         "task": origin.task or "a task of its own",
         "agent": origin.agent or "an agent of its own",
-        "commit": origin.commit or "unknown",
+        "commit": f", commit {origin.commit}" if origin.commit else "",
         "steps": "an unknown number of" if origin.env_steps is None else f"{origin.env_steps:,}",
         "imitation": _imitation(card),
         "period_ms": f"{1e3 * card.control_period:g}",
@@ -108,7 +108,21 @@ def _observation(card: FlightCard) -> str:
             f"| {start} to {start + entry.size - 1} | {entry.name} | {entry.scale:g}{unit} | {entry.frame} |"
         )
         start += entry.size
-    return "\n".join(lines)
+    return "\n".join([*lines, *_of_gates(card)])
+
+
+def _of_gates(card: FlightCard) -> list[str]:
+    if card.track is None:
+        return []
+    return [
+        "",
+        "The target is gate 0 at the start, and after the last one gate 0 again. The next gate becomes the target in "
+        "the step after the drone's centre crossed the target's plane in the direction of passing, within its opening "
+        f"less the drone's radius ({card.track.half_opening - card.track.drone_radius:g} m to each side of the axis). "
+        "The track is in `card.json`.",
+        "",
+        "To see it fly on a simulated drone: `s5wm fly . --target sim --fast`",
+    ]
 
 
 def _action(card: FlightCard) -> str:

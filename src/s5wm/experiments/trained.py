@@ -220,6 +220,8 @@ def find(run: str | Path) -> Path:
         )
     if seeds := sorted(str(p.parent) for p in path.glob(f"seed-*/{CONFIG}")):
         raise RunDirectoryError(f"{text} holds the runs of several seeds; name one of {', '.join(seeds)}")
+    if (path / "card.json").is_file():
+        raise RunDirectoryError(f"{text} is an exported policy and no run: fly it with s5wm fly {text}")
     known = sorted(str(p.parent) for p in Path("runs").glob(f"*/{CONFIG}")) + pretrained_names()
     raise RunDirectoryError(f"{text} is not a run (no {CONFIG})" + suggest(text, known or ["none yet"]))
 

