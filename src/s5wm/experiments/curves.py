@@ -117,7 +117,10 @@ def _recorded(path: Path) -> Curve:
     try:
         name = stored["name"]
         rows = [{RETURN: None, **row} for row in stored["curve"]]
-        curve = _curve(path, name["task"], f"{name['agent']} {name['size']}", stored["training_seed"], rows)
+        agent = f"{name['agent']} {name['size']}"
+        if stored.get("settings"):  # that are not the preset's
+            agent += f", {stored['settings']}"
+        curve = _curve(path, name["task"], agent, stored["training_seed"], rows)
         return replace(curve, bound=stored.get("evaluation", {}).get("bound_s"))
     except (KeyError, TypeError) as error:
         raise CorruptError(f"{path} is not a recorded training: {error!r}") from error
