@@ -8,6 +8,7 @@ import pytest
 from s5wm.cli.advice import Trained, advice
 from s5wm.cli.race import race_experiment
 from s5wm.experiments.experiment import save_experiment
+from s5wm.experiments.presets import preset
 
 NOTHING = {
     "episodes": 100,
@@ -66,7 +67,7 @@ def test_a_race_goes_on_to_the_budget_asked_for(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     save_experiment(tmp_path / "run" / "config.json", short)
     whole = race_experiment(tmp_path / "run", None)
-    assert (whole.train.env_steps, whole.train.minutes) == (12_000_000, None)
+    assert (whole.train.env_steps, whole.train.minutes) == (preset("race/split-s").train.env_steps, None)
     assert race_experiment(tmp_path / "run", 9.0).train.minutes == 9.0
     longer = replace(whole, seed=3, train=replace(whole.train, env_steps=20_000_000))
     save_experiment(tmp_path / "run" / "config.json", longer)
