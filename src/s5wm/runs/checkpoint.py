@@ -216,13 +216,13 @@ def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int, prefix: str) 
     if odd := sorted(set(index) - set(shapes)):
         raise CorruptError(f"{checkpoint / 'blocks.json'} names {odd[0]}, which tree.json does not")
     wanted = [name for name in index if name.startswith(prefix)]
-    read = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in wanted}
+    arrays = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in wanted}
     rest = {name: shape for name, shape in shapes.items() if name not in index}
     if schema > LAST_SCHEMA:
         if rest:
             raise CorruptError(f"{checkpoint / 'blocks.json'} does not say where {min(rest)} is")
-        return read
-    return read | _in_orbax(checkpoint, shapes, rest, schema)
+        return arrays
+    return arrays | _in_orbax(checkpoint, shapes, rest, schema)
 
 
 def _in_orbax(checkpoint: Path, shapes: Shapes, rest: Shapes, schema: int) -> Arrays:
