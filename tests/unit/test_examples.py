@@ -1,6 +1,7 @@
 """The examples of docs/your-environment.md run as they are, and agents can train on them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from s5wm.agents.base import AbstractPolicy
 from s5wm.cli.evaluating import Evaluate
 from s5wm.cli.initenv import TEMPLATE, InitEnv
 from s5wm.diagnostics.loaded import state_groups
+from s5wm.envs.adapters.makers import makers_in
 from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.host import HostEnv
 from s5wm.errors import ConfigError, ObservationError
@@ -248,3 +250,12 @@ def test_a_run_says_which_folder_its_environment_is_in(
     for load in (lambda: s5wm.load(run), lambda: load_subject(run, which="latest", warn=print)):
         with pytest.raises(ConfigError, match=f"folder that holds only_there.py .it was trained in {there}"):
             load()
+
+
+def test_a_module_is_told_its_maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function ``make``, before classes that may need arguments."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(EXAMPLES / "own_jax_env.py", "my_env.py")
+    assert makers_in("my_env") == ["my_env:make"]
+    Path("bare.py").write_text("class Bare:\n    def reset(self): ...\n    def step(self): ...\n")
+    assert makers_in("bare.py") == ["bare:Bare"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import s5wm
+from s5wm.cli import main
 from s5wm.deploy import export as exporting
 from s5wm.deploy.c_calls import literal
 from s5wm.deploy.card import FlightCard
@@ -18,6 +19,7 @@ from s5wm.deploy.golden import Golden
 from s5wm.deploy.parity import FLOWN_TOLERANCE, engine_actions
 from s5wm.deploy.runtime.engines import C_FLAGS, CEngine, OnnxEngine, find_compiler
 from s5wm.errors import ConfigError, RunDirectoryError
+from s5wm.experiments.trained import find
 from s5wm.runs.files import verify_manifest
 
 pytestmark = pytest.mark.slow
@@ -116,6 +118,42 @@ def test_the_selftest_finds_a_wrong_weight(exported, tmp_path):
     (tmp_path / "policy.c").write_text(code[:begin] + "1.0f +" + code[begin:])
     (tmp_path / "policy.h").write_text((exported.folder / "policy.h").read_text())
     assert CEngine(tmp_path).selftest() > 1e-3
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+def test_the_self_test_of_the_readme_runs_as_it_stands(exported, tmp_path):
+    text = (exported.folder / "README.md").read_text()
+    commands = text.split("```sh\n")[1].split("```")[0]
+    for name in ("policy.c", "policy.h"):
+        shutil.copy(exported.folder / name, tmp_path)
+    done = subprocess.run(["sh", "-ec", commands], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 0.0 <= float(done.stdout) < FLOWN_TOLERANCE
+
+
+def test_an_export_taken_for_a_run_is_told_what_it_is(exported):
+    with pytest.raises(RunDirectoryError, match="is an exported policy and no run: fly it with s5wm fly"):
+        find(exported.folder)
+
+
+def test_a_flight_without_odometry_says_so(exported, tmp_path, capsys):
+    pytest.importorskip("pymavlink")
+    arguments = [
+        "--target",
+        "mavlink",
+        "--seconds",
+        "0.1",
+        "--address",
+        "127.0.0.1:45123",
+        "--engine",
+        "onnx",
+    ]
+    with pytest.raises(SystemExit) as end:
+        main(["fly", str(exported.folder), *arguments, "--out", str(tmp_path / "records")])
+    said = "".join(capsys.readouterr())
+    assert end.value.code == 1
+    assert "No ODOMETRY came to 127.0.0.1:45123 in 0.1 s" in said
+    assert "s5wm plot" not in said
 
 
 def test_an_export_is_replaced_and_other_folders_are_not(exported, tmp_path):
