@@ -57,7 +57,10 @@ def _misfit(name: str, spec: EnvSpec, *, is_known: bool) -> str:
         if not is_known:
             config, train = for_generic_task(config, train, "cpu", spec)
         if not spec.privileged_size and _is_privileged(config):
-            return "it has no privileged vector (--privileged KEY of a Dict observation, or EnvSpec.privileged_size)"
+            return (
+                "the environment has no privileged vector (give one by --privileged KEY of a Dict observation, "
+                "or by EnvSpec.privileged_size)"
+            )
         agent = config.build(spec, num_envs=1)
         jax.eval_shape(lambda: _acted(agent, spec))
     except (ConfigError, ValueError, TypeError, AssertionError) as error:

@@ -145,9 +145,6 @@ def _verdicts(agents: dict[str, str]) -> list[tuple[str, str]]:
     for agent, why in agents.items():
         by_reason.setdefault(why, []).append(agent)
     return [
-        (
-            "agents",
-            f"{', '.join(names)} cannot train on it: {why}" if why else f"{', '.join(names)} can train on it",
-        )
+        ("cannot train", f"{', '.join(names)}: {why}") if why else ("can train", ", ".join(names))
         for why, names in by_reason.items()
     ]

@@ -78,15 +78,17 @@ def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
 
 def _drawn(folder: Path, parts: Sequence[Callable[[Path], list[Path]]]) -> Pictures:
     drawn = Pictures()
+    names_without: dict[str, list[str]] = {}  # by what they lack: pictures that need the same file share a line
     with house_style():
         for draw in parts:
-            name = draw.__name__.removeprefix("_")
+            name = draw.__name__.removeprefix("_").replace("_", " ")
             try:
                 drawn.written += draw(folder)
             except Absent as error:
-                drawn.absent.append(f"skipped the {name}: {error}")
+                names_without.setdefault(str(error), []).append(name)
             except (zipfile.BadZipFile, KeyError, ValueError) as error:
-                drawn.damaged.append(f"skipped the {name}, whose file is damaged: {error}")
+                drawn.damaged.append(f"{name} not drawn, because its file is damaged: {error}")
+    drawn.absent = [f"{' and '.join(names)} not drawn: {lack}" for lack, names in names_without.items()]
     return drawn
 
 
@@ -151,7 +153,7 @@ def _learning(run_dir: Path) -> list[Path]:
 
 
 def _curves(run_dir: Path) -> list[Path]:
-    _needed(run_dir / "metrics.jsonl", "metrics, which s5wm train logs")
+    _needed(run_dir / "metrics.jsonl", "metrics yet; s5wm train logs them")
     lines: list[str] = []
     written = plot_runs([run_dir], run_dir / "plots", report=lines.append)
     if lines:
@@ -160,7 +162,7 @@ def _curves(run_dir: Path) -> list[Path]:
 
 
 def _imagination(run_dir: Path) -> list[Path]:
-    file = _needed(run_dir / PREDICTIONS, "imagined futures, which s5wm imagine records")
+    file = _needed(run_dir / PREDICTIONS, "imagined futures yet; s5wm imagine records them")
     predictions = load_predictions(file)
     track = predictions.track or _track_of(run_dir)  # files of before hold none
     figure = draw_imagination(predictions, track, f"Imagination · {title_of(run_dir, predictions.about)}")
@@ -171,13 +173,13 @@ def _video_predictions(run_dir: Path) -> list[Path]:
     file = run_dir / VIDEO_PREDICTIONS
     if not file.is_file():  # most tasks have no camera
         return []
-    figure = draw_video_predictions(load_video_predictions(file), f"VideoPrediction · {title_of(run_dir)}")
+    figure = draw_video_predictions(load_video_predictions(file), f"Predicted images · {title_of(run_dir)}")
     return save_figure(figure, run_dir / "plots" / "video_prediction")
 
 
 def _flown(run_dir: Path) -> list[Flight]:
     """The recorded flights; none of a task without a drone."""
-    return load_flights(_needed(run_dir / FLIGHTS, "flights, which s5wm eval records of tasks with a drone"))
+    return load_flights(_needed(run_dir / FLIGHTS, "flights yet; s5wm eval records those of a task with a drone"))
 
 
 def _track_of(run_dir: Path) -> TrackGeometry | None:

@@ -39,10 +39,11 @@ def test_full_run(run_dir, crash, laps, predictions, track):
     assert (run_dir / "plots" / "lap.gif").stat().st_size < 3_000_000
 
 
-def test_empty_run_is_told_of_line_by_line(tmp_path, capsys):
+def test_empty_run_is_told_of_once_for_each_file(tmp_path, capsys):
     assert plot_run(tmp_path) == []
     captured = capsys.readouterr()
-    assert captured.out == "" and len(captured.err.splitlines()) == 4
+    lines = captured.err.splitlines()
+    assert captured.out == "" and len(lines) == 3 and lines[0].startswith("flight and animation not drawn: no ")
     assert (
         "flights.npz" in captured.err and "metrics.jsonl" in captured.err and "s5wm imagine" in captured.err
     )
@@ -55,7 +56,7 @@ def test_torn_and_empty_files_do_not_stop_the_others(run_dir):
     said = []
     assert "curves.png" in names(plot_run(run_dir, report=said.append))
     (damaged,) = said  # a task without a drone has no flights, and nothing is said of them
-    assert "imagination, whose file is damaged" in damaged
+    assert "imagination not drawn, because its file is damaged" in damaged
 
 
 def test_several_runs_in_the_same_axes(run_dir, tmp_path):
