@@ -285,16 +285,28 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _notes(results: list[dict[str, Any]]) -> str:
     """What a reader must know of these trainings."""
-    noted: dict[str, list[str]] = {}
+    noted: dict[str, dict[str, list[int]]] = {}
     for result in results:
         if result["note"]:
-            noted.setdefault(result["note"], []).append(_title(result))
-    return "".join(f"\n{'; '.join(titles)}: {note}\n" for note, titles in noted.items())
+            seeds = noted.setdefault(result["note"], {}).setdefault(_settings(result), [])
+            seeds.append(result["training_seed"])
+    return "".join(
+        f"\n{'; '.join(f'{title}, {_seeds(seeds)}' for title, seeds in titles.items())}: {note}\n"
+        for note, titles in noted.items()
+    )
+
+
+def _seeds(numbers: list[int]) -> str:
+    return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
+
+
+def _settings(result: dict[str, Any]) -> str:
+    name = result["name"]
+    return f"`{name['task']}`, {_called(result)}, {name['size']}"
 
 
 def _title(result: dict[str, Any]) -> str:
-    name = result["name"]
-    return f"`{name['task']}`, {_called(result)}, {name['size']}, seed {result['training_seed']}"
+    return f"{_settings(result)}, seed {result['training_seed']}"
 
 
 def _learned(result: dict[str, Any]) -> Row:

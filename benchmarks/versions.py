@@ -36,9 +36,7 @@ def main() -> None:
     )
     parser.add_argument("base", help="the commit to compare with")
     parser.add_argument("--rounds", type=int, default=3, help="times that both take their turn (default: 3)")
-    parser.add_argument(
-        "--output", type=Path, default=Path(f"results/versions/{jax.default_backend()}.json")
-    )
+    parser.add_argument("--output", type=Path, default=Path(f"results/versions/{jax.default_backend()}.json"))
     options = parser.parse_args()
     here = Path(__file__).resolve().parents[1]
     samples: dict[str, dict[str, list[dict[str, float]]]] = {}

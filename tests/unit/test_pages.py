@@ -63,7 +63,8 @@ def test_messages_that_troubleshooting_explains_are_messages_of_ours() -> None:
     source = "".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
     named = re.findall(r"^### `(.+)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
     assert len(named) >= 15
-    assert [message for message in named if message not in source] == []
+    parts = [part.strip() for message in named for part in message.split("...")]
+    assert [part for part in parts if part not in source] == []
 
 
 def test_every_page_is_in_the_navigation_of_the_site() -> None:

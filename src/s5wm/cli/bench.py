@@ -46,7 +46,7 @@ class Bench(Verb):
         UseAppendAction[tuple[str, ...]],
         arg(metavar="NAME=VALUE", help="Argument of an environment of your own (host); may be repeated."),
     ] = ()
-    learn: Annotated[bool, arg(help="Time training too, not only collection (host).")] = True
+    learn: Annotated[bool, arg(help="Time training too; --no-learn: collection alone (host).")] = True
     json_: Json = False
 
     def run(self) -> int:

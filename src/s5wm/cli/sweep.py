@@ -45,7 +45,10 @@ class Sweep(Verb):
         UseAppendAction[tuple[str, ...]],
         arg(metavar="PATH=VALUE", help="Override of all trainings; may be repeated."),
     ] = ()
-    jobs: Annotated[int, arg(help="Parallel processes, each on its share of the cores.")] = 1
+    jobs: Annotated[
+        int,
+        arg(help="Parallel processes, each on its share of the cores; of --slurm, tasks at once."),
+    ] = 1
     out: Annotated[Path, arg(help="Directory of the runs.")] = Path("runs/sweep")
     slurm: Annotated[bool, arg(help="Print a script for sbatch instead of training.")] = False
     hours: Annotated[int, arg(help="Time limit of each job, with --slurm.")] = 24

@@ -78,7 +78,9 @@ def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
 
 def _drawn(folder: Path, parts: Sequence[Callable[[Path], list[Path]]]) -> Pictures:
     drawn = Pictures()
-    names_without: dict[str, list[str]] = {}  # by what they lack: pictures that need the same file share a line
+    names_without: dict[
+        str, list[str]
+    ] = {}  # by what they lack: pictures that need the same file share a line
     with house_style():
         for draw in parts:
             name = draw.__name__.removeprefix("_").replace("_", " ")
@@ -179,7 +181,9 @@ def _video_predictions(run_dir: Path) -> list[Path]:
 
 def _flown(run_dir: Path) -> list[Flight]:
     """The recorded flights; none of a task without a drone."""
-    return load_flights(_needed(run_dir / FLIGHTS, "flights yet; s5wm eval records those of a task with a drone"))
+    return load_flights(
+        _needed(run_dir / FLIGHTS, "flights yet; s5wm eval records those of a task with a drone")
+    )
 
 
 def _track_of(run_dir: Path) -> TrackGeometry | None:

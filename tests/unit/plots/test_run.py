@@ -43,7 +43,9 @@ def test_empty_run_is_told_of_once_for_each_file(tmp_path, capsys):
     assert plot_run(tmp_path) == []
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
-    assert captured.out == "" and len(lines) == 3 and lines[0].startswith("flight and animation not drawn: no ")
+    assert (
+        captured.out == "" and len(lines) == 3 and lines[0].startswith("flight and animation not drawn: no ")
+    )
     assert (
         "flights.npz" in captured.err and "metrics.jsonl" in captured.err and "s5wm imagine" in captured.err
     )
