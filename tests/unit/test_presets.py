@@ -13,6 +13,7 @@ from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.configure import configure
 from s5wm.experiments.presets import preset
+from s5wm.experiments.presets.few_steps import CURRICULUM_STEPS
 from s5wm.experiments.presets.sizes import VISION_AGENTS, agent_configs
 from s5wm.experiments.trained import load_agent, pretrained_names
 from s5wm.nn.gru import BlockGRUConfig
@@ -36,9 +37,10 @@ def test_sizes_are_matched_by_parameters(size, s5wm, dreamerv3):
     assert parameters("dreamerv3", size) / 1e6 == pytest.approx(dreamerv3, abs=0.005)
 
 
-def test_world_models_learn_a_race_alike_but_for_the_core():
+@pytest.mark.parametrize("race", CURRICULUM_STEPS)
+def test_world_models_learn_a_race_alike_but_for_the_core(race):
     """Of size cpu: a comparison of two agents is one of their cores."""
-    ours, theirs = preset("race/split-s", "s5wm"), preset("race/split-s", "dreamerv3")
+    ours, theirs = preset(race, "s5wm"), preset(race, "dreamerv3")
     for experiment in (ours, theirs):
         agent = experiment.agent
         assert isinstance(agent, DreamerConfig)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment, PresetName
-from s5wm.experiments.presets.few_steps import with_few_steps
+from s5wm.experiments.presets.few_steps import CURRICULUM_STEPS, with_few_steps
 from s5wm.experiments.presets.generic import for_generic_task
 from s5wm.experiments.presets.sizes import AGENTS as AGENTS
 from s5wm.experiments.presets.sizes import agent_configs as agent_configs
@@ -24,9 +24,6 @@ BUDGETS = {
     "toy/double-integrator": 500_000,
     "toy/memory": 500_000,
 }
-
-# Races whose world models of size cpu learn from few steps; the others replay less, and fly more.
-FEW_STEPS = ("race/split-s",)
 
 
 def preset(
@@ -49,8 +46,8 @@ def preset(
     configuration = configuration.as_trained(imagines=isinstance(learner, DreamerConfig), size=size)
     if not is_known(configuration):
         learner, train = for_generic_task(learner, train, size, spec)
-    elif task in FEW_STEPS and size == "cpu" and isinstance(learner, DreamerConfig):
-        configuration, learner, train = with_few_steps(configuration, learner, train)
+    elif task in CURRICULUM_STEPS and size == "cpu" and isinstance(learner, DreamerConfig):
+        configuration, learner, train = with_few_steps(configuration, learner, train, CURRICULUM_STEPS[task])
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))
     try:
         return Experiment(name=name, task=configuration, agent=learner, train=train, seed=seed)
