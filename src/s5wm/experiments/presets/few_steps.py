@@ -8,7 +8,6 @@ from s5wm.experiments.tasks import TaskConfig
 from s5wm.training.config import TrainConfig
 from s5wm.training.curriculum import CurriculumConfig
 
-
 CURRICULUM_STEPS = {"race/split-s": 15_000, "race/figure-8-state": 6_000}
 """Races whose world models of size cpu learn from few steps; the others replay less, and fly more.
 
