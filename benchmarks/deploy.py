@@ -82,10 +82,10 @@ def c_step(folder: Path) -> dict[str, float]:
 
 def python_step(engine: Engine, golden: Golden) -> dict[str, float]:
     """One step of an engine as the runtime calls it."""
-    spent = np.empty(len(golden.obs))
-    for index, obs in enumerate(golden.obs):
+    spent = np.empty(len(golden.action))
+    for index, inputs in enumerate(zip(*golden.inputs, strict=True)):
         begin = time.perf_counter()
-        engine.step(obs)
+        engine.step(*inputs)
         spent[index] = time.perf_counter() - begin
     return quantiles(spent)
 

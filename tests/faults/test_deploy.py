@@ -40,7 +40,7 @@ def engines(folder):
 def test_ten_thousand_observations_each_from_an_empty_memory(exported):
     agent = load_agent("pretrained/split-s", which="best", warn=lambda _: None)
     golden = Golden.load(exported.folder / "golden.npz")
-    obs = random_observations(golden, 10_000, seed=7)
+    (obs,) = random_observations(golden, 10_000, seed=7)
     every = np.ones(len(obs), bool)
 
     def act(each):
@@ -48,7 +48,7 @@ def test_ten_thousand_observations_each_from_an_empty_memory(exported):
 
     action = np.clip(np.asarray(jax.jit(jax.vmap(act))(obs)), -1.0, 1.0)
     for engine in engines(exported.folder).values():
-        errors = compare(engine, golden, Golden(obs, every, action))
+        errors = compare(engine, golden, Golden((obs,), every, action))
         assert errors.flown < 1e-5
         assert errors.random < 1e-5
 
@@ -57,7 +57,7 @@ def test_five_hundred_steps_do_not_drift(exported):
     agent = load_agent("pretrained/split-s", which="best", warn=lambda _: None)
     golden = Golden.load(exported.folder / "golden.npz").first(500)
     first = np.arange(500) == 0
-    action = act_along(agent, golden.obs, first)
+    action = act_along(agent, golden.inputs, first)
     for engine in engines(exported.folder).values():
         engine.reset()
         error = np.array([np.abs(engine.step(o) - a).max() for o, a in zip(golden.obs, action, strict=True)])

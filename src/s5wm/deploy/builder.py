@@ -122,6 +122,14 @@ class Builder:
         """One-hot of the largest number of each group."""
         return self._added(OneHot(self._new("one_hot", x.shape), x, groups))
 
+    def one_hots(self, x: Value, groups: tuple[int, ...]) -> Value:
+        """The same of groups of these sizes."""
+        if len(set(groups)) == 1:
+            return self.one_hot(x, len(groups))
+        starts = np.cumsum([0, *groups])
+        parts = [self.slice(x, int(start), size) for start, size in zip(starts, groups, strict=False)]
+        return self.concat(*(self.one_hot(part, 1) for part in parts))
+
     def select(self, flag: Value, a: Value, b: Value) -> Value:
         """``a`` or ``b``."""
         _check(a.shape == b.shape and flag.shape == (1,), f"a choice of {a.shape} and {b.shape}")

@@ -25,6 +25,11 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 """Functions of ``kernels.c`` that others call."""
 
+_CHECK = """    if (!all_finite({name}, POLICY_{NAME})) {{
+        return POLICY_BAD_INPUT;
+    }}
+"""
+
 _REMEMBER = """    if (!all_finite({place}, POLICY_MEMORY)) {{
         return POLICY_NOT_FINITE;
     }}
@@ -47,23 +52,41 @@ def to_c(graph: Graph, golden: Golden, about: str) -> CSource:
     comment = "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in about.splitlines()) + " */\n"
     values = {
         "about": comment,
-        "obs_type": "uint8_t" if graph.obs.is_uint8 else "float",
-        "obs_size": graph.obs.size,
+        **_inputs(graph, golden),
         "actions": graph.action.size,
         "memory": graph.memory.size,
         "memory_room": max(graph.memory.size, 1),  # C has no empty arrays
         "scratch": scratch,
-        "steps": len(golden.obs),
+        "steps": len(golden.action),
         "weights": _constants(graph),
         "kernels": _kernels([call.split("(")[0] for call in calls]),
         "calls": "\n".join(f"    {call}" for call in calls),
         "action_place": places[graph.action.name],
         "remember": _REMEMBER.format(place=places[graph.next_memory.name]) if graph.memory.size else "",
-        "golden_obs": numbers(golden.obs),
         "golden_action": numbers(golden.action),
         "golden_first": numbers(golden.is_first.astype(np.uint8)),
     }
     return CSource(_filled("policy.c.in", values), _filled("policy.h.in", values))
+
+
+def _inputs(graph: Graph, golden: Golden) -> dict[str, str]:
+    """What the templates say of each input, one after the other."""
+    arrays = {value.name: array for value, array in zip(graph.inputs, golden.inputs, strict=True)}
+    types = {value.name: "uint8_t" if value.is_uint8 else "float" for value in graph.inputs}
+    return {
+        "input_sizes": "".join(f"#define POLICY_{x.name.upper()} {x.size}\n" for x in graph.inputs),
+        "input_types": "".join(f"typedef {kind} policy_{name};\n" for name, kind in types.items()),
+        "parameters": ", ".join(f"const policy_{name} {name}[POLICY_{name.upper()}]" for name in types),
+        "checks": "".join(
+            _CHECK.format(name=name, NAME=name.upper()) for name, kind in types.items() if kind == "float"
+        ),
+        "golden_inputs": "".join(
+            f"static const policy_{name} golden_{name}[POLICY_SELFTEST_STEPS * POLICY_{name.upper()}] = "
+            f"{numbers(array)};\n"
+            for name, array in arrays.items()
+        ),
+        "golden_arguments": ", ".join(f"golden_{name} + t * POLICY_{name.upper()}" for name in types),
+    }
 
 
 def numbers(array: Shaped[np.ndarray, "..."]) -> str:
@@ -97,7 +120,7 @@ def _kernels(used: list[str]) -> str:
 
 def _places(graph: Graph) -> tuple[int, dict[str, str]]:
     """Floats of scratch memory, and the C expression for every value: results share memory once no longer needed."""
-    names = {graph.obs.name: "obs", graph.memory.name: "state->memory"}
+    names = {value.name: value.name for value in graph.inputs} | {graph.memory.name: "state->memory"}
     last = _last_uses(graph)
     taken: list[tuple[int, int, int]] = []  # start, size, index of the operation that reads it last
     scratch = 0

@@ -20,7 +20,7 @@ VERSION = 1
 """Of the format."""
 
 Vec3 = tuple[float, float, float]
-Layout = Literal["A", "B", "C", "hover", "image", "other"]
+Layout = Literal["A", "B", "C", "hover", "image", "image and imu", "other"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,20 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationCard:
-    """What the policy reads."""
+    """What the policy reads: the input ``obs``, and the float32 input ``vector`` where numbers come with an image."""
 
     layout: Layout
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of obs, as its dtype
     dtype: Literal["float32", "uint8"]
-    entries: tuple[Entry, ...]  # empty where the task does not name them
+    entries: tuple[
+        Entry, ...
+    ]  # of the vector, alone or beside an image; empty where the task does not name them
+    vector_size: int = 0  # numbers of ``vector``; 0: there is no such input
+
+    @property
+    def is_image(self) -> bool:
+        """Whether ``obs`` is an image."""
+        return self.dtype == "uint8"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from s5wm.deploy.card import (
 )
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
+from s5wm.deploy.inputs import Inputs
 from s5wm.deploy.runtime.observation import ENTRIES
 from s5wm.envs.base import AbstractDroneEnv, Deployment, innermost
 from s5wm.envs.host import HostEnv, Shown, shown_by, timestep_from
@@ -32,7 +33,7 @@ from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.experiments.trained import TrainedAgent, find, trained_steps
 from s5wm.runs.directory import ORIGIN
 from s5wm.runs.files import read_json
-from s5wm.types import EnvSpec, array_of
+from s5wm.types import EnvSpec
 
 SLEW_MARGIN = 1.25
 """Margin on the largest change of an action in the recorded flights."""
@@ -74,11 +75,16 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
 
 
 def _observation(known: Deployment, spec: EnvSpec) -> ObservationCard:
-    layout: Any = "image" if spec.has_images else known.layout
-    dtype = "uint8" if spec.has_images else "float32"
+    layout: Any = known.layout
+    if spec.has_images and layout == Deployment().layout:
+        layout = "image"
     named = tuple(Entry(name=name, size=1, unit="1", scale=1.0, frame="none") for name in spec.obs_names)
     return ObservationCard(
-        layout=layout, shape=spec.obs_shape, dtype=dtype, entries=ENTRIES.get(layout, named)
+        layout=layout,
+        shape=spec.obs_shape,
+        dtype="uint8" if spec.has_images else "float32",
+        entries=ENTRIES.get(layout, named),
+        vector_size=spec.vector_size,
     )
 
 
@@ -131,7 +137,7 @@ def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
     def advance(carry: Any, key: Any) -> tuple[Any, Any]:
         state, timestep, memory = carry
         after, action, _ = policy(memory, timestep.obs, timestep.is_first, key=None)
-        row = (timestep.obs, timestep.is_first, as_exported(env.spec.action, action))
+        row = (inputs_of(timestep.obs), timestep.is_first, as_exported(env.spec.action, action))
         state, following = env.step(state, env.spec.action.decode(action), key)
         return (state, following, after), row
 
@@ -142,8 +148,7 @@ def fly_golden(agent: TrainedAgent, steps: int, *, seed: int = 0) -> Golden:
         start = (state, timestep, policy.initial())
         return jax.lax.scan(advance, start, jr.split(k_steps, steps))[1]
 
-    obs, is_first, action = jax.device_get(fly(jr.key(seed)))
-    return Golden(obs, is_first, action)
+    return Golden(*jax.device_get(fly(jr.key(seed))))
 
 
 def _golden_on_host(env: HostEnv, policy: AbstractPolicy[Any, Any], steps: int, seed: int) -> Golden:
@@ -155,21 +160,28 @@ def _golden_on_host(env: HostEnv, policy: AbstractPolicy[Any, Any], steps: int, 
         memory, action, _ = policy(memory, now.obs, now.is_first, key=None)
         return memory, as_exported(env.spec.action, action), env.spec.action.decode(action)
 
-    rows: list[tuple[Any, Any, Any]] = []
+    rows: list[Any] = []
     memory, envs = policy.initial(), env.open(1)
     try:
         latest = envs.reset(seed)
         for _ in range(steps):
             memory, written, given = act(memory, shown_by(latest))
-            rows.append((array_of(latest.obs)[0], latest.is_first[0], np.asarray(written)))
+            now = tuple(array[0] for array in inputs_of(latest.obs))
+            rows.append((now, latest.is_first[0], np.asarray(written)))
             latest = envs.step(np.asarray(given)[None])
     finally:
         envs.close()
-    return Golden(*map(np.stack, zip(*rows, strict=True)))
+    return Golden(*jax.tree.map(lambda *steps: np.stack(steps), *rows))
 
 
-def act_along(agent: TrainedAgent, obs: Any, is_first: Any) -> Any:
-    """Actions of the JAX policy for a sequence of observations ``[T, ...]``, with memory."""
+def inputs_of(obs: Any) -> Any:
+    """An observation as the inputs of an export: a tuple of one array, or of an image and a vector."""
+    return tuple(jax.tree.leaves(obs))
+
+
+def act_along(agent: TrainedAgent, inputs: Inputs, is_first: Any) -> Any:
+    """Actions of the JAX policy for a sequence of inputs ``[T, ...]``, with memory."""
+    obs = jax.tree.unflatten(jax.tree.structure(agent.spec.zero_obs()), inputs)
 
     @jax.jit
     def fold(obs: Any, is_first: Any) -> Any:
@@ -179,4 +191,4 @@ def act_along(agent: TrainedAgent, obs: Any, is_first: Any) -> Any:
 
         return jax.lax.scan(advance, agent.policy.initial(), (obs, is_first))[1]
 
-    return np.asarray(fold(jnp.asarray(obs), jnp.asarray(is_first)))
+    return np.asarray(fold(jax.tree.map(jnp.asarray, obs), jnp.asarray(is_first)))

@@ -88,9 +88,9 @@ def export(
     lengths = IMAGES if agent.spec.has_images else VECTORS
     log(f"taking {lengths.flown} steps with the JAX policy ...")
     golden = fly_golden(agent, lengths.flown)
-    obs, none = random_observations(golden, lengths.random), np.zeros(lengths.random, bool)
+    inputs, none = random_observations(golden, lengths.random), np.zeros(lengths.random, bool)
     none[0] = True
-    random = Golden(obs, none, act_along(agent, obs, none))
+    random = Golden(inputs, none, act_along(agent, inputs, none))
     card = replace(card_of(agent, run, graph, golden), imitation=imitation)
     with tempfile.TemporaryDirectory(prefix="s5wm-export-") as made:
         _write(Path(made), graph, card, golden.first(lengths.selftest))

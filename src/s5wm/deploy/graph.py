@@ -1,7 +1,8 @@
 """The policy as a short list of operations: the source of ONNX, C and the NumPy reference.
 
-A graph maps one observation and one flat memory vector to an action and the next memory.  Arrays are float32, images
-are ``[h, w, c]``; an operation never changes its inputs.  All zeros is the memory before an episode.
+A graph maps one observation (an array, or an image and a vector) and one flat memory vector to an action and the next
+memory.  Arrays are float32, images are ``[h, w, c]``; an operation never changes its inputs.  All zeros is the memory
+before an episode.
 """
 
 import enum
@@ -29,6 +30,9 @@ class Value:
     def size(self) -> int:
         """Numbers in it."""
         return math.prod(self.shape)
+
+
+Values: TypeAlias = tuple[Value, ...]
 
 
 class Function(enum.StrEnum):
@@ -121,7 +125,7 @@ class Concat:
     """Values side by side along the last axis."""
 
     out: Value
-    parts: tuple[Value, ...]
+    parts: Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,9 +232,9 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """One step of a policy: ``obs, memory -> action, next memory``."""
+    """One step of a policy: ``inputs, memory -> action, next memory``."""
 
-    obs: Value
+    inputs: Values  # obs, then vector where numbers come with an image (``inputs.NAMES``)
     memory: Value  # [M]; M is 0 for a policy without memory
     action: Value  # [A], as the task takes it
     next_memory: Value  # [M]
@@ -248,7 +252,7 @@ def weights_of(operation: Operation) -> dict[str, Weights]:
     return {name: value for name, value in vars(operation).items() if isinstance(value, np.ndarray)}
 
 
-def inputs_of(operation: Operation) -> tuple[Value, ...]:
+def inputs_of(operation: Operation) -> Values:
     """What an operation reads."""
     return tuple(_values(operation))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from s5wm.agents.ppo.actor import ImageMLP, TanhMLP
+from s5wm.agents.ppo.actor import TanhMLP
 from s5wm.deploy.builder import Builder
 from s5wm.deploy.graph import Function, Value, Weights
 from s5wm.errors import ConfigError
@@ -100,12 +100,6 @@ def _(module: TanhMLP, b: Builder, x: Value) -> Value:
     for weight, offset in hidden:
         x = b.unary(Function.TANH, b.dense(x, host(weight), host(offset)))
     return b.dense(x, host(last), host(bias))
-
-
-@apply.register
-def _(module: ImageMLP, b: Builder, x: Value) -> Value:
-    check_fields(module, "encoder", "head")
-    return apply(module.head, b, apply(module.encoder, b, x))
 
 
 @apply.register

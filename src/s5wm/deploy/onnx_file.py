@@ -1,4 +1,7 @@
-"""A graph as ONNX: ``obs, h_in -> actions, h_out``, each with an axis of 1 in front; opset 17, float32."""
+"""A graph as ONNX: ``obs, h_in -> actions, h_out``, each with an axis of 1 in front; opset 17, float32.
+
+Between ``obs`` and ``h_in`` is ``vector``, where numbers come with an image.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -60,7 +63,7 @@ def to_onnx(graph: Graph, metadata: Mapping[str, str]) -> bytes:
     def info(value: Value, name: str) -> Any:
         return helper.make_tensor_value_info(name, byte if value.is_uint8 else kind, (1, *value.shape))
 
-    inputs = [graph.obs, *([graph.memory] if graph.memory.size else [])]
+    inputs = [*graph.inputs, *([graph.memory] if graph.memory.size else [])]
     body = helper.make_graph(
         writer.nodes,
         "policy",

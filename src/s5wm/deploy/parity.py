@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
+from s5wm.deploy.inputs import Array, Inputs
 from s5wm.deploy.reference import evaluate
 from s5wm.deploy.runtime.engines import Engine
 
@@ -30,16 +31,21 @@ class Errors:
         return self.flown <= FLOWN_TOLERANCE and self.random <= RANDOM_TOLERANCE
 
 
-def random_observations(golden: Golden, steps: int, *, seed: int = 0) -> Shaped[np.ndarray, "T ..."]:
-    """Observations around those flown, three times as far spread; some zero, denormal, or at ten times the largest.
+def random_observations(golden: Golden, steps: int, *, seed: int = 0) -> Inputs:
+    """Inputs ``[T, ...]`` around those flown, three times as far spread; some zero, denormal, or at ten times the
+    largest.
 
     Images are random pixels.
     """
     rng = np.random.default_rng(seed)
-    shape = (steps, *golden.obs.shape[1:])
-    if golden.obs.dtype == np.uint8:
+    return tuple(_around(array, steps, rng) for array in golden.inputs)
+
+
+def _around(flown: Array, steps: int, rng: np.random.Generator) -> Array:
+    shape = (steps, *flown.shape[1:])
+    if flown.dtype == np.uint8:
         return rng.integers(0, 256, shape, dtype=np.uint8)
-    mean, std, largest = golden.obs.mean(0), golden.obs.std(0), np.abs(golden.obs).max(0)
+    mean, std, largest = flown.mean(0), flown.std(0), np.abs(flown).max(0)
     obs = mean + 3.0 * std * rng.normal(size=shape)
     obs[::10] *= 1e-40
     obs[5::20] = 10.0 * largest * np.sign(obs[5::20])
@@ -48,14 +54,14 @@ def random_observations(golden: Golden, steps: int, *, seed: int = 0) -> Shaped[
 
 
 def engine_actions(
-    engine: Engine, obs: Shaped[np.ndarray, "T ..."], is_first: Bool[np.ndarray, " T"]
+    engine: Engine, inputs: Inputs, is_first: Bool[np.ndarray, " T"]
 ) -> Float[np.ndarray, "T A"]:
-    """Actions of an engine along observations."""
+    """Actions of an engine along inputs ``[T, ...]``."""
     actions: list[Float[np.ndarray, " A"]] = []
-    for each, begins in zip(obs, is_first, strict=True):
+    for begins, *now in zip(is_first, *inputs, strict=True):
         if begins:
             engine.reset()
-        actions.append(engine.step(each))
+        actions.append(engine.step(*now))
     return np.array(actions)
 
 
@@ -70,9 +76,9 @@ class ReferenceEngine:
         """Reset the memory."""
         self.memory = np.zeros_like(self.memory)
 
-    def step(self, obs: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, " A"]:
+    def step(self, *inputs: Array) -> Float[np.ndarray, " A"]:
         """Every operation."""
-        action, self.memory = evaluate(self._graph, obs, self.memory)
+        action, self.memory = evaluate(self._graph, inputs, self.memory)
         return action
 
 
@@ -81,7 +87,7 @@ def compare(
 ) -> Errors:
     """Errors of an engine against what the trained policy did on both."""
     flown, other = (
-        float((np.abs(engine_actions(engine, each.obs, each.is_first) - each.action) / half_ranges).max())
+        float((np.abs(engine_actions(engine, each.inputs, each.is_first) - each.action) / half_ranges).max())
         for each in (golden, random)
     )
     return Errors(flown, other)

@@ -1,9 +1,9 @@
 """The README of an export: inputs, outputs, frames, rates, and how to run it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s5wm.deploy.card import FlightCard
+from s5wm.deploy.card import FlightCard, ObservationCard
 from s5wm.deploy.graph import Graph
 from s5wm.deploy.parity import FLOWN_TOLERANCE, Errors
 
@@ -55,9 +55,10 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
         "imitation": _imitation(card),
         "period_ms": f"{1e3 * card.control_period:g}",
         "rate": f"{1.0 / card.control_period:g}",
-        "obs_shape": " x ".join(map(str, card.observation.shape)),
-        "obs_dtype": card.observation.dtype,
-        "observation": _observation(card),
+        "inputs": _inputs(card),
+        "onnx_inputs": _listed([*(x.name for x in graph.inputs), *(["h_in"] if card.memory else [])]),
+        "onnx_outputs": _listed(["actions", *(["h_out"] if card.memory else [])]),
+        "c_inputs": ", ".join(x.name for x in graph.inputs),
         "actions": str(card.actions),
         "action": _action(card),
         "memory": _memory(card),
@@ -91,10 +92,34 @@ def _imitation(card: FlightCard) -> str:
     return "\n".join(["", *lines, ""])
 
 
-def _observation(card: FlightCard) -> str:
+def _listed(words: Sequence[str]) -> str:
+    """As names of code, with commas and an "and"."""
+    *others, last = (f"`{word}`" for word in words)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _inputs(card: FlightCard) -> str:
+    """A section for each input."""
     shown = card.observation
-    if shown.layout == "image":
-        return "One image per step: rows from the top, then columns from the left, then red, green and blue, 0 to 255."
+    shape = " x ".join(map(str, shown.shape))
+    sections = [
+        f"## Input: `obs`, {shape}, {shown.dtype}",
+        _image(shown) if shown.is_image else _vector(card),
+    ]
+    if shown.vector_size:
+        sections += [f"## Input: `vector`, {shown.vector_size}, float32", "The numbers beside the image."]
+        sections += [_vector(card)]
+    return "\n\n".join(sections)
+
+
+def _image(shown: ObservationCard) -> str:
+    channels = shown.shape[-1]
+    last = "red, green and blue" if channels == 3 else f"the {channels} channels" if channels > 1 else "grey"
+    return f"One image per step: rows from the top, then columns from the left, then {last}, 0 to 255."
+
+
+def _vector(card: FlightCard) -> str:
+    shown = card.observation
     if not shown.entries:
         return (
             "The numbers are those of the environment's own observation, flattened, in the order of its space (keys of "
@@ -108,7 +133,7 @@ def _observation(card: FlightCard) -> str:
             f"| {start} to {start + entry.size - 1} | {entry.name} | {entry.scale:g}{unit} | {entry.frame} |"
         )
         start += entry.size
-    return "\n".join([*lines, *_of_gates(card)])
+    return "\n".join(lines if shown.is_image else [*lines, *_of_gates(card)])
 
 
 def _of_gates(card: FlightCard) -> list[str]:

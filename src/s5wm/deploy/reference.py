@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from s5wm.deploy.graph import (
     Affine,
@@ -28,15 +28,15 @@ from s5wm.deploy.graph import (
     Slice,
     Unary,
 )
-
-Array = Shaped[np.ndarray, "..."]
+from s5wm.deploy.inputs import Array, Inputs
 
 
 def evaluate(
-    graph: Graph, obs: Array, memory: Float[np.ndarray, " M"]
+    graph: Graph, inputs: Inputs, memory: Float[np.ndarray, " M"]
 ) -> tuple[Float[np.ndarray, " A"], Float[np.ndarray, " M"]]:
     """Action and next memory."""
-    known: dict[str, Array] = {graph.obs.name: obs, graph.memory.name: memory}
+    known: dict[str, Array] = {value.name: array for value, array in zip(graph.inputs, inputs, strict=True)}
+    known[graph.memory.name] = memory
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         for operation in graph.operations:
             result = _RULES[type(operation)](operation, known)

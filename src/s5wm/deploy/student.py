@@ -30,7 +30,7 @@ from s5wm.evaluation.protocol import evaluator
 from s5wm.experiments.policies import FINAL_SEED
 from s5wm.experiments.trained import TrainedAgent
 from s5wm.ops.running import RunningMoments
-from s5wm.types import Key, Scalar, TimeStep
+from s5wm.types import EnvSpec, Key, Scalar, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +136,15 @@ def _check(agent: TrainedAgent) -> None:
         )
     if spec.has_images or len(spec.obs_shape) != 1:
         raise ConfigError(
-            f"a student reads one vector, and this task shows {spec.obs_shape}: leave --student out"
+            f"a student reads one vector, and this task shows {_shown(spec)}: leave --student out"
         )
     if not isinstance(spec.action, Box):
         raise ConfigError("a student imitates numbers, and this task takes choices: leave --student out")
+
+
+def _shown(spec: EnvSpec) -> str:
+    beside = f" and {spec.vector_size} numbers beside it" if spec.vector_size else ""
+    return f"{'an image' if spec.has_images else 'an array'} {spec.obs_shape}{beside}"
 
 
 def _checked(error: float, index: int, config: StudentConfig) -> float:

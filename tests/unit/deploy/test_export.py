@@ -30,7 +30,7 @@ def test_every_form_does_what_the_policy_does(exported):
     assert all(each.flown < FLOWN_TOLERANCE and each.random < 1e-5 for each in exported.errors.values())
     golden = Golden.load(exported.folder / "golden.npz")
     assert golden.obs.shape == (1000, 24)
-    action = engine_actions(OnnxEngine(exported.folder / "policy.onnx"), golden.obs, golden.is_first)
+    action = engine_actions(OnnxEngine(exported.folder / "policy.onnx"), golden.inputs, golden.is_first)
     np.testing.assert_allclose(action, golden.action, atol=FLOWN_TOLERANCE)
 
 

@@ -16,7 +16,7 @@ from s5wm.agents.ppo.actor import ActorSizes, FrameStackConfig, S5MemoryConfig, 
 from s5wm.agents.ppo.policy import PPOPolicy
 from s5wm.deploy.builder import Builder
 from s5wm.deploy.c_file import to_c
-from s5wm.deploy.describe import as_exported
+from s5wm.deploy.describe import as_exported, inputs_of
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Value
 from s5wm.deploy.layers import apply, check_fields
@@ -43,6 +43,7 @@ BOUNDED = replace(VECTORS, action=Box((3,), low=(-2.0, 0.0, 5.0), high=(2.0, 1.0
 CHOICES = replace(VECTORS, action=Discrete(4))
 SEVERAL = replace(VECTORS, action=MultiDiscrete((2, 3)))
 IMAGES = EnvSpec((16, 16, 3), np.dtype(np.uint8), Box((3,)), 0.02, privileged_size=7, has_smoothing=True)
+MIXED = replace(IMAGES, vector_size=5)
 STEPS = 40
 CORE = S5Config(width=8, state_size=8, block_size=4, layers=2)
 WORLD = replace(S5WM.world_model, core=CORE, units=8)
@@ -60,7 +61,8 @@ def dreamer(config, spec, key):
 def ppo(memory, spec, key):
     sizes = ActorSizes(hidden=(8, 8), image=PATCHES)
     actor = build_actor(memory, sizes, spec, key=key)
-    moments = None if spec.has_images else RunningMoments.init(spec.obs_shape[0])
+    numbers = spec.vector_size if spec.has_images else spec.obs_shape[0]
+    moments = RunningMoments.init(numbers) if numbers else None
     log_std = jnp.zeros(spec.action_size) if isinstance(spec.action, Box) else None
     return PPOPolicy(actor, log_std, moments, spec.action)
 
@@ -110,6 +112,25 @@ NETWORKS = {
     "ppo, S5": (ppo, S5MemoryConfig(core=CORE), VECTORS),
     "ppo, images": (ppo, None, IMAGES),
     "ppo, frames of images": (ppo, FrameStackConfig(frames=3), IMAGES),
+    "mixed, categorical": (dreamer, replace(WORLD, image=PATCHES), MIXED),
+    "mixed, GRU": (
+        dreamer,
+        replace(DREAMERV3.world_model, units=8, image=CONVS, linear_skips=True, symlog_inputs=False),
+        MIXED,
+    ),
+    "mixed, privileged state": (
+        dreamer,
+        replace(
+            WORLD,
+            latent=PrivilegedStateConfig(filter=replace(CORE, width=12)),
+            image=PATCHES,
+            target="privileged",
+        ),
+        MIXED,
+    ),
+    "mixed, ppo": (ppo, None, MIXED),
+    "mixed, ppo, frames": (ppo, FrameStackConfig(frames=3), MIXED),
+    "mixed, ppo, S5": (ppo, S5MemoryConfig(core=CORE), MIXED),
 }
 
 
@@ -123,9 +144,15 @@ def randomised(policy, key):
 
 
 def observations(spec, steps, rng):
-    if spec.has_images:
-        return rng.integers(0, 256, (steps, *spec.obs_shape), dtype=np.uint8)
-    return rng.normal(size=(steps, *spec.obs_shape)).astype(np.float32)
+    """Random inputs of an export, and the same as the policy reads them."""
+
+    def drawn(like):
+        if like.dtype == np.uint8:
+            return rng.integers(0, 256, (steps, *like.shape), dtype=np.uint8)
+        return rng.normal(size=(steps, *like.shape)).astype(np.float32)
+
+    obs = jax.tree.map(drawn, spec.zero_obs())
+    return inputs_of(obs), obs
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids=str)
@@ -133,18 +160,18 @@ def network(request):
     """A graph, and a flight of the policy that it is of."""
     make, config, spec = NETWORKS[request.param]
     policy = randomised(make(config, spec, jr.key(0)), jr.key(1))
-    obs, is_first = observations(spec, STEPS, np.random.default_rng(0)), np.arange(STEPS) % 17 == 0
+    (inputs, obs), is_first = observations(spec, STEPS, np.random.default_rng(0)), np.arange(STEPS) % 17 == 0
 
     def advance(carry, row):
         after, action, _ = policy(carry, row[0], row[1], key=None)
         return after, as_exported(spec.action, action)
 
     action = jax.jit(lambda *rows: jax.lax.scan(advance, policy.initial(), rows)[1])(obs, is_first)
-    return lower(policy, spec), Golden(obs, is_first, np.asarray(action))
+    return lower(policy, spec), Golden(inputs, is_first, np.asarray(action))
 
 
 def error(engine, golden):
-    return np.abs(engine_actions(engine, golden.obs, golden.is_first) - golden.action).max()
+    return np.abs(engine_actions(engine, golden.inputs, golden.is_first) - golden.action).max()
 
 
 def test_numpy_does_what_jax_does(network):
@@ -178,8 +205,8 @@ def test_memory_is_named_and_used_whole(network):
     graph, golden = network
     assert sum(slot.size for slot in graph.slots) == graph.memory.size == graph.next_memory.size
     engine = ReferenceEngine(graph)
-    engine.step(golden.obs[0])
-    engine.step(golden.obs[1])
+    for t in range(2):
+        engine.step(*(array[t] for array in golden.inputs))
     for slot in graph.slots:
         assert np.any(engine.memory[slot.start : slot.start + slot.size])
 
@@ -203,25 +230,58 @@ def test_an_option_that_export_does_not_know_is_named():
         apply(3, Builder(), Value("x", (1,)))
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
-def test_a_bad_observation_reaches_neither_memory_nor_action(tmp_path):
+def both_engines(config, spec, folder):
+    """Of one policy in C and ONNX, and inputs of six steps."""
     pytest.importorskip("onnxruntime")
-    policy = randomised(dreamer(WORLD, VECTORS, jr.key(0)), jr.key(1))
-    graph, obs = lower(policy, VECTORS), observations(VECTORS, 6, np.random.default_rng(0))
-    source = to_c(graph, Golden(obs, np.arange(6) == 0, np.zeros((6, 3), np.float32)), "test")
-    (tmp_path / "policy.c").write_text(source.code)
-    (tmp_path / "policy.h").write_text(source.header)
-    (tmp_path / "policy.onnx").write_bytes(to_onnx(graph, {}))
-    for engine in (CEngine(tmp_path), OnnxEngine(tmp_path / "policy.onnx")):
+    policy = randomised(dreamer(config, spec, jr.key(0)), jr.key(1))
+    graph, (inputs, _) = lower(policy, spec), observations(spec, 6, np.random.default_rng(0))
+    source = to_c(graph, Golden(inputs, np.arange(6) == 0, np.zeros((6, 3), np.float32)), "test")
+    (folder / "policy.c").write_text(source.code)
+    (folder / "policy.h").write_text(source.header)
+    (folder / "policy.onnx").write_bytes(to_onnx(graph, {}))
+    return (CEngine(folder), OnnxEngine(folder / "policy.onnx")), list(zip(*inputs, strict=True))
+
+
+@pytest.mark.parametrize(("spec", "name"), [(VECTORS, "obs"), (MIXED, "vector")], ids=["vector", "mixed"])
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+def test_a_bad_observation_reaches_neither_memory_nor_action(spec, name, tmp_path):
+    engines, steps = both_engines(replace(WORLD, image=PATCHES), spec, tmp_path)
+    for engine in engines:
         for value in (np.nan, np.inf, -np.inf):
             engine.reset()
-            expected = [engine.step(each) for each in obs]
+            expected = [engine.step(*each) for each in steps]
             engine.reset()
-            for index, each in enumerate(obs):
-                bad = each.copy()
+            for index, (*others, numbers) in enumerate(steps):
+                bad = numbers.copy()
                 bad[2] = value
                 before = engine.memory.copy()
-                with pytest.raises(ObservationError, match=f"is {value} at index 2"):
-                    engine.step(bad)
+                with pytest.raises(ObservationError, match=f"is {value} at index 2 of {name}"):
+                    engine.step(*others, bad)
                 np.testing.assert_array_equal(engine.memory, before)
-                np.testing.assert_array_equal(engine.step(each), expected[index])
+                np.testing.assert_array_equal(engine.step(*others, numbers), expected[index])
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+def test_a_missing_or_misshapen_input_is_named(tmp_path):
+    engines, steps = both_engines(replace(WORLD, image=PATCHES), MIXED, tmp_path)
+    image, numbers = steps[0]
+    reads = r"reads obs \(768 numbers\) and vector \(5 numbers\), and was given"
+    for engine in engines:
+        with pytest.raises(ObservationError, match=f"{reads} 768 numbers"):
+            engine.step(image)
+        with pytest.raises(ObservationError, match=f"{reads} 768 and 4 numbers"):
+            engine.step(image, numbers[:4])
+        with pytest.raises(ObservationError, match=f"{reads} 5 and 768 numbers"):
+            engine.step(numbers, image)
+
+
+def test_a_second_input_is_named_in_order_and_others_keep_theirs():
+    for spec, names in ((MIXED, ["obs", "vector"]), (IMAGES, ["obs"]), (VECTORS, ["obs"])):
+        graph = lower(dreamer(replace(WORLD, image=PATCHES), spec, jr.key(0)), spec)
+        inputs, _ = observations(spec, 2, np.random.default_rng(0))
+        assert [value.name for value in graph.inputs] == names
+        golden = Golden(inputs, np.arange(2) == 0, np.zeros((2, 3), np.float32))
+        header = to_c(graph, golden, "test").header
+        assert ("policy_vector" in header) == ("POLICY_VECTOR" in header) == (spec is MIXED)
+        typed = ", ".join(f"const policy_{name} {name}[POLICY_{name.upper()}]" for name in names)
+        assert f"int policy_step(policy_state *state, {typed}, float action[POLICY_ACTIONS]);" in header

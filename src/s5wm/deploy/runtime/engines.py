@@ -1,10 +1,12 @@
 """Exported policies that run: an ONNX file, or the C file compiled as a shared library.  No JAX.
 
-An engine holds the memory of one vehicle.  A step whose observation or result is not finite raises
-``ObservationError`` and leaves the memory as it was.
+An engine holds the memory of one vehicle.  A step takes the observation, and after an image the vector of numbers that
+comes with it where the policy reads one.  One whose inputs do not fit or are not finite, or whose result is not,
+raises ``ObservationError`` and leaves the memory as it was.
 """
 
 import ctypes
+import math
 import shutil
 import subprocess
 import tempfile
@@ -12,11 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
-from s5wm.errors import ConfigError, ObservationError
+from s5wm.deploy.inputs import NAMES, Array, check_finite, check_sizes, overflow
+from s5wm.errors import ConfigError
 
-Obs = Shaped[np.ndarray, "..."]
 Action = Float[np.ndarray, " A"]
 
 COMPILERS = ("cc", "gcc", "clang")
@@ -33,7 +35,7 @@ class Engine(Protocol):
         """Reset the memory."""
         ...
 
-    def step(self, obs: Obs) -> Action:
+    def step(self, *inputs: Array) -> Action:
         """The action in ``[-1, 1]`` for an observation."""
         ...
 
@@ -52,25 +54,26 @@ class OnnxEngine:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         shapes = {each.name: tuple(each.shape) for each in self._session.get_inputs()}
-        self._obs_shape: tuple[int, ...] = shapes["obs"]
+        self._shapes: dict[str, tuple[int, ...]] = {name: shapes[name] for name in NAMES if name in shapes}
+        self._sizes = {name: math.prod(shape) for name, shape in self._shapes.items()}
         self.memory = np.zeros(shapes["h_in"][1] if "h_in" in shapes else 0, np.float32)
 
     def reset(self) -> None:
         """Reset the memory."""
         self.memory = np.zeros_like(self.memory)
 
-    def step(self, obs: Obs) -> Action:
+    def step(self, *inputs: Array) -> Action:
         """One inference."""
-        _check_finite(obs)
-        feed = {"obs": obs.reshape(self._obs_shape)}
+        check_sizes(inputs, self._sizes)
+        check_finite(inputs)
+        shaped = zip(self._shapes.items(), inputs, strict=True)
+        feed = {name: array.reshape(shape) for (name, shape), array in shaped}
         if self.memory.size:
             feed["h_in"] = self.memory[None]
         results: list[Any] = list(self._session.run(None, feed))
         action, *memory = (result[0] for result in results)
         if not all(np.isfinite(array).all() for array in (action, *memory)):
-            raise ObservationError(
-                f"the policy overflows on an observation as large as {np.abs(obs).max():g}"
-            )
+            raise overflow(inputs)
         if memory:
             self.memory = memory[0]
         return action
@@ -81,7 +84,10 @@ class CEngine:
 
     def __init__(self, folder: Path, *, compiler: str | None = None) -> None:
         text = (folder / "policy.h").read_text(encoding="utf-8")
-        size = {name: _define(text, name) for name in ("OBS", "ACTIONS", "MEMORY", "SCRATCH")}
+        size = {name: _define(text, name) for name in ("ACTIONS", "MEMORY", "SCRATCH")}
+        named = [name for name in NAMES if f" policy_{name};" in text]
+        self._sizes = {name: _define(text, name.upper()) for name in named}
+        self._dtypes = [np.uint8 if f"uint8_t policy_{name};" in text else np.float32 for name in named]
         with tempfile.TemporaryDirectory(
             prefix="s5wm-policy-"
         ) as made:  # once loaded, the file is not needed
@@ -90,23 +96,21 @@ class CEngine:
         self._room = max(size["MEMORY"], 1)
         self._state = np.zeros(self._room + size["SCRATCH"], np.float32)
         self._action = np.zeros(size["ACTIONS"], np.float32)
-        self._dtype = np.uint8 if "uint8_t policy_obs" in text else np.float32
         self.memory = self._state[: size["MEMORY"]]
 
     def reset(self) -> None:
         """Reset the memory."""
         self._library.policy_reset(_pointer(self._state))
 
-    def step(self, obs: Obs) -> Action:
+    def step(self, *inputs: Array) -> Action:
         """One call."""
-        obs = np.ascontiguousarray(obs, self._dtype)
-        code = self._library.policy_step(_pointer(self._state), _pointer(obs), _pointer(self._action))
+        check_sizes(inputs, self._sizes)
+        taken = tuple(map(np.ascontiguousarray, inputs, self._dtypes))
+        code = self._library.policy_step(*map(_pointer, (self._state, *taken, self._action)))
         if code == 1:
-            _check_finite(obs)
+            check_finite(taken)
         if code:
-            raise ObservationError(
-                f"the policy overflows on an observation as large as {np.abs(obs).max():g}"
-            )
+            raise overflow(taken)
         return self._action.copy()
 
     def selftest(self) -> float:
@@ -134,15 +138,7 @@ def find_compiler() -> str | None:
     return next((name for name in COMPILERS if shutil.which(name)), None)
 
 
-def _check_finite(obs: Obs) -> None:
-    if not np.isfinite(obs).all():
-        place = np.argwhere(~np.isfinite(obs))[0]
-        raise ObservationError(
-            f"the observation is {obs[tuple(place)]} at index {', '.join(map(str, place))}"
-        )
-
-
-def _pointer(array: Obs) -> ctypes.c_void_p:
+def _pointer(array: Array) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
 
 

@@ -60,6 +60,10 @@ ENTRIES: dict[Layout, tuple[Entry, ...]] = {
         _entry("body y axis", 3, "1", 1.0, "world"),
         _entry("body rates", 3, "rad/s", RATE_SCALE, "body"),
     ),
+    "image and imu": (
+        _entry("body rates", 3, "rad/s", RATE_SCALE, "body"),
+        _entry("last action sent, in [-1, 1]; zeros before the first", 4, "1", 1.0, "body"),
+    ),
 }
 
 
@@ -68,8 +72,8 @@ def observe(layout: Layout, gates: Gates, state: VehicleState, target: int) -> V
     rule = _LAYOUTS.get(layout)
     if rule is None:
         raise ConfigError(
-            f"the runtime computes observations of layouts {', '.join(_LAYOUTS)}, not {layout!r}: feed the policy of "
-            "images or of a task of your own from your own program (README.md of the export)"
+            f"the runtime computes observations of layouts {', '.join(_LAYOUTS)}, not {layout!r}: it has no camera. "
+            "Call a policy that reads images, or of a task of your own, from your own program (README.md of the export)"
         )
     return rule(gates, state, target).astype(np.float32)
 

@@ -55,5 +55,10 @@ class AbstractRaceEnv(AbstractCameraEnv[State], AbstractDroneEnv[State]):
             "action_delay": config.action_delay,
         }
         arrays = {name: getattr(self.track, name) for name in Track.__dataclass_fields__}
-        layout = "image" if self.spec.has_images else config.observation
-        return Deployment(layout=layout, vehicle=self.params, track=arrays | own)
+        return Deployment(layout=self._layout(), vehicle=self.params, track=arrays | own)
+
+    def _layout(self) -> str:
+        eye = self.config.camera
+        if eye is None:
+            return self.config.observation
+        return "image and imu" if eye.imu else "image"
