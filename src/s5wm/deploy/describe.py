@@ -26,7 +26,7 @@ from s5wm.deploy.card import (
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
 from s5wm.deploy.inputs import Inputs
-from s5wm.deploy.runtime.observation import ENTRIES
+from s5wm.deploy.runtime.observation import ENTRIES, IMAGE_AND_IMU
 from s5wm.envs.base import AbstractDroneEnv, Deployment, innermost
 from s5wm.envs.host import HostEnv, Shown, shown_by, timestep_from
 from s5wm.envs.quadrotor.params import QuadParams
@@ -75,9 +75,8 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
 
 
 def _observation(known: Deployment, spec: EnvSpec) -> ObservationCard:
-    layout: Any = known.layout
-    if spec.has_images and layout == Deployment().layout:
-        layout = "image"
+    # A wrapper may show pictures of a drone whose own observation is another one.
+    layout: Any = known.layout if not spec.has_images or known.layout == IMAGE_AND_IMU else "image"
     named = tuple(Entry(name=name, size=1, unit="1", scale=1.0, frame="none") for name in spec.obs_names)
     return ObservationCard(
         layout=layout,

@@ -64,8 +64,8 @@ def fly_simulated(
     clock = SimulatedClock() if plan.fast else Clock()
     target = Simulation(card.vehicle, card.track, clock, obeys=not plan.dry_run, dynamics=dynamics)
     logbook = Logbook(card, limits.deadline)
-    log(f"flying {plan.seconds:g} s {'on a simulated clock' if plan.fast else 'in real time'} ...")
     pilot.warm_up()
+    log(f"flying {plan.seconds:g} s {'on a simulated clock' if plan.fast else 'in real time'} ...")
     prepare(plan.priority, log)
     Loop(pilot, target, clock, card.control_period, logbook.add).run(plan.seconds)
     ending = "TIME_LIMIT" if target.ending == FLYING else target.ending

@@ -13,6 +13,9 @@ from s5wm.errors import ConfigError
 POSITION_SCALE, VELOCITY_SCALE, RATE_SCALE = 10.0, 15.0, 10.0
 NEAR, LOW = 1.0, 2.0
 
+IMAGE_AND_IMU: Layout = "image and imu"
+"""Of a race whose camera has an IMU: the entries are those of the vector."""
+
 Vector = Float[np.ndarray, " O"]
 
 
@@ -60,7 +63,7 @@ ENTRIES: dict[Layout, tuple[Entry, ...]] = {
         _entry("body y axis", 3, "1", 1.0, "world"),
         _entry("body rates", 3, "rad/s", RATE_SCALE, "body"),
     ),
-    "image and imu": (
+    IMAGE_AND_IMU: (
         _entry("body rates", 3, "rad/s", RATE_SCALE, "body"),
         _entry("last action sent, in [-1, 1]; zeros before the first", 4, "1", 1.0, "body"),
     ),
