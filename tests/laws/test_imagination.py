@@ -126,19 +126,64 @@ def test_each_loss_moves_its_own_network(nets, starts, mode):
 
 
 def test_dynamics_gradient_is_that_of_the_imagined_return(nets, starts):
-    """Against finite differences of the weighted return along one component of the actor's last bias."""
-    config = CONFIGS["dynamics"]
-    weight = imagined(config, nets, starts, HALF).weight
+    """At ``lambda`` 1, against finite differences of the first return along one component of the actor's last bias."""
+    config = replace(CONFIGS["dynamics"], lambda_=1.0)
+    weight = imagined(config, nets, starts, HALF).weight[:, 0]
 
     def objective(shift):
         moved = eqx.tree_at(lambda n: n.actor.network.out.bias, nets, replace_fn=lambda b: b.at[0].add(shift))
-        return float(jnp.mean(weight * imagined(config, moved, starts, HALF).returns))
+        return float(jnp.mean(weight * imagined(config, moved, starts, HALF).returns[:, 0])) / HORIZON
 
     step = 1e-2
     slope = (objective(step) - objective(-step)) / (2 * step)
     gradient = gradients(config, nets, starts, HALF)[0].actor.network.out.bias[0]
     assert abs(slope) > 1e-4
     assert -float(gradient) == pytest.approx(slope, rel=0.02)
+
+
+def test_an_action_answers_for_the_return_of_its_own_state_alone(nets, starts):
+    """``w_i dR_i / da_i`` from the derivatives of all returns in all actions; those of other returns are not small."""
+    config, key = CONFIGS["dynamics"], jr.key(2)
+    k_noise, k_act = jr.split(key)
+    dynamics, count = nets.model.dynamics, starts.latent.stoch.shape[0]
+    noise = dynamics.space.noise(k_noise, (count, HORIZON))
+    draws = jr.normal(k_act, (count, HORIZON + 1, 2))
+
+    def returns(shift, start, n, d):
+        def act(feature, draw):
+            return nets.actor(feature).sample_with(draw[0]) + draw[1]
+
+        feature = imagine(dynamics, start, act, (d, shift), noise=n).feature
+        said, value = nets.model.predict(feature), nets.critic(feature).mean()
+        reward = said.reward_nominal + HALF * said.reward_smoothing
+        return lambda_return(reward, said.cont, value, value[-1], config.lambda_)
+
+    whole = jax.jit(jax.vmap(jax.jacrev(returns)))(
+        jnp.zeros_like(draws), starts, noise, draws
+    )  # [K, H, R, A]
+    own = np.stack([whole[:, i, i] for i in range(HORIZON)], axis=1)
+    rolled = imagined(config, nets, starts, HALF)
+    expected = np.asarray(rolled.weight)[..., None] * own
+    np.testing.assert_allclose(rolled.action_gradient, expected, rtol=2e-4, atol=1e-6)
+    later = np.abs(whole[:, 1, 0]).mean()
+    assert (
+        later > 0.1 * np.abs(own[:, 0]).mean()
+    )  # R_1 depends on a_0 as well, and a sum of returns would count it
+
+
+@pytest.mark.slow
+def test_both_gradients_have_the_same_mean(nets, starts):
+    """Over 30 000 rollouts from one state, of the actor's last bias: log-probabilities against derivatives."""
+    count = 30_000
+    belief = jax.tree.map(lambda x: jnp.broadcast_to(x[3], (count, *x.shape[1:])), starts)
+    loud = networks_of(nets.model, std_min=0.2, std_max=0.3)
+    loud = eqx.tree_at(lambda n: n.actor.network.out.weight, loud, replace_fn=lambda w: w / 20)
+    found = {
+        mode: np.asarray(gradients(config, loud, belief, HALF)[0].actor.network.out.bias)[:2]
+        for mode, config in CONFIGS.items()
+    }
+    assert np.abs(found["dynamics"]).max() > 5e-4
+    np.testing.assert_allclose(found["reinforce"], found["dynamics"], rtol=0.05, atol=3e-5)
 
 
 class EveryChance(IdentityLatent):
@@ -157,8 +202,8 @@ class SilentChance(EveryChance):
         return jnp.zeros(noise.shape[:-1])
 
 
-@pytest.mark.parametrize("horizon", [1, 2])
-def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon):
+@pytest.mark.parametrize(("horizon", "count"), [(1, 20_000), (2, 120_000)])
+def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon, count):
     """Steps of a mixture, against differences of the mean return over all chances."""
     lab = make_lab("observed")
 
@@ -171,7 +216,7 @@ def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon):
         return networks_of(model, std_min=1e-4, std_max=2e-4)
 
     nets = nets_with(EveryChance)
-    config, count = replace(CONFIGS["dynamics"], imagination_horizon=horizon), 20_000
+    config = replace(CONFIGS["dynamics"], imagination_horizon=horizon, lambda_=1.0)
     belief = jax.tree.map(lambda x: jnp.broadcast_to(x[2], (count, *x.shape[1:])), lab.observe().belief)
 
     def moved(shift):
@@ -179,7 +224,7 @@ def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon):
 
     def objective(shift):
         rolled = imagined(config, moved(shift), belief, HALF)
-        return float(jnp.mean(rolled.weight * rolled.returns))
+        return float(jnp.mean(rolled.weight[:, 0] * rolled.returns[:, 0])) / horizon
 
     step = 0.02
     slope = (objective(step) - objective(-step)) / (2 * step)
@@ -191,8 +236,8 @@ def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon):
 
 
 def test_actor_gradient_equals_that_of_differentiating_the_whole_rollout(nets, starts):
-    """The plain form: actor's parameters are differentiated inside the loop, step by step."""
-    config, key = CONFIGS["dynamics"], jr.key(2)
+    """At ``lambda`` 1, the plain form: actor's parameters are differentiated inside the loop, step by step."""
+    config, key = replace(CONFIGS["dynamics"], lambda_=1.0), jr.key(2)
 
     def plain(actor):
         k_noise, k_act = jr.split(key)
@@ -204,11 +249,8 @@ def test_actor_gradient_equals_that_of_differentiating_the_whole_rollout(nets, s
         )(starts, noise, draws).feature
         said, value = nets.model.predict(feature), nets.critic(feature).mean()
         reward = said.reward_nominal + HALF * said.reward_smoothing
-        returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(
-            reward, said.cont, value
-        )
-        weight = jax.lax.stop_gradient(jnp.cumprod(said.cont[:, :-1], axis=1))
-        return -jnp.mean(weight * returns)
+        returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], 1.0))(reward, said.cont, value)
+        return -jnp.mean(jax.lax.stop_gradient(said.cont[:, 0]) * returns[:, 0]) / HORIZON
 
     expected = jax.jit(jax.grad(plain))(nets.actor)
     found = gradients(config, nets, starts, HALF)[0].actor

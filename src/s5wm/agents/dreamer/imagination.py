@@ -3,11 +3,19 @@
     R_i = r_{i+1} + c_{i+1} [(1 - l) v_{i+1} + l R_{i+1}],   w_i = prod_{k <= i} c_k   (c contains the discount)
 
 ``reinforce`` differentiates log-probabilities along a forward-only rollout (DreamerV3); ``dynamics``
-differentiates the return through the model, whose parameters are held constant.  Where the model's prior chooses, a
-component of a mixture for instance, its sample has no gradient.  There the gradient of ``sum_i w_i R_i`` has a second
-part: the score of each choice, times all that the choice leads to,
+differentiates returns through the model, whose parameters are held constant.  With either, an action answers for the
+return of its own state and for no other, so that both gradients have the same mean:
 
-    sum_k d log p(choice_{k+1}) [sum_{i <= k} w_i (prod_{i < j <= k} l c_j) (R_k - v_k) + sum_{i > k} w_i (R_i - v_k)],
+    w_i dR_i/da_i = lambda^-i w_0 dR_0/da_i,
+
+since ``a_i`` changes ``R_0`` only by way of ``R_i``, which ``R_0`` holds with the weight ``lambda^i w_i / w_0``.  The
+gradient of ``sum_i w_i R_i`` would count a reward once for every state before it: of 40 imagined steps it is mostly
+that of late rewards, and where flights already succeed it points away from better ones (docs/lab-notes.md, 13).
+
+Where the model's prior chooses, a component of a mixture for instance, its sample has no gradient.  There the gradient
+of ``R_i`` has a second part: the score of each choice, times what the choice leads to, less a base,
+
+    sum_{k >= i} d log p(choice_{k+1}) (prod_{i < j <= k} l c_j) (R_k - v_k),
 
 as in any stochastic computation graph (Schulman et al. 2015); without it an actor does not see that what it does makes
 the pass of a gate more likely.
@@ -29,6 +37,9 @@ from s5wm.ops.running import ReturnScale
 from s5wm.types import Key, Metrics, Scalar, TimeStep
 from s5wm.worldmodel.dynamics import Belief, Imagined, imagine
 from s5wm.worldmodel.model import WorldModel
+
+SMALLEST_WEIGHT = 1e-20
+"""Of the last imagined reward in the first return: gradients are divided by it, in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,11 @@ class ActorCriticConfig:
             raise ValueError(
                 f"actor_critic.gradient_limit is {self.gradient_limit}; it must be positive: use 0.5, or None for none"
             )
+        if self.gradient == "dynamics" and not self.lambda_**self.imagination_horizon > SMALLEST_WEIGHT:
+            raise ValueError(
+                f"actor_critic.lambda_ is {self.lambda_} and imagination_horizon {self.imagination_horizon}: gradients "
+                f"through the dynamics need lambda_^horizon above {SMALLEST_WEIGHT:g}; use 0.95"
+            )
         if self.num_imagination_starts is not None and self.num_imagination_starts < 1:
             raise ValueError(
                 f"actor_critic.num_imagination_starts is {self.num_imagination_starts}; use None for all, or at least 1"
@@ -75,8 +91,8 @@ class Networks(eqx.Module):
 class Rollouts(eqx.Module):
     """``K`` imagined rollouts of ``R = H + 1`` states with the outputs of the heads.
 
-    ``action_gradient`` is ``d sum_i w_i R_i / d a_i`` of each rollout, through the model and through all that the
-    policy does after; None where the objective does not need it (``reinforce``).
+    ``action_gradient`` is ``w_i dR_i / da_i``, through the model and through all that the policy does after; None
+    where the objective does not need it (``reinforce``).
     """
 
     feature: Float[Array, "K R F"]
@@ -93,9 +109,9 @@ def imagine_rollouts(
 ) -> Rollouts:
     """Imagine from ``K`` beliefs; no network gets a gradient.
 
-    With ``dynamics``, the gradient of the return reaches the actor's parameters by way of its actions alone:
-    ``dJ/dtheta = sum_i dJ/da_i . da_i/dtheta at a fixed s_i``.  The loop over time therefore carries no gradients of
-    parameters: it gives ``dJ/da_i``, and ``actor_loss`` differentiates the actor once, over all states together.
+    With ``dynamics``, gradients of returns reach the actor's parameters by way of its actions alone, at fixed states.
+    The loop over time therefore carries no gradients of parameters: it gives ``dR_0/da_i``, and ``actor_loss``
+    differentiates the actor once, over all states together.
     """
     k_noise, k_act = jr.split(key)
     nets = jax.lax.stop_gradient(nets)
@@ -112,15 +128,14 @@ def imagine_rollouts(
             starts, noise, (draws, shift)
         )
         rollouts = _judged(config, nets, imagined, draws, smoothing_weight)
-        return jnp.sum(rollouts.weight * rollouts.returns), rollouts
+        return jnp.sum(rollouts.weight[:, 0] * rollouts.returns[:, 0]), rollouts
 
     unmoved = jnp.zeros_like(draws)
     if config.gradient == "reinforce":
         return rolled(unmoved)[1]
     gradient, rollouts = jax.grad(rolled, has_aux=True)(unmoved)
-    return eqx.tree_at(
-        lambda r: r.action_gradient, rollouts, gradient[:, :-1], is_leaf=lambda leaf: leaf is None
-    )
+    own = gradient[:, :-1] * config.lambda_ ** -jnp.arange(horizon)[None, :, None]
+    return eqx.tree_at(lambda r: r.action_gradient, rollouts, own, is_leaf=lambda leaf: leaf is None)
 
 
 def _judged(
@@ -146,20 +161,13 @@ def _with_choices(
     *,
     lambda_: float,
 ) -> Float[Array, " H"]:
-    """Returns of one rollout; their gradient holds the score of the choices (second part, above)."""
+    """Returns of one rollout; the gradient of the first holds the score of the choices (second part, above)."""
     stop_gradient = jax.lax.stop_gradient
     score = choice - stop_gradient(choice)  # zeros with a gradient
     returns = stop_gradient(lambda_return(reward, cont, value, value[-1], lambda_))
-    base = stop_gradient(value[:-1])
-
-    def before(x: Array) -> Array:
-        return jnp.cumsum(x) - x
-
-    # A choice at k joins the reward of its arrival, so that returns up to k discount it; those after it are reached
-    # by way of it.
-    arrival = jnp.pad((returns - base) * score, (1, 0))
-    later = returns * before(score) - before(base * score)
-    return lambda_return(reward + arrival, cont, value, value[-1], lambda_) + later
+    # A choice at k joins the reward of its arrival, so that the returns before it discount it.
+    arrival = jnp.pad((returns - stop_gradient(value[:-1])) * score, (1, 0))
+    return lambda_return(reward + arrival, cont, value, value[-1], lambda_)
 
 
 def _limited(gradient: Float[Array, "K H A"], limit: float | None) -> Float[Array, "K H A"]:
