@@ -31,6 +31,7 @@ CONFIGS = {
     mode: ActorCriticConfig(imagination_horizon=HORIZON, gradient=mode, entropy=0.0, lambda_=0.8)
     for mode in ("reinforce", "dynamics")
 }
+OWN = replace(CONFIGS["dynamics"], own_returns=True)
 UNIT = ReturnScale(jnp.float32(0.0), jnp.float32(0.0))
 HALF = jnp.float32(0.5)
 
@@ -126,13 +127,13 @@ def test_each_loss_moves_its_own_network(nets, starts, mode):
 
 
 def test_dynamics_gradient_is_that_of_the_imagined_return(nets, starts):
-    """At ``lambda`` 1, against finite differences of the first return along one component of the actor's last bias."""
-    config = replace(CONFIGS["dynamics"], lambda_=1.0)
-    weight = imagined(config, nets, starts, HALF).weight[:, 0]
+    """Against finite differences of the weighted return along one component of the actor's last bias."""
+    config = CONFIGS["dynamics"]
+    weight = imagined(config, nets, starts, HALF).weight
 
     def objective(shift):
         moved = eqx.tree_at(lambda n: n.actor.network.out.bias, nets, replace_fn=lambda b: b.at[0].add(shift))
-        return float(jnp.mean(weight * imagined(config, moved, starts, HALF).returns[:, 0])) / HORIZON
+        return float(jnp.mean(weight * imagined(config, moved, starts, HALF).returns))
 
     step = 1e-2
     slope = (objective(step) - objective(-step)) / (2 * step)
@@ -143,7 +144,7 @@ def test_dynamics_gradient_is_that_of_the_imagined_return(nets, starts):
 
 def test_an_action_answers_for_the_return_of_its_own_state_alone(nets, starts):
     """``w_i dR_i / da_i`` from the derivatives of all returns in all actions; those of other returns are not small."""
-    config, key = CONFIGS["dynamics"], jr.key(2)
+    config, key = OWN, jr.key(2)
     k_noise, k_act = jr.split(key)
     dynamics, count = nets.model.dynamics, starts.latent.stoch.shape[0]
     noise = dynamics.space.noise(k_noise, (count, HORIZON))
@@ -163,6 +164,7 @@ def test_an_action_answers_for_the_return_of_its_own_state_alone(nets, starts):
     )  # [K, H, R, A]
     own = np.stack([whole[:, i, i] for i in range(HORIZON)], axis=1)
     rolled = imagined(config, nets, starts, HALF)
+    assert rolled.action_gradient is not None
     expected = np.asarray(rolled.weight)[..., None] * own
     np.testing.assert_allclose(rolled.action_gradient, expected, rtol=2e-4, atol=1e-6)
     later = np.abs(whole[:, 1, 0]).mean()
@@ -180,7 +182,7 @@ def test_both_gradients_have_the_same_mean(nets, starts):
     loud = eqx.tree_at(lambda n: n.actor.network.out.weight, loud, replace_fn=lambda w: w / 20)
     found = {
         mode: np.asarray(gradients(config, loud, belief, HALF)[0].actor.network.out.bias)[:2]
-        for mode, config in CONFIGS.items()
+        for mode, config in (("reinforce", CONFIGS["reinforce"]), ("dynamics", OWN))
     }
     assert np.abs(found["dynamics"]).max() > 5e-4
     np.testing.assert_allclose(found["reinforce"], found["dynamics"], rtol=0.05, atol=3e-5)
@@ -202,8 +204,9 @@ class SilentChance(EveryChance):
         return jnp.zeros(noise.shape[:-1])
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize(("horizon", "count"), [(1, 20_000), (2, 120_000)])
-def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon, count):
+def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon, count, own):
     """Steps of a mixture, against differences of the mean return over all chances."""
     lab = make_lab("observed")
 
@@ -216,7 +219,9 @@ def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon, count)
         return networks_of(model, std_min=1e-4, std_max=2e-4)
 
     nets = nets_with(EveryChance)
-    config = replace(CONFIGS["dynamics"], imagination_horizon=horizon, lambda_=1.0)
+    # At a lambda of 1 own returns are those of the first state.
+    config = replace(OWN, lambda_=1.0) if own else CONFIGS["dynamics"]
+    config = replace(config, imagination_horizon=horizon)
     belief = jax.tree.map(lambda x: jnp.broadcast_to(x[2], (count, *x.shape[1:])), lab.observe().belief)
 
     def moved(shift):
@@ -224,7 +229,8 @@ def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon, count)
 
     def objective(shift):
         rolled = imagined(config, moved(shift), belief, HALF)
-        return float(jnp.mean(rolled.weight[:, 0] * rolled.returns[:, 0])) / horizon
+        weighted = rolled.weight * rolled.returns
+        return float(jnp.mean(weighted[:, 0]) / horizon if own else jnp.mean(weighted))
 
     step = 0.02
     slope = (objective(step) - objective(-step)) / (2 * step)
@@ -236,8 +242,8 @@ def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon, count)
 
 
 def test_actor_gradient_equals_that_of_differentiating_the_whole_rollout(nets, starts):
-    """At ``lambda`` 1, the plain form: actor's parameters are differentiated inside the loop, step by step."""
-    config, key = replace(CONFIGS["dynamics"], lambda_=1.0), jr.key(2)
+    """The plain form: actor's parameters are differentiated inside the loop, step by step."""
+    config, key = CONFIGS["dynamics"], jr.key(2)
 
     def plain(actor):
         k_noise, k_act = jr.split(key)
@@ -249,8 +255,11 @@ def test_actor_gradient_equals_that_of_differentiating_the_whole_rollout(nets, s
         )(starts, noise, draws).feature
         said, value = nets.model.predict(feature), nets.critic(feature).mean()
         reward = said.reward_nominal + HALF * said.reward_smoothing
-        returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], 1.0))(reward, said.cont, value)
-        return -jnp.mean(jax.lax.stop_gradient(said.cont[:, 0]) * returns[:, 0]) / HORIZON
+        returns = jax.vmap(lambda r, c, v: lambda_return(r, c, v, v[-1], config.lambda_))(
+            reward, said.cont, value
+        )
+        weight = jax.lax.stop_gradient(jnp.cumprod(said.cont[:, :-1], axis=1))
+        return -jnp.mean(weight * returns)
 
     expected = jax.jit(jax.grad(plain))(nets.actor)
     found = gradients(config, nets, starts, HALF)[0].actor

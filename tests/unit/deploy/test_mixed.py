@@ -156,7 +156,8 @@ def test_the_files_say_what_goes_in(export_of) -> None:
     assert list(kinds) == ["obs", "vector", *memory]
     assert (kinds["obs"], kinds["vector"]) == (onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT)
     text = (exported.folder / "README.md").read_text()
-    assert "Inputs `obs`, `vector` and `h_in`, outputs" in text and "@" not in text
+    listed = "`obs`, `vector` and `h_in`" if memory else "`obs` and `vector`"
+    assert f"Inputs {listed}; outputs `actions`" in text and "@" not in text
     assert "policy_step(&state, obs, vector, action)" in text
     entries = [(e.name, e.size, e.unit, e.scale, e.frame) for e in card.observation.entries]
     assert sum(entry.size for entry in card.observation.entries) in (0, card.observation.vector_size)

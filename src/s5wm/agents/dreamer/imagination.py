@@ -3,25 +3,25 @@
     R_i = r_{i+1} + c_{i+1} [(1 - l) v_{i+1} + l R_{i+1}],   w_i = prod_{k <= i} c_k   (c contains the discount)
 
 ``reinforce`` differentiates log-probabilities along a forward-only rollout (DreamerV3); ``dynamics``
-differentiates returns through the model, whose parameters are held constant.  With either, an action answers for the
-return of its own state and for no other, so that both gradients have the same mean:
+differentiates returns through the model, whose parameters are held constant: ``sum_i w_i R_i``, or with
+``own_returns``, as REINFORCE does, for each action the return of its own state alone:
 
     w_i dR_i/da_i = lambda^-i w_0 dR_0/da_i,
 
 since ``a_i`` changes ``R_0`` only by way of ``R_i``, which ``R_0`` holds with the weight ``lambda^i w_i / w_0``.  The
-gradient of ``sum_i w_i R_i`` would count a reward once for every state before it: of 40 imagined steps it is mostly
-that of late rewards, and where flights already succeed it points away from better ones (docs/lab-notes.md, 13).
+sum counts a reward once for every state before it: of 40 imagined steps its gradient is mostly that of late rewards,
+and where flights already succeed it points away from better ones (docs/lab-notes.md, 13).
 
 Where the model's prior chooses, a component of a mixture for instance, its sample has no gradient.  There the gradient
-of ``R_i`` has a second part: the score of each choice, times what the choice leads to, less a base,
+of ``sum_i w_i R_i`` has a second part: the score of each choice, times all that the choice leads to,
 
-    sum_{k >= i} d log p(choice_{k+1}) (prod_{i < j <= k} l c_j) (R_k - v_k),
+    sum_k d log p(choice_{k+1}) [sum_{i <= k} w_i (prod_{i < j <= k} l c_j) (R_k - v_k) + sum_{i > k} w_i (R_i - v_k)],
 
-as in any stochastic computation graph (Schulman et al. 2015); without it an actor does not see that what it does makes
-the pass of a gate more likely.
+as in any stochastic computation graph (Schulman et al. 2015), and that of a single ``R_i`` its part of the first sum;
+without it an actor does not see that what it does makes the pass of a gate more likely.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import equinox as eqx
@@ -55,6 +55,9 @@ class ActorCriticConfig:
     slow_weight: float = 1.0  # pull of the critic towards it
     critic_weight: float = 1.0
     replay_critic_weight: float = 0.3
+    own_returns: bool = field(
+        default=False, metadata={"since": "own returns"}
+    )  # an action answers for the return of its own state alone; ``dynamics`` only
     gradient_limit: float | None = (
         None  # largest norm of dJ/da_i in units of the return's scale; ``dynamics`` only
     )
@@ -68,10 +71,10 @@ class ActorCriticConfig:
             raise ValueError(
                 f"actor_critic.gradient_limit is {self.gradient_limit}; it must be positive: use 0.5, or None for none"
             )
-        if self.gradient == "dynamics" and not self.lambda_**self.imagination_horizon > SMALLEST_WEIGHT:
+        if self.own_returns and not self.lambda_**self.imagination_horizon > SMALLEST_WEIGHT:
             raise ValueError(
-                f"actor_critic.lambda_ is {self.lambda_} and imagination_horizon {self.imagination_horizon}: gradients "
-                f"through the dynamics need lambda_^horizon above {SMALLEST_WEIGHT:g}; use 0.95"
+                f"actor_critic.lambda_ is {self.lambda_} and imagination_horizon {self.imagination_horizon}: with "
+                f"own_returns, lambda_^horizon must exceed {SMALLEST_WEIGHT:g}; use 0.95, or own_returns=false"
             )
         if self.num_imagination_starts is not None and self.num_imagination_starts < 1:
             raise ValueError(
@@ -91,8 +94,8 @@ class Networks(eqx.Module):
 class Rollouts(eqx.Module):
     """``K`` imagined rollouts of ``R = H + 1`` states with the outputs of the heads.
 
-    ``action_gradient`` is ``w_i dR_i / da_i``, through the model and through all that the policy does after; None
-    where the objective does not need it (``reinforce``).
+    ``action_gradient`` is ``d sum_j w_j R_j / da_i``, or ``w_i dR_i / da_i``, of each rollout, through the model and
+    through all that the policy does after; None where the objective does not need it (``reinforce``).
     """
 
     feature: Float[Array, "K R F"]
@@ -110,7 +113,7 @@ def imagine_rollouts(
     """Imagine from ``K`` beliefs; no network gets a gradient.
 
     With ``dynamics``, gradients of returns reach the actor's parameters by way of its actions alone, at fixed states.
-    The loop over time therefore carries no gradients of parameters: it gives ``dR_0/da_i``, and ``actor_loss``
+    The loop over time therefore carries no gradients of parameters: it gives those of actions, and ``actor_loss``
     differentiates the actor once, over all states together.
     """
     k_noise, k_act = jr.split(key)
@@ -128,14 +131,17 @@ def imagine_rollouts(
             starts, noise, (draws, shift)
         )
         rollouts = _judged(config, nets, imagined, draws, smoothing_weight)
-        return jnp.sum(rollouts.weight[:, 0] * rollouts.returns[:, 0]), rollouts
+        weighted = rollouts.weight * rollouts.returns
+        return jnp.sum(weighted[:, 0] if config.own_returns else weighted), rollouts
 
     unmoved = jnp.zeros_like(draws)
     if config.gradient == "reinforce":
         return rolled(unmoved)[1]
     gradient, rollouts = jax.grad(rolled, has_aux=True)(unmoved)
-    own = gradient[:, :-1] * config.lambda_ ** -jnp.arange(horizon)[None, :, None]
-    return eqx.tree_at(lambda r: r.action_gradient, rollouts, own, is_leaf=lambda leaf: leaf is None)
+    gradient = gradient[:, :-1]
+    if config.own_returns:
+        gradient *= config.lambda_ ** -jnp.arange(horizon)[None, :, None]
+    return eqx.tree_at(lambda r: r.action_gradient, rollouts, gradient, is_leaf=lambda leaf: leaf is None)
 
 
 def _judged(
@@ -161,13 +167,20 @@ def _with_choices(
     *,
     lambda_: float,
 ) -> Float[Array, " H"]:
-    """Returns of one rollout; the gradient of the first holds the score of the choices (second part, above)."""
+    """Returns of one rollout; their gradient holds the score of the choices (second part, above)."""
     stop_gradient = jax.lax.stop_gradient
     score = choice - stop_gradient(choice)  # zeros with a gradient
     returns = stop_gradient(lambda_return(reward, cont, value, value[-1], lambda_))
-    # A choice at k joins the reward of its arrival, so that the returns before it discount it.
-    arrival = jnp.pad((returns - stop_gradient(value[:-1])) * score, (1, 0))
-    return lambda_return(reward + arrival, cont, value, value[-1], lambda_)
+    base = stop_gradient(value[:-1])
+
+    def before(x: Array) -> Array:
+        return jnp.cumsum(x) - x
+
+    # A choice at k joins the reward of its arrival, so that returns up to k discount it; those after it are reached
+    # by way of it.
+    arrival = jnp.pad((returns - base) * score, (1, 0))
+    later = returns * before(score) - before(base * score)
+    return lambda_return(reward + arrival, cont, value, value[-1], lambda_) + later
 
 
 def _limited(gradient: Float[Array, "K H A"], limit: float | None) -> Float[Array, "K H A"]:

@@ -30,7 +30,11 @@ def with_few_steps(
         world_model=replace(agent.world_model, prior_products=True),
         actor=replace(agent.actor, std_min=0.02),
         actor_critic=replace(
-            agent.actor_critic, imagination_horizon=40, num_imagination_starts=16, gradient_limit=0.5
+            agent.actor_critic,
+            imagination_horizon=40,
+            num_imagination_starts=16,
+            own_returns=True,
+            gradient_limit=0.5,
         ),
         optimiser=replace(agent.optimiser, critic_multiplier=1.0),
         replay=replace(agent.replay, capacity=4096),
