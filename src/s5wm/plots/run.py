@@ -78,9 +78,7 @@ def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
 
 def _drawn(folder: Path, parts: Sequence[Callable[[Path], list[Path]]]) -> Pictures:
     drawn = Pictures()
-    names_without: dict[
-        str, list[str]
-    ] = {}  # by what they lack: pictures that need the same file share a line
+    names_without: dict[str, list[str]] = {}  # pictures by what they lack
     with house_style():
         for draw in parts:
             name = draw.__name__.removeprefix("_").replace("_", " ")

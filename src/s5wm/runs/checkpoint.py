@@ -215,8 +215,11 @@ def _restore_arrays(checkpoint: Path, shapes: Shapes, schema: int, prefix: str) 
     index = {name_now(schema, name): places for name, places in _index(checkpoint).items()}
     if odd := sorted(set(index) - set(shapes)):
         raise CorruptError(f"{checkpoint / 'blocks.json'} names {odd[0]}, which tree.json does not")
-    wanted = [name for name in index if name.startswith(prefix)]
-    arrays = {name: packs.read(index[name], shapes[name].shape, shapes[name].dtype) for name in wanted}
+    arrays = {
+        name: packs.read(places, shapes[name].shape, shapes[name].dtype)
+        for name, places in index.items()
+        if name.startswith(prefix)
+    }
     rest = {name: shape for name, shape in shapes.items() if name not in index}
     if schema > LAST_SCHEMA:
         if rest:

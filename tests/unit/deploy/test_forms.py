@@ -67,6 +67,12 @@ def ppo(memory, spec, key):
     return PPOPolicy(actor, log_std, moments, spec.action)
 
 
+PRIVILEGED = replace(
+    WORLD,
+    latent=PrivilegedStateConfig(filter=replace(CORE, width=12)),
+    image=PATCHES,
+    target="privileged",
+)
 NETWORKS = {
     "categorical": (dreamer, WORLD, VECTORS),
     "categorical, GRU": (dreamer, replace(DREAMERV3.world_model, units=8, symlog_inputs=False), VECTORS),
@@ -81,16 +87,9 @@ NETWORKS = {
         VECTORS,
     ),
     "observed": (dreamer, replace(WORLD, latent=IdentityLatentConfig(), symlog_inputs=False), VECTORS),
-    "believed, patches": (
+    "privileged state, patches": (
         dreamer,
-        replace(
-            WORLD,
-            latent=PrivilegedStateConfig(filter=replace(CORE, width=12)),
-            image=PATCHES,
-            target="privileged",
-            linear_skips=True,
-            prior_products=True,
-        ),
+        replace(PRIVILEGED, linear_skips=True, prior_products=True),
         IMAGES,
     ),
     "convolutions, GRU": (
@@ -120,12 +119,7 @@ NETWORKS = {
     ),
     "mixed, privileged state": (
         dreamer,
-        replace(
-            WORLD,
-            latent=PrivilegedStateConfig(filter=replace(CORE, width=12)),
-            image=PATCHES,
-            target="privileged",
-        ),
+        PRIVILEGED,
         MIXED,
     ),
     "mixed, ppo": (ppo, None, MIXED),
