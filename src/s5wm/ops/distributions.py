@@ -218,3 +218,18 @@ class TwoHot(eqx.Module):
     def log_prob(self, x: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """Minus the cross-entropy against the two-hot encoding of ``x``."""
         return jnp.sum(two_hot(x, self.bins) * jax.nn.log_softmax(self.logits), axis=-1)
+
+
+class Huber(eqx.Module):
+    """A scalar whose errors are normal up to 1 and exponential beyond; regression by Huber's loss."""
+
+    loc: Float[Array, "*b"]
+
+    def mean(self) -> Float[Array, "*b"]:
+        """The centre."""
+        return self.loc
+
+    def log_prob(self, x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """``-e^2/2`` of errors of at most 1, ``1/2 - |e|`` of larger ones; without the constant."""
+        error = jnp.abs(x - self.loc)
+        return -jnp.where(error < 1.0, 0.5 * jnp.square(error), error - 0.5)

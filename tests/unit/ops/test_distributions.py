@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.ops.distributions import Bernoulli, Normal, NormalMixture, OneHot, OneHots
+from s5wm.ops.distributions import Bernoulli, Huber, Normal, NormalMixture, OneHot, OneHots
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 3.0]])
 
@@ -165,3 +165,14 @@ def test_choices_have_the_gradient_of_their_probabilities() -> None:
         return jnp.sum(weight * OneHots(logits, GROUPS).probs)
 
     np.testing.assert_allclose(jax.grad(drawn)(CHOICES), jax.grad(likely)(CHOICES), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("error", "loss"), [(0.0, 0.0), (0.5, 0.125), (-1.0, 0.5), (3.0, 2.5), (-100.0, 99.5)]
+)
+def test_huber_is_quadratic_up_to_one_and_linear_beyond(error, loss):
+    dist = Huber(jnp.array([2.0]))
+    assert dist.mean()[0] == 2.0
+    assert -dist.log_prob(jnp.array([2.0 + error]))[0] == pytest.approx(loss, rel=1e-6)
+    slope = jax.grad(lambda loc: -Huber(loc).log_prob(jnp.float32(2.0 + error)))(jnp.float32(2.0))
+    assert slope == pytest.approx(-np.clip(error, -1.0, 1.0), abs=1e-5)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from s5wm.actions import ActionSpec, Box
 from s5wm.nn.mlp import MLP
-from s5wm.ops.distributions import Normal, OneHots, TwoHot
+from s5wm.ops.distributions import Huber, Normal, OneHots, TwoHot
 from s5wm.ops.transforms import symexp_bins
 from s5wm.types import Key
 
@@ -104,17 +104,20 @@ Actor: TypeAlias = GaussianActor | CategoricalActor
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig:
-    """Two-hot value head."""
+    """Value head: two-hot, or a number."""
 
     units: int = 256
     layers: int = 3
-    bins: int = 255
+    bins: int | None = 255  # None: the value is a number and learned by Huber's loss
     limit: float = 20.0  # bins are symexp of points in [-limit, limit]
+    # It also reads products of its inputs and has a linear path, which makes the slope of the value more exact.
+    products: bool = field(default=False, metadata={"since": "products in the critic"})
 
     def build(self, features: int, *, key: Key) -> "Critic":
         """A critic that starts at exactly zero."""
-        sizes = (features, *(self.units,) * self.layers)
-        return Critic(MLP(sizes, self.bins, key=key, out_scale=0.0), self)
+        sizes, more = (features, *(self.units,) * self.layers), self.products
+        network = MLP(sizes, self.bins or 1, key=key, out_scale=0.0, skip=more, products=more)
+        return Critic(network, self)
 
 
 class Critic(eqx.Module):
@@ -123,6 +126,7 @@ class Critic(eqx.Module):
     network: MLP
     config: CriticConfig = eqx.field(static=True)
 
-    def __call__(self, feature: Float[Array, "*b F"]) -> TwoHot:
+    def __call__(self, feature: Float[Array, "*b F"]) -> TwoHot | Huber:
         """The value is its mean."""
-        return TwoHot(self.network(feature), symexp_bins(self.config.limit, self.config.bins))
+        out, bins = self.network(feature), self.config.bins
+        return Huber(out[..., 0]) if bins is None else TwoHot(out, symexp_bins(self.config.limit, bins))

@@ -31,7 +31,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from s5wm.agents.dreamer.heads import Actor, Critic
-from s5wm.ops.distributions import Normal, TwoHot
+from s5wm.ops.distributions import Huber, Normal, TwoHot
 from s5wm.ops.returns import lambda_return
 from s5wm.ops.running import ReturnScale
 from s5wm.types import Key, Metrics, Scalar, TimeStep
@@ -58,6 +58,9 @@ class ActorCriticConfig:
     own_returns: bool = field(
         default=False, metadata={"since": "own returns"}
     )  # an action answers for the return of its own state alone; ``dynamics`` only
+    prior_noise: bool = field(
+        default=True, metadata={"since": "prior noise"}
+    )  # False: imagined states are centres of what the prior chooses, not samples around them
     gradient_limit: float | None = (
         None  # largest norm of dJ/da_i in units of the return's scale; ``dynamics`` only
     )
@@ -121,6 +124,8 @@ def imagine_rollouts(
     dynamics, horizon = nets.model.dynamics, config.imagination_horizon
     count = jax.tree.leaves(starts)[0].shape[0]
     noise = dynamics.space.noise(k_noise, (count, horizon))
+    if not config.prior_noise:
+        noise = dynamics.space.choices_of(noise)
     draws = nets.actor.noise(k_act, (count, horizon + 1))
 
     def rolled(shift: Float[Array, "K R A"]) -> tuple[Scalar, Rollouts]:
@@ -228,7 +233,7 @@ def actor_loss(
 
 
 def _critic_objective(
-    config: ActorCriticConfig, dist: TwoHot, target: Array, slow_value: Array, weight: Array
+    config: ActorCriticConfig, dist: TwoHot | Huber, target: Array, slow_value: Array, weight: Array
 ) -> Scalar:
     error = -dist.log_prob(target) - config.slow_weight * dist.log_prob(slow_value)
     return jnp.mean(weight * error)  # over all states, as officially: not over the sum of weights
