@@ -20,7 +20,7 @@ from s5wm.nn.s5 import S5Config
 from s5wm.types import EnvSpec, Metrics, Reward, TimeStep
 from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.chunk import Chunk, Context
-from s5wm.worldmodel.config import BinsConfig, PosteriorInput
+from s5wm.worldmodel.config import BinsConfig, PosteriorInput, RewardMixtureConfig
 from s5wm.worldmodel.dynamics import Belief, Latent, Posterior
 from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, IdentityLatent, IdentityLatentConfig
 from s5wm.worldmodel.model import WorldModel
@@ -71,7 +71,7 @@ CONFIGS = {
     "gru-observation": replace(GAUSSIAN, core=GRU),
     "gru-memory": replace(GAUSSIAN, core=replace(GRU, unroll=3), posterior=PosteriorInput.MEMORY),
     "observed": OBSERVED,
-    "observed-privileged": replace(OBSERVED, target="privileged"),
+    "observed-privileged": replace(OBSERVED, target="privileged", reward_mixture=RewardMixtureConfig()),
     "gaussian-symlog": replace(GAUSSIAN, symlog_inputs=True),
     "believed": BELIEVED,
     "gru-believed": replace(

@@ -220,6 +220,24 @@ class TwoHot(eqx.Module):
         return jnp.sum(two_hot(x, self.bins) * jax.nn.log_softmax(self.logits), axis=-1)
 
 
+class ScalarMixture(eqx.Module):
+    """A scalar as a mixture of ``K`` normals."""
+
+    logits: Float[Array, "*b K"]
+    loc: Float[Array, "*b K"]
+    scale: Float[Array, "*b K"]
+
+    def mean(self) -> Float[Array, "*b"]:
+        """Of the mixture."""
+        return jnp.sum(jax.nn.softmax(self.logits) * self.loc, axis=-1)
+
+    def log_prob(self, x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Of the density."""
+        one = jnp.broadcast_to(x[..., None, None], (*self.loc.shape, 1))
+        each = Normal(self.loc[..., None], self.scale[..., None]).log_prob(one)
+        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + each, axis=-1)
+
+
 class Huber(eqx.Module):
     """A scalar whose errors are normal up to 1 and exponential beyond; regression by Huber's loss."""
 

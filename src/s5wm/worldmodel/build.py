@@ -34,7 +34,6 @@ def build_world_model(
     k_enc, k_dyn, k_dec, k_nom, k_aug, k_cont = jr.split(key, 6)
     has_privileged_state = isinstance(config.latent, PrivilegedStateConfig)
     space = config.latent.build(spec.privileged_size if has_privileged_state else math.prod(spec.obs_shape))
-    bins = config.bins.count
     shown = spec.obs_shape if config.target == "observation" else (spec.privileged_size,)
     log_scale = jnp.full(shown, math.log(SPREAD_START)) if config.learned_scale else None
     return WorldModel(
@@ -42,29 +41,34 @@ def build_world_model(
         dynamics=_dynamics(config, space, spec, key=k_dyn),
         decoder=_decoder(config, space, spec, key=k_dec),
         decoder_log_scale=log_scale,
-        reward_nominal=_head(config, space, config.reward_layers, bins, key=k_nom, starts_at_zero=True),
-        reward_smoothing=_head(config, space, config.reward_layers, bins, key=k_aug, starts_at_zero=True)
-        if spec.has_smoothing
-        else None,
+        reward_nominal=_reward_head(config, space, key=k_nom),
+        reward_smoothing=_reward_head(config, space, key=k_aug) if spec.has_smoothing else None,
         cont=_head(config, space, config.cont_layers, 1, key=k_cont),
         config=config,
         discount=discount,
     )
 
 
-def _head(
-    config: WorldModelConfig,
-    space: Space,
-    layers: int,
-    outputs: int,
-    *,
-    key: Key,
-    starts_at_zero: bool = False,
-) -> MLP:
-    """An MLP on the feature ``[h_t, z_t]``."""
-    sizes = (config.core.width + space.size, *(config.units,) * layers)
-    scale = 0.0 if starts_at_zero else 1.0
-    return MLP(sizes, outputs, key=key, out_scale=scale, skip=config.linear_skips and not starts_at_zero)
+def _sizes(config: WorldModelConfig, space: Space, layers: int) -> tuple[int, ...]:
+    """Of an MLP on the feature ``[h_t, z_t]``."""
+    return (config.core.width + space.size, *(config.units,) * layers)
+
+
+def _head(config: WorldModelConfig, space: Space, layers: int, outputs: int, *, key: Key) -> MLP:
+    return MLP(_sizes(config, space, layers), outputs, key=key, skip=config.linear_skips)
+
+
+def _reward_head(config: WorldModelConfig, space: Space, *, key: Key) -> MLP:
+    """A head that starts at a reward of zero."""
+    is_mixture = config.reward_mixture is not None
+    return MLP(
+        _sizes(config, space, config.reward_layers),
+        config.rewards.outputs,
+        key=key,
+        out_scale=0.0,
+        skip=is_mixture and config.linear_skips,
+        products=is_mixture and config.prior_products,
+    )
 
 
 def _numbers(spec: EnvSpec) -> EnvSpec:

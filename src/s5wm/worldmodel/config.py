@@ -4,10 +4,13 @@ import enum
 from dataclasses import dataclass, field
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s5wm.nn.conv import ConvConfig, ImageConfig, token_size
 from s5wm.nn.s5 import S5Config
+from s5wm.ops.distributions import ScalarMixture, TwoHot
 from s5wm.ops.transforms import symexp_bins
 from s5wm.types import EnvSpec
 from s5wm.worldmodel.latent import CategoricalConfig, GaussianConfig, IdentityLatentConfig
@@ -38,9 +41,45 @@ class BinsConfig:
         if self.count < 3 or self.count % 2 == 0:
             raise ValueError(f"bins.count is {self.count}; it must be odd and at least 3")
 
-    def build(self) -> Float[Array, " K"]:
-        """The bins."""
-        return symexp_bins(self.limit, self.count)
+    @property
+    def outputs(self) -> int:
+        """Of a head."""
+        return self.count
+
+    def build(self, outputs: Float[Array, "*b K"]) -> TwoHot:
+        """Distribution of a reward from a head's outputs."""
+        return TwoHot(outputs, symexp_bins(self.limit, self.count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardMixtureConfig:
+    """Rewards as a mixture of normals, one for each typical size of a reward.
+
+    Bins resolve a reward to their width only; most steps of a race bring a reward that a model could know to a
+    hundredth of that, and a policy that learns by gradients lives on how it changes.
+    """
+
+    sizes: tuple[float, ...] = (0.02, 0.3, 2.0)
+    min_std: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) <= 0:
+            raise ValueError(
+                f"reward_mixture.sizes is {self.sizes}; give at least one size of a reward, all positive"
+            )
+        if not self.min_std > 0:
+            raise ValueError(f"reward_mixture.min_std is {self.min_std}; it must be positive, e.g. 1e-3")
+
+    @property
+    def outputs(self) -> int:
+        """Of a head: a logit, a mean and a log-scale for each size."""
+        return 3 * len(self.sizes)
+
+    def build(self, outputs: Float[Array, "*b K"]) -> ScalarMixture:
+        """``sum_k pi_k N(c_k m_k, (min_std + c_k softplus(s_k))^2)`` with the sizes ``c_k``."""
+        logits, loc, raw = jnp.split(outputs, 3, axis=-1)
+        sizes = jnp.broadcast_to(jnp.asarray(self.sizes), loc.shape)
+        return ScalarMixture(logits, sizes * loc, self.min_std + sizes * jax.nn.softplus(raw))
 
 
 class PosteriorInput(enum.StrEnum):
@@ -80,6 +119,9 @@ class WorldModelConfig:
     prior_sees_inputs: bool = False  # the prior head reads z_{t-1}, a_{t-1} besides h_t
     symlog_inputs: bool = True
     bins: BinsConfig = field(default_factory=BinsConfig)
+    reward_mixture: RewardMixtureConfig | None = field(
+        default=None, metadata={"since": "reward mixture"}
+    )  # instead of bins; its heads read products if the prior does
     scales: LossScales = field(default_factory=LossScales)
 
     def __post_init__(self) -> None:
@@ -103,6 +145,11 @@ class WorldModelConfig:
                 f"world_model.target is {self.target!r}, but the latent of PrivilegedStateConfig is the privileged "
                 "state: use target 'privileged', or another latent"
             )
+
+    @property
+    def rewards(self) -> BinsConfig | RewardMixtureConfig:
+        """What reward heads output."""
+        return self.reward_mixture or self.bins
 
     @property
     def has_plain_latent(self) -> bool:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from s5wm.nn.conv import ImageDecoder, pixels
 from s5wm.nn.mlp import MLP
-from s5wm.ops.distributions import Bernoulli, TwoHot
+from s5wm.ops.distributions import Bernoulli, ScalarMixture, TwoHot
 from s5wm.ops.transforms import symlog
 from s5wm.types import MixedObs, Obs, Reward, Scalar, TimeStep, array_of
 from s5wm.worldmodel.chunk import Chunk, LossOutput
@@ -77,14 +77,14 @@ class WorldModel(eqx.Module, Generic[Memory]):
             noise=noise,
         )
 
-    def nominal(self, feature: Float[Array, "*b F"]) -> TwoHot:
+    def nominal(self, feature: Float[Array, "*b F"]) -> TwoHot | ScalarMixture:
         """Distribution of the nominal reward received on arriving here."""
-        return TwoHot(self.reward_nominal(feature), self.config.bins.build())
+        return self.config.rewards.build(self.reward_nominal(feature))
 
-    def smoothing(self, feature: Float[Array, "*b F"]) -> TwoHot | None:
+    def smoothing(self, feature: Float[Array, "*b F"]) -> TwoHot | ScalarMixture | None:
         """Distribution of the smoothing reward received on arriving here; None where there is no such reward."""
         head = self.reward_smoothing
-        return None if head is None else TwoHot(head(feature), self.config.bins.build())
+        return None if head is None else self.config.rewards.build(head(feature))
 
     def continues(self, feature: Float[Array, "*b F"]) -> Bernoulli:
         """Discounted probability that the episode goes on."""

@@ -6,7 +6,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.ops.distributions import Bernoulli, Huber, Normal, NormalMixture, OneHot, OneHots
+from s5wm.ops.distributions import (
+    Bernoulli,
+    Huber,
+    Normal,
+    NormalMixture,
+    OneHot,
+    OneHots,
+)
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 3.0]])
 
