@@ -107,34 +107,6 @@ def test_rollouts_start_where_they_should_and_pair_rewards_with_arrivals(nets, s
     np.testing.assert_allclose(rolled.value, value, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("flavour", ["gaussian", "observed"])
-def test_without_noise_of_the_prior_states_are_centres_of_what_it_chooses(make_lab, flavour):
-    lab = make_lab(flavour)
-    space, belief = lab.model.dynamics.space, jax.tree.map(lambda x: x[2:3], lab.observe().belief)
-    config = replace(CONFIGS["dynamics"], prior_noise=False, imagination_horizon=1)
-    nets = networks_of(lab.model, std_min=0.05, std_max=0.1)
-    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (64, *x.shape[1:])), belief)
-    rolled = imagined(config, nets, many, HALF)
-    drawn = imagined(replace(config, prior_noise=True), nets, many, HALF)
-    np.testing.assert_array_equal(rolled.action[:, 0], drawn.action[:, 0])
-    # Each arrival is one of the centres that the action before it leaves to choose from.
-    noises = [jnp.zeros(space.noise(jr.key(0), ()).shape).at[-1].set(u) for u in (0.0, 1.0 - 1e-6)]
-    step = jax.vmap(
-        lambda action, noise: (
-            lab.model.dynamics.predict(
-                jax.tree.map(lambda x: x[0], belief), action, noise=noise
-            ).latent.feature
-        ),
-        in_axes=(0, None),
-    )
-    centres = np.stack([step(rolled.action[:, 0], noise) for noise in noises])
-    away = np.abs(np.asarray(rolled.feature[:, 1]) - centres).max(-1)  # one row per choice
-    assert away.min(0).max() < 1e-5
-    if flavour == "observed":  # both components were chosen
-        assert (away < 1e-5).any(axis=1).all()
-    assert np.abs(np.asarray(drawn.feature[:, 1]) - centres).max(-1).min() > 1e-4
-
-
 def test_rollouts_from_a_terminal_state_have_no_weight(nets, starts):
     dead = eqx.tree_at(lambda n: n.model.cont.out.bias, nets, jnp.full(1, -40.0))
     rolled = imagined(CONFIGS["reinforce"], dead, starts, HALF)

@@ -58,9 +58,6 @@ class AbstractLatentSpace(eqx.Module, Generic[Q, P]):
     def sample(self, dist: Q | P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
         """Flat sample with a gradient; ``None`` gives the mode."""
 
-    @abstractmethod
-    def choices_of(self, noise: Float[Array, "*b J"]) -> Float[Array, "*b J"]:
-        """Noise with which ``sample`` makes the same choices, and gives the centre of what it chose."""
 
     def choice_log_prob(self, dist: P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b"]:
         """Log-probability of what ``sample`` chooses without a gradient; 0 where all of it has one, and of modes."""
@@ -103,10 +100,6 @@ class CategoricalSpace(AbstractLatentSpace[OneHot, OneHot]):
     def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b J"]:
         """One uniform number per categorical."""
         return jr.uniform(key, (*shape, self.groups))
-
-    def choices_of(self, noise: Float[Array, "*b J"]) -> Float[Array, "*b J"]:
-        """All of it: classes have no centre."""
-        return noise
 
     def sample(self, dist: OneHot, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
         """Flattened one-hots."""
@@ -151,10 +144,6 @@ class GaussianSpace(AbstractLatentSpace[Normal, Normal]):
     def noise(self, key: Key, shape: tuple[int, ...]) -> Float[Array, "*b J"]:
         """Standard normal."""
         return jr.normal(key, (*shape, self.width))
-
-    def choices_of(self, noise: Float[Array, "*b J"]) -> Float[Array, "*b J"]:
-        """Zeros: nothing is chosen."""
-        return jnp.zeros_like(noise)
 
     def sample(self, dist: Normal, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
         """Reparametrised."""
@@ -222,10 +211,6 @@ class IdentityLatent(AbstractLatentSpace[Normal, NormalMixture]):
         k_normal, k_uniform = jr.split(key)
         noise, uniform = jr.normal(k_normal, (*shape, self.width)), jr.uniform(k_uniform, (*shape, 1))
         return jnp.concatenate([noise, uniform], axis=-1)
-
-    def choices_of(self, noise: Float[Array, "*b J"]) -> Float[Array, "*b J"]:
-        """The number that picks the component, and zeros."""
-        return noise.at[..., :-1].set(0.0)
 
     def sample(
         self, dist: Normal | NormalMixture, noise: Float[Array, "*b J"] | None

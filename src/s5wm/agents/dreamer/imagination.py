@@ -58,9 +58,6 @@ class ActorCriticConfig:
     own_returns: bool = field(
         default=False, metadata={"since": "own returns"}
     )  # an action answers for the return of its own state alone; ``dynamics`` only
-    prior_noise: bool = field(
-        default=True, metadata={"since": "prior noise"}
-    )  # False: imagined states are centres of what the prior chooses, not samples around them
     gradient_limit: float | None = (
         None  # largest norm of dJ/da_i in units of the return's scale; ``dynamics`` only
     )
@@ -124,8 +121,6 @@ def imagine_rollouts(
     dynamics, horizon = nets.model.dynamics, config.imagination_horizon
     count = jax.tree.leaves(starts)[0].shape[0]
     noise = dynamics.space.noise(k_noise, (count, horizon))
-    if not config.prior_noise:
-        noise = dynamics.space.choices_of(noise)
     draws = nets.actor.noise(k_act, (count, horizon + 1))
 
     def rolled(shift: Float[Array, "K R A"]) -> tuple[Scalar, Rollouts]:
