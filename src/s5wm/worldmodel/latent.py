@@ -58,7 +58,6 @@ class AbstractLatentSpace(eqx.Module, Generic[Q, P]):
     def sample(self, dist: Q | P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b Z"]:
         """Flat sample with a gradient; ``None`` gives the mode."""
 
-
     def choice_log_prob(self, dist: P, noise: Float[Array, "*b J"] | None) -> Float[Array, "*b"]:
         """Log-probability of what ``sample`` chooses without a gradient; 0 where all of it has one, and of modes."""
         return jnp.zeros(jax.eval_shape(self.entropy, dist).shape)
