@@ -1,12 +1,12 @@
-"""How rewards and returns answer to one action: the simulator against the world model and the critic.
+"""How much rewards and returns change with one action: the simulator against the world model and the critic.
 
 From states in the middle of episodes one number of one action is moved up and down, and the policy's mean acts on.
 In the simulator that changes the discounted return; an actor that learns by gradients through a model learns from what
-the model and the critic say about it.  Writes ``results/answers/RUN.json`` with, for each horizon H, correlation
+the model and the critic say about it.  Writes ``results/sensitivity/RUN.json`` with, for each horizon H, correlation
 and slope of the two changes: of the rewards of H steps, and of the return, which in imagination is H rewards and the
 critic's value after them.  Needs a task whose environment is compiled, and a run with a world model:
 
-    python benchmarks/answers.py runs/split-s [--states 256] [--move 0.1]
+    python benchmarks/sensitivity.py runs/split-s [--states 256] [--move 0.1]
 """
 
 import argparse
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--states", type=int, default=256)
     parser.add_argument("--move", type=float, default=0.1, help="of one number of an action, in [-1, 1]")
-    parser.add_argument("--output", type=Path, default=Path("results/answers"))
+    parser.add_argument("--output", type=Path, default=Path("results/sensitivity"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for run in options.runs:
