@@ -13,7 +13,7 @@ from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.configure import configure
 from s5wm.experiments.presets import preset
-from s5wm.experiments.presets.few_steps import CURRICULUM_STEPS
+from s5wm.experiments.presets.few_steps import FEW_STEPS
 from s5wm.experiments.presets.sizes import VISION_AGENTS, agent_configs
 from s5wm.experiments.trained import load_agent, pretrained_names
 from s5wm.nn.gru import BlockGRUConfig
@@ -37,7 +37,7 @@ def test_sizes_are_matched_by_parameters(size, s5wm, dreamerv3):
     assert parameters("dreamerv3", size) / 1e6 == pytest.approx(dreamerv3, abs=0.005)
 
 
-@pytest.mark.parametrize("race", CURRICULUM_STEPS)
+@pytest.mark.parametrize("race", FEW_STEPS)
 def test_world_models_learn_a_race_alike_but_for_the_core(race):
     """Of size cpu: a comparison of two agents is one of their cores."""
     ours, theirs = preset(race, "s5wm"), preset(race, "dreamerv3")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment, PresetName
-from s5wm.experiments.presets.few_steps import CURRICULUM_STEPS, with_few_steps
+from s5wm.experiments.presets.few_steps import FEW_STEPS, with_few_steps
 from s5wm.experiments.presets.generic import for_generic_task
 from s5wm.experiments.presets.sizes import AGENTS as AGENTS
 from s5wm.experiments.presets.sizes import agent_configs as agent_configs
@@ -46,8 +46,8 @@ def preset(
     configuration = configuration.as_trained(imagines=isinstance(learner, DreamerConfig), size=size)
     if not is_known(configuration):
         learner, train = for_generic_task(learner, train, size, spec)
-    elif task in CURRICULUM_STEPS and size == "cpu" and isinstance(learner, DreamerConfig):
-        configuration, learner, train = with_few_steps(configuration, learner, train, CURRICULUM_STEPS[task])
+    elif task in FEW_STEPS and size == "cpu" and isinstance(learner, DreamerConfig):
+        configuration, learner, train = with_few_steps(configuration, learner, train, FEW_STEPS[task])
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))
     try:
         return Experiment(name=name, task=configuration, agent=learner, train=train, seed=seed)

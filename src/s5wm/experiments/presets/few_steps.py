@@ -1,6 +1,6 @@
 """A race from states, learned by world models of size ``cpu`` in few environment steps (docs/lab-notes.md, 13)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from s5wm.agents.dreamer.agent import DreamerConfig
@@ -9,17 +9,32 @@ from s5wm.training.config import TrainConfig
 from s5wm.training.curriculum import CurriculumConfig
 from s5wm.worldmodel.config import RewardMixtureConfig
 
-CURRICULUM_STEPS = {"race/split-s": 15_000, "race/figure-8-state": 6_000}
-"""Races whose world models of size cpu learn from few steps; the others replay less, and fly more.
 
-Steps of each environment until gates are as narrow as they become.
-"""
+@dataclass(frozen=True, kw_only=True)
+class FewSteps:
+    """What differs between the races."""
+
+    env_steps: int  # the budget
+    curriculum_steps: int  # of each environment, until gates are as narrow as they become
+    imagination_horizon: int  # longer where gates are further apart
+    num_imagination_starts: int  # so many that the product with the horizon, the cost, is the same
+
+
+FEW_STEPS = {
+    "race/split-s": FewSteps(
+        env_steps=800_000, curriculum_steps=15_000, imagination_horizon=20, num_imagination_starts=32
+    ),
+    "race/figure-8-state": FewSteps(
+        env_steps=600_000, curriculum_steps=6_000, imagination_horizon=15, num_imagination_starts=42
+    ),
+}
+"""Races whose world models of size cpu learn from few steps; the others replay less, and fly more."""
 
 
 def with_few_steps(
-    race: TaskConfig, agent: DreamerConfig, train: TrainConfig, curriculum_steps: int
+    race: TaskConfig, agent: DreamerConfig, train: TrainConfig, few: FewSteps
 ) -> tuple[TaskConfig, DreamerConfig, TrainConfig]:
-    """Every time step is replayed 64 times, 42 flights are imagined for 15 steps, and an average of parameters acts.
+    """Every time step is replayed 64 times, flights are imagined for few steps, and an average of parameters acts.
 
     Rewards are a mixture of normals, and the value is a number: policies learn from slopes, which bins blur.
 
@@ -27,7 +42,7 @@ def with_few_steps(
     so that a policy keeps a margin at the true ones.
     """
     changed: Any = race  # a RacingConfig: TASKS holds what a task's name stands for
-    changed = replace(changed, observation="C", opening_final=0.85, curriculum_steps=curriculum_steps)
+    changed = replace(changed, observation="C", opening_final=0.85, curriculum_steps=few.curriculum_steps)
     agent = replace(
         agent,
         world_model=replace(
@@ -37,8 +52,8 @@ def with_few_steps(
         actor=replace(agent.actor, std_min=0.02),
         actor_critic=replace(
             agent.actor_critic,
-            imagination_horizon=15,
-            num_imagination_starts=42,
+            imagination_horizon=few.imagination_horizon,
+            num_imagination_starts=few.num_imagination_starts,
             own_returns=True,
             gradient_limit=0.5,
         ),
@@ -51,7 +66,7 @@ def with_few_steps(
         train,
         num_envs=32,
         iterations_per_chunk=8,
-        env_steps=800_000,
+        env_steps=few.env_steps,
         eval_every=20_000,
         checkpoint_every=100_000,
         decay_from=0.45,
