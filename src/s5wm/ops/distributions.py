@@ -3,6 +3,8 @@
 All share the verbs that make sense for them: ``mean``, ``mode``, ``sample``, ``log_prob``, ``entropy``, ``kl``.
 """
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -150,8 +152,15 @@ class Normal(eqx.Module):
         return 0.5 * jnp.sum(ratio + shift - 1 - jnp.log(ratio), axis=-1)
 
 
+LEAST_CHANCE = 0.01
+"""Of a component that samples may have: one that hardly ever explains data has learned neither place nor spread."""
+
+
 class NormalMixture(eqx.Module):
-    """Mixture of ``K`` diagonal normals over the last axis."""
+    """Mixture of ``K`` diagonal normals over the last axis.
+
+    Samples are of components with a probability of at least ``LEAST_CHANCE``; likelihoods are of all.
+    """
 
     logits: Float[Array, "*b K"]
     loc: Float[Array, "*b K A"]
@@ -160,8 +169,12 @@ class NormalMixture(eqx.Module):
     def _pick(self, values: Float[Array, "*b K A"], index: Int[Array, "*b"]) -> Float[Array, "*b A"]:
         return jnp.take_along_axis(values, index[..., None, None], axis=-2)[..., 0, :]
 
+    def _likely(self) -> Float[Array, "*b K"]:
+        """Logits of the choice."""
+        return jnp.where(jax.nn.softmax(self.logits) < LEAST_CHANCE, -jnp.inf, self.logits)
+
     def _choice(self, uniform: Float[Array, "*b"]) -> Int[Array, "*b"]:
-        cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
+        cumulative = jnp.cumsum(jax.nn.softmax(self._likely()), axis=-1)
         return jnp.sum(uniform[..., None] >= cumulative[..., :-1], axis=-1)
 
     def mode(self) -> Float[Array, "*b A"]:
@@ -176,7 +189,7 @@ class NormalMixture(eqx.Module):
     def choice_log_prob(self, uniform: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """``log pi_k`` of the component that ``uniform`` picks; it has a gradient."""
         index = self._choice(uniform)[..., None]
-        return jnp.take_along_axis(jax.nn.log_softmax(self.logits), index, axis=-1)[..., 0]
+        return jnp.take_along_axis(jax.nn.log_softmax(self._likely()), index, axis=-1)[..., 0]
 
     def kl_from(self, normal: Normal) -> Float[Array, "*b"]:
         """Upper bound on ``KL(normal | self)``: ``-log sum_k pi_k exp -KL(normal | k)`` (Hershey and Olsen 2007)."""
@@ -221,15 +234,16 @@ class TwoHot(eqx.Module):
 
 
 class ScalarMixture(eqx.Module):
-    """A scalar as a mixture of ``K`` normals."""
+    """A scalar within ``bounds`` as a mixture of ``K`` normals."""
 
     logits: Float[Array, "*b K"]
     loc: Float[Array, "*b K"]
     scale: Float[Array, "*b K"]
+    bounds: tuple[float, float] = eqx.field(static=True, default=(-math.inf, math.inf))
 
     def mean(self) -> Float[Array, "*b"]:
-        """Of the mixture."""
-        return jnp.sum(jax.nn.softmax(self.logits) * self.loc, axis=-1)
+        """Of the mixture, clipped to the bounds."""
+        return jnp.clip(jnp.sum(jax.nn.softmax(self.logits) * self.loc, axis=-1), *self.bounds)
 
     def log_prob(self, x: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """Of the density."""

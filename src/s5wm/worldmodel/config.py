@@ -61,8 +61,12 @@ class RewardMixtureConfig:
 
     sizes: tuple[float, ...] = (0.02, 0.3, 2.0)
     min_std: float = 1e-3
+    # No reward lies outside: a model promises more in states that it never saw, and a policy would seek them.
+    bounds: tuple[float, float] = (-3.0, 0.5)
 
     def __post_init__(self) -> None:
+        if not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"reward_mixture.bounds is {self.bounds}; give the least reward and the largest")
         if not self.sizes or min(self.sizes) <= 0:
             raise ValueError(
                 f"reward_mixture.sizes is {self.sizes}; give at least one size of a reward, all positive"
@@ -79,7 +83,9 @@ class RewardMixtureConfig:
         """``sum_k pi_k N(c_k m_k, (min_std + c_k softplus(s_k))^2)`` with the sizes ``c_k``."""
         logits, loc, raw = jnp.split(outputs, 3, axis=-1)
         sizes = jnp.broadcast_to(jnp.asarray(self.sizes), loc.shape)
-        return ScalarMixture(logits, sizes * loc, self.min_std + sizes * jax.nn.softplus(raw))
+        return ScalarMixture(
+            logits, sizes * loc, self.min_std + sizes * jax.nn.softplus(raw), bounds=self.bounds
+        )
 
 
 class PosteriorInput(enum.StrEnum):

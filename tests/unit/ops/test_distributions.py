@@ -13,6 +13,7 @@ from s5wm.ops.distributions import (
     NormalMixture,
     OneHot,
     OneHots,
+    ScalarMixture,
 )
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 3.0]])
@@ -183,3 +184,39 @@ def test_huber_is_quadratic_up_to_one_and_linear_beyond(error, loss):
     assert -dist.log_prob(jnp.array([2.0 + error]))[0] == pytest.approx(loss, rel=1e-6)
     slope = jax.grad(lambda loc: -Huber(loc).log_prob(jnp.float32(2.0 + error)))(jnp.float32(2.0))
     assert slope == pytest.approx(-np.clip(error, -1.0, 1.0), abs=1e-5)
+
+
+def test_samples_are_of_components_that_are_not_too_unlikely():
+    """The rarest has a chance of 0.5 %, the next one of 2 %; without the rarest they share 99.5 %."""
+    chances = np.array([0.975, 0.005, 0.02])
+    loc = jnp.array([[0.0], [50.0], [1.0]])
+    dist = NormalMixture(jnp.log(jnp.asarray(chances)), loc, jnp.ones((3, 1)))
+    uniform = (jnp.arange(10_000) + 0.5) / 10_000
+    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (10_000, *x.shape)), dist)
+    samples = np.asarray(many.sample_with(jnp.zeros((10_000, 1)), uniform))[:, 0]
+    assert set(samples) == {0.0, 1.0}
+    assert (samples == 1.0).mean() == pytest.approx(0.02 / 0.995, abs=2e-4)
+    log_prob = np.asarray(many.choice_log_prob(uniform))
+    np.testing.assert_allclose(np.exp(log_prob[samples == 0.0]), 0.975 / 0.995, rtol=1e-4)
+    gradient = jax.grad(
+        lambda logits: NormalMixture(logits, loc, jnp.ones((3, 1))).choice_log_prob(uniform[0])
+    )(dist.logits)
+    np.testing.assert_allclose(gradient, [0.02 / 0.995, 0.0, -0.02 / 0.995], atol=1e-5)
+
+
+def test_the_mean_of_a_bounded_scalar_stays_within_its_bounds():
+    dist = ScalarMixture(
+        jnp.zeros((3, 2)), jnp.array([[9.0, 1.0], [0.2, 0.4], [-9.0, 0.0]]), jnp.ones((3, 2))
+    )
+    np.testing.assert_allclose(dist.mean(), [5.0, 0.3, -4.5], rtol=1e-6)
+    bounded = ScalarMixture(dist.logits, dist.loc, dist.scale, bounds=(-3.0, 0.5))
+    np.testing.assert_allclose(bounded.mean(), [0.5, 0.3, -3.0], rtol=1e-6)
+
+
+def test_a_mixture_of_scalars_integrates_to_one_and_has_its_mean():
+    logits, loc = jnp.array([[0.0, 1.0], [2.0, -1.0]]), jnp.array([[-1.0, 2.0], [0.5, 0.6]])
+    dist = ScalarMixture(logits, loc, jnp.array([[0.2, 0.7], [0.05, 1.5]]))
+    x = jnp.linspace(-15.0, 15.0, 60_001)
+    density = np.exp(jax.vmap(lambda x: dist.log_prob(jnp.full(2, x)), out_axes=1)(x).astype(np.float64))
+    np.testing.assert_allclose(np.trapezoid(density, x), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(np.trapezoid(density * np.asarray(x), x), dist.mean(), rtol=1e-3)
