@@ -217,6 +217,7 @@ def test_a_mixture_of_scalars_integrates_to_one_and_has_its_mean():
     logits, loc = jnp.array([[0.0, 1.0], [2.0, -1.0]]), jnp.array([[-1.0, 2.0], [0.5, 0.6]])
     dist = ScalarMixture(logits, loc, jnp.array([[0.2, 0.7], [0.05, 1.5]]))
     x = jnp.linspace(-15.0, 15.0, 60_001)
-    density = np.exp(jax.vmap(lambda x: dist.log_prob(jnp.full(2, x)), out_axes=1)(x).astype(np.float64))
+    log_density = jax.vmap(lambda x: dist.log_prob(jnp.full(2, x)), out_axes=1)(x)
+    density = np.exp(np.asarray(log_density, np.float64))
     np.testing.assert_allclose(np.trapezoid(density, x), 1.0, rtol=1e-4)
     np.testing.assert_allclose(np.trapezoid(density * np.asarray(x), x), dist.mean(), rtol=1e-3)
