@@ -59,18 +59,13 @@ class Judges(eqx.Module):
     smoothing_weight: Scalar
 
 
-def _filtered(policy: DreamerPolicy, now: Midway) -> Belief[Any]:
-    token = policy.encoder(now.timestep.obs)
-    return policy.dynamics.step(
-        now.carry.belief, token, now.carry.prev_action, now.timestep.is_first, noise=None
-    )
+def _act(policy: DreamerPolicy, now: Midway) -> tuple[DreamerCarry, Float[Array, " A"]]:
+    return policy(now.carry, now.timestep.obs, now.timestep.is_first, key=None)[:2]
 
 
-def _advance(
-    env: AbstractEnv[Any], now: Midway, belief: Belief[Any], action: Float[Array, " A"], key: Key
-) -> Midway:
-    env_state, timestep = env.step(now.env_state, env.spec.action.decode(action), key)
-    return Midway(env_state, timestep, DreamerCarry(belief, action), now.alive & ~timestep.is_last)
+def _advance(env: AbstractEnv[Any], now: Midway, carry: DreamerCarry, key: Key) -> Midway:
+    env_state, timestep = env.step(now.env_state, env.spec.action.decode(carry.prev_action), key)
+    return Midway(env_state, timestep, carry, now.alive & ~timestep.is_last)
 
 
 @eqx.filter_jit
@@ -82,8 +77,7 @@ def midway(env: AbstractEnv[Any], policy: DreamerPolicy, states: int, key: Key) 
     until = jr.randint(k_until, (states,), 100, 500)
 
     def one(now: Midway, moves: Bool[Array, ""], key: Key) -> Midway:
-        belief = _filtered(policy, now)
-        following = _advance(env, now, belief, policy.actor(belief.latent.feature).mode(), key)
+        following = _advance(env, now, _act(policy, now)[0], key)
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), following, now)
 
     def step(now: Midway, t: Array) -> tuple[Midway, None]:
@@ -101,9 +95,9 @@ def simulated(
     policy, discount = judges.policy, judges.model.discount
 
     def one(now: Midway, t: Array, first: Array, key: Key) -> tuple[Midway, Scalar]:
-        belief = _filtered(policy, now)
-        action = jnp.where(t == 0, first, policy.actor(belief.latent.feature).mode())
-        after = _advance(env, now, belief, action, key)
+        carry, action = _act(policy, now)
+        carry = DreamerCarry(carry.belief, jnp.where(t == 0, first, action))
+        after = _advance(env, now, carry, key)
         reward = after.timestep.reward.total(judges.smoothing_weight)
         return after, jnp.where(now.alive, discount**t * reward, 0.0)
 
@@ -120,7 +114,7 @@ def imagined(
     judges: Judges, states: Midway, first: Float[Array, "N A"]
 ) -> tuple[Float[Array, "H N"], Float[Array, "H N"]]:
     """The same of centres of the prior: rewards of the first steps, and with them the critic's value after them."""
-    beliefs = jax.vmap(ft.partial(_filtered, judges.policy))(states)
+    beliefs = jax.vmap(ft.partial(_act, judges.policy))(states)[0].belief
 
     def one(belief: Belief[Any], t: Array, first: Array) -> tuple[Belief[Any], tuple[Scalar, Scalar, Scalar]]:
         action = jnp.where(t == 0, first, judges.policy.actor(belief.latent.feature).mode())
@@ -164,7 +158,7 @@ def measure(run: Path, states: int, move: float, seed: int = 0) -> dict[str, Any
     judges = Judges(policy, loaded.model, learner.params.critic, loaded.state.smoothing_weight)
     k_states, k_steps = jr.split(jr.key(seed))
     begin = midway(env, policy, states, k_states)
-    base = jax.vmap(lambda now: policy.actor(_filtered(policy, now).latent.feature).mode())(begin)
+    base = jax.vmap(ft.partial(_act, policy))(begin)[1]
     real = changes(lambda first: simulated(env, judges, begin, first, k_steps), base, move)
     said = changes(lambda first: imagined(judges, begin, first), base, move)
     lasted = [np.asarray(up[1] & down[1]) for up, down in real]

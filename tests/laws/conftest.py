@@ -71,7 +71,11 @@ CONFIGS = {
     "gru-observation": replace(GAUSSIAN, core=GRU),
     "gru-memory": replace(GAUSSIAN, core=replace(GRU, unroll=3), posterior=PosteriorInput.MEMORY),
     "observed": OBSERVED,
-    "observed-privileged": replace(OBSERVED, target="privileged", reward_mixture=RewardMixtureConfig()),
+    "observed-privileged": replace(
+        OBSERVED,
+        target="privileged",
+        reward_mixture=RewardMixtureConfig(sizes=(0.1, 1.0), bounds=(-30.0, 30.0)),
+    ),
     "gaussian-symlog": replace(GAUSSIAN, symlog_inputs=True),
     "believed": BELIEVED,
     "gru-believed": replace(

@@ -153,13 +153,16 @@ class Normal(eqx.Module):
 
 
 LEAST_CHANCE = 0.01
-"""Of a component that samples may have: one that hardly ever explains data has learned neither place nor spread."""
+"""Of a component that is sampled, as a share of the likeliest one's.
+
+One that hardly ever explains data has learned neither place nor spread.
+"""
 
 
 class NormalMixture(eqx.Module):
     """Mixture of ``K`` diagonal normals over the last axis.
 
-    Samples are of components with a probability of at least ``LEAST_CHANCE``; likelihoods are of all.
+    Samples are of components at least ``LEAST_CHANCE`` times as likely as the likeliest; likelihoods are of all.
     """
 
     logits: Float[Array, "*b K"]
@@ -171,7 +174,8 @@ class NormalMixture(eqx.Module):
 
     def _likely(self) -> Float[Array, "*b K"]:
         """Logits of the choice."""
-        return jnp.where(jax.nn.softmax(self.logits) < LEAST_CHANCE, -jnp.inf, self.logits)
+        least = self.logits.max(axis=-1, keepdims=True) + math.log(LEAST_CHANCE)
+        return jnp.where(self.logits < least, -jnp.inf, self.logits)
 
     def _choice(self, uniform: Float[Array, "*b"]) -> Int[Array, "*b"]:
         cumulative = jnp.cumsum(jax.nn.softmax(self._likely()), axis=-1)

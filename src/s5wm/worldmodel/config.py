@@ -55,14 +55,13 @@ class BinsConfig:
 class RewardMixtureConfig:
     """Rewards as a mixture of normals, one for each typical size of a reward.
 
-    Bins resolve a reward to their width only; most steps of a race bring a reward that a model could know to a
-    hundredth of that, and a policy that learns by gradients lives on how it changes.
+    Bins resolve a reward to their width only; a policy that learns by gradients needs to know how it changes.
     """
 
-    sizes: tuple[float, ...] = (0.02, 0.3, 2.0)
-    min_std: float = 1e-3
+    sizes: tuple[float, ...]
     # No reward lies outside: a model promises more in states that it never saw, and a policy would seek them.
-    bounds: tuple[float, float] = (-3.0, 0.5)
+    bounds: tuple[float, float]
+    min_std: float = 1e-3
 
     def __post_init__(self) -> None:
         if not self.bounds[0] < self.bounds[1]:

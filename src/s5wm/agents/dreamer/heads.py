@@ -115,9 +115,9 @@ class CriticConfig:
 
     def build(self, features: int, *, key: Key) -> "Critic":
         """A critic that starts at exactly zero."""
-        sizes, more = (features, *(self.units,) * self.layers), self.products
-        network = MLP(sizes, self.bins or 1, key=key, out_scale=0.0, skip=more, products=more)
-        return Critic(network, self)
+        sizes, outputs = (features, *(self.units,) * self.layers), 1 if self.bins is None else self.bins
+        more = self.products
+        return Critic(MLP(sizes, outputs, key=key, out_scale=0.0, skip=more, products=more), self)
 
 
 class Critic(eqx.Module):
