@@ -4,7 +4,7 @@ import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import run_experiment
 from s5wm.experiments.trained import pretrained_folder
 from s5wm.training.run import Trainer
+from s5wm.worldmodel.config import RewardMixtureConfig
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +191,18 @@ def test_what_could_not_be_loaded_again_is_refused_before_anything_is_made(field
     with pytest.raises(ConfigError, match=message):
         save_experiment(tmp_path / "config.json", experiment)
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sizes": ()}, "sizes is ()"),
+        ({"sizes": (0.1, 0.0)}, "sizes is (0.1, 0.0)"),
+        ({"bounds": (1.0, 1.0)}, "bounds is (1.0, 1.0)"),
+        ({"min_std": 0.0}, "min_std is 0.0"),
+    ],
+)
+def test_a_mixture_of_rewards_needs_sizes_bounds_and_a_spread(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        RewardMixtureConfig(**{"sizes": (0.1, 1.0), "bounds": (-1.0, 1.0)} | changes)
+    assert said in str(caught.value)
