@@ -124,6 +124,7 @@ def _called(result: dict[str, Any]) -> str:
 def _headline_row(name: str, seeds: list[dict[str, Any]], timed: dict[str, Any] | None) -> Row:
     flown = [result["evaluation"] for result in seeds]
     mastered = [result["first_90_percent"] for result in seeds if result["first_90_percent"]]
+    steps = [own["env_steps"] / 1e6 for own in mastered]
     missing = len(seeds) - len(mastered)
     never = f" ({missing} of {len(seeds)} never)" if missing else ""
     laps = [own["lap_time_mean"] for own in flown if own.get("lap_time_mean")]
@@ -137,9 +138,7 @@ def _headline_row(name: str, seeds: list[dict[str, Any]], timed: dict[str, Any] 
         _mean([own["success_rate"] for own in flown], "{:.0%}"),
         f"{_spread(laps, '{:.2f}')} s ({bound:.2f} s{of})" if laps else "none",
         f"{_spread(above, '{:.0f}')} %" if above else "",
-        f"{_spread([own['env_steps'] / 1e6 for own in mastered], '{:.1f}')} M{never}"
-        if mastered
-        else "never",
+        f"{_spread(steps, '{:.2f}' if min(steps) < 1.0 else '{:.1f}')} M{never}" if steps else "never",
         _spread([own["minutes"] for own in mastered], "{:.0f}") if mastered else "never",
         " / ".join(f"{timed[f'{part}_ms']:.1f}" for part in parts) + " ms" if timed else "",
     )
