@@ -8,10 +8,12 @@ from s5wm.diagnostics.forecast import Forecast, Reach
 from s5wm.diagnostics.statistics import UNKNOWN
 from s5wm.envs.hover import HOVER
 from s5wm.envs.quadrotor.state import QuadState
-from s5wm.envs.racing.evaluation import RACING
-from s5wm.envs.racing.observation import PRIVILEGED_SIZE, View, privileged
+from s5wm.envs.racing.evaluation import race_groups
+from s5wm.envs.racing.observation import View, privileged, target_from
 from s5wm.envs.racing.track import MAX_GATES, SplitSConfig
 from s5wm.types import Reward, TimeStep
+
+RACING = race_groups("B", "B")
 
 # Two flights; the second is a new episode from row 3 on.
 TARGETS = np.asarray([[0, 0, 1, 1, 2, 2], [3, 3, 3, 5, 5, 6]])
@@ -21,7 +23,7 @@ PASSED = np.asarray([[0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 1]], bool)
 
 def flown() -> TimeStep:
     onehot = np.eye(8, dtype=np.float32)[TARGETS]
-    privileged = np.concatenate([np.zeros((2, 6, PRIVILEGED_SIZE - 8), np.float32), onehot], axis=-1)
+    privileged = np.concatenate([np.zeros((2, 6, target_from("B")), np.float32), onehot], axis=-1)
     reward = jnp.asarray(np.where(PASSED, 2.0, 0.1), jnp.float32)
     return TimeStep(
         obs=jnp.zeros((2, 6, 24)),
@@ -50,7 +52,7 @@ def test_the_target_is_where_the_environment_writes_it() -> None:
     @jax.jit
     def show(target: jax.Array) -> jax.Array:
         view = View(quad=quad, target=target, action=jnp.ones(4), clearance=jnp.array(0.6))
-        return privileged(SplitSConfig().build(), view, jnp.asarray(1000.0))
+        return privileged("B", SplitSConfig().build(), view, jnp.asarray(1000.0))
 
     shown = [show(jnp.asarray(target)) for target in range(7)]
     assert [int(jnp.argmax(vector[-MAX_GATES:])) for vector in shown] == list(range(7))

@@ -6,7 +6,7 @@ from s5wm.envs.groups import MOST, Group, number_groups
 from s5wm.envs.hover import HOVER, HoverConfig
 from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.state import QuadState
-from s5wm.envs.racing.evaluation import OBSERVED, RACING
+from s5wm.envs.racing.evaluation import OBSERVED, RACING, race_groups
 from s5wm.envs.racing.observation import Layout, View, observe
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import SplitSConfig
@@ -73,7 +73,7 @@ def test_groups_of_a_layout_are_where_it_writes_them(layout: Layout) -> None:
 
 
 def test_groups_are_chosen_by_the_environment() -> None:
-    assert RacingConfig().state_groups("observation") is RACING
+    assert RacingConfig().state_groups("observation") == race_groups("B", "B")
     assert HoverConfig().state_groups("privileged") is HOVER
     assert DoubleIntegratorConfig().state_groups("observation") is None
 

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from s5wm.cli.viewing import View
+from s5wm.envs.quadrotor.quaternion import to_matrix
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.observation import View as RaceView
 from s5wm.envs.racing.observation import observe
-from s5wm.envs.racing.positions import positions_in_gate_frame
+from s5wm.envs.racing.positions import pose_from_layout_c
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import SplitSConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment, PresetName
 from s5wm.experiments.trained import load_agent
-from s5wm.runs.flights import track_geometry
 from s5wm.training.config import TrainConfig
 from s5wm.viewer.content import policy_content, view_content
 from s5wm.viewer.episode import run_episode
@@ -109,7 +109,7 @@ def test_a_value_stands_beside_the_discounted_return_that_followed() -> None:
 
 
 @pytest.mark.parametrize("target", range(7))
-def test_the_place_in_the_world_comes_from_body_axes_and_gates(target: int) -> None:
+def test_the_pose_in_the_world_comes_from_body_axes_and_gates(target: int) -> None:
     track = RacingConfig(track=SplitSConfig()).build().track
     rng = np.random.default_rng(target)
     quat = rng.normal(size=4)
@@ -121,8 +121,9 @@ def test_the_place_in_the_world_comes_from_body_axes_and_gates(target: int) -> N
         rotor_speed=jnp.zeros(4),
     )
     state = observe("C", track, RaceView(quad, jnp.int32(target), jnp.zeros(4), jnp.float32(1.0)))
-    found = positions_in_gate_frame(track_geometry(track), np.asarray(state, np.float64)[None, None])
-    assert found[0, 0] == pytest.approx(np.asarray(quad.pos_w), abs=1e-4)
+    found = pose_from_layout_c(track.gate_pos, track.gate_yaw, state[None, None])
+    assert np.asarray(found.pos_w[0, 0]) == pytest.approx(np.asarray(quad.pos_w), abs=1e-4)
+    assert np.asarray(found.rotation[0, 0]) == pytest.approx(np.asarray(to_matrix(quad.quat)), abs=1e-5)
 
 
 def test_numbers_come_back_from_a_page_to_the_step() -> None:

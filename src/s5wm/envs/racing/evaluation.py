@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax
@@ -16,8 +17,15 @@ from s5wm.envs.racing.bounds import check_lap_times, lap_bound
 from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.episode import Limits, RacingState
 from s5wm.envs.racing.laps import MAX_LAPS, Ending, FlightRecord
-from s5wm.envs.racing.observation import POSITION_SCALE, RATE_SCALE, TARGET_FROM, VELOCITY_SCALE, Layout
-from s5wm.envs.racing.positions import positions_in_gate_frame
+from s5wm.envs.racing.observation import (
+    POSITION_SCALE,
+    RATE_SCALE,
+    VELOCITY_SCALE,
+    Layout,
+    PrivilegedLayout,
+    target_from,
+)
+from s5wm.envs.racing.positions import pose_from_layout_c
 from s5wm.envs.racing.presets import for_agent
 from s5wm.envs.racing.track import TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
@@ -46,15 +54,15 @@ COLUMNS: Sequence[Column] = (
 RACING: Groups = (
     *flight_groups(POSITION_SCALE, VELOCITY_SCALE, RATE_SCALE),
     # Of the target, relative to the drone; then of the one after it, relative to the target.
-    Group(name="gate", start=15, stop=18, scale=POSITION_SCALE, unit="m", goal_from=TARGET_FROM),
+    Group(name="gate", start=15, stop=18, scale=POSITION_SCALE, unit="m"),
     Group(name="next_gate", start=18, stop=21, scale=POSITION_SCALE, unit="m"),
 )
-"""Racing in layout B, and the privileged vector of racing, which begins with B."""
+"""Racing in layout B."""
 
 RACING_A: Groups = (
     Group(name="velocity", start=0, stop=3, scale=VELOCITY_SCALE, unit="m/s"),
     # The four corners together.
-    Group(name="gate", start=12, stop=24, scale=POSITION_SCALE, unit="m", goal_from=TARGET_FROM),
+    Group(name="gate", start=12, stop=24, scale=POSITION_SCALE, unit="m"),
 )
 """Racing in layout A; its attitude is by rows and has no error here."""
 
@@ -63,13 +71,21 @@ RACING_C: Groups = (
     Group(name="up", start=3, stop=6),
     Group(name="body_rates", start=6, stop=9, scale=RATE_SCALE, unit="rad/s"),
     # Of the target, relative to the drone; then of the one after it, relative to the drone too.
-    Group(name="gate", start=9, stop=12, scale=POSITION_SCALE, unit="m", goal_from=TARGET_FROM),
+    Group(name="gate", start=9, stop=12, scale=POSITION_SCALE, unit="m"),
     Group(name="next_gate", start=15, stop=18, scale=POSITION_SCALE, unit="m"),
 )
 """Racing in layout C; its attitude is the direction of up, and its position that of the target."""
 
 OBSERVED: dict[Layout, Groups] = {"A": RACING_A, "B": RACING, "C": RACING_C}
-"""By the layout of the observation."""
+"""By the layout that a state vector begins with."""
+
+
+def race_groups(layout: Layout, privileged_layout: PrivilegedLayout) -> Groups:
+    """Groups of vectors in this layout, beside a privileged vector in that one, which tells the target."""
+    return tuple(
+        replace(group, goal_from=target_from(privileged_layout)) if group.name == "gate" else group
+        for group in OBSERVED[layout]
+    )
 
 
 def race_summary(track: TrackConfig, quad: QuadConfig, record: FlightRecord) -> Summary:
@@ -131,6 +147,7 @@ class AbstractRace(AbstractDroneTask):
     track: TrackConfig
     quad: QuadConfig
     observation: Layout
+    privileged_layout: PrivilegedLayout
     variation: VariationConfig | None
 
     camera: CameraConfig | None
@@ -196,8 +213,11 @@ class AbstractRace(AbstractDroneTask):
         return {} if bound is None else {"eval/lap_time": bound}
 
     def state_groups(self, target: Literal["observation", "privileged"]) -> Groups:
-        """By the layout of the observation."""
-        return OBSERVED[self.observation] if target == "observation" else RACING
+        """By the layout of that vector."""
+        return race_groups(self._layout_of(target), self.privileged_layout)
+
+    def _layout_of(self, target: Literal["observation", "privileged"]) -> Layout:
+        return self.observation if target == "observation" else self.privileged_layout
 
     def snapshot(self) -> Callable[[Any], dict[str, Any]]:
         """Pose and target."""
@@ -214,8 +234,8 @@ class AbstractRace(AbstractDroneTask):
         target: Literal["observation", "privileged"],
     ) -> Float[np.ndarray, "*b 3"] | None:
         """In layout C by the gate ahead, else by the position that they hold."""
-        if track is not None and target == "observation" and self.observation == "C":
-            return positions_in_gate_frame(track, state)
+        if track is not None and self._layout_of(target) == "C":
+            return np.asarray(pose_from_layout_c(track.gate_pos, track.gate_yaw, state).pos_w)
         return super().positions(track, state, target)
 
     def track_geometry(self, env: AbstractEnv[Any]) -> TrackGeometry:

@@ -14,13 +14,7 @@ from s5wm.envs.racing.track import MAX_GATES, Track
 from s5wm.types import Scalar
 
 Layout = Literal["B", "A", "C"]
-
-OBS_SIZE = 24
-TARGET_FROM = OBS_SIZE + 4 + 4
-"""Where the target begins in the privileged vector, to its end."""
-
-PRIVILEGED_SIZE = TARGET_FROM + MAX_GATES
-"""Of tracks of at most ``MAX_GATES`` passages."""
+PrivilegedLayout = Literal["B", "C"]  # layout A does not tell where the drone is
 
 POSITION_SCALE = 10.0  # m
 VELOCITY_SCALE = 15.0  # m/s
@@ -113,7 +107,7 @@ def observe_c(track: Track, view: View) -> Float[Array, " 27"]:
     )
 
 
-OBS_SIZES: dict[Layout, int] = {"A": OBS_SIZE, "B": OBS_SIZE, "C": 27}
+OBS_SIZES: dict[Layout, int] = {"A": 24, "B": 24, "C": 27}
 _LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " O"]]] = {
     "A": observe_a,
     "B": observe_b,
@@ -121,16 +115,21 @@ _LAYOUTS: dict[Layout, Callable[[Track, View], Float[Array, " O"]]] = {
 }
 
 
-def privileged_size(track: Track) -> int:
+def target_from(layout: Layout) -> int:
+    """Where the target begins in the privileged vector, to its end."""
+    return OBS_SIZES[layout] + 4 + 4
+
+
+def privileged_size(layout: PrivilegedLayout, track: Track) -> int:
     """Numbers of the privileged vector."""
-    return TARGET_FROM + max(MAX_GATES, track.num_gates)
+    return target_from(layout) + max(MAX_GATES, track.num_gates)
 
 
-def privileged(track: Track, view: View, omega_max: Scalar) -> Float[Array, " X"]:
-    """Layout B, rotor speeds over the largest (4), the last action (4), the target as one-hot (8, or all gates)."""
+def privileged(layout: PrivilegedLayout, track: Track, view: View, omega_max: Scalar) -> Float[Array, " X"]:
+    """A layout, rotor speeds over the largest (4), the last action (4), the target as one-hot (8, or all gates)."""
     return jnp.concatenate(
         [
-            observe_b(track, view),
+            observe(layout, track, view),
             view.quad.rotor_speed / omega_max,
             view.action,
             jax.nn.one_hot(view.target, max(MAX_GATES, track.num_gates), dtype=jnp.float32),

@@ -14,6 +14,7 @@ from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.quadrotor.quaternion import from_matrix
 from s5wm.envs.racing.camera import Pose, render
 from s5wm.envs.racing.observation import POSITION_SCALE
+from s5wm.envs.racing.positions import pose_from_layout_c
 from s5wm.envs.racing.scene import Scene
 from s5wm.envs.racing.track import Track
 from s5wm.runs.flights import TrackGeometry, track_geometry
@@ -33,9 +34,13 @@ class AbstractRaceEnv(AbstractCameraEnv[State], AbstractDroneEnv[State]):
         """Camera images at these states."""
         config, scene = self.config.camera, self.scene
         assert config is not None and scene is not None, "a race without a camera shows no pictures"
-        # The vector begins as layout B does: position, velocity, two columns of the attitude.
-        attitude = jnp.swapaxes(to_rotation(privileged[:, 6:12]), -1, -2)
-        poses = Pose(pos_w=POSITION_SCALE * privileged[:, :3], quat=jax.vmap(from_matrix)(attitude))
+        if self.config.privileged_layout == "C":
+            pos_w, attitude = pose_from_layout_c(self.track.gate_pos, self.track.gate_yaw, privileged)
+        else:
+            # It begins as layout B does: position, velocity, two columns of the attitude.
+            pos_w = POSITION_SCALE * privileged[:, :3]
+            attitude = jnp.swapaxes(to_rotation(privileged[:, 6:12]), -1, -2)
+        poses = Pose(pos_w=pos_w, quat=jax.vmap(from_matrix)(attitude))
         return jax.vmap(lambda pose: render(config, scene, pose))(poses)
 
     def track_geometry(self) -> TrackGeometry:

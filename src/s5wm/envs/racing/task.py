@@ -22,7 +22,15 @@ from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, all_sa
 from s5wm.envs.racing.evaluation import AbstractRace
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
 from s5wm.envs.racing.laps import Ending, FlightRecord
-from s5wm.envs.racing.observation import OBS_SIZES, Layout, View, observe, privileged, privileged_size
+from s5wm.envs.racing.observation import (
+    OBS_SIZES,
+    Layout,
+    PrivilegedLayout,
+    View,
+    observe,
+    privileged,
+    privileged_size,
+)
 from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
@@ -46,6 +54,9 @@ class RacingConfig(AbstractRace):
     reward: RewardConfig = field(default_factory=RewardConfig)
     noise: ResetNoise = field(default_factory=ResetNoise)
     observation: Layout = "B"
+    privileged_layout: PrivilegedLayout = field(
+        default="B", metadata={"since": "privileged layout"}
+    )  # what the privileged vector begins with
     camera: CameraConfig | None = None  # instead of that layout, images are observed
     episode_seconds: float = 10.0  # then the episode is truncated
     stall_seconds: float = 3.0  # without coming nearer to the target than ever before: terminal
@@ -70,6 +81,11 @@ class RacingConfig(AbstractRace):
         if self.observation not in ("A", "B", "C"):
             raise ValueError(
                 f"RacingConfig.observation is {self.observation!r}; choose layout 'A', 'B' or 'C'."
+            )
+        if self.privileged_layout not in ("B", "C"):
+            raise ValueError(
+                f"RacingConfig.privileged_layout is {self.privileged_layout!r}; choose 'B' (world axes) or "
+                "'C' (body axes)."
             )
         if not 0.0 <= self.action_delay <= integrate.CTRL_DT:
             raise ValueError(
@@ -158,7 +174,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         return EnvSpec(
             obs_shape=(OBS_SIZES[self.config.observation],) if eye is None else eye.shape,
             obs_dtype=np.dtype(np.float32 if eye is None else np.uint8),
-            privileged_size=privileged_size(self.track),
+            privileged_size=privileged_size(self.config.privileged_layout, self.track),
             action=Box((4,)),
             ctrl_dt=integrate.CTRL_DT,
             has_smoothing=True,
@@ -285,7 +301,9 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         view = View(quad=state.quad, target=state.target, action=state.action, clearance=clearance)
         return TimeStep(
             obs=self._observation(state, view),
-            privileged=privileged(self.track, view, self.params.rotor_speed_max),
+            privileged=privileged(
+                self.config.privileged_layout, self.track, view, self.params.rotor_speed_max
+            ),
             reward=reward,
             is_first=jnp.asarray(is_first),
             is_last=state.ending != Ending.FLYING,

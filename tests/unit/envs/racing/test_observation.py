@@ -8,7 +8,16 @@ import pytest
 from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.params import QuadConfig
 from s5wm.envs.quadrotor.state import QuadState
-from s5wm.envs.racing.observation import View, observe, observe_a, observe_b, observe_c, privileged
+from s5wm.envs.racing.observation import (
+    View,
+    observe,
+    observe_a,
+    observe_b,
+    observe_c,
+    privileged,
+    privileged_size,
+    target_from,
+)
 from s5wm.envs.racing.reward import Arrival, RewardConfig, nominal_reward, racing_reward
 from s5wm.envs.racing.track import SplitSConfig
 
@@ -105,12 +114,15 @@ def test_layout_a():
     np.testing.assert_allclose(obs[21:24], [0.8, 0.52, -0.27], atol=1e-6)  # lower left
 
 
-def test_privileged():
-    got = privileged(TRACK, view(6), QuadConfig().build().rotor_speed_max)
-    np.testing.assert_allclose(got[:24], observe_b(TRACK, view(6)))
-    np.testing.assert_allclose(got[24:28], [0.1, 0.5, 1.0, 0.25], atol=1e-6)
-    np.testing.assert_allclose(got[28:32], [0.1, -0.2, 0.3, 0.4], atol=1e-6)
-    np.testing.assert_allclose(got[32:], np.eye(8)[6])
+@pytest.mark.parametrize(("layout", "start"), [("B", 24), ("C", 27)])
+def test_privileged(layout, start):
+    got = privileged(layout, TRACK, view(6), QuadConfig().build().rotor_speed_max)
+    np.testing.assert_allclose(got[:start], observe(layout, TRACK, view(6)), rtol=1e-6)
+    np.testing.assert_allclose(got[start : start + 4], [0.1, 0.5, 1.0, 0.25], atol=1e-6)
+    np.testing.assert_allclose(got[start + 4 : start + 8], [0.1, -0.2, 0.3, 0.4], atol=1e-6)
+    np.testing.assert_allclose(got[start + 8 :], np.eye(8)[6])
+    assert target_from(layout) == start + 8
+    assert got.shape == (privileged_size(layout, TRACK),)
 
 
 def arrival(**changes) -> Arrival:

@@ -18,8 +18,8 @@ from s5wm.envs.racing import checktrack
 from s5wm.envs.racing.bounds import lap_bound, point_mass_bound
 from s5wm.envs.racing.camera import CameraConfig
 from s5wm.envs.racing.checktrack import track_problems
-from s5wm.envs.racing.evaluation import RACING
-from s5wm.envs.racing.observation import TARGET_FROM
+from s5wm.envs.racing.evaluation import race_groups
+from s5wm.envs.racing.observation import target_from
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.track import (
     BoxConfig,
@@ -265,12 +265,12 @@ def test_overrides_take_files_and_the_run_needs_them_no_more(tmp_path):
 def test_a_race_on_an_own_track_knows_all_its_gates():
     config = RacingConfig(track=BACKYARD, quad=load_quad(FILES / "light_quad.json"))
     env = config.build()
-    assert env.spec.privileged_size == TARGET_FROM + 9
-    assert config.state_groups("observation") is RACING
+    assert env.spec.privileged_size == target_from("B") + 9
+    assert config.state_groups("observation") == race_groups("B", "B")
     state, timestep = jax.jit(lambda keys: jax.vmap(env.restart, (None, 0))(env.reset(jr.key(0))[0], keys))(
         jr.split(jr.key(0), 300)
     )
-    onehot = np.asarray(timestep.privileged[:, TARGET_FROM:])
+    onehot = np.asarray(timestep.privileged[:, target_from("B") :])
     np.testing.assert_array_equal(onehot.argmax(1), state.target)
     assert set(onehot.argmax(1)) == set(range(9))
     assert (

@@ -144,6 +144,20 @@ def test_the_privileged_vector_is_the_state_behind_the_image(seen):
     np.testing.assert_array_equal(np.argmax(timestep.privileged[:, 32:], -1), state.inner.target)
 
 
+def test_pictures_of_states_are_alike_in_both_layouts(seen):
+    timestep = seen[1]
+    in_body = replace(SEEN, privileged_layout="C")
+    again = stream(AutoReset(in_body.build()), 0)[1]
+    assert again.privileged.shape[1] == timestep.privileged.shape[1] + 3
+    left = np.asarray(SEEN.build().pictures_of(timestep.privileged), int)
+    right = np.asarray(in_body.build().pictures_of(again.privileged), int)
+    assert (
+        np.mean(np.abs(left - right) > 1) < 1e-3
+    )  # of 255: rounding moves an edge across a ray here and there
+    with pytest.raises(ValueError, match=r"privileged_layout is 'A'; choose 'B' \(world axes\) or 'C'"):
+        replace(SEEN, privileged_layout="A")
+
+
 def test_states_are_fixed_points():
     env = AutoReset(SEEN.build())
     state, first = jax.eval_shape(env.reset, jr.key(0))
