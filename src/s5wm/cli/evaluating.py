@@ -60,7 +60,7 @@ class Evaluate(Verb):
         Path | None,
         arg(
             metavar="FILE",
-            help="Write a video too, .gif or .mp4, of three episodes of a Gymnasium environment that renders.",
+            help="Write a video too, .gif or .mp4, of three episodes of an environment that renders.",
         ),
     ] = None
     json_: Json = False

@@ -18,6 +18,7 @@ from s5wm.envs.quadrotor.state import hover_state
 from s5wm.envs.racing import camera, laps
 from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
 from s5wm.envs.racing.checktrack import check_track
+from s5wm.envs.racing.curriculum import check_curriculum, scheduled
 from s5wm.envs.racing.episode import Flown, Limits, RacingState, advance, all_sane, drone_view, find_ending
 from s5wm.envs.racing.evaluation import AbstractRace
 from s5wm.envs.racing.gates import Gap, GateEvent, cross_gates, distance_to_gate
@@ -100,26 +101,7 @@ class RacingConfig(AbstractRace):
             )
         if isinstance(self.track, FileTrackConfig):
             check_track(self.track)
-        self._check_curriculum()
-
-    def _check_curriculum(self) -> None:
-        for name in ("p_start_initial", "p_start_final"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"RacingConfig.{name} is {value}; it is a probability: choose it in [0, 1].")
-        for name in ("opening_initial", "opening_final"):
-            value = getattr(self, name)
-            half = self.track.half_opening
-            if not self.drone_radius < half * value < math.inf:
-                raise ValueError(
-                    f"RacingConfig.{name} is {value}; half the opening, {half:g} m times it, must exceed the "
-                    f"drone's radius of {self.drone_radius} m: choose 1 for the gate as built, more to help."
-                )
-        if self.curriculum_steps < 0:
-            raise ValueError(
-                f"RacingConfig.curriculum_steps is {self.curriculum_steps}; it must be at least 0: "
-                "give 0 for no curriculum."
-            )
+        check_curriculum(self)
 
     @property
     def limits(self) -> Limits:
@@ -253,7 +235,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
     def _begin(self, buffer: RestartBuffer, age: Int[Array, ""], key: Key) -> tuple[RacingState, TimeStep]:
         config, zero = self.config, jnp.zeros((), jnp.int32)
         start = hover_state(self.params, self.track.start_pos, self.track.start_yaw)
-        p_start = self._scheduled(config.p_start_initial, config.p_start_final, age)
+        p_start = scheduled(self.config.curriculum_steps, config.p_start_initial, config.p_start_final, age)
         begun = draw_restart(self.track, start, buffer, config.noise, p_start, key)
         eye: CameraState | None = None
         if config.camera is not None:
@@ -291,7 +273,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
             miss=event.miss / half,
             rate_xy=(after.quad.omega_b / self.params.rate_max)[:2],
             speed=jnp.linalg.norm(after.quad.vel_w),
-            off_axis=self._scheduled(0.0, 1.0, before.age) * aside,
+            off_axis=scheduled(self.config.curriculum_steps, 0.0, 1.0, before.age) * aside,
             crashed=laps.is_crash(after.ending),
         )
         return racing_reward(self.config.reward, arrival, after.action, before.action)
@@ -317,13 +299,10 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         return camera.beside_imu(picture, state.quad, state.action) if eye.imu else picture
 
     def _gap(self, age: Int[Array, ""]) -> Gap:
-        opening = self._scheduled(self.config.opening_initial, self.config.opening_final, age)
+        opening = scheduled(
+            self.config.curriculum_steps, self.config.opening_initial, self.config.opening_final, age
+        )
         return Gap(opening=opening, radius=jnp.asarray(self.config.drone_radius))
-
-    def _scheduled(self, initial: float, final: float, age: Int[Array, ""]) -> Scalar:
-        if self.config.curriculum_steps == 0:
-            return jnp.asarray(final)
-        return initial + (final - initial) * jnp.minimum(age / self.config.curriculum_steps, 1.0)
 
 
 def _hover_action(params: QuadParams) -> Float[Array, " 4"]:
