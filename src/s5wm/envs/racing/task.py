@@ -38,7 +38,7 @@ from s5wm.envs.racing.scene import Scene, build_scene
 from s5wm.envs.racing.shown import AbstractRaceEnv
 from s5wm.envs.racing.track import FileTrackConfig, SplitSConfig, Track, TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
-from s5wm.types import EpisodeMetrics, Key, Obs, Reward, Scalar, TimeStep
+from s5wm.types import EpisodeMetrics, Key, Obs, Reward, TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
