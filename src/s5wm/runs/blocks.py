@@ -44,14 +44,17 @@ class BlockStore:
         name = self._fresh(stem)
         partial = self.folder / f"{name}.partial"
         index: Index = {}
-        with partial.open("wb") as file:
-            for key, array in arrays.items():
-                index[key] = [_put(piece, known, name, file) for piece in _pieces(array)]
-            empty = file.tell() == 0
-        if empty:
-            partial.unlink()
-        else:
-            os.replace(partial, self.folder / name)
+        for stale in self.folder.glob("*.partial"):  # of a process that was killed
+            stale.unlink(missing_ok=True)
+        try:
+            with partial.open("wb") as file:
+                for key, array in arrays.items():
+                    index[key] = [_put(piece, known, name, file) for piece in _pieces(array)]
+                empty = file.tell() == 0
+            if not empty:
+                os.replace(partial, self.folder / name)
+        finally:
+            partial.unlink(missing_ok=True)  # on a full disk it would hold the last free bytes
         return index
 
     def read(self, blocks: list[Block], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -71,11 +74,11 @@ class BlockStore:
             if hashlib.sha256(self._content(block)).hexdigest() != block.sha256:
                 raise CorruptError(f"{self.folder / block.pack} has changed since it was written (SHA-256)")
 
-    def is_wasteful(self, index: Index) -> bool:
-        """Whether ``index`` names less than half of the bytes of its packs."""
+    def is_worth_building_on(self, index: Index) -> bool:
+        """Whether all packs of ``index`` are there, and it names at least half of their bytes."""
         live = sum(block.size for block in set(_blocks(index)))
-        packs = {block.pack for block in _blocks(index)}
-        return sum((self.folder / pack).stat().st_size for pack in packs) > 2 * live
+        packs = [self.folder / name for name in {block.pack for block in _blocks(index)}]
+        return all(pack.is_file() for pack in packs) and sum(p.stat().st_size for p in packs) <= 2 * live
 
     def prune(self, kept: Iterable[Index]) -> None:
         """Remove every pack that no index names."""

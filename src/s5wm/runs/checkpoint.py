@@ -62,6 +62,7 @@ class Checkpoints:
         self.keep = keep
         self._packs = BlockStore(folder / PACKS)
         self._indices: list[Index] = []  # of the latest checkpoints that this process wrote or verified
+        self._damaged: set[int] = set()  # environment steps of those that this process found so
         self._thread: threading.Thread | None = None
         self._failed: Exception | None = None
 
@@ -110,6 +111,7 @@ class Checkpoints:
                 self.verify(env_steps)
             except CorruptError as error:
                 log(f"checkpoint {env_steps} is damaged ({error}); trying the one before")
+                self._damaged.add(env_steps)
             else:
                 self._indices = [_index(self.path(env_steps))]
                 return self.path(env_steps)
@@ -133,9 +135,11 @@ class Checkpoints:
         final = self.path(snapshot.env_steps)
         partial = self.folder / f"partial-{final.name}"
         try:
-            self._fill(partial, snapshot)
+            index = self._fill(partial, snapshot)
             _remove(final)
             os.replace(partial, final)
+            self._indices = [*self._indices[-1:], index]
+            self._damaged.discard(snapshot.env_steps)
             self._prune()
         except S5wmError as error:
             self._failed = error
@@ -146,7 +150,7 @@ class Checkpoints:
         finally:
             _remove(partial)
 
-    def _fill(self, partial: Path, snapshot: _Snapshot) -> None:
+    def _fill(self, partial: Path, snapshot: _Snapshot) -> Index:
         _remove(partial)
         partial.mkdir(parents=True)
         save_policy(partial / "policy.npz", snapshot.policy)
@@ -159,18 +163,26 @@ class Checkpoints:
         about = {"schema": SCHEMA, "config_sha256": config, "versions": versions()}
         write_json(partial / ABOUT, about)
         write_manifest(partial)
-        self._indices = [*self._indices[-1:], index]
+        return index
 
     def _parent(self) -> Index | None:
         """The checkpoint before the last: of two chains, one outlives any damaged file."""
-        if len(self._indices) < 2 or self._packs.is_wasteful(self._indices[-2]):
+        if len(self._indices) < 2 or not self._packs.is_worth_building_on(self._indices[-2]):
             return None
         return self._indices[-2]
 
     def _prune(self) -> None:
-        for old in self.steps()[: -self.keep]:
+        """Keep the newest ones; a damaged one does not count, and goes when it is older than all that do."""
+        sound = [step for step in self.steps() if step not in self._damaged][-self.keep :]
+        for old in (step for step in self.steps() if step < sound[0]):
             _remove(self.path(old))
-        self._packs.prune([_index(self.path(kept)) for kept in self.steps()])
+        self._packs.prune([index for step in self.steps() if (index := self._readable(step)) is not None])
+
+    def _readable(self, env_steps: int) -> Index | None:
+        try:
+            return _index(self.path(env_steps))
+        except CorruptError:
+            return None  # it cannot be restored, whatever its blocks
 
 
 def restore(checkpoint: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:

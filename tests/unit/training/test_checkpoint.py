@@ -90,6 +90,60 @@ def test_damage_to_any_file_is_found_and_the_one_before_is_taken(tmp_path: Path,
         assert "2 is damaged" in said[0]
 
 
+def save_next(checkpoints: Checkpoints, *steps: int) -> None:
+    for step in steps:
+        checkpoints.save(step, STATE | {"a": STATE["a"] + step}, {"env_steps": step}, POLICY)
+        checkpoints.wait()
+
+
+def test_saves_go_on_after_damage_and_only_sound_ones_count_as_kept(tmp_path: Path) -> None:
+    save_next(Checkpoints(tmp_path, keep=2), 100, 200, 250)
+    damage(tmp_path / "000000000250" / "tree.json", "flip")
+    again = Checkpoints(tmp_path, keep=2)
+    assert again.newest(lambda _: None) == again.path(200)
+    save_next(again, 400)
+    assert again.steps() == [200, 250, 400]  # two that are sound
+    save_next(again, 600, 800)
+    assert again.steps() == [600, 800]
+    again.verify(600)
+    again.verify(800)
+
+
+def test_an_unreadable_index_of_an_older_checkpoint_does_not_fail_a_save(tmp_path: Path) -> None:
+    save_next(Checkpoints(tmp_path, keep=3), 1, 2, 3)
+    damage(tmp_path / "000000000002" / "blocks.json", "empty")
+    again = Checkpoints(tmp_path, keep=3)
+    assert again.newest(pytest.fail) == again.path(3)
+    save_next(again, 4)
+    assert again.newest(pytest.fail) == again.path(4)
+
+
+def test_a_save_does_not_build_on_packs_that_are_gone(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    save_next(checkpoints, 1, 2)
+    for pack in (tmp_path / "blocks").iterdir():
+        pack.unlink()
+    save_next(checkpoints, 3)
+    checkpoints.verify(3)
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = save(tmp_path, 1)
+    before = files(tmp_path)
+    (tmp_path / "blocks" / "of-a-killed-process.pack.partial").write_bytes(bytes(100))
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("s5wm.runs.blocks._put", full)
+        with pytest.raises(WriteError, match="No space left on device"):
+            save_next(checkpoints, 2)
+    assert files(tmp_path) == before
+    save_next(checkpoints, 3)
+    assert checkpoints.newest(pytest.fail) == checkpoints.path(3)
+
+
 def test_a_checkpoint_half_written_is_not_seen(tmp_path: Path) -> None:
     checkpoints = save(tmp_path, 1)
     (tmp_path / "partial-000000000002").mkdir()

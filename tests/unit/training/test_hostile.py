@@ -197,7 +197,7 @@ def test_packs_go_when_nothing_names_them_and_grow_no_further_than_twice_what_li
     packs, rng = BlockStore(tmp_path), np.random.default_rng(0)
     index = packs.write("1", {"x": rng.normal(size=100_000)}, None)
     for step in range(2, 30):
-        parent = None if packs.is_wasteful(index) else index
+        parent = index if packs.is_worth_building_on(index) else None
         index = packs.write(str(step), {"x": rng.normal(size=100_000)}, parent)
         packs.prune([index])
         assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 3 * 800_000
