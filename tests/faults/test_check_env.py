@@ -85,6 +85,18 @@ class Hangs(Sound):
     def step(self, action): time.sleep(1000)
 class Dies(Sound):
     def step(self, action): os.kill(os.getpid(), 9)
+class Pair(Sound):
+    observation_space = gym.spaces.Tuple((Sound.observation_space, gym.spaces.Discrete(4)))
+    def look(self): return super().look(), int(self.np_random.integers(4))
+class BadPair(Pair):
+    def look(self): return super().look()[0], 7
+class Chatty(Sound):
+    def __init__(self): os.write(1, b"loading ... ")
+    def close(self): os.write(1, b"closing ... ")
+class OneChoice(Sound):
+    action_space = gym.spaces.MultiDiscrete([3, 1])
+class Quits(Sound):
+    def step(self, action): raise SystemExit(0)
 class DiesOnce(Sound):
     def step(self, action):
         if not os.path.exists("died"):
@@ -97,6 +109,9 @@ WRONG = {
     "Endless": "no episode ended in 10,000 steps",
     "Misnamed": "obs_names has 1 names, and the observation 2 numbers",
     "Unbounded": "no agent can train on it",
+    "BadPair": "part 1, lies outside its space",
+    "OneChoice": "no agent can train on it",
+    "Quits": "its process ended with 0 in step, in 4 of 4 tries",
     "Metrics": "info['metrics']['path'] is an array of shape (3,), not a number",
     "Shape": "shape (3,), its space (2,)",
     "Dtype": "float64, its space float32",
@@ -144,6 +159,15 @@ def test_a_sound_environment_passes_and_each_agent_is_judged(command: Command) -
 
 def said_in_child(spec: str, **more: Any) -> Report:
     return check_in_child(Question(spec=spec, steps=30, **more), timeout=250.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Pair", "Chatty"])
+def test_tuples_and_noise_are_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Loading JAX takes longer than a step may.
+    found = check_in_child(Question(spec=f"mine:{name}", steps=30), timeout=5.0)
+    assert found.problems == [] and found.agents["s5wm"] == ""
 
 
 @pytest.mark.slow

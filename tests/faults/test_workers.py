@@ -155,11 +155,12 @@ def test_a_shape_that_is_not_the_space_s_is_named(tmp_path: Path) -> None:
     chunk.close()
 
 
-def test_numbers_that_are_none_are_found_where_they_came_from(tmp_path: Path) -> None:
+def test_an_observation_that_is_not_finite_is_a_failure_of_its_environment(tmp_path: Path) -> None:
     order(tmp_path, "nan")
     chunk, state = chunk_of(tmp_path)
     ((_, _, sums),) = chunk([state], 1)
-    assert int(sums.faults.observation) == 1 * 2 and int(sums.faults.reward) == NEVER  # step 1, environment 0
+    assert int(sums.faults.observation) == NEVER
+    assert chunk.news() == ["environment 0 failed (its observation was not finite); it was made anew"]
     chunk.close()
 
 

@@ -193,6 +193,25 @@ def test_what_could_not_be_loaded_again_is_refused_before_anything_is_made(field
     assert not (tmp_path / "config.json").exists()
 
 
+def test_rewards_beyond_the_bounds_of_their_mixture_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = refused(
+        [
+            "train",
+            "race/figure-8-state",
+            "--override",
+            "task.reward.crash=10",
+            "--override",
+            "task.reward.gate_pass=2",
+        ],
+        capsys,
+    )
+    assert code == 2
+    assert (
+        "may lie between -10.6 and 2.5: widen it, e.g. agent.world_model.reward_mixture.bounds=[-11,3]"
+        in " ".join(said.split())
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

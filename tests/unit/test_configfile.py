@@ -69,6 +69,19 @@ def test_the_configuration_of_a_run_is_a_whole_experiment(tmp_path: Path) -> Non
         resolve(TrainRequest(agent="s5wm"), path, silent)
     with pytest.raises(ConfigError, match=r"seed is 4294967296"):
         resolve(TrainRequest(seed=2**32), path, silent)
+    with pytest.raises(ConfigError, match=r"--env-arg gravity=5 was given, but .* whole experiment"):
+        resolve(TrainRequest(env_arg=("gravity=5",)), path, silent)
+    with pytest.raises(ConfigError, match=r"--privileged state was given"):
+        resolve(TrainRequest(privileged=("state",)), path, silent)
+
+
+def test_either_budget_alone_replaces_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    save_experiment(path, resolve(TrainRequest(task="hover", agent="ppo", minutes=5.0), None, silent))
+    train = resolve(TrainRequest(env_steps=10**6), path, silent).train
+    assert (train.env_steps, train.minutes) == (10**6, None)
+    train = resolve(TrainRequest(env_steps=10**6, minutes=7.0), path, silent).train
+    assert (train.env_steps, train.minutes) == (10**6, 7)
 
 
 def test_a_member_of_a_union_is_chosen_before_its_fields() -> None:

@@ -140,6 +140,14 @@ def test_the_verb_checks_every_training_first_and_prints_the_script(tmp_path: Pa
     assert call(*common, "--grid", "agent.units=4,8", "--seeds", "2", "--env-steps", "64", "--slurm") == 0
     script = capsys.readouterr().out
     assert "--array=0-3%1" in script and script.count("--env-steps 64") == 4
+    assert (tmp_path / "out").is_dir(), "SLURM writes its log there, and makes no folder"
+    file = tmp_path / "named.yaml"
+    file.write_text("task: toy/double-integrator\nagent: ppo\nseed: 3\n")
+    options = ["--config", str(file), "--out", str(tmp_path / "out"), "--slurm"]
+    assert call("sweep", *options) == 0
+    assert "--seed 3" in capsys.readouterr().out
+    assert call("sweep", *options, "--seed", "5") == 0
+    assert "--seed 5" in capsys.readouterr().out
 
 
 @pytest.mark.slow

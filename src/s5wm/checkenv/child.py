@@ -5,6 +5,7 @@ the environment is like; or ``agent``, whether it can train.
 """
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -18,6 +19,12 @@ from typing import Any
 from s5wm.errors import ConfigError
 
 END = "end"
+
+START, LOOK = "start", "looking which agents can train on it"
+"""What takes time of ours, not of the environment: loading JAX and, of each agent, the shapes of its arrays."""
+
+OUR_SECONDS = 300.0
+"""Given to these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +83,16 @@ def _follow(process: subprocess.Popen[str], timeout: float) -> _Try:
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()
     report = Report()
-    call = "start"
+    call = START
     try:
-        while call != END and (line := lines.get(timeout=timeout)):
+        while call != END and (line := lines.get(timeout=_limit(call, timeout))):
             call = line.get("call", call)
             report.problems.extend([line["problem"]] if "problem" in line else [])
             report.facts.update({line["fact"]: line["is"]} if "fact" in line else {})
             report.agents.update({line["agent"]: line["why"]} if "agent" in line else {})
     except queue.Empty:
         process.kill()
-        report.problems.append(f"{call} did not return within {timeout:g} s")
+        report.problems.append(f"{call} did not return within {_limit(call, timeout):g} s")
         return _Try(report=report, death=None)
     finally:
         code = process.wait()
@@ -100,12 +107,16 @@ def _follow(process: subprocess.Popen[str], timeout: float) -> _Try:
     return _Try(report=report, death=f"{how} in {call}")
 
 
+def _limit(call: str, timeout: float) -> float:
+    return max(timeout, OUR_SECONDS) if call in (START, LOOK) else timeout
+
+
 def _read(stdout: Iterable[str], lines: "queue.Queue[dict[str, str]]") -> None:
     for text in stdout:
         try:
             line = json.loads(text)
         except ValueError:
-            continue  # the environment prints
+            continue  # a process of the environment that outlives ours
         if isinstance(line, dict) and line:
             lines.put(line)
     lines.put({})  # the end of its output
@@ -114,6 +125,7 @@ def _read(stdout: Iterable[str], lines: "queue.Queue[dict[str, str]]") -> None:
 def main() -> int:
     """Run the checks and print each result."""
     question = Question(**json.loads(sys.argv[1]))
+    _keep_output()
     progress = Progress()
     try:
         for problem in _check(question, progress):
@@ -132,7 +144,7 @@ class Progress:
     """Report the next call of the environment, before it is made."""
 
     def __init__(self) -> None:
-        self.call = "start"
+        self.call = START
 
     def __call__(self, call: str) -> None:
         """Report that ``call`` is next."""
@@ -140,8 +152,18 @@ class Progress:
         _report(call=call)
 
 
+def _keep_output() -> None:
+    """Send what the environment prints to stderr, so that stdout holds reports alone."""
+    global _reports
+    _reports = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+
+_reports = sys.stdout
+
+
 def _report(**line: str) -> None:
-    print(json.dumps(line), flush=True)
+    print(json.dumps(line), file=_reports, flush=True)
 
 
 def _check(question: Question, progress: Progress) -> Iterator[str]:
@@ -156,9 +178,11 @@ def _check(question: Question, progress: Progress) -> Iterator[str]:
     seen = Seen(limit)
     if isinstance(env, AbstractEnv):
         yield from check_jax(env, question.steps, progress, seen)
+        progress(LOOK)
         found = agents_on_jax(env, is_task=":" not in question.spec)
     else:
         yield from check_gym(env, question.steps, progress, seen)
+        progress(LOOK)
         found = agents_on_gym(env, question.privileged)
     facts = {} if found.spec is None else spec_in_words(found.spec)
     for name, text in (facts | seen.facts()).items():

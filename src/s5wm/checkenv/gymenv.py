@@ -11,6 +11,9 @@ from s5wm.envs.adapters.instance import METRICS, SUCCESS, episode_metrics
 REPEATED = 20
 """Steps that are taken twice from one seed."""
 
+OWN_METRICS = {"return_nominal", "length"}
+"""Names of what training logs of every episode."""
+
 Report = Callable[[str], None]
 
 
@@ -93,6 +96,10 @@ def _check_metrics(info: Any, seen: Seen) -> Iterator[str]:
     given |= {f"info[{name!r}]": info[name] for name in SUCCESS if name in info}
     wrong = {place: value for place, value in given.items() if not _is_number(value)}
     yield from (f"{place} is {_in_words(value)}, not a number" for place, value in wrong.items())
+    yield from (
+        f"info[{METRICS!r}][{name!r}] has a name of training's own numbers: it is left out there; name it otherwise"
+        for name in OWN_METRICS & named.keys()
+    )
     if not wrong:
         seen.reported.update(dict.fromkeys(episode_metrics(info)))
 
@@ -126,11 +133,8 @@ def _check_repeats(env: Any, report: Report) -> Iterator[str]:
 
 def observed(obs: Any, space: Any, what: str) -> Iterator[str]:
     """How an observation breaks its space."""
-    if hasattr(space, "spaces") and isinstance(obs, dict):
-        if odd := sorted(map(str, obs.keys() ^ space.spaces.keys())):
-            yield f"{what} has other keys than its space: {', '.join(odd)}"
-        for name in obs.keys() & space.spaces.keys():
-            yield from observed(obs[name], space.spaces[name], f"{what}, {name},")
+    if hasattr(space, "spaces") and isinstance(obs, dict | tuple | list):
+        yield from _parts_observed(obs, space.spaces, what)
         return
     array = np.asarray(obs)
     if space.shape is not None and array.shape != tuple(space.shape):
@@ -143,8 +147,23 @@ def observed(obs: Any, space: Any, what: str) -> Iterator[str]:
         yield f"{what} lies outside its space"
 
 
+def _parts_observed(obs: Any, spaces: Any, what: str) -> Iterator[str]:
+    """The same of a ``Dict`` or a ``Tuple``."""
+    named, known = (_by_name(parts) for parts in (obs, spaces))
+    if odd := sorted(map(str, named.keys() ^ known.keys())):
+        yield f"{what} has other {'keys' if isinstance(obs, dict) else 'parts'} than its space: {', '.join(odd)}"
+    for name in named.keys() & known.keys():
+        yield from observed(named[name], known[name], f"{what}, {name},")
+
+
+def _by_name(parts: Any) -> dict[Any, Any]:
+    return dict(parts) if isinstance(parts, Mapping) else dict(enumerate(parts))
+
+
 def same(left: Any, right: Any) -> bool:
     """Whether two observations are bitwise equal."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same(left[n], right[n]) for n in left)
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        return len(left) == len(right) and all(map(same, left, right))
     return np.array_equal(np.asarray(left), np.asarray(right))

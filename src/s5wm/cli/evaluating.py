@@ -70,6 +70,8 @@ class Evaluate(Verb):
         if self.perturb is not None:
             if self.override:
                 raise ConfigError("--perturb flies the task as it was trained: leave out --override")
+            if self.video is not None:
+                raise ConfigError("--perturb draws a heat map and films nothing: leave out --video")
             from s5wm.cli.robustness import report_perturbed
             from s5wm.experiments.perturb import perturb_run
 

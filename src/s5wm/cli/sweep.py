@@ -35,7 +35,9 @@ class Sweep(Verb):
             metavar="PATH=V1,V2,...", help="Values of one field; may be repeated for the product of several."
         ),
     ] = ()
-    seed: Annotated[int, arg(help="The first seed.")] = 0
+    seed: Annotated[
+        int | None, arg(metavar="INT", help="The first seed; default: that of --config, or 0.")
+    ] = None
     seeds: Annotated[int, arg(help="Number of seeds of each combination.")] = 1
     env_steps: Annotated[Whole | None, arg(metavar="INT", help="Budget of each in environment steps.")] = None
     minutes: Annotated[float | None, arg(metavar="FLOAT", help="Budget of each in minutes of training.")] = (
@@ -58,6 +60,7 @@ class Sweep(Verb):
         """Train all, or print the script."""
         jobs = self._jobs()
         if self.slurm:
+            self.out.mkdir(parents=True, exist_ok=True)  # SLURM does not, and writes its log there
             print(slurm_script(jobs, self.out, at_once=self.jobs, hours=self.hours), end="")
             return DONE
         codes = run_jobs(jobs, self.out, at_once=self.jobs, log=print_line)
@@ -78,13 +81,14 @@ class Sweep(Verb):
         for name in ("seeds", "jobs", "hours"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
-        cells = grid(self.grid, range(self.seed, self.seed + self.seeds))
+        first = resolve(self._request(self.override, self.seed), self.config, print_line).seed
+        cells = grid(self.grid, range(first, first + self.seeds))
         for chosen, seed in cells:
             changes = (*self.override, *chosen)
             resolve(self._request(changes, seed), self.config, print_line)
         return jobs_of(self.out, self._common(), cells)
 
-    def _request(self, changes: tuple[str, ...], seed: int) -> "TrainRequest":
+    def _request(self, changes: tuple[str, ...], seed: int | None) -> "TrainRequest":
         from s5wm.experiments.configfile import TrainRequest
 
         return TrainRequest(

@@ -167,6 +167,12 @@ class FlightCard:
         return sum(slot.size for slot in self.memory)
 
     @property
+    def rounding(self) -> Float[np.ndarray, " A"]:
+        """What rounding to float32 may change of each action: next to nothing, unless its bounds are far from zero."""
+        largest = np.maximum(np.abs(self.action_low), np.abs(self.action_high))
+        return 2.0 * float(np.finfo(np.float32).eps) * (largest if self.action_low else np.ones(self.actions))
+
+    @property
     def half_ranges(self) -> Float[np.ndarray, " A"]:
         """Half of the range of each action; 1 for a quadrotor's."""
         if not self.action_low:

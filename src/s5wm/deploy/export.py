@@ -148,7 +148,9 @@ def _checked(
         log("no C compiler here: policy.c is written but not run; call policy_selftest() where you build it")
     else:
         engines["c"] = CEngine(folder, compiler=compiler)
-    errors = {name: compare(engine, *traces, card.half_ranges) for name, engine in engines.items()}
+    errors = {
+        name: compare(engine, *traces, card.half_ranges, card.rounding) for name, engine in engines.items()
+    }
     for name, each in errors.items():
         if not each.fits:
             raise ParityError(

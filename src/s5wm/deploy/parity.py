@@ -83,11 +83,16 @@ class ReferenceEngine:
 
 
 def compare(
-    engine: Engine, golden: Golden, random: Golden, half_ranges: Float[np.ndarray, " A"] | float = 1.0
+    engine: Engine,
+    golden: Golden,
+    random: Golden,
+    half_ranges: Float[np.ndarray, " A"] | float = 1.0,
+    rounding: Float[np.ndarray, " A"] | float = 0.0,
 ) -> Errors:
-    """Errors of an engine against what the trained policy did on both."""
-    flown, other = (
-        float((np.abs(engine_actions(engine, each.inputs, each.is_first) - each.action) / half_ranges).max())
-        for each in (golden, random)
-    )
-    return Errors(flown, other)
+    """Errors of an engine against what the trained policy did on both; ``rounding`` of an action is none."""
+
+    def largest(each: Golden) -> float:
+        difference = np.abs(engine_actions(engine, each.inputs, each.is_first) - each.action)
+        return float((np.maximum(difference - rounding, 0.0) / half_ranges).max())
+
+    return Errors(largest(golden), largest(random))

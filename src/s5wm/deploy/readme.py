@@ -64,7 +64,7 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
         "memory": _memory(card),
         "memory_size": str(card.memory_size),
         "parameters": f"{graph.parameters:,}",
-        "tolerance": f"{FLOWN_TOLERANCE * card.half_ranges.max():.2g}",
+        "tolerance": f"{(FLOWN_TOLERANCE * card.half_ranges + card.rounding).max():.2g}",
         "selftest_steps": str(selftest_steps),
         "errors": "\n".join(f"| {name} | {e.flown:.1e} | {e.random:.1e} |" for name, e in errors.items()),
     }

@@ -42,6 +42,7 @@ class Episodes(eqx.Module):
     is_terminal: Bool[Array | np.ndarray, " K"]
     metrics: EpisodeMetrics  # what the environment says of each episode, [K]
     recording: Recording | None
+    notices: tuple[str, ...] = eqx.field(static=True, default=())  # of environments that failed
 
     def of_each(self, name: str) -> Float[np.ndarray, " K"]:
         """A metric of every episode; NaN where an episode lacks it."""
@@ -86,6 +87,10 @@ class AbstractTask(ABC):
 
     def refusal(self) -> str | None:
         """Why it cannot be trained on, and what to change; None if it can."""
+        return None
+
+    def reward_range(self) -> tuple[float, float] | None:
+        """The least and the largest nominal reward of a step; None where that is not known."""
         return None
 
     def training_env(self) -> AbstractEnv[Any]:

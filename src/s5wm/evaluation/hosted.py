@@ -1,7 +1,7 @@
 """Whole episodes of a policy in environments that the host steps."""
 
 import functools as ft
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from s5wm.actions import ActionSpec
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostTimeStep, Shown, Values, shown_by, timestep_from
 from s5wm.envs.task import Episodes
+from s5wm.errors import EnvironmentFailedError
 from s5wm.evaluation.rollout import EvalConfig
 from s5wm.types import EpisodeMetrics, Key, OptionalMetric
 
@@ -48,34 +49,52 @@ def run_hosted_episodes(
     """
     num = min(plan.episodes, MOST_AT_ONCE)
     seed = int(jax.device_get(jr.randint(key, (), 0, 2**30)))
-    envs, parts = env.open(num), list[dict[str, Values]]()
+    envs, parts, notices = env.open(num), list[_Part](), list[str]()
     try:
         for begun in range(0, plan.episodes, num):
             parts.append(_run_once(_Runner(envs, policy, plan, env.spec.action, watch), seed + begun, num))
+            notices += envs.news()
     finally:
         envs.close()
-    names = dict.fromkeys(name for part in parts for name in part)
+
+    whole = np.concatenate([part.is_whole for part in parts])[: plan.episodes]
+    if not whole.any():
+        raise EnvironmentFailedError(
+            f"every episode of an evaluation was cut short: {'; '.join(notices)}. Correct the environment "
+            "(s5wm check-env)",
+            "; ".join(notices),
+        )
+
+    def gathered(values: Sequence[Values]) -> Values:
+        return np.concatenate(values)[: plan.episodes][whole]
+
     blank = np.full(num, np.nan)
-    whole = {
-        name: np.concatenate([part.get(name, blank) for part in parts])[: plan.episodes] for name in names
-    }
+    names = dict.fromkeys(name for part in parts for name in part.metrics)
+    described = {name: gathered([part.metrics.get(name, blank) for part in parts]) for name in names}
     metrics: EpisodeMetrics = {
         name: OptionalMetric(jnp.asarray(values, jnp.float32), jnp.asarray(np.isfinite(values)))
-        for name, values in whole.items()
-        if name not in _OURS
+        for name, values in described.items()
     }
     return Episodes(
         final=None,
-        return_nominal=whole["return"].astype(np.float32),
+        return_nominal=gathered([part.returns for part in parts]).astype(np.float32),
         return_smoothing=None,
-        steps=whole["steps"].astype(np.int32),
-        is_terminal=whole["terminal"].astype(bool),
+        steps=gathered([part.steps for part in parts]).astype(np.int32),
+        is_terminal=gathered([part.is_terminal for part in parts]).astype(bool),
         metrics=metrics,
         recording=None,
+        notices=tuple(notices),
     )
 
 
-_OURS = ("return", "steps", "terminal")
+class _Part(NamedTuple):
+    """One episode of each environment."""
+
+    returns: Values
+    steps: Values
+    is_terminal: Values
+    is_whole: Values  # the environment did not fail in it
+    metrics: dict[str, Values]
 
 
 class _Runner(NamedTuple):
@@ -86,20 +105,20 @@ class _Runner(NamedTuple):
     watch: Callable[[HostTimeStep], None] | None
 
 
-def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
-    """One episode of each environment."""
+def _run_once(runner: _Runner, seed: int, num: int) -> _Part:
     envs, policy, plan, spec, watch = runner
     latest = envs.reset(seed)
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), policy.initial())
     total, steps, running = np.zeros(num), np.zeros(num, int), np.ones(num, bool)
-    terminal, metrics = np.zeros(num, bool), dict[str, Values]()
+    terminal, whole, metrics = np.zeros(num, bool), np.ones(num, bool), dict[str, Values]()
     for t in range(plan.max_steps):
         if watch is not None:
             watch(latest)
         key = jr.fold_in(jr.key(seed), t)
         carry, action = act_to_judge(policy, carry, shown_by(latest), key, spec=spec, sampled=plan.sampled)
         latest = envs.step(np.asarray(action))
-        running &= ~latest.cut  # an episode that was cut keeps its totals
+        whole &= ~(running & latest.cut)  # what is left of an episode says nothing of the policy
+        running &= ~latest.cut
         total += np.where(running, latest.reward, 0.0)
         steps += running
         ends = running & latest.is_last
@@ -108,7 +127,7 @@ def _run_once(runner: _Runner, seed: int, num: int) -> dict[str, Values]:
         running &= ~ends
         if not running.any():
             break
-    return {"return": total, "steps": steps, "terminal": terminal, **metrics}
+    return _Part(total, steps, terminal, whole, metrics)
 
 
 def _keep(kept: dict[str, Values], metrics: Mapping[str, Values], where: Values) -> None:

@@ -17,7 +17,7 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes, ReportedMetric, Summary
 from s5wm.evaluation.hosted import run_hosted_episodes
-from s5wm.evaluation.result import EvalResult
+from s5wm.evaluation.result import EvalResult, finite_score
 from s5wm.evaluation.rollout import EvalConfig, run_episodes
 from s5wm.runs.flights import Flight, TrackGeometry, save_flights
 from s5wm.types import Key
@@ -46,10 +46,15 @@ class Evaluator:
         track: TrackGeometry | None = None
         if isinstance(self.task, AbstractDroneTask):
             flights, track = self.task.flights(self.env, episodes), self.task.track_geometry(self.env)
-        return judge(self.task, summary, ft.partial(save_flights, flights=flights, track=track))
+        judged = judge(self.task, summary, ft.partial(save_flights, flights=flights, track=track))
+        left_out = self.plan.episodes - summary["episodes"]
+        if not left_out:
+            return judged
+        why = f"{left_out} of {self.plan.episodes} episodes are left out: {'; '.join(episodes.notices)}"
+        return replace(judged, headline=f"{judged.headline} ({why})")
 
     def _summary(self, episodes: Episodes) -> Summary:
-        return _common(episodes) | self.task.summary(self.env, episodes)
+        return self.task.summary(self.env, episodes) | _common(episodes)
 
     def _sampled(self, policy: AbstractPolicy[Any, Any], key: Key) -> Summary:
         """Evaluate with sampled actions, as in training, from the same first states.
@@ -108,7 +113,7 @@ def judge(task: AbstractTask, summary: Summary, save: Callable[..., None]) -> Ev
     }
     return EvalResult(
         success=summary.get("success_rate"),
-        score=task.score(summary),
+        score=tuple(map(finite_score, task.score(summary))),
         row=row,
         metrics=summary,
         headline=headline(summary, task.reported_metrics),

@@ -1,13 +1,16 @@
 """Result of an evaluation, and the best policy."""
 
+import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s5wm.runs.files import write_json, write_manifest
+from s5wm.errors import CorruptError
+from s5wm.runs.files import read_json, verify_manifest, write_json, write_manifest
 from s5wm.runs.log import Row
 from s5wm.runs.policyfile import save_policy
 
@@ -31,13 +34,30 @@ class EvalResult:
         self.save_flights(path, about={"policy": policy, "env_steps": env_steps, **facts, **more})
 
 
+def finite_score(value: float | None) -> float:
+    """A part of a score that JSON holds and that compares; one that is not a number is the worst."""
+    if value is None or math.isnan(value):
+        return -sys.float_info.max
+    return min(max(value, -sys.float_info.max), sys.float_info.max)
+
+
+def kept_score(folder: Path) -> tuple[float, ...] | None:
+    """Score of the best policy; None where there is none, or it is damaged."""
+    try:
+        verify_manifest(folder)
+        score = read_json(folder / "eval.json").get("score")
+    except CorruptError:
+        return None
+    return None if score is None else tuple(map(finite_score, score))  # older ones have none
+
+
 def keep_best(folder: Path, policy: Any, judged: EvalResult, env_steps: int) -> None:
     """Replace the best policy by this one."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_policy(partial / "policy.npz", policy)
-    write_json(partial / "eval.json", {"env_steps": env_steps} | judged.metrics)
+    write_json(partial / "eval.json", judged.metrics | {"env_steps": env_steps, "score": list(judged.score)})
     write_manifest(partial)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

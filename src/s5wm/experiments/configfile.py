@@ -158,6 +158,12 @@ def _from_whole(experiment: Experiment, request: TrainRequest, file: Path) -> Ex
             raise ConfigError(
                 f"--config {file} is a whole experiment whose {name} is {held!r}, and {said!r} was named; leave out one"
             )
+    for option, given in (("--env-arg", request.env_arg), ("--privileged", request.privileged)):
+        if given:
+            raise ConfigError(
+                f"{option} {given[0]} was given, but {file} is a whole experiment, whose environment is fixed: change "
+                "it by --override task.FIELD=VALUE, or name a SPEC and a new --run"
+            )
     if request.seed is not None:
         try:
             experiment = replace(experiment, seed=request.seed)

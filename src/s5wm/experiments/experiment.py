@@ -2,6 +2,7 @@
 
 import functools as ft
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,7 @@ class Experiment:
             raise ValueError(refusal)
         if isinstance(self.agent, DreamerConfig):
             self._check_replay(self.agent)
+            self._check_rewards(self.agent)
         else:
             self._check_samples(self.agent)
 
@@ -76,6 +78,18 @@ class Experiment:
             raise ValueError(
                 f"agent.replay.prefill is {agent.replay.prefill}, more than the {capacity * self.train.num_envs} time "
                 "steps that the replay holds (capacity x num_envs); learning would never start"
+            )
+
+    def _check_rewards(self, agent: DreamerConfig) -> None:
+        mixture, known = agent.world_model.reward_mixture, self.task.reward_range()
+        if mixture is None or known is None:
+            return
+        (low, high), (least, largest) = mixture.bounds, known
+        if low > least or high < largest:
+            raise ValueError(
+                f"agent.world_model.reward_mixture.bounds is {mixture.bounds}, and rewards of a step of this task may "
+                f"lie between {least:.3g} and {largest:.3g}: widen it, e.g. agent.world_model.reward_mixture.bounds="
+                f"[{math.floor(min(low, least))},{math.ceil(max(high, largest))}]"
             )
 
     def _check_samples(self, agent: PPOConfig) -> None:

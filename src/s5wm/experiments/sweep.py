@@ -209,7 +209,7 @@ def slurm_script(jobs: Sequence[Job], out: Path, *, at_once: int, hours: int) ->
     return f"""#!/bin/bash
 #SBATCH --job-name=s5wm-sweep
 #SBATCH --array=0-{len(jobs) - 1}%{at_once}
-#SBATCH --output={out}/slurm-%A_%a.log
+#SBATCH --output={shlex.quote(f"{out}/slurm-%A_%a.log")}
 #SBATCH --time={hours}:00:00
 #SBATCH --cpus-per-task=2
 #SBATCH --requeue

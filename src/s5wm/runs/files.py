@@ -56,16 +56,20 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, {"sha256": files})
 
 
-def verify_manifest(folder: Path) -> None:
-    """Raises ``CorruptError`` unless ``folder`` holds exactly the files it was written with, bit for bit."""
+def verify_manifest(folder: Path, *, allows_more: bool = False) -> None:
+    """Raises ``CorruptError`` unless ``folder`` holds the files it was written with, bit for bit, and no others.
+
+    ``allows_more``: others may lie beside them, in a folder where people work.
+    """
     stored = read_json(folder / MANIFEST)
     expected = stored.get("sha256") if isinstance(stored, dict) else None
     if not isinstance(expected, dict):
         raise CorruptError(f"{folder / MANIFEST} holds no checksums")
     present = {_name(folder, path): path for path in _files(folder)}
-    if odd := sorted(expected.keys() ^ present.keys()):
+    if odd := sorted(expected.keys() - present.keys() if allows_more else expected.keys() ^ present.keys()):
         raise CorruptError(f"{folder}: file {odd[0]} is {'missing' if odd[0] in expected else 'not its own'}")
-    for name, path in present.items():
+    for name in expected:
+        path = present[name]
         if _digest(path) != expected[name]:
             raise CorruptError(f"{path} has changed since it was written (SHA-256)")
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from s5wm.evaluation.result import finite_score
 from s5wm.training.curriculum import CurriculumState
 
 
@@ -31,7 +32,7 @@ class HostState:
             minutes=data["minutes"],
             wall_minutes=data.get("wall_minutes", data["minutes"]),
             updates=data.get("updates", updates),
-            best=None if best is None else tuple(best),
+            best=None if best is None else tuple(map(finite_score, best)),
             curriculum=CurriculumState.from_json(data["curriculum"], weight=weight),
             failures=tuple(data.get("failures", ())),  # schema 1 had none
             failed_at=data.get("failed_at", 0),

@@ -299,7 +299,7 @@ class _EpisodeTotals:
             return
         ended = np.asarray(latest.is_last)
         self._count += int(ended.sum())
-        described = {"return_nominal": actor.return_nominal, "length": actor.length} | dict(latest.metrics)
+        described = dict(latest.metrics) | {"return_nominal": actor.return_nominal, "length": actor.length}
         for name, values in described.items():
             known = np.asarray(values, float)[ended]
             self._values.setdefault(name, []).extend(known[np.isfinite(known)].tolist())

@@ -17,7 +17,7 @@ from s5wm.distributed.placement import Placement, place
 from s5wm.distributed.processes import from_main_process, gathered, is_main_process
 from s5wm.envs.base import AbstractEnv
 from s5wm.errors import CorruptError, DivergedError, WriteError
-from s5wm.evaluation.result import EvalResult, keep_best
+from s5wm.evaluation.result import EvalResult, keep_best, kept_score
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.directory import RunDirectory
 from s5wm.runs.log import Row, Sink
@@ -107,7 +107,7 @@ class Trainer:
             state = init_train(env, agent, self.config.num_envs, self.seed, shardings=self.shardings)
             start = read_start(self.directory.start)
             self._state = state if start is None else place(begin_with(state, start), self.shardings)
-            self.host = HostState()
+            self.host = HostState(best=kept_score(self.directory.best))
             return
         restored, host = restore(checkpoint, abstract_state(self.program, self.config, self.seed))
         self._state = place(restored, self.shardings)
@@ -117,6 +117,9 @@ class Trainer:
             weight=float(restored.smoothing_weight),
             updates=iterations * self.program.updates_per_iteration,
         )
+        # One that was found after the checkpoint: environments on the host do not go the same way again.
+        found = [score for score in (self.host.best, kept_score(self.directory.best)) if score is not None]
+        self.host = replace(self.host, best=max(found, default=None))
 
     @property
     def progress(self) -> float:

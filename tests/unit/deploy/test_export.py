@@ -16,11 +16,14 @@ from s5wm.deploy import export as exporting
 from s5wm.deploy.c_calls import literal
 from s5wm.deploy.card import FlightCard
 from s5wm.deploy.golden import Golden
-from s5wm.deploy.parity import FLOWN_TOLERANCE, engine_actions
-from s5wm.deploy.runtime.engines import C_FLAGS, CEngine, OnnxEngine, find_compiler
-from s5wm.errors import ConfigError, RunDirectoryError
+from s5wm.deploy.parity import FLOWN_TOLERANCE, compare, engine_actions
+from s5wm.deploy.runtime.engines import C_FLAGS, CEngine, Engine, OnnxEngine, find_compiler
+from s5wm.deploy.runtime.fly import open_export
+from s5wm.errors import ConfigError, CorruptError, RunDirectoryError
 from s5wm.experiments.trained import find
 from s5wm.runs.files import verify_manifest
+
+from .test_runtime import CARD
 
 pytestmark = pytest.mark.slow
 
@@ -129,6 +132,38 @@ def test_the_self_test_of_the_readme_runs_as_it_stands(exported, tmp_path):
     done = subprocess.run(["sh", "-ec", commands], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert 0.0 <= float(done.stdout) < FLOWN_TOLERANCE
+
+
+def test_files_of_other_programs_beside_an_export_are_no_damage(exported, tmp_path):
+    folder = tmp_path / "export"
+    shutil.copytree(exported.folder, folder)
+    (folder / "check.c").write_text("int main(void) { return 0; }")
+    (folder / "runs").mkdir()
+    (folder / "runs" / "flights.npz").write_bytes(b"")
+    assert open_export(folder) == FlightCard.load(exported.folder)
+    (folder / "policy.onnx").write_bytes(b"")
+    with pytest.raises(CorruptError, match="policy.onnx has changed"):
+        open_export(folder)
+
+
+def test_rounding_of_actions_far_from_zero_is_no_error():
+    class Setpoint(Engine):
+        """Answers one rounding away from 1003, and a real difference away from that."""
+
+        def __init__(self, difference):
+            self.action = np.array([np.nextafter(np.float32(1003.0), np.float32(2000.0)) + difference])
+
+        def reset(self): ...
+
+        def step(self, obs):
+            del obs
+            return self.action
+
+    golden = Golden((np.zeros((3, 2), np.float32),), np.arange(3) == 0, np.full((3, 1), 1003.0))
+    card = replace(CARD, actions=1, action_low=(1000.0,), action_high=(1010.0,))
+    errors = compare(Setpoint(0.0), golden, golden, card.half_ranges, card.rounding)
+    assert errors.flown == 0.0 and errors.fits
+    assert not compare(Setpoint(1e-3), golden, golden, card.half_ranges, card.rounding).fits
 
 
 def test_an_export_taken_for_a_run_is_told_what_it_is(exported):

@@ -9,7 +9,7 @@ import pytest
 from s5wm.deploy.runtime.guard import Limits
 from s5wm.deploy.runtime.hover import GRAVITY, hover_action
 from s5wm.deploy.runtime.loop import Loop, SimulatedClock
-from s5wm.deploy.runtime.mavlink import MavlinkTarget, state_of
+from s5wm.deploy.runtime.mavlink import ClockOffset, MavlinkTarget, state_of
 from s5wm.deploy.runtime.pilot import Mode, Pilot
 from s5wm.deploy.runtime.plant import Quadrotor
 from s5wm.deploy.runtime.state import to_matrix
@@ -187,3 +187,32 @@ def test_components_that_are_no_autopilot_are_not_listened_to(both):
     vehicle.heartbeat(0, armed=False)
     vehicle.odometry(2.0)
     assert target.read() is seen and target.is_engaged
+
+
+def test_one_vehicle_of_several_on_a_port_is_flown(both):
+    vehicle, target, clock = both
+    vehicle.link = common.MAVLink(None, srcSystem=2, srcComponent=1)
+    vehicle.heartbeat(MANUAL)
+    vehicle.odometry(1.0)
+    vehicle.heartbeat(OFFBOARD)
+    seen = target.read()
+    assert target.is_engaged and seen is not None
+    assert target.command(hover_action(VEHICLE))[1:3] == (2, 1)  # addressed to it
+    other = Vehicle(vehicle.port)
+    other.link = common.MAVLink(None, srcSystem=3, srcComponent=1)
+    other.heartbeat(MANUAL)
+    other.odometry(2.0)
+    assert target.read() is seen and target.is_engaged
+    other.udp.close()
+
+
+def test_clocks_that_drift_or_begin_again_make_no_estimate_stale():
+    offset = ClockOffset()
+    drift = 1.0 - 50e-6
+    for now in np.arange(0.0, 1200.0, 0.02):
+        age = now - (drift * now + offset.after(now, drift * now))
+    assert abs(age) < 2e-3
+    assert 1200.0 - (1.0 + offset.after(1200.0, 1.0)) == 0.0  # the autopilot was started again
+    late = ClockOffset()
+    late.after(0.0, 0.0)
+    assert 1.0 - (0.9 + late.after(1.0, 0.9)) == pytest.approx(0.1)  # one that took 100 ms is that old

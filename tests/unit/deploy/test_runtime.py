@@ -9,6 +9,7 @@ import pytest
 
 from s5wm.deploy.card import FlightCard, MemorySlot, ObservationCard, Origin
 from s5wm.deploy.describe import track_card, vehicle_card
+from s5wm.deploy.runtime.fly import FlightPlan
 from s5wm.deploy.runtime.gates import Gates
 from s5wm.deploy.runtime.guard import InputCheck, Limits, OutputLimit
 from s5wm.deploy.runtime.hover import hover_action, level_hover
@@ -347,3 +348,8 @@ def test_the_clock_is_monotonic_and_waits_long_enough():
     assert clock.now() - begin >= 0.003
     clock.wait_until(begin)  # in the past: at once
     assert clock.now() - begin < 1.0
+
+
+def test_a_flight_lasts_some_periods():
+    with pytest.raises(ConfigError, match=r"--seconds is 0\.005; it must lie in \[0\.1, 86400\]"):
+        FlightPlan(seconds=0.005)

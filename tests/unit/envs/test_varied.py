@@ -105,6 +105,30 @@ def test_a_gate_that_the_map_knows_is_seen_and_another_is_not():
         assert np.allclose(first.obs[15:18] * 10.0, real, atol=1e-4) is is_seen
 
 
+@pytest.mark.parametrize("layout", ["B", "C"])
+def test_the_first_step_tells_of_the_start_that_was_moved(layout):
+    config = replace(RACE.config, observation=layout, privileged_layout=layout)
+    env = VariedRace(
+        config.build(), ranges_of(VariationConfig(start_pos=0.5, start_vel=1.0, start_tilt=0.35))
+    )
+    state, first = jax.jit(env.reset)(jr.key(3))
+    np.testing.assert_allclose(first.privileged[: first.obs.shape[0]], first.obs, atol=1e-6)
+    quad, inner = state.inner.quad, state.inner
+    away = jnp.linalg.norm(RACE.track.gate_pos[inner.target] - quad.pos_w)
+    np.testing.assert_allclose(inner.closest, away, rtol=1e-5)
+    np.testing.assert_allclose(inner.top_speed, jnp.linalg.norm(quad.vel_w), rtol=1e-5)
+
+
+def test_a_varied_race_shows_the_opening_of_its_curriculum():
+    config = replace(
+        RacingConfig(track=Figure8Config(), observation="C", privileged_layout="C"),
+        opening_initial=2.0,
+        curriculum_steps=100,
+    )
+    first = jax.jit(VariedRace(config.build(), ranges_of(VariationConfig())).reset)(jr.key(3))[1]
+    np.testing.assert_allclose(first.obs, first.privileged[:27], atol=1e-6)
+
+
 def test_ranges_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"VariationConfig\.mass is 1\.5; a share must be less than 1"):
         VariationConfig(mass=1.5)

@@ -16,8 +16,9 @@ from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.envs.adapters.gymnasium import Hosting, host_env
 from s5wm.envs.adapters.tasks import GymnasiumConfig
 from s5wm.envs.base import AbstractEnv
+from s5wm.envs.task import Episodes
 from s5wm.envs.wrappers import AutoReset
-from s5wm.errors import ConfigError
+from s5wm.errors import ConfigError, EnvironmentFailedError
 from s5wm.evaluation.hosted import run_hosted_episodes
 from s5wm.evaluation.rollout import EvalConfig
 from s5wm.experiments.experiment import Experiment
@@ -172,11 +173,16 @@ def test_an_overlapped_iteration_is_collected_by_the_policy_of_before(
     overlapped.close()
 
 
-def test_a_reward_that_is_no_number_is_found() -> None:
+def test_an_environment_whose_reward_is_no_number_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     chunk, state, _ = chunk_of(ft.partial(Counter, wrong_at=2))
+    seen = rollouts(chunk, monkeypatch)
     ((_, _, sums),) = chunk([state], 1)
-    assert int(sums.faults.reward) == 1 * 2  # the second step, environment 0
-    assert int(sums.faults.observation) == NEVER
+    rows = seen[0].timestep
+    assert np.isfinite(rows.reward.nominal).all() and int(sums.faults.reward) == NEVER
+    # Its episode is cut at the step before, and another begins.
+    np.testing.assert_array_equal(rows.is_last[0], [False, True, False, True, False])
+    np.testing.assert_array_equal(rows.is_first[0], [True, False, True, False, True])
+    assert chunk.news()[0] == "environment 0 failed (its reward was not finite); it was made anew"
     chunk.close()
 
 
@@ -243,6 +249,85 @@ def test_evaluations_are_whole_episodes_of_the_mode() -> None:
     assert np.ptp(episodes.return_nominal) == 0.0  # nothing is random but the policy
     cut = run_hosted_episodes(env, policy, replace(plan, max_steps=2), jax.random.key(1))
     assert cut.steps.tolist() == [2] * 5 and not cut.is_terminal.any()
+
+
+class Boaster(Counter):
+    """Reports metrics by the names of what an evaluation measures itself, and fails in the episode of one seed."""
+
+    fails_at: int | None = None
+
+    def reset(self, *, seed=None, options=None):
+        self.is_bad = seed is not None and self.fails_at is not None and seed % 5 == self.fails_at
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        if self.is_bad:
+            raise RuntimeError("the simulator broke")
+        obs, _, is_over, cut, info = super().step(action)
+        return (
+            obs,
+            1.0,
+            is_over,
+            cut,
+            info | {"metrics": {"return": -99, "steps": 777, "terminal": 0, "gain": 3}},
+        )
+
+
+def evaluated(make) -> Episodes:
+    env = host_env(make)
+    agent = AGENT.build(env.spec)
+    plan = EvalConfig(episodes=5, max_steps=10, recorded=0, snapshot=lambda _: {})
+    return run_hosted_episodes(env, agent.policy(agent.init(jax.random.key(0))), plan, jax.random.key(1))
+
+
+def test_metrics_of_an_environment_do_not_replace_the_evaluation_s_own() -> None:
+    episodes = evaluated(Boaster)
+    assert episodes.return_nominal.tolist() == [LENGTH] * 5
+    assert episodes.steps.tolist() == [LENGTH] * 5 and episodes.is_terminal.all()
+    assert episodes.of_each("gain").tolist() == [3.0] * 5
+
+
+def test_an_episode_in_which_its_environment_failed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Boaster, "fails_at", 2)
+    episodes = evaluated(Boaster)
+    assert episodes.return_nominal.tolist() == [LENGTH] * 4
+    # The episode that begins in its place may have a bad seed too.
+    assert set(episodes.notices) == {
+        "environment 2 failed (RuntimeError: the simulator broke); it was made anew"
+    }
+    monkeypatch.setattr(Boaster, "step", lambda self, action: 1 / 0)
+    with pytest.raises(EnvironmentFailedError, match="every episode of an evaluation was cut short"):
+        evaluated(Boaster)
+
+
+def test_an_environment_that_ends_the_program_has_failed() -> None:
+    """A window that is closed calls ``sys.exit``."""
+
+    class Window(Counter):
+        def step(self, action):
+            if self.t == 1:
+                raise SystemExit(0)
+            return super().step(action)
+
+    chunk, state, _ = chunk_of(Window)
+    chunk([state], 1)
+    assert "SystemExit: 0" in chunk.news()[0]
+    chunk.close()
+
+
+def test_an_environment_need_not_be_closed() -> None:
+    class Plain:
+        observation_space, action_space = Counter.observation_space, Counter.action_space
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2), {}
+
+        def step(self, action):
+            return np.zeros(2), 0.0, True, False, {}
+
+    chunk, state, _ = chunk_of(Plain)
+    chunk([state], 1)
+    chunk.close()
 
 
 @pytest.mark.slow

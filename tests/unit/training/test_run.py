@@ -1,6 +1,7 @@
 import functools as ft
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.errors import CorruptError, DivergedError
+from s5wm.evaluation.result import EvalResult, finite_score, keep_best
 from s5wm.experiments.experiment import Experiment
 from s5wm.runs.directory import RunDirectory
 from s5wm.training.fit import load
@@ -108,6 +110,24 @@ def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, sink: Rec
     assert trainer.checkpoints.steps() == [128, 192, 256]
     assert (run_path / "best" / "policy.npz").is_file()
     assert trainer.host.best is not None
+
+
+def test_a_better_policy_found_after_the_checkpoint_stays_the_best(
+    tiny: Experiment, run_path: Path, sink: RecordingSink
+) -> None:
+    trainer = trained(tiny, run_path, sink)
+    assert trainer.host.best is not None
+    better = (trainer.host.best[0] + 1.0, *trainer.host.best[1:])
+    judged = EvalResult(
+        success=None, score=better, row={}, metrics={}, headline="", save_flights=lambda *_, **__: None
+    )
+    policy = trainer.program.agent.policy(trainer.state.learner)
+    keep_best(trainer.directory.best, policy, judged, 300)
+    trainer.restore(trainer.newest(pytest.fail))
+    assert trainer.host.best == better
+    (trainer.directory.best / "policy.npz").write_bytes(b"")
+    trainer.restore(trainer.newest(pytest.fail))
+    assert trainer.host.best is not None and trainer.host.best < better
 
 
 def test_pieces_are_timed_on_request_only(tiny: Experiment, run_path: Path, sink: RecordingSink) -> None:
@@ -273,3 +293,8 @@ def test_host_state_through_json() -> None:
     from dataclasses import asdict
 
     assert HostState.from_json(asdict(state), weight=0.5, updates=7) == state
+    stored = asdict(state) | {"best": (None, 2.0)}  # JSON has no infinity
+    best = HostState.from_json(stored, weight=0.5, updates=7).best
+    assert best is not None and best < (-1e300, 0.0)
+    assert [finite_score(x) for x in (float("nan"), 1.5)] == [-sys.float_info.max, 1.5]
+    assert finite_score(float("inf")) == sys.float_info.max

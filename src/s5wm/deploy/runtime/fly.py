@@ -31,8 +31,8 @@ class FlightPlan:
     priority: int = 0  # of the process among those with a fixed one (SCHED_FIFO); 0: as usual
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.seconds <= 86400.0:
-            raise ConfigError(f"--seconds is {self.seconds}; it must lie in (0, 86400]")
+        if not 0.1 <= self.seconds <= 86400.0:
+            raise ConfigError(f"--seconds is {self.seconds}; it must lie in [0.1, 86400]")
         if not 0 <= self.priority <= 99:
             raise ConfigError(f"--priority is {self.priority}; it must lie in [0, 99]")
 
@@ -45,7 +45,7 @@ def load_engine(folder: Path, name: EngineName) -> Engine:
 def open_export(folder: Path) -> FlightCard:
     """The card of a verified export; raises ``ConfigError`` or ``CorruptError``."""
     card = FlightCard.load(folder)
-    verify_manifest(folder)
+    verify_manifest(folder, allows_more=True)
     return card
 
 

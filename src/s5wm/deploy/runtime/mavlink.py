@@ -64,10 +64,16 @@ class MavlinkTarget:
         self._thrust_per_newton = hover_throttle / (vehicle.mass * GRAVITY)
         self._socket = _bound(address)
         self._peer: Any = None
-        self._offset = math.inf  # s from the vehicle's clock to ours: the least that any message took
+        self._system: int | None = None  # of the vehicle, whose first odometry chooses it
+        self._clock_offset = ClockOffset()
         self._state: VehicleState | None = None
-        self.is_engaged = False
+        self._engaged: dict[int, bool] = {}  # by system: heartbeats may come before odometry
         self.sent = 0
+
+    @property
+    def is_engaged(self) -> bool:
+        """Whether the vehicle is armed and in OFFBOARD mode, by its latest heartbeat."""
+        return self._system is not None and self._engaged.get(self._system, False)
 
     def read(self) -> VehicleState | None:
         """The newest odometry; the same one again until another comes."""
@@ -96,7 +102,15 @@ class MavlinkTarget:
         newton = 2.0 * self._vehicle.thrust_max * (float(action[0]) + 1.0)
         thrust = min(max(newton * self._thrust_per_newton, 0.0), 1.0)
         milliseconds = int(1e3 * self._clock.now()) % 2**32
-        return (milliseconds, 1, 1, IGNORE_ATTITUDE, [1.0, 0.0, 0.0, 0.0], *map(float, rates), thrust)
+        return (
+            milliseconds,
+            self._system or 1,
+            AUTOPILOT,
+            IGNORE_ATTITUDE,
+            [1.0, 0.0, 0.0, 0.0],
+            *map(float, rates),
+            thrust,
+        )
 
     def between(self, until: float) -> None:
         """Nothing to do."""
@@ -113,14 +127,40 @@ class MavlinkTarget:
     def _take(self, message: Any, peer: Any) -> None:
         if message.get_srcComponent() != AUTOPILOT:  # gimbals, cameras and ground stations speak here too
             return
+        system = message.get_srcSystem()
         if message.get_type() == "HEARTBEAT":
             mode = (int(message.custom_mode) >> 16) & 0xFF
-            self.is_engaged = bool(message.base_mode & ARMED) and mode == PX4_OFFBOARD
+            self._engaged[system] = bool(message.base_mode & ARMED) and mode == PX4_OFFBOARD
         if message.get_type() == "ODOMETRY":
+            self._system = self._system or system
+            if system != self._system:
+                return  # another vehicle on the same port
             self._peer = peer
             stamp = 1e-6 * float(message.time_usec)
-            self._offset = min(self._offset, self._clock.now() - stamp)
-            self._state = state_of(message, stamp + self._offset)
+            self._state = state_of(message, stamp + self._clock_offset.after(self._clock.now(), stamp))
+
+
+class ClockOffset:
+    """Seconds from a vehicle's clock to ours: the least that a message of the last seconds took.
+
+    Clocks drift, so what a message took long ago does not count.  A clock that goes back was started again.
+    """
+
+    WINDOW = 10.0  # s
+
+    def __init__(self) -> None:
+        self._before = self._latest = math.inf  # of the window before, and of the present one
+        self._began = self._stamp = -math.inf
+
+    def after(self, now: float, stamp: float) -> float:
+        """The offset after a message of that stamp came at ``now``."""
+        if stamp < self._stamp - 1.0:
+            self._before = self._latest = math.inf
+        if now - self._began > self.WINDOW:
+            self._before, self._latest, self._began = self._latest, math.inf, now
+        self._stamp = stamp
+        self._latest = min(self._latest, now - stamp)
+        return min(self._before, self._latest)
 
 
 def state_of(message: Any, time: float) -> VehicleState:

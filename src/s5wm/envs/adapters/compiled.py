@@ -138,14 +138,14 @@ def _gymnax_env(config: GymnaxConfig) -> GymnaxEnv:
 
 
 def _gymnax_action(space: Any) -> ActionSpec:
-    if hasattr(space, "n"):
-        return Discrete(int(space.n))
-    width = math.prod(space.shape)
-    low, high = (
-        tuple(float(x) for x in np.broadcast_to(np.asarray(bound), space.shape).reshape(width))
-        for bound in (space.low, space.high)
-    )
     try:
+        if hasattr(space, "n"):
+            return Discrete(int(space.n))
+        width = math.prod(space.shape)
+        low, high = (
+            tuple(float(x) for x in np.broadcast_to(np.asarray(bound), space.shape).reshape(width))
+            for bound in (space.low, space.high)
+        )
         return Box(tuple(space.shape), low=low, high=high)
     except ValueError as error:
         raise ConfigError(f"its action: {error}") from error

@@ -6,13 +6,13 @@ at its latest time step, and the next step starts another episode.
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from s5wm.envs.adapters.instance import Make
+from s5wm.envs.adapters.instance import Make, close
 from s5wm.envs.adapters.layout import Field, Layout
 from s5wm.envs.adapters.observations import Observations, Values, batched, read_observations
 from s5wm.envs.adapters.pools import AbstractPool, Failures, LocalPool, ProcessPool
@@ -50,7 +50,7 @@ def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
         action, give = read_actions(env.action_space)
         spec = spec_of(env, observations, action)
     finally:
-        env.close()
+        close(env)
     example = np.asarray(give(np.asarray(action.blank())[None]))
     layout = Layout(
         {
@@ -170,7 +170,8 @@ class GymnasiumEnvs(AbstractHostEnvs):
         failures = {} if self._is_started else self._pool.start(everyone)
         self._is_started = True
         seeds = {number: seed + number for number in everyone if number not in failures}
-        self._renew(failures | self._pool.reset(seeds))
+        failures |= self._pool.reset(seeds)
+        self._renew(failures | dict(self._not_finite()))
         return self._rows({}, np.zeros(self._num, bool))
 
     def step(self, action: Values) -> HostTimeStep:
@@ -179,6 +180,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         ended = rows["is_last"].copy()
         rows["action"][...] = self._give(action)
         failures = self._pool.step()
+        failures |= {number: why for number, why in self._not_finite() if number not in failures}
         metrics = dict(self._pool.metrics)
         failed = np.zeros(self._num, bool)
         failed[list(failures)] = True
@@ -198,6 +200,14 @@ class GymnasiumEnvs(AbstractHostEnvs):
         """The picture of the first environment, where it renders."""
         return self._pool.render()
 
+    def _not_finite(self) -> Iterator[tuple[int, str]]:
+        """Environments whose observation or reward is not finite: nothing can be learned from them."""
+        for name, values in self._pool.rows.items():
+            if values.dtype.kind == "f" and name != "action":
+                finite = np.isfinite(values).reshape(self._num, -1).all(axis=1)
+                what = "reward" if name == "reward" else "observation"
+                yield from ((int(number), f"its {what} was not finite") for number in np.flatnonzero(~finite))
+
     def _renew(self, failures: Failures) -> None:
         """Make those that failed anew, until all are at the start of an episode."""
         while failures:
@@ -211,6 +221,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
                 entropy = np.random.SeedSequence([self._seed, number, self._restarts])
                 seeds[number] = int(entropy.generate_state(1)[0] >> 1)
             failures = again | self._pool.reset(seeds)
+            failures |= {number: why for number, why in self._not_finite() if number not in failures}
 
     def _rows(self, metrics: dict[int, dict[str, float]], cut: Values) -> HostTimeStep:
         rows = {name: values.copy() for name, values in self._pool.rows.items()}

@@ -62,8 +62,7 @@ class Instance:
 
     def close(self) -> None:
         """Close it."""
-        with suppress(Exception):  # whatever is wrong with it, it is not used again
-            self._env.close()
+        close(self._env)
 
     def _write(self, obs: Any, reward: float, *, is_first: bool, is_terminal: bool, is_last: bool) -> None:
         together = batched(obs)
@@ -73,6 +72,12 @@ class Instance:
         flags = {"is_first": is_first, "is_terminal": is_terminal, "is_last": is_last}
         for name, value in {"reward": reward, **flags}.items():
             self._row[name][...] = value
+
+
+def close(env: Any) -> None:
+    """Close an environment, where it can be closed."""
+    with suppress(Exception):  # whatever is wrong with it, it is not used again
+        getattr(env, "close", lambda: None)()
 
 
 def episode_metrics(info: Mapping[str, Any]) -> Metrics:

@@ -74,7 +74,7 @@ class LocalPool(AbstractPool):
             }
             try:
                 self._instances[number] = Instance(self._make, row, self._privileged)
-            except Exception:  # noqa: BLE001 - the caller counts and reports it
+            except (Exception, SystemExit):  # noqa: BLE001 - the caller counts and reports it
                 failures[number] = traceback.format_exc()
         return failures
 
@@ -92,7 +92,7 @@ class LocalPool(AbstractPool):
         for number, given in arguments.items():
             try:
                 metrics = getattr(self._instances[number], call)(*given)
-            except Exception:  # noqa: BLE001 - the caller counts and reports it
+            except (Exception, SystemExit):  # noqa: BLE001 - a window that is closed calls sys.exit
                 failures[number] = traceback.format_exc()
                 continue
             if metrics:

@@ -12,7 +12,17 @@ from s5wm.errors import ConfigError
 
 
 def read_actions(space: Any) -> tuple[ActionSpec, Callable[[Values], Any]]:
-    """Of an ``action_space``: the spec, and a function from decoded actions ``[N, ...]`` to what the env takes."""
+    """Of an ``action_space``: the spec, and a function from decoded actions ``[N, ...]`` to what the env takes.
+
+    Raises ``ConfigError`` for actions that no agent can choose.
+    """
+    try:
+        return _read(space)
+    except ValueError as error:
+        raise ConfigError(f"its action: {error}") from error
+
+
+def _read(space: Any) -> tuple[ActionSpec, Callable[[Values], Any]]:
     kind = type(space).__name__
     if kind == "Discrete":
         start = int(space.start)
@@ -34,9 +44,6 @@ def read_actions(space: Any) -> tuple[ActionSpec, Callable[[Values], Any]]:
         )
     low, high = (tuple(float(x) for x in np.ravel(bound)) for bound in (space.low, space.high))
     bounds = (low[0], high[0]) if len({*zip(low, high, strict=True)}) == 1 else (low, high)
-    try:
-        spec = Box(tuple(space.shape), low=bounds[0], high=bounds[1])
-    except ValueError as error:
-        raise ConfigError(f"its action: {error}") from error
+    spec = Box(tuple(space.shape), low=bounds[0], high=bounds[1])
     # Rounding to float32 and back may leave the bounds by a last digit.
     return spec, lambda action: np.clip(action.astype(space.dtype), space.low, space.high)

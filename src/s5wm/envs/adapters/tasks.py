@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from s5wm.envs.adapters.gymnasium import Hosting, host_env, time_limit
+from s5wm.envs.adapters.instance import close
 from s5wm.envs.adapters.makers import accepts, call_factory, make_gymnasium
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups
@@ -85,7 +86,7 @@ class GymnasiumConfig(HostedTask):
     @property
     def max_steps(self) -> int:
         """Its time limit."""
-        return _limit_of(self.maker, self.eval_steps)
+        return _gymnasium_limit(self)
 
     @property
     def maker(self) -> "ft.partial[Any]":
@@ -109,12 +110,12 @@ def _gymnasium_env(config: GymnasiumConfig) -> AbstractEnv[Any]:
 
 
 @ft.cache
-def _limit_of(maker: Any, otherwise: int) -> int:
-    env = maker()
+def _gymnasium_limit(config: GymnasiumConfig) -> int:
+    env = config.maker()
     try:
-        return time_limit(env) or otherwise
+        return time_limit(env) or config.eval_steps
     finally:
-        env.close()
+        close(env)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +206,7 @@ def _made(config: FactoryConfig) -> AbstractTask | AbstractEnv[Any]:
             f"{config.factory} returned {type(made).__name__}; it must return an environment (s5wm.envs.base."
             "AbstractEnv, or Gymnasium's) or a task (s5wm.envs.task.AbstractTask)"
         )
-    made.close()
+    close(made)
     return host_env(config.maker, config.hosting)
 
 
@@ -217,4 +218,4 @@ def _factory_limit(config: FactoryConfig) -> int:
     try:
         return time_limit(made) or config.eval_steps
     finally:
-        made.close()
+        close(made)

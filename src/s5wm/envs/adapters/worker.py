@@ -42,7 +42,7 @@ def serve(
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             instance = Instance(make, row, privileged)
-        except Exception:  # noqa: BLE001 - the answer says what it raised
+        except (Exception, SystemExit):  # noqa: BLE001 - the answer says what it raised
             pipe.send_bytes(_failure())
             return
         pipe.send_bytes(b"")
@@ -56,7 +56,7 @@ def _loop(pipe: Connection, instance: Instance) -> None:
         try:
             metrics = instance.step() if word[:1] == STEP else instance.reset(int(word[1:]))
             answer = json.dumps({"metrics": metrics}).encode() if metrics else b""
-        except Exception:  # noqa: BLE001 - the answer says what it raised
+        except (Exception, SystemExit):  # noqa: BLE001 - the answer says what it raised
             answer = _failure()
         pipe.send_bytes(answer)
 

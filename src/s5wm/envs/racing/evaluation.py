@@ -27,6 +27,7 @@ from s5wm.envs.racing.observation import (
 )
 from s5wm.envs.racing.positions import pose_from_layout_c
 from s5wm.envs.racing.presets import for_agent
+from s5wm.envs.racing.reward import RewardConfig, reward_range
 from s5wm.envs.racing.track import TrackConfig
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.task import AbstractDroneTask, Column, Episodes, Perturbations, ReportedMetric, Summary
@@ -149,7 +150,7 @@ class AbstractRace(AbstractDroneTask):
     observation: Layout
     privileged_layout: PrivilegedLayout
     variation: VariationConfig | None
-
+    reward: RewardConfig
     camera: CameraConfig | None
 
     def refusal(self) -> str | None:
@@ -157,6 +158,10 @@ class AbstractRace(AbstractDroneTask):
         if self.variation is None or self.camera is None:
             return None
         return "task.variation varies races observed by states; this one has a camera: leave it out"
+
+    def reward_range(self) -> tuple[float, float]:
+        """By the weights of its terms."""
+        return reward_range(self.reward)
 
     def as_trained(self, *, imagines: bool, size: str) -> Any:
         """By default; see ``for_agent``."""
@@ -235,7 +240,9 @@ class AbstractRace(AbstractDroneTask):
     ) -> Float[np.ndarray, "*b 3"] | None:
         """In layout C by the gate ahead, else by the position that they hold."""
         if track is not None and self._layout_of(target) == "C":
-            return np.asarray(pose_from_layout_c(track.gate_pos, track.gate_yaw, state).pos_w)
+            return np.asarray(
+                pose_from_layout_c(*map(jnp.asarray, (track.gate_pos, track.gate_yaw, state))).pos_w
+            )
         return super().positions(track, state, target)
 
     def track_geometry(self, env: AbstractEnv[Any]) -> TrackGeometry:

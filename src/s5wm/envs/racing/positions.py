@@ -26,7 +26,6 @@ def pose_from_layout_c(
     Up and the target's passing direction are known in body and in world axes: they fix the attitude ``R``, and
     ``p = g - R (g - p)_b`` with the centre ``g`` of the target that the state names.
     """
-    state = jnp.asarray(state)
     target = _targets(len(gate_pos), state[..., PHASE])
     yaw = jnp.asarray(gate_yaw)[target]
     in_body = _frame(state[..., NORMAL], state[..., UP])

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from s5wm.envs.quadrotor.integrate import CTRL_DT
 from s5wm.envs.quadrotor.smoothing import smoothing_reward
 from s5wm.types import Reward, Scalar
 
@@ -30,6 +31,21 @@ class RewardConfig:
                     f"RewardConfig.{field.name} is {getattr(self, field.name)}; weights must be at least 0: "
                     "penalties are subtracted already, give the positive weight."
                 )
+
+
+FASTEST = 25.0
+"""m/s, of what a reward of a step is held against."""
+
+
+LARGEST_RATES = 20.0
+"""Sum of squared roll and pitch rates, as fractions of the largest command: 30 rad/s end an episode."""
+
+
+def reward_range(config: RewardConfig) -> tuple[float, float]:
+    """The least and the largest nominal reward of one step."""
+    nearer = config.progress * FASTEST * CTRL_DT
+    crash = config.crash + config.crash_speed * FASTEST
+    return -(nearer + crash + 2.0 * config.view + LARGEST_RATES * config.body_rate), nearer + config.gate_pass
 
 
 class Arrival(eqx.Module):

@@ -14,7 +14,7 @@ from s5wm.actions import Box
 from s5wm.envs.base import DroneView, EnvSpec
 from s5wm.envs.quadrotor import bodyrate, integrate
 from s5wm.envs.quadrotor.params import LATER, QuadConfig, QuadParams
-from s5wm.envs.quadrotor.state import hover_state
+from s5wm.envs.quadrotor.state import QuadState, hover_state
 from s5wm.envs.racing import camera, laps
 from s5wm.envs.racing.camera import CameraConfig, CameraState, Image
 from s5wm.envs.racing.checktrack import check_track
@@ -278,24 +278,35 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         )
         return racing_reward(self.config.reward, arrival, after.action, before.action)
 
-    def _timestep(self, state: RacingState, reward: Reward, *, is_first: bool) -> TimeStep:
+    def placed(self, state: RacingState, quad: QuadState) -> RacingState:
+        """The state at the start of an episode with the drone elsewhere."""
+        closest = distance_to_gate(self.track, state.target, quad.pos_w)
+        return replace(state, quad=quad, closest=closest, top_speed=jnp.linalg.norm(quad.vel_w))
+
+    def view_of(self, state: RacingState) -> View:
+        """What an observation of the state is made of."""
         clearance = self._gap(state.age).clearance(self.track.half_opening)
-        view = View(quad=state.quad, target=state.target, action=state.action, clearance=clearance)
+        return View(quad=state.quad, target=state.target, action=state.action, clearance=clearance)
+
+    def privileged_of(self, state: RacingState) -> Float[Array, " X"]:
+        """The privileged vector of a state."""
+        layout, largest = self.config.privileged_layout, self.params.rotor_speed_max
+        return privileged(layout, self.track, self.view_of(state), largest)
+
+    def _timestep(self, state: RacingState, reward: Reward, *, is_first: bool) -> TimeStep:
         return TimeStep(
-            obs=self._observation(state, view),
-            privileged=privileged(
-                self.config.privileged_layout, self.track, view, self.params.rotor_speed_max
-            ),
+            obs=self._observation(state),
+            privileged=self.privileged_of(state),
             reward=reward,
             is_first=jnp.asarray(is_first),
             is_last=state.ending != Ending.FLYING,
             is_terminal=laps.is_crash(state.ending),
         )
 
-    def _observation(self, state: RacingState, view: View) -> Obs:
+    def _observation(self, state: RacingState) -> Obs:
         eye, picture = self.config.camera, self.picture(state)
         if eye is None or picture is None:
-            return observe(self.config.observation, self.track, view)
+            return observe(self.config.observation, self.track, self.view_of(state))
         return camera.beside_imu(picture, state.quad, state.action) if eye.imu else picture
 
     def _gap(self, age: Int[Array, ""]) -> Gap:

@@ -17,7 +17,7 @@ from s5wm.envs.quadrotor import quaternion
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.episode import RacingState
-from s5wm.envs.racing.observation import View, observe
+from s5wm.envs.racing.observation import observe
 from s5wm.envs.racing.task import RacingEnv
 from s5wm.envs.racing.variation import LONGEST_DELAY, VariationConfig
 from s5wm.types import EnvSpec, EpisodeMetrics, Key, Scalar, TimeStep
@@ -131,9 +131,11 @@ class VariedRace(AbstractDroneEnv[VariedState]):
         quad = jax.tree.map(
             lambda new, old: jnp.where(inner.from_start, new, old), replace(moved, pos_w=inside), inner.quad
         )
-        inner = replace(inner, quad=quad)
+        race = self.race_as_it_is(variation)
+        inner = race.placed(inner, quad)
         state = VariedState(inner, variation, jnp.broadcast_to(inner.action, (LONGEST_DELAY + 1, 4)))
-        return state, replace(timestep, obs=self._seen(state, k_noise))
+        first = replace(timestep, obs=self._seen(state, k_noise), privileged=race.privileged_of(inner))
+        return state, first
 
     def _seen(self, state: VariedState, key: Key) -> Float[Array, " O"]:
         """The observation of a noisy state, with the gates where the map has them."""
@@ -148,8 +150,7 @@ class VariedRace(AbstractDroneEnv[VariedState]):
         )
         track = self.race.track
         shown = replace(track, gate_pos=track.gate_pos + state.variation.gate_shift)
-        clearance = track.half_opening - self.race.config.drone_radius
-        view = View(quad=noisy, target=state.inner.target, action=state.inner.action, clearance=clearance)
+        view = replace(self.race.view_of(state.inner), quad=noisy)
         return observe(self.race.config.observation, shown, view)
 
 

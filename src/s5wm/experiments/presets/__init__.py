@@ -56,13 +56,13 @@ def preset(
 
 
 def with_budget(experiment: Experiment, *, env_steps: int | None, minutes: float | None) -> Experiment:
-    """The same with another budget; minutes alone lift the limit on steps."""
+    """The same with another budget; minutes alone lift the limit on steps, and steps alone that on minutes."""
     train = experiment.train
     if env_steps is None and minutes is not None:
         env_steps = UNLIMITED
     values = {
         "env_steps": env_steps or train.env_steps,
-        "minutes": minutes if minutes is not None else train.minutes,
+        "minutes": train.minutes if minutes is None and env_steps is None else minutes,
     }
     for name, value in (("env-steps", env_steps), ("minutes", minutes)):
         if value is not None and not value > 0:

@@ -182,6 +182,8 @@ def test_what_no_agent_can_read_is_named(space: spaces.Space, said: str) -> None
         (spaces.Box(-np.inf, np.inf, (2,), np.float32), "finite bounds"),
         (spaces.Box(0, 9, (2,), np.int32), "its action is Box of int32"),
         (spaces.Dict({"a": BOX}), "its action is Dict"),
+        (spaces.Discrete(1), "its action: "),
+        (spaces.MultiDiscrete([3, 1]), "its action: "),
     ],
 )
 def test_what_no_agent_can_choose_is_named(space: spaces.Space, said: str) -> None:
