@@ -265,7 +265,7 @@ REFUSED = (
         "agent.replay.capacity=0",
         "agent.replay.capacity=-16",
     ),
-    *("agent.replay.prefill=100000000"),
+    "agent.replay.prefill=100000000",
     *("agent.actor_critic.imagination_horizon=0", "agent.actor_critic.num_imagination_starts=100000000"),
     *("agent.actor_critic.gradient=magic", "agent.discount_horizon=1", "agent.updates_per_rollout=0"),
     *(

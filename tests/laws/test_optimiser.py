@@ -49,3 +49,36 @@ def test_a_tensor_is_clipped_relative_to_its_own_norm():
     _, state = transform.update(Params(jnp.array([30.0, 40.0])), state, params)
     moment = next(leaf for leaf in jax.tree.leaves(state) if leaf.shape == (2,))
     np.testing.assert_allclose(jnp.sqrt(moment), 1.5 * np.array([0.6, 0.8]), rtol=1e-5)
+
+
+class Groups(eqx.Module):
+    """All that a world-model agent trains."""
+
+    world_model: jax.Array
+    actor: jax.Array
+    critic: jax.Array
+
+
+def test_actor_and_critic_begin_after_their_delay_as_if_they_had_just_begun():
+    """Zero gradients for 40 updates, then noise: the steps are those of an optimiser that is new at that moment."""
+    delay, config = 40, OptimiserConfig(learning_rate=0.1, warmup=30, clip=1e30)
+    noise = np.random.default_rng(0).normal(size=(delay + 50, 4)).astype(np.float32)
+    late = noise * (np.arange(delay + 50) >= delay)[:, None]
+    params = Groups(*(jnp.ones(4),) * 3)
+
+    def run(transform, gradients):
+        def step(state, gradient):
+            delta, state = transform.update(gradient, state, params)
+            return state, delta
+
+        return jax.lax.scan(step, transform.init(params), gradients)[1]
+
+    waited = run(config.build(actor_critic_delay=delay), Groups(noise, late, late))
+    fresh = run(config.build(), Groups(*(noise[delay:],) * 3))
+    np.testing.assert_allclose(waited.actor[delay:], fresh.actor, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(waited.critic[delay:], fresh.critic, rtol=1e-4, atol=1e-7)
+    assert not np.any(waited.actor[:delay])
+    whole = run(config.build(), Groups(*(noise,) * 3))
+    np.testing.assert_array_equal(waited.world_model, whole.world_model)
+    without = run(config.build(), Groups(noise, late, late))
+    assert np.abs(without.actor[delay : delay + 10]).mean() > 4 * np.abs(fresh.actor[:10]).mean()

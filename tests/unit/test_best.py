@@ -1,5 +1,6 @@
 """The best policy of a finished training: few episodes chose it, the final evaluation has the last word."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 import s5wm
+from s5wm.cli.deploying import Ship
+from s5wm.errors import ConfigError
 from s5wm.evaluation.protocol import evaluator
-from s5wm.evaluation.result import keep_best
+from s5wm.evaluation.result import keep_best, kept_score
 from s5wm.experiments import policies
 from s5wm.experiments.trained import TrainedAgent, load_agent
 from s5wm.runs.files import read_json
@@ -69,3 +72,39 @@ def test_a_best_policy_that_is_better_stays(run: Path, monkeypatch: pytest.Monke
     metrics = policies.evaluate_training(run, episodes=EPISODES)
     assert metrics["headline"] == metrics["compared"]["best"]["headline"]
     assert (run / "best" / "policy.npz").read_bytes() == before
+
+
+def test_a_kill_between_the_two_steps_of_a_replacement_loses_no_policy(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = s5wm.load(run)
+    judged = evaluator(agent.experiment.task, 1)(agent.policy, jax.random.key(0))
+    real = os.replace
+
+    def killed(old: Path, new: Path) -> None:
+        if Path(new) == run / "best":
+            raise KeyboardInterrupt
+        real(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("s5wm.runs.files.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            keep_best(run / "best", agent.policy, judged, 64)
+    assert not (run / "best").exists()
+    jax.tree.map(np.testing.assert_array_equal, s5wm.load(run).policy, agent.policy)
+    assert kept_score(run / "best") is not None
+    keep_best(run / "best", agent.policy, judged, 64)
+    assert sorted(path.name for path in run.glob("best*")) == ["best"]
+
+
+def test_shipping_removes_nothing_but_an_earlier_policy(run: Path, tmp_path: Path) -> None:
+    for folder in (run, run.parent):
+        with pytest.raises(ConfigError, match="holds something else, which shipping would remove"):
+            policies.ship(run, folder, episodes=1)
+    for name in ("..", ".", "a/b"):
+        with pytest.raises(ConfigError, match="is no name of a policy"):
+            Ship(policy_run=str(run), name=name, to=tmp_path).run()
+    assert (run / "metrics.jsonl").is_file()
+    for _ in range(2):
+        policies.ship(run, tmp_path / "shipped", episodes=1)
+    assert s5wm.load(tmp_path / "shipped").source == tmp_path / "shipped"

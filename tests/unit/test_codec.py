@@ -40,6 +40,7 @@ class House:
     floors: tuple[int, ...] = (1,)
     rent: float | None = None
     is_old: bool = False
+    guest: Cat | None = None
 
 
 HOUSE = House(
@@ -102,6 +103,7 @@ def test_overrides() -> None:
         pet=Cat(lives=3), rent=1000.0, colour=Colour.BLUE, size=(5.0, 6.0), is_old=True, floors=(10,)
     )
     assert override(HOUSE, ["rent=none", "pet.type=Cat", "pet.lives=2"]).pet == Cat(lives=2)
+    assert override(House(), ["guest.type=Cat", "guest.lives=2"]).guest == Cat(lives=2)
 
 
 def test_overrides_are_checked_together() -> None:
@@ -120,6 +122,8 @@ def test_overrides_are_checked_together() -> None:
         ("pet.lives=many", "pet.lives is 'many'; it must be a whole number"),
         ("pet.lives=-1", "cat.lives is -1"),
         ("pet.type=Cow", "pet.type is 'Cow'"),
+        ("rent=1" + 400 * "0", "it must be a finite number"),
+        ("pet.type=Dog", "pet.type is Dog, which needs name: give the whole as pet=JSON"),
     ],
 )
 def test_overrides_that_make_no_sense(assignment: str, message: str) -> None:

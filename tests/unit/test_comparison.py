@@ -283,6 +283,30 @@ def test_the_folder_of_seeds_trained_together_and_rows_of_a_course_that_was_roll
     assert [agent["seeds"] for agent in said["agents"]] == [3]
 
 
+def test_minutes_of_seeds_trained_together_are_told(tmp_path):
+    for seed in (0, 1):
+        run = trained(tmp_path / f"seed-{seed}", evaluations(3), seed=seed)
+        (run / "origin.json").write_text(json.dumps({"seeds_together": 5}))
+    alone = trained(tmp_path / "alone", evaluations(3), seed=2)
+    found = compare([tmp_path / "seed-0", tmp_path / "seed-1", alone])
+    assert sorted(len(group) for group in found.groups.values()) == [1, 2]
+    (note,) = found.notes
+    assert "are those of 5 seeds trained together, not of one" in note
+
+
+def test_a_run_without_names_of_a_preset_is_compared():
+    assert list(grouped([curve([0.5], agent=" ")])) == [" "]
+
+
+def test_a_band_is_drawn_for_as_many_seeds_as_have_the_value():
+    with house_style():
+        groups = {"a cpu": [curve([0.5, 1.0], seed=seed, lap=[5.0, 5.0]) for seed in range(4)]}
+        groups["a cpu"].append(curve([0.5, 1.0], seed=4))
+        figure = draw_comparison("hover", groups)
+    laps = next(axes for axes in figure.axes if "lap" in axes.get_title().lower() + axes.get_ylabel().lower())
+    assert not laps.collections  # four of five
+
+
 def test_files_that_are_no_trainings_are_refused(tmp_path):
     path = tmp_path / "odd.json"
     path.write_text("{}")

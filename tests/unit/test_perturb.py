@@ -15,6 +15,8 @@ def test_what_cannot_be_perturbed_is_refused():
         perturb_run("pretrained/split-s", "gales", episodes=1, seed=0, which="best", log=lambda _: None)
     with pytest.raises(ConfigError, match="has nothing that --perturb changes"):
         perturb_run("pretrained/figure-8", "wind", episodes=1, seed=0, which="best", log=lambda _: None)
+    with pytest.raises(ConfigError, match="--episodes is 0"):
+        perturb_run("pretrained/split-s", "wind", episodes=0, seed=0, which="best", log=lambda _: None)
     assert SUITES["delay"].scaled(0.5).delay_max == 1.0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,9 @@ def test_so_many_at_once_each_on_its_cores_and_finished_ones_are_left_out(tmp_pa
     assert run_jobs(again, tmp_path, at_once=1, log=said.append) == {"a": 0, "b": 0, "c": 1}
     assert "a: finished before" in said
     assert [(job.run / "times").read_text().count("begun") for job in jobs] == [1, 2, 2]
+    shutil.rmtree(jobs[0].run)  # to train it again
+    assert run_jobs(jobs[:1], tmp_path, at_once=1, log=said.append) == {"a": 0}
+    assert (jobs[0].run / "times").is_file()
 
 
 SIGNALLED = """

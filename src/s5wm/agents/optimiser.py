@@ -4,6 +4,7 @@ LaProp divides by the root mean square *before* the momentum (Ziyin et al. 2020)
 most about the learning rate per update, so slow parameters of the SSM need a larger rate of their own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,14 +35,25 @@ class OptimiserConfig:
                 f"optimiser.learning_rate is {self.learning_rate}; it must be positive, e.g. 4e-5"
             )
 
-    def build(self) -> optax.GradientTransformation:
-        """The gradient transformation for a tree with fields ``world_model``, ``actor`` and ``critic``."""
-        warmup = optax.linear_schedule(0.0, 1.0, max(self.warmup, 1))
+    def build(self, *, actor_critic_delay: int = 0) -> optax.GradientTransformation:
+        """The gradient transformation for a tree with fields ``world_model``, ``actor`` and ``critic``.
+
+        Gradients of actor and critic are zero for the first ``actor_critic_delay`` updates.  Their bias corrections
+        and their warm-up begin after them: else their first steps would be five to eight times too long.
+        """
+
+        def steps(count: jax.Array, path: tuple[Any, ...]) -> jax.Array:
+            delay = actor_critic_delay if path[0].name in ("actor", "critic") else 0
+            return jnp.maximum(count - delay, 1)
+
+        def warm(count: jax.Array) -> jax.Array:
+            return jnp.minimum(count / max(self.warmup, 1), 1.0)
+
         return optax.chain(
             clip_per_tensor(self.clip),
-            optax.scale_by_rms(self.beta2, self.epsilon, eps_in_sqrt=False, bias_correction=True),
-            optax.ema(self.beta1, debias=True),
-            optax.scale_by_schedule(lambda count: warmup(count + 1)),
+            _by_rms(self.beta2, self.epsilon, steps),
+            _momentum(self.beta1, steps),
+            _scheduled(warm, steps),
             optax.stateless(self._scale),
         )
 
@@ -52,6 +64,55 @@ class OptimiserConfig:
             return -self.learning_rate * group * ssm * update
 
         return jax.tree_util.tree_map_with_path(scaled, updates, ssm_parameter_labels(updates))
+
+
+Steps = Callable[[jax.Array, tuple[Any, ...]], jax.Array]
+"""Updates of a parameter so far, this one included, from the number of all updates and the parameter's path."""
+
+
+def _by_rms(decay: float, epsilon: float, steps: Steps) -> optax.GradientTransformation:
+    """``g / (sqrt(v / (1 - decay^k)) + epsilon)`` with the running mean ``v`` of ``g^2``, after ``k`` steps."""
+    known = optax.scale_by_rms(decay, epsilon, eps_in_sqrt=False, bias_correction=True)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        _, state = known.update(updates, state, params)
+
+        def scaled(path: tuple[Any, ...], grad: jax.Array, nu: jax.Array) -> jax.Array:
+            return grad / (jnp.sqrt(nu / (1.0 - decay ** steps(state.count, path))) + epsilon)
+
+        return jax.tree_util.tree_map_with_path(scaled, updates, state.nu), state
+
+    return optax.GradientTransformation(known.init, update)
+
+
+def _momentum(decay: float, steps: Steps) -> optax.GradientTransformation:
+    """``m / (1 - decay^k)`` with the running mean ``m`` of the updates, after ``k`` steps."""
+    known = optax.ema(decay, debias=False)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        mean, state = known.update(updates, state, params)
+
+        def debiased(path: tuple[Any, ...], value: jax.Array) -> jax.Array:
+            return value / (1.0 - decay ** steps(state.count, path))
+
+        return jax.tree_util.tree_map_with_path(debiased, mean), state
+
+    return optax.GradientTransformation(known.init, update)
+
+
+def _scheduled(factor: Callable[[jax.Array], jax.Array], steps: Steps) -> optax.GradientTransformation:
+    """Times ``factor(k)`` after ``k`` steps."""
+    known = optax.scale_by_schedule(lambda count: 1.0)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = known.update(updates, state, params)
+
+        def scaled(path: tuple[Any, ...], value: jax.Array) -> jax.Array:
+            return value * factor(steps(state.count, path))
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(known.init, update)
 
 
 def clip_per_tensor(limit: float, floor: float = 1e-3) -> optax.GradientTransformation:

@@ -182,7 +182,7 @@ class _Program:
 
 
 def _program(part: str, agent: Dreamer, learner: DreamerLearner, key: Key) -> _Program:
-    params, optimiser = learner.params, agent.config.optimiser.build()
+    params, optimiser = learner.params, agent.config.build_optimiser()
     if part == "update":
         copied = jax.tree.map(jnp.copy, learner)
         return _Program(lambda x, k: agent.gradient_step(x, jnp.zeros(()), k)[0], copied, ())

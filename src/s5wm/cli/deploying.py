@@ -34,6 +34,8 @@ class Ship(Verb):
         """Write it."""
         from s5wm.experiments.policies import ship
 
+        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
+            raise ConfigError(f"{self.name!r} is no name of a policy; give a word, and the folder with --to")
         folder = (self.to or pretrained_folder()) / self.name
         report(ship(self.policy_run, folder, which=self.policy), self.json_)
         size = sum(p.stat().st_size for p in folder.iterdir())

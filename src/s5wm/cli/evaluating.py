@@ -74,7 +74,10 @@ class Evaluate(Verb):
                 raise ConfigError("--perturb draws a heat map and films nothing: leave out --video")
             from s5wm.cli.robustness import report_perturbed
             from s5wm.experiments.perturb import perturb_run
+            from s5wm.runs.directory import room_for_results
 
+            if self.out is not None:
+                room_for_results(self.out)
             metrics = perturb_run(
                 self.policy_run,
                 self.perturb,

@@ -185,10 +185,10 @@ class Compare(Verb):
 
         named = [run for path in self.runs for run in runs_of(path)]
         found = compare([path if path.is_file() else find(path) for path in named], self.over)
-        for line in found.left_out:
+        for line in found.left_out + found.notes:
             print_line(line)
         if self.json_:
-            agents = {"agents": as_json(found.summaries), "left_out": found.left_out}
+            agents = {"agents": as_json(found.summaries), "left_out": found.left_out, "notes": found.notes}
             print_json({"task": found.task, "over": self.over, "budget": found.budget, **agents})
         else:
             print(markdown(found.task, found.summaries, self.over), end="")

@@ -8,6 +8,7 @@ from s5wm.cli.advice import Trained, advice
 from s5wm.cli.common import DONE, STOPPED, Verb, arg, print_line
 from s5wm.cli.drawing import draw, sketch
 from s5wm.cli.evaluating import Json, report
+from s5wm.errors import ConfigError
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.log import read_rows
 
@@ -67,6 +68,11 @@ def race_experiment(path: Path, minutes: float | None) -> "Experiment":
     if not RunDirectory(path).exists():
         return fresh
     begun, wanted = load_experiment(path / CONFIG, warn=print_line), fresh.train
+    if begun.name != fresh.name:
+        raise ConfigError(
+            f"{path} is a training of {begun.name.task or 'another task'} by {begun.name.agent or 'another agent'}, "
+            f"and s5wm race trains {fresh.name.task} by {fresh.name.agent}: name another --run, or use s5wm resume"
+        )
     steps = begun.train.env_steps if begun.train.minutes is None else 0
     train = replace(begun.train, env_steps=max(steps, wanted.env_steps), minutes=wanted.minutes)
     return replace(begun, train=train)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from s5wm.deploy.c_calls import literal
 from s5wm.deploy.card import FlightCard, ObservationCard
 from s5wm.deploy.graph import Graph
 from s5wm.deploy.parity import FLOWN_TOLERANCE, Errors
@@ -64,7 +65,7 @@ def readme(card: FlightCard, graph: Graph, errors: Mapping[str, Errors], *, self
         "memory": _memory(card),
         "memory_size": str(card.memory_size),
         "parameters": f"{graph.parameters:,}",
-        "tolerance": f"{(FLOWN_TOLERANCE * card.half_ranges + card.rounding).max():.2g}",
+        "tolerance": literal(1.01 * (FLOWN_TOLERANCE * card.half_ranges + card.rounding).max()),
         "selftest_steps": str(selftest_steps),
         "errors": "\n".join(f"| {name} | {e.flown:.1e} | {e.random:.1e} |" for name, e in errors.items()),
     }

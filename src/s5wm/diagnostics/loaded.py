@@ -47,14 +47,19 @@ class LoadedRun:
     checkpoint: str
 
     @classmethod
-    def load(cls, run: str | Path, warn: Warn) -> "LoadedRun":
-        """Load from a run or a shipped policy; raises ``ConfigError`` if its files hold no world model."""
+    def load(cls, run: str | Path, warn: Warn, checkpoint: Path | None = None) -> "LoadedRun":
+        """Load from a run (its newest checkpoint, or this one) or a shipped policy.
+
+        Raises ``ConfigError`` if its files hold no world model.
+        """
         folder = find(run)
         experiment = load_runnable(folder, warn=warn)
         agent = _dreamer(experiment, run)
         if not is_run(folder):
             return _shipped(folder, experiment, agent, warn)
-        state, host, checkpoint = _restore(experiment, folder, warn)
+        checkpoint = checkpoint or _newest(folder, warn)
+        template = abstract_state(experiment.build(), experiment.train, experiment.seed)
+        state, host = restore(checkpoint, template)
         return cls(
             folder=folder,
             experiment=experiment,
@@ -158,11 +163,8 @@ def state_groups(experiment: Experiment) -> Groups | None:
     return number_groups(len(names), names) if names else None
 
 
-def _restore(
-    experiment: Experiment, folder: Path, warn: Warn
-) -> tuple[TrainState[Any], dict[str, Any], Path]:
+def _newest(folder: Path, warn: Warn) -> Path:
     checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(warn)
     if checkpoint is None:
         raise RunDirectoryError(f"{folder} has no checkpoint yet: train until the first one is saved")
-    template = abstract_state(experiment.build(), experiment.train, experiment.seed)
-    return *restore(checkpoint, template), checkpoint
+    return checkpoint

@@ -1,6 +1,7 @@
 """``s5wm imagine``: prediction errors of a run's world model on held-out flights of its own policy."""
 
 import functools as ft
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.runs.codec import Warn
+from s5wm.runs.directory import room_for_results
 from s5wm.runs.files import plain
 from s5wm.runs.flights import TrackGeometry
 from s5wm.runs.predictions import PREDICTIONS, ErrorBand, OpenLoopPredictions, save_predictions
@@ -75,12 +77,14 @@ def imagine_run(
     a task with a camera to ``plots/video_prediction.npz``; without ``out``, those of a shipped policy are not kept.
     """
     own = LoadedRun.load(run, warn)
+    if out is not None:
+        room_for_results(out)
     env = stream_of(tested(own.experiment))
     length = own.check(horizon, episodes)
     if isinstance(env, HostEnv):
         length = max(min(length, LONGEST), horizon + 1)
     if out is None and own.state is not None:
-        out = own.folder
+        out = _writable(own.folder, warn)
     k_fly, k_report, k_predict = jr.split(jr.key(seed), 3)
     flown = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
     strips = video_predictions_of(own, flown, horizon, k_predict)
@@ -109,6 +113,13 @@ def imagine_run(
             **provenance(),
         }
     )
+
+
+def _writable(folder: Path, warn: Warn) -> Path | None:
+    if os.access(folder, os.W_OK):
+        return folder
+    warn(f"{folder} can only be read: its pictures are not kept; name a folder for them with --out DIR")
+    return None
 
 
 def measure(

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
 from s5wm.diagnostics.forecast import Reach, describe, filtered, forecast
@@ -39,7 +39,9 @@ def predict_videos(
     is_ghost = model.config.target == "privileged"
     for moment in choose_moments(reach):
         flight = jax.tree.map(lambda x, f=moment[0]: x[f : f + 1], transitions)
-        real, *states = predict_video(model, flight, jnp.asarray(moment[1]), horizon=horizon, key=key)
+        real, is_valid, *states = predict_video(
+            model, flight, jnp.asarray(moment[1]), horizon=horizon, key=key
+        )
         show = ft.partial(ghost_images, env) if isinstance(env, AbstractCameraEnv) and is_ghost else _rounded
         estimated, predicted = (show(state) for state in states)
         predictions.append(
@@ -49,6 +51,7 @@ def predict_videos(
                 estimated=np.asarray(estimated),
                 predicted=np.asarray(predicted),
                 is_ghost=is_ghost,
+                steps=int(is_valid.sum()) - 1,
             )
         )
     return predictions
@@ -62,19 +65,23 @@ def predict_video(
     *,
     horizon: int,
     key: Key,
-) -> tuple[UInt8[Array, "H1 h w 3"], Float[Array, "H1 ..."], Float[Array, "H1 ..."]]:
-    """Images of one flight ``[1, T+1]`` from one step on, the state decoded at each, and the open loop.
+) -> tuple[UInt8[Array, "H1 h w 3"], Bool[Array, " H1"], Float[Array, "H1 ..."], Float[Array, "H1 ..."]]:
+    """Images of one flight ``[1, T+1]`` from one step on, which of them are of the episode of the first, the state
+    decoded at each, and the open loop.
 
-    Steps beyond the window repeat its last one.
+    Steps beyond the window repeat its last one, and are not of it.
     """
     chunk = to_chunk(flight)
     belief = filtered(model, chunk, key).belief
-    place = jnp.minimum(step + jnp.arange(horizon + 1), chunk.timestep.is_first.shape[1] - 1)
+    wanted, last = step + jnp.arange(horizon + 1), chunk.timestep.is_first.shape[1] - 1
+    place = jnp.minimum(wanted, last)
+    episode = jnp.cumsum(chunk.timestep.is_first[0])
+    is_valid = (wanted <= last) & (episode[place] == episode[step])
     followed = jax.tree.map(lambda x: x[0, place], belief)
     estimated = _image(describe(model, followed.latent.feature).state)
     begun = jax.tree.map(lambda x: x[:1], followed)
     said = _image(forecast(model, begun, chunk.action[:, place[:-1]], key=key).state)[0]
-    return _image(chunk.timestep.obs)[0, place], estimated, jnp.concatenate([estimated[:1], said])
+    return _image(chunk.timestep.obs)[0, place], is_valid, estimated, jnp.concatenate([estimated[:1], said])
 
 
 def _image(obs: Obs) -> Array:
@@ -93,12 +100,17 @@ def _rounded(images: Float[Array, "H1 h w 3"]) -> UInt8[Array, "H1 h w 3"]:
 
 
 def pixel_errors(predictions: list[VideoPrediction]) -> ErrorBand:
-    """Mean absolute difference of predicted and real pixels, of 255, against the horizon, over the moments."""
-    errors = np.stack(
-        [
-            np.abs(one.predicted.astype(float) - one.real.astype(float)).mean(axis=(1, 2, 3))[1:]
-            for one in predictions
-        ]
-    )
-    lo, median, hi = np.percentile(errors, [5, 50, 95], axis=0)
+    """Mean absolute difference of predicted and real pixels, of 255, against the horizon, over the moments.
+
+    NaN where no episode lasted.
+    """
+    errors = np.stack([_pixel_errors(one) for one in predictions])
+    lo, median, hi = np.full((3, errors.shape[1]), np.nan)
+    known = np.isfinite(errors).any(axis=0)
+    lo[known], median[known], hi[known] = np.nanpercentile(errors[:, known], [5, 50, 95], axis=0)
     return ErrorBand(unit="/255", median=median, lo=lo, hi=hi)
+
+
+def _pixel_errors(one: VideoPrediction) -> Float[np.ndarray, " H"]:
+    errors = np.abs(one.predicted.astype(float) - one.real.astype(float)).mean(axis=(1, 2, 3))
+    return np.where(np.arange(len(errors)) <= one.steps, errors, np.nan)[1:]

@@ -103,4 +103,8 @@ def _checked(shown: Any, how: str) -> Picture:
     if picture.ndim != 3 or picture.shape[-1] not in (3, 4):
         found = "nothing" if shown is None else f"an array of shape {picture.shape}"
         raise ConfigError(f"this environment renders {found}; a video needs pictures [h, w, 3] from {how}")
-    return picture[..., :3].astype(np.uint8)
+    if picture.dtype != np.uint8:
+        raise ConfigError(
+            f"this environment renders {picture.dtype}; a video needs numbers from 0 to 255 as uint8, from {how}"
+        )
+    return picture[..., :3]

@@ -1,7 +1,6 @@
 """Result of an evaluation, and the best policy."""
 
 import math
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from s5wm.errors import CorruptError
-from s5wm.runs.files import read_json, verify_manifest, write_json, write_manifest
+from s5wm.runs.files import (
+    read_json,
+    recover_folder,
+    replace_folder,
+    verify_manifest,
+    write_json,
+    write_manifest,
+)
 from s5wm.runs.log import Row
 from s5wm.runs.policyfile import save_policy
 
@@ -43,6 +49,7 @@ def finite_score(value: float | None) -> float:
 
 def kept_score(folder: Path) -> tuple[float, ...] | None:
     """Score of the best policy; None where there is none, or it is damaged."""
+    recover_folder(folder)
     try:
         verify_manifest(folder)
         score = read_json(folder / "eval.json").get("score")
@@ -59,5 +66,4 @@ def keep_best(folder: Path, policy: Any, judged: EvalResult, env_steps: int) -> 
     save_policy(partial / "policy.npz", policy)
     write_json(partial / "eval.json", judged.metrics | {"env_steps": env_steps, "score": list(judged.score)})
     write_manifest(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    replace_folder(partial, folder)

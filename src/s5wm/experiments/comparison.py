@@ -158,6 +158,7 @@ class Comparison:
     summaries: list[Summary]
     budget: float  # that the most runs have reached
     left_out: list[str]  # a sentence for each run that is not in the summaries
+    notes: list[str]  # what to know of the others
 
 
 def compare(paths: Sequence[Path], over: Over = "steps") -> Comparison:
@@ -169,6 +170,11 @@ def compare(paths: Sequence[Path], over: Over = "steps") -> Comparison:
     groups, budget = grouped(curves), common_budget(curves, over)
     summaries: list[Summary] = []
     left_out: list[str] = []
+    notes = [
+        f"minutes of {name} are those of {own[0].seeds_together} seeds trained together, not of one"
+        for name, own in groups.items()
+        if own[0].seeds_together > 1
+    ]
     for name, group in groups.items():
         is_common = any(curve.reaches(budget, over) for curve in group)
         own = budget if is_common else common_budget(group, over)
@@ -176,7 +182,7 @@ def compare(paths: Sequence[Path], over: Over = "steps") -> Comparison:
         summaries.append(summarise(name, compared, own, over))
         left_out += [_why_not(curve, own, over) for curve in group if not curve.reaches(own, over)]
     return Comparison(
-        task=curves[0].task, groups=groups, summaries=summaries, budget=budget, left_out=left_out
+        task=curves[0].task, groups=groups, summaries=summaries, budget=budget, left_out=left_out, notes=notes
     )
 
 

@@ -14,7 +14,7 @@ from s5wm.experiments.experiment import Experiment, load_experiment
 from s5wm.experiments.presets import AGENTS
 from s5wm.experiments.trained import is_run
 from s5wm.runs.codec import encode
-from s5wm.runs.directory import CONFIG, RunDirectory
+from s5wm.runs.directory import CONFIG, ORIGIN, RunDirectory, shortest_ends
 from s5wm.runs.files import read_json
 from s5wm.runs.log import read_rows
 from s5wm.training.config import TrainConfig
@@ -44,6 +44,7 @@ class Curve:
     run: Path = Path()  # directory or file
     settings: str | None = None
     training: "Curve | None" = None
+    seeds_together: int = 1  # trained in one program: the minutes are of all of them
 
     def has(self, signal: str) -> bool:
         """Whether any evaluation has a value of it."""
@@ -92,10 +93,19 @@ def load_curve(path: Path) -> Curve:
     experiment = load_experiment(run.config, warn=lambda _: None)
     name, task = experiment.name, experiment.task
     curve = _curve(path, name.task, f"{name.agent} {name.size}", experiment.seed, read_rows(run.metrics))
-    start = read_json(run.config).get("from")
+    start, together = read_json(run.config).get("from"), _seeds_together(path)
     return replace(
-        curve, bound=task.bounds.get("eval/lap_time"), settings=json.dumps([_settings(experiment), start])
+        curve,
+        bound=task.bounds.get("eval/lap_time"),
+        settings=json.dumps([_settings(experiment), start, together]),
+        seeds_together=together,
     )
+
+
+def _seeds_together(path: Path) -> int:
+    """Trained in one program, whose minutes are logged for each."""
+    file = path / ORIGIN
+    return int(read_json(file).get("seeds_together", 1)) if file.is_file() else 1
 
 
 def _settings(experiment: Experiment) -> Any:
@@ -121,7 +131,9 @@ def _recorded(path: Path) -> Curve:
         if stored.get("settings"):  # that are not the preset's
             agent += f", {stored['settings']}"
         curve = _curve(path, name["task"], agent, stored["training_seed"], rows)
-        return replace(curve, bound=stored.get("evaluation", {}).get("bound_s"))
+        together = int(stored.get("training", {}).get("seeds_together", 1))
+        bound = stored.get("evaluation", {}).get("bound_s")
+        return replace(curve, bound=bound, seeds_together=together)
     except (KeyError, TypeError) as error:
         raise CorruptError(f"{path} is not a recorded training: {error!r}") from error
 
@@ -179,12 +191,11 @@ def _named(agent: str, groups: Collection[list[Curve]]) -> list[tuple[str, list[
     """The groups of one agent; of several, each has the end of its first run's path that no other has."""
     if len(groups) == 1:
         return [(agent, group) for group in groups]
-    parts = [group[0].run.resolve().parts for group in groups]
-    depth = next(n for n in range(1, 99) if len({own[-n:] for own in parts}) == len(parts))
-    return [(f"{agent}, {'/'.join(own[-depth:])}", group) for own, group in zip(parts, groups, strict=True)]
+    ends = shortest_ends([group[0].run for group in groups])
+    return [(f"{agent}, {end}", group) for end, group in zip(ends, groups, strict=True)]
 
 
 def _rank(label: str) -> int:
     """Rank of an agent, which fixes its colour in every picture."""
-    listed, name = list(AGENTS), label.split()[0]
+    listed, name = list(AGENTS), next(iter(label.split()), "")
     return listed.index(name) if name in listed else len(listed)

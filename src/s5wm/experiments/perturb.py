@@ -27,6 +27,8 @@ def perturb_run(
 
     Raises ``ConfigError`` where the task has no perturbations, or no such suite.
     """
+    if episodes < 1:
+        raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
     agent = load_agent(run, which=which, warn=log)
     task = agent.experiment.task.eval_config()
     known = task.perturbations()

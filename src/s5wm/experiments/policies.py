@@ -14,7 +14,7 @@ import numpy as np
 from s5wm.envs.adapters.tasks import HostedTask
 from s5wm.envs.base import AbstractDroneEnv
 from s5wm.envs.task import AbstractTask
-from s5wm.errors import ConfigError, RunDirectoryError
+from s5wm.errors import ConfigError
 from s5wm.evaluation.filming import Shot, film, film_compiled
 from s5wm.evaluation.protocol import evaluator_as_given
 from s5wm.evaluation.result import EvalResult, keep_best
@@ -22,9 +22,9 @@ from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import to_stderr
 from s5wm.experiments.trained import TrainedAgent, Which, find, is_run, load_agent, trained_steps
 from s5wm.runs.codec import encode, override
-from s5wm.runs.directory import CONFIG, RunDirectory
+from s5wm.runs.directory import CONFIG, RunDirectory, room_for_results
 from s5wm.runs.elapsed import elapsed
-from s5wm.runs.files import write_json, write_manifest
+from s5wm.runs.files import MANIFEST, replace_folder, write_json, write_manifest
 from s5wm.runs.policyfile import save_policy
 from s5wm.runs.provenance import provenance
 
@@ -205,29 +205,34 @@ def _room_for_evaluation(out: Path, evaluated: Path, overrides: Sequence[str]) -
         raise ConfigError(
             f"--out {out} is a run or a policy, whose eval.json would be lost; name another folder"
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"--out {out} cannot be made: {error.strerror}; name another folder"
-        ) from error
+    room_for_results(out)
 
 
 def ship(
     run: str | Path, folder: Path, *, episodes: int = FINAL_EPISODES, which: Which = "best"
 ) -> dict[str, Any]:
     """Write the policy of a run to ``folder`` as it is shipped: arrays and JSON, evaluated afresh."""
+    _room_for_policy(folder)
     agent = load_agent(run, which=which, warn=to_stderr)
     metrics = evaluate_run(run, episodes=episodes, which=which)
     write_policy(agent, metrics, folder)
     return metrics
 
 
+def _room_for_policy(folder: Path) -> None:
+    """Refused before anything flies where the folder holds anything but a shipped policy."""
+    is_policy = (folder / MANIFEST).is_file() and (folder / "policy.npz").is_file() and not is_run(folder)
+    if folder.exists() and not is_policy and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"{folder} holds something else, which shipping would remove; choose another name")
+
+
 def write_policy(agent: TrainedAgent, metrics: dict[str, Any], folder: Path) -> None:
     """``policy.npz``, ``config.json``, ``eval.json`` and their checksums, replacing what is there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_policy(folder / "policy.npz", agent.policy)
-    save_experiment(folder / CONFIG, agent.experiment)
-    write_json(folder / "eval.json", metrics)
-    write_manifest(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_policy(partial / "policy.npz", agent.policy)
+    save_experiment(partial / CONFIG, agent.experiment)
+    write_json(partial / "eval.json", metrics)
+    write_manifest(partial)
+    replace_folder(partial, folder)

@@ -101,12 +101,13 @@ class Record:
         self.ended: dict[str, Any] = read_json(self.path) if self.path.is_file() else {}
 
     def has_finished(self, job: Job) -> bool:
-        """Whether it ended well before, with these arguments."""
+        """Whether it ended well before, with these arguments, and is still there."""
         entry = self.ended.get(job.name)
         return (
             isinstance(entry, Mapping)
             and entry.get("code") == 0
             and entry.get("arguments") == list(job.arguments)
+            and job.run.is_dir()
         )
 
     def note(self, job: Job, code: int) -> None:

@@ -125,7 +125,7 @@ def _draw_group(axes: Axes, group: Sequence[Curve], panel: Panel, over: Over, co
     grid = spaced(begin, max(begin, end), POINTS)
     columns = np.stack([_resampled(x, values, grid, panel) for x, values in drawn]).T
     bands = [_estimate(column, panel) for column in columns]
-    if len(group) >= FEW:  # the seeds themselves show the range of few
+    if len(drawn) >= FEW:  # the seeds themselves show the range of few
         axes.fill_between(
             grid, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.13, linewidth=0
         )

@@ -2,9 +2,11 @@
 
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from s5wm.plots.animation import animate_lap
 from s5wm.plots.curves import draw_curves, draw_signals
@@ -13,7 +15,8 @@ from s5wm.plots.imagination import draw_imagination
 from s5wm.plots.records import facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import house_style, save_figure
 from s5wm.plots.video_predictions import draw_video_predictions
-from s5wm.runs.flights import Flight, TrackGeometry, load_about, load_flights, load_track_geometry
+from s5wm.runs.directory import shortest_ends
+from s5wm.runs.flights import Flown, TrackGeometry, load_flown, load_track_geometry
 from s5wm.runs.predictions import PREDICTIONS, load_predictions
 from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, load_video_predictions
 
@@ -86,7 +89,7 @@ def _drawn(folder: Path, parts: Sequence[Callable[[Path], list[Path]]]) -> Pictu
                 drawn.written += draw(folder)
             except Absent as error:
                 names_without.setdefault(str(error), []).append(name)
-            except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
                 drawn.damaged.append(f"{name} not drawn, because its file is damaged: {error}")
     drawn.absent = [f"{' and '.join(names)} not drawn: {lack}" for lack, names in names_without.items()]
     return drawn
@@ -99,10 +102,14 @@ def plot_runs(run_dirs: Sequence[Path], out: Path, *, report: Report | None = No
     for run_dir, records in found:
         if records is None:
             log(f"skipped {run_dir}: no readable line in {run_dir / 'metrics.jsonl'} (yet)")
-    runs = [records for _, records in found if records is not None]
+    names = shortest_ends([run_dir for run_dir, records in found if records is not None])
+    runs = [
+        replace(records, name=name)
+        for records, name in zip((r for _, r in found if r is not None), names, strict=True)
+    ]
     if not runs:
         return []
-    bounds = {_bound(run_dir) for run_dir in run_dirs} - {None}
+    bounds = {_bound(run_dir) for run_dir in run_dirs}
     with house_style():
         curves = draw_curves(runs, bound=bounds.pop() if len(bounds) == 1 else None)
         written = save_figure(curves, out / "curves")
@@ -120,28 +127,26 @@ def plot_flight(run_dir: Path) -> list[Path]:
 
 
 def _flight(run_dir: Path) -> list[Path]:
-    flights = _flown(run_dir)
-    if not flights:
+    flown = _flown(run_dir)
+    if not flown.flights:
         return []
-    caption = Caption(title=title_of(run_dir), facts=_whose(run_dir))
-    figure = draw_flight(flights, load_track_geometry(run_dir / FLIGHTS), caption)
+    caption = Caption(title=title_of(run_dir), facts=_whose(run_dir, flown.about))
+    figure = draw_flight(flown.flights, flown.track, caption)
     return save_figure(figure, run_dir / "plots" / "flight")
 
 
-def _whose(run_dir: Path) -> str:
+def _whose(run_dir: Path, about: Mapping[str, Any]) -> str:
     """Which policy flew, its whole evaluation, and what was changed of the task."""
-    about = load_about(run_dir / FLIGHTS)
     facts = facts_of(about or read_json(run_dir / "eval.json"))
     parts = [policy_of(about), facts and f"of the whole evaluation: {facts}", *about.get("overrides", ())]
     return "   ·   ".join(part for part in parts if part)
 
 
 def _animation(run_dir: Path) -> list[Path]:
-    flights = _flown(run_dir)
-    if not flights:
+    flown = _flown(run_dir)
+    if not flown.flights:
         return []
-    track = load_track_geometry(run_dir / FLIGHTS)
-    return animate_lap(flights[0], track, title_of(run_dir), run_dir / "plots" / "lap")
+    return animate_lap(flown.flights[0], flown.track, title_of(run_dir), run_dir / "plots" / "lap")
 
 
 def _learning(run_dir: Path) -> list[Path]:
@@ -177,9 +182,9 @@ def _video_predictions(run_dir: Path) -> list[Path]:
     return save_figure(figure, run_dir / "plots" / "video_prediction")
 
 
-def _flown(run_dir: Path) -> list[Flight]:
+def _flown(run_dir: Path) -> Flown:
     """The recorded flights; none of a task without a drone."""
-    return load_flights(
+    return load_flown(
         _needed(run_dir / FLIGHTS, "flights yet; s5wm eval records those of a task with a drone")
     )
 

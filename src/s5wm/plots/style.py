@@ -14,6 +14,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from s5wm.errors import WriteError
+
 INK = "#1f2730"  # text, real flight
 MUTED = "#6b7682"  # secondary text
 FAINT = "#c9cfd6"  # other flights, ground lines
@@ -73,11 +75,18 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Writes ``stem.png`` and ``stem.svg``."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
-    figure.savefig(png)
-    figure.savefig(svg, metadata={"Date": None})
+    """Writes ``stem.png`` and ``stem.svg``, one of which the name may end with already.
+
+    Raises ``WriteError``.
+    """
+    name = stem.stem if stem.suffix in (".png", ".svg") else stem.name  # lr-0.5 ends with no suffix
+    png, svg = stem.with_name(f"{name}.png"), stem.with_name(f"{name}.svg")
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(png)
+        figure.savefig(svg, metadata={"Date": None})
+    except OSError as error:
+        raise WriteError(f"cannot write {png}: {error.strerror or error}; name another place") from error
     return [png, svg]
 
 

@@ -47,13 +47,20 @@ def write_video(shots: Sequence[tuple[Picture, str]], seconds: float, file: Path
     shown, fps = list(shots), 1.0 / seconds
     if file.suffix == ".gif" and fps > FASTEST:
         stride = int(np.ceil(fps / FASTEST))
-        shown, fps = shown[::stride], fps / stride
+        shown, fps = _thinned(shown, stride), fps / stride
     longest = max(len(caption) for _, caption in shown)
     pictures = [_captioned(_enlarged(picture), caption, longest) for picture, caption in shown]
     try:
         (_write_gif if file.suffix == ".gif" else _write_mp4)(pictures, fps, file)
     except OSError as error:
         raise WriteError(f"cannot write {file}: {error}; name another file") from error
+
+
+def _thinned(shots: Sequence[tuple[Picture, str]], stride: int) -> list[tuple[Picture, str]]:
+    """Every ``stride``-th, and the last of each episode, which says how it ended."""
+    episodes = [caption.split(",")[0] for _, caption in shots]
+    last = {index for index, name in enumerate(episodes) if name not in episodes[index + 1 : index + 2]}
+    return [shot for index, shot in enumerate(shots) if index % stride == 0 or index in last]
 
 
 def _enlarged(picture: Picture) -> UInt8[np.ndarray, "H2 W2 3"]:

@@ -32,7 +32,7 @@ def draw_video_predictions(predictions: Sequence[VideoPrediction], title: str) -
     top = height - 0.95
     for number in chosen:
         one = predictions[number]
-        places = np.linspace(0, len(one.real) - 1, FRAMES).round().astype(int)
+        places = np.linspace(0, one.steps, FRAMES).round().astype(int)
         for line, (name, images) in enumerate(
             zip(strips, (one.real, one.estimated, one.predicted), strict=True)
         ):

@@ -184,9 +184,13 @@ def _decode_tuple(items: tuple[Any, ...], data: Any, path: str, warn: Warn) -> t
 
 def _decode_number_or_text(kind: Any, data: Any, path: str) -> Any:
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
-        if not math.isfinite(data):
+        try:
+            value = float(data)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
             raise _wrong(path, data, "a finite number")
-        return float(data)
+        return value
     if kind is int and isinstance(data, float) and data.is_integer():
         return int(data)  # 1e6 is how people write a million
     if kind in (int, str, bool) and type(data) is kind:
@@ -209,12 +213,16 @@ def _assign(kind: Any, data: Any, path: list[str], text: str) -> None:
     for depth, name in enumerate(path[:-1]):
         here = ".".join(path[:depth])
         kind = _field_kind(kind, data, name, here)
+        if data[name] is None and path[depth + 1 :] == [TAG]:
+            place = _join(here, name)
+            data[name] = encode(_default(_member(_classes(kind), text, place), place))
+            return
         if not isinstance(data[name], dict):
             raise ConfigError(f"{_join(here, name)} is {_short(data[name])} and has no fields")
         data = data[name]
     here, name = ".".join(path[:-1]), path[-1]
     if name == TAG:
-        fresh = encode(_default(_member(_classes(kind), text, here)))
+        fresh = encode(_default(_member(_classes(kind), text, here), here))
         data.clear()
         data.update(fresh)
         return
@@ -255,8 +263,18 @@ def _classes(kind: Any) -> list[Any]:
     return [m for m in members if dataclasses.is_dataclass(m)]
 
 
-def _default(kind: Any) -> Any:
-    return kind()
+def _default(kind: Any, path: str) -> Any:
+    try:
+        return kind()
+    except TypeError as error:
+        needed = [f.name for f in dataclasses.fields(kind) if _is_needed(f)]
+        raise ConfigError(
+            f"{path}.{TAG} is {kind.__name__}, which needs {', '.join(needed)}: give the whole as {path}=JSON"
+        ) from error
+
+
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _parse(text: str) -> Any:

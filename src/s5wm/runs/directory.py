@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -123,3 +124,21 @@ class RunDirectory:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def shortest_ends(paths: Sequence[Path]) -> list[str]:
+    """Names of paths: as much of the end of each as tells it from the others."""
+    parts = [path.resolve().parts for path in paths]
+    longest = max(map(len, parts), default=1)
+    depth = next((n for n in range(1, longest) if len({own[-n:] for own in parts}) == len(parts)), longest)
+    return ["/".join(own[-depth:]) for own in parts]
+
+
+def room_for_results(out: Path) -> None:
+    """Make the folder ``out``, before anything runs whose results go there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"--out {out} cannot be made: {error.strerror}; name another folder"
+        ) from error

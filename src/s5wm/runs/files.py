@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,30 @@ def read_json(path: Path) -> Any:
         raise CorruptError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise CorruptError(f"{path} is not valid JSON: {error}") from error
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put a whole folder in the place of an older one, which is removed afterwards.
+
+    Whatever ends the program meanwhile, ``recover_folder`` finds one of them.
+    """
+    older = _older(folder)
+    if folder.is_dir():
+        shutil.rmtree(older, ignore_errors=True)
+        os.replace(folder, older)
+    os.replace(new, folder)
+    shutil.rmtree(older, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Put the older folder back, if ``replace_folder`` was ended between its two steps."""
+    with suppress(OSError):  # it is not there, or this place can only be read
+        if not folder.is_dir():
+            os.replace(_older(folder), folder)
+
+
+def _older(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".older")
 
 
 def write_manifest(folder: Path) -> None:

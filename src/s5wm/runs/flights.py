@@ -113,19 +113,28 @@ def save_flights(
     unfinished.replace(path)
 
 
-def load_flights(path: Path) -> list[Flight]:
-    """The flights of a file, in the order saved."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-        return [_flight(data, index) for index in range(int(data["count"]))]
+@dataclass(frozen=True, kw_only=True)
+class Flown:
+    """Contents of a file of flights."""
+
+    flights: list[Flight]  # in the order saved
+    about: dict[str, Any]  # which policy flew; empty where the file has none
+    track: TrackGeometry | None
 
 
-def load_about(path: Path) -> dict[str, Any]:
-    """Which policy flew; empty where the file has none."""
+def load_flown(path: Path) -> Flown:
+    """All of a file, which a training may replace between two reads."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         about = json.loads(str(data["about"])) if "about" in data else {}
-    if not isinstance(about, dict):
-        raise ValueError(f"{path}: about is no JSON object")
-    return about
+        if not isinstance(about, dict):
+            raise ValueError(f"{path}: about is no JSON object")
+        flights = [_flight(data, index) for index in range(int(data["count"]))]
+        return Flown(flights=flights, about=about, track=read_track_geometry(data))
+
+
+def load_flights(path: Path) -> list[Flight]:
+    """The flights alone."""
+    return load_flown(path).flights
 
 
 def load_track_geometry(path: Path) -> TrackGeometry | None:

@@ -73,6 +73,7 @@ class Panel:
         from rich.console import Group
         from rich.panel import Panel as Box
         from rich.table import Table
+        from rich.text import Text
 
         table = Table.grid(padding=(0, 2), expand=True)
         for _ in range(4):
@@ -88,12 +89,12 @@ class Panel:
         ]
         cells += [(title, f"{self._latest[key]:.0%}") for key, title in _SHARES if key in self._latest]
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
-            table.add_row(left[0], left[1], right[0], right[1])
+            table.add_row(*map(Text, (*left, *right)))  # a bracket in a name is no markup
         minutes = self._latest.get("wall_minutes", 0.0)
         lines = [line for line in (_sparkline(self._returns), _best(self._metrics, self._best)) if line]
         return Box(
             Group(table, *lines),
-            title=self._title,
+            title=Text(self._title),
             subtitle=f"{minutes:.1f} min, ETA {eta_text(self._latest)}",
         )
 

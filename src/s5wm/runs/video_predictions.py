@@ -20,6 +20,7 @@ class VideoPrediction:
     estimated: UInt8[np.ndarray, "H1 h w 3"]  # from the posterior, which has seen the images up to there
     predicted: UInt8[np.ndarray, "H1 h w 3"]  # open loop along the real actions, which has seen only place 0
     is_ghost: bool  # the images rendered at the estimated pose of the drone, rather than decoded ones
+    steps: int  # that the episode went on for; images after them are of others
 
 
 def save_video_predictions(path: Path, predictions: Sequence[VideoPrediction]) -> None:
@@ -30,6 +31,7 @@ def save_video_predictions(path: Path, predictions: Sequence[VideoPrediction]) -
         unfinished,
         dt=np.float32(predictions[0].dt),
         is_ghost=np.bool_(predictions[0].is_ghost),
+        steps=np.array([one.steps for one in predictions]),
         real=np.stack([one.real for one in predictions]),
         estimated=np.stack([one.estimated for one in predictions]),
         predicted=np.stack([one.predicted for one in predictions]),
@@ -40,9 +42,17 @@ def save_video_predictions(path: Path, predictions: Sequence[VideoPrediction]) -
 def load_video_predictions(path: Path) -> list[VideoPrediction]:
     """Read a file of ``save_video_predictions``."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        count, length = data["real"].shape[:2]
+        steps = data["steps"] if "steps" in data else np.full(count, length - 1)  # older files have none
+        columns = (data["real"], data["estimated"], data["predicted"], steps)
         return [
             VideoPrediction(
-                dt=float(data["dt"]), is_ghost=bool(data["is_ghost"]), real=r, estimated=b, predicted=d
+                dt=float(data["dt"]),
+                is_ghost=bool(data["is_ghost"]),
+                real=real,
+                estimated=estimated,
+                predicted=predicted,
+                steps=int(own),
             )
-            for r, b, d in zip(data["real"], data["estimated"], data["predicted"], strict=True)
+            for real, estimated, predicted, own in zip(*columns, strict=True)
         ]

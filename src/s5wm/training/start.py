@@ -1,7 +1,6 @@
 """Parameters of another training that a run begins with: kept in the run, so that it begins the same way again."""
 
 import io
-import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s5wm.errors import CorruptError, WriteError
-from s5wm.runs.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
+from s5wm.runs.files import (
+    read_json,
+    recover_folder,
+    replace_folder,
+    verify_manifest,
+    write_bytes,
+    write_json,
+    write_manifest,
+)
 from s5wm.runs.migrate import renamed
 from s5wm.runs.policyfile import named_leaves
 from s5wm.training.state import TrainState
@@ -44,14 +51,14 @@ def save_start(folder: Path, start: Start) -> None:
         write_bytes(partial / ARRAYS, buffer.getvalue())
         write_json(partial / ABOUT, start.about)
         write_manifest(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        replace_folder(partial, folder)
     except OSError as error:
         raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def read_start(folder: Path) -> Start | None:
     """What ``save_start`` wrote; None where a run begins with fresh parameters.  Raises ``CorruptError``."""
+    recover_folder(folder)
     if not folder.is_dir():
         return None
     verify_manifest(folder)

@@ -1,7 +1,7 @@
 """Content of a page: JSON of one or several policies on one task."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,11 +45,13 @@ def view_content(
     check_comparable(subjects, runs)
     names = _distinct([subject.name for subject in subjects], runs)
     track = track_of_task(subjects[0].experiment.task)
+    layouts = [_layout(subject) for subject in subjects]
+    differ = len(set(layouts)) > 1
     policies: list[Content] = []
-    for subject, name in zip(subjects, names, strict=True):
+    for subject, name, layout in zip(subjects, names, layouts, strict=True):
         log(f"running an episode of {name} ...")
         episode = run_episode(subject.experiment.task, subject.policy, seed)
-        policies.append({"name": name, **policy_content(subject, episode, config)})
+        policies.append({"name": name, **policy_content(subject, episode, config, layout if differ else "")})
     return {
         "task": subjects[0].experiment.name.task or "task",
         "version": version("s5wm"),
@@ -81,16 +83,29 @@ def _compared(subject: Subject) -> Any:
     return task.eval_config() if track is None else track_content(track)
 
 
-def policy_content(subject: Subject, episode: Episode, config: FuturesConfig) -> Content:
-    """One policy: its episode, curves, flight, images, and what its world model predicted."""
+def _layout(subject: Subject) -> str:
+    """The layout of the state that is shown, of a task that has several: the same numbers mean something else there."""
+    name = "privileged_layout" if _target(subject) == "privileged" else "observation"
+    return str(getattr(subject.experiment.task, name, ""))
+
+
+def _target(subject: Subject) -> Target:
+    return "observation" if subject.model is None else subject.model.config.target
+
+
+def policy_content(subject: Subject, episode: Episode, config: FuturesConfig, layout: str = "") -> Content:
+    """One policy: its episode, curves, flight, images, and what its world model predicted.
+
+    ``layout`` names that of its state, where other policies on the page have another.
+    """
     model = subject.model
     has_images = episode.images is not None
-    target: Target = "observation" if model is None else model.config.target
+    target = _target(subject)
     decodes_images = has_images and target == "observation"
     futures = None
     if model is not None and not decodes_images:
         futures = predict_futures(model, episode, config, has_heads=subject.has_heads)
-    panels = _panels(subject, episode, futures, target)
+    panels = _panels(subject, episode, futures, target, layout)
     spec = tested(subject.experiment).spec
     content: Content = {
         "facts": subject.facts,
@@ -111,7 +126,9 @@ def policy_content(subject: Subject, episode: Episode, config: FuturesConfig) ->
     return content
 
 
-def _panels(subject: Subject, episode: Episode, futures: Futures | None, target: Target) -> list[Panel]:
+def _panels(
+    subject: Subject, episode: Episode, futures: Futures | None, target: Target, layout: str
+) -> list[Panel]:
     flight, groups = episode.snapshot, subject.experiment.task.state_groups(target)
     panels: list[Panel] = []
     if flight:
@@ -123,7 +140,10 @@ def _panels(subject: Subject, episode: Episode, futures: Futures | None, target:
     read = episode.numbers if target == "observation" else episode.timestep.privileged
     if read is not None:
         names = tested(subject.experiment).spec.obs_names if target == "observation" else ()
-        panels += state_panels(groups, names, np.asarray(read), futures)
+        shown = state_panels(groups, names, np.asarray(read), futures)
+        if layout:
+            shown = [replace(panel, section=f"{panel.section}, layout {layout}") for panel in shown]
+        panels += shown
     panels += return_panels(episode, futures)
     if subject.values is not None:
         values = np.asarray(subject.values(episode.memory, episode.timestep))

@@ -12,13 +12,11 @@ from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.agent import DreamerConfig, DreamerLearner
 from s5wm.agents.ppo.agent import PPOConfig, PPOLearner
 from s5wm.diagnostics.loaded import LoadedRun, policy_model
-from s5wm.errors import RunDirectoryError
 from s5wm.experiments.experiment import Experiment
 from s5wm.experiments.policies import kind_of
 from s5wm.experiments.trained import Which, find, load_agent, trained_steps
-from s5wm.runs.checkpoint import Checkpoints, restore
+from s5wm.runs.checkpoint import restore
 from s5wm.runs.codec import Warn
-from s5wm.runs.directory import RunDirectory
 from s5wm.training.run import abstract_state
 from s5wm.types import TimeStep, array_of
 from s5wm.worldmodel.model import WorldModel
@@ -54,7 +52,7 @@ def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
     kind = kind_of(agent)
     is_latest = kind == "latest"
     loaded = (
-        _latest(agent.experiment, folder, warn)
+        _latest(agent.experiment, agent.source, warn)
         if is_latest
         else _policy_only(agent.experiment, agent.policy, of_run=kind != "shipped")
     )
@@ -85,9 +83,10 @@ class _Loaded:
 MODEL_FREE = "the agent has no world model, so nothing is imagined"
 
 
-def _latest(experiment: Experiment, folder: Path, warn: Warn) -> _Loaded:
+def _latest(experiment: Experiment, checkpoint: Path, warn: Warn) -> _Loaded:
+    """Of the checkpoint that the policy is of: a training may have saved another since."""
     if isinstance(experiment.agent, DreamerConfig):
-        own = LoadedRun.load(folder, warn)
+        own = LoadedRun.load(checkpoint.parent.parent, warn, checkpoint)
         assert own.state is not None, "a run has a training state"
         return _Loaded(
             policy=own.policy,
@@ -95,9 +94,6 @@ def _latest(experiment: Experiment, folder: Path, warn: Warn) -> _Loaded:
             values=_dreamer_values(own.state.learner),
             smoothing_weight=float(own.state.smoothing_weight),
         )
-    checkpoint = Checkpoints(RunDirectory(folder).checkpoints, keep=1).newest(warn)
-    if checkpoint is None:
-        raise RunDirectoryError(f"{folder} has no checkpoint yet: train until the first one is saved")
     template = abstract_state(experiment.build(), experiment.train, experiment.seed)
     state, _ = restore(checkpoint, template)
     return _Loaded(

@@ -24,8 +24,12 @@ CoreConfig = S5Config | BlockGRUConfig
 
 
 def squash_action(action: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
-    """``a / max(1, |a|)`` per component with the denominator held constant (DreamerV3)."""
-    return action / jax.lax.stop_gradient(jnp.maximum(1.0, jnp.abs(action)))
+    """Each component within [-1, 1], as environments take it.
+
+    DreamerV3 divides by ``max(1, |a|)`` held constant: the same value, with a gradient beyond the bounds, where the
+    environment has none.  A policy that learns by gradients through the model would feel no cost of a spread there.
+    """
+    return jnp.clip(action, -1.0, 1.0)
 
 
 class SequenceModel(eqx.Module, Generic[Memory]):

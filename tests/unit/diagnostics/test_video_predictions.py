@@ -15,7 +15,7 @@ from s5wm.envs.racing.tasks import figure_8_by_camera
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.conv import PatchConfig
 from s5wm.plots.video_predictions import FRAMES, draw_video_predictions
-from s5wm.runs.video_predictions import load_video_predictions, save_video_predictions
+from s5wm.runs.video_predictions import VideoPrediction, load_video_predictions, save_video_predictions
 
 from .oracle import CONFIG
 
@@ -39,6 +39,18 @@ def test_the_ghost_of_the_truth_sees_what_the_camera_saw(env: RacingEnv) -> None
     assert float((jnp.abs(ghost_images(env, moved).astype(int) - timesteps.obs) > 2).mean()) > 0.1
 
 
+def test_frames_of_later_episodes_count_as_no_error_and_are_not_drawn() -> None:
+    """Images of the first 3 of 5 steps are right, those after the episode's end are of another."""
+    real = np.zeros((6, 4, 4, 3), np.uint8)
+    predicted = real.copy()
+    predicted[4:] = 255
+    one = VideoPrediction(dt=0.1, real=real, estimated=real, predicted=predicted, is_ghost=False, steps=3)
+    band = pixel_errors([one])
+    np.testing.assert_array_equal(band.median, [0.0, 0.0, 0.0, np.nan, np.nan])
+    shown = [axes.get_images()[0].get_array() for axes in draw_video_predictions([one], "x").axes]
+    assert len(shown) == 3 * FRAMES and not any(image.any() for image in shown)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["observation", "privileged"])
 def test_dreams_are_made_saved_and_drawn(env: RacingEnv, target: str, tmp_path: Path) -> None:
@@ -59,6 +71,9 @@ def test_dreams_are_made_saved_and_drawn(env: RacingEnv, target: str, tmp_path: 
         predictions, load_video_predictions(tmp_path / "video_prediction.npz"), strict=True
     ):
         np.testing.assert_array_equal(one.predicted, other.predicted)
+    # An episode of 21 time steps ends in the stream of 21: the longest prediction within it is whole.
+    assert all(0 <= one.steps <= HORIZON for one in predictions)
+    assert max(one.steps for one in predictions) == HORIZON
     band = pixel_errors(predictions)
     assert band.median.shape == (HORIZON,) and np.all(band.lo <= band.median)
     assert len(draw_video_predictions(predictions, "a prediction").axes) % FRAMES == 0

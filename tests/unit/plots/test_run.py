@@ -1,18 +1,23 @@
 """Everything of a run directory, the moving picture included; what is missing is skipped with a line."""
 
+import contextlib
 import json
+import zipfile
+import zlib
 from itertools import islice
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from s5wm.errors import WriteError
 from s5wm.plots import plot_flight, plot_run, plot_runs
 from s5wm.plots.animation import render_lap
 from s5wm.plots.drone import Pose, body_at, rotation
 from s5wm.plots.run import FLIGHTS, PREDICTIONS, _whose
-from s5wm.plots.style import PASSED, house_style
-from s5wm.runs.flights import load_about, save_flights
+from s5wm.plots.style import PASSED, house_style, new_figure, save_figure
+from s5wm.runs.directory import shortest_ends
+from s5wm.runs.flights import load_flown, save_flights
 from s5wm.runs.predictions import save_predictions
 
 
@@ -79,9 +84,48 @@ def test_the_flight_picture_says_whose_it_is_whatever_eval_json_says(tmp_path, l
     about = {"policy": "latest", "env_steps": 640_000, "episodes": 32, "success_rate": 0.25}
     save_flights(tmp_path / FLIGHTS, [laps], track=track, about=about)
     (tmp_path / "eval.json").write_text(json.dumps({"success_rate": 1.0, "episodes": 100}))  # of the best one
-    caption = _whose(tmp_path)
+    flown = load_flown(tmp_path / FLIGHTS)
+    caption = _whose(tmp_path, flown.about)
     assert caption == "latest policy, 0.64 M steps   ·   of the whole evaluation: success 25 % of 32 episodes"
-    assert load_about(tmp_path / FLIGHTS) == about
+    assert flown.about == about
+
+
+def test_a_flipped_bit_of_a_file_of_flights_is_damage(tmp_path, laps, track):
+    save_flights(tmp_path / FLIGHTS, [laps], track=track)
+    whole = (tmp_path / FLIGHTS).read_bytes()
+    rng, damaged = np.random.default_rng(0), 0
+    for place in rng.integers(60, len(whole) - 60, 100):
+        (tmp_path / FLIGHTS).write_bytes(whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :])
+        with contextlib.suppress(zlib.error):
+            try:
+                load_flown(tmp_path / FLIGHTS)
+            except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                continue
+            continue
+        damaged = int(place)  # what only zlib notices
+        break
+    assert damaged
+    (tmp_path / FLIGHTS).write_bytes(whole[:damaged] + bytes([whole[damaged] ^ 64]) + whole[damaged + 1 :])
+    said = []
+    plot_run(tmp_path, report=said.append)
+    assert any("flight not drawn, because its file is damaged" in line for line in said)
+
+
+def test_runs_are_named_by_what_tells_them_apart(tmp_path):
+    paths = [tmp_path / "a" / "seed-0", tmp_path / "b" / "seed-0"]
+    assert shortest_ends(paths) == ["a/seed-0", "b/seed-0"]
+    assert shortest_ends(paths[:1]) == ["seed-0"]
+    assert shortest_ends([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+
+
+def test_a_name_with_a_dot_keeps_its_end(tmp_path):
+    with house_style():
+        for name in ("lr-0.5", "lr-0.7.png"):
+            save_figure(new_figure(1.0, 1.0), tmp_path / name)
+    assert names(tmp_path.iterdir()) == {"lr-0.5.png", "lr-0.5.svg", "lr-0.7.png", "lr-0.7.svg"}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="cannot write"):
+        save_figure(new_figure(1.0, 1.0), tmp_path / "file" / "x")
 
 
 def test_frames_of_the_best_lap_move_and_show_the_target(laps, track):

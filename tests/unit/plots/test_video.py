@@ -12,8 +12,8 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostTimeStep
 from s5wm.envs.wrappers import TimeLimit
 from s5wm.errors import ConfigError
-from s5wm.evaluation.filming import _caption, _success, film_compiled
-from s5wm.plots.video import LEAST_SIDE, write_video
+from s5wm.evaluation.filming import _caption, _checked, _success, film_compiled
+from s5wm.plots.video import LEAST_SIDE, _thinned, write_video
 from s5wm.types import EnvSpec, OptionalMetric, first_step, later_step
 
 
@@ -86,6 +86,11 @@ def test_an_environment_in_jax_is_filmed_state_by_state():
         "episode 1, return 1.5, success",
     ]
     assert len(film_compiled(env, Still(), episodes=1, max_steps=2, seed=0)) == 3
+    thinned = [words for _, words in _thinned(shots, 3)]
+    assert thinned[:3] == ["episode 1, return 0.0", "episode 1, return 1.5, success", "episode 2, return 1.0"]
+    assert thinned[-1] == "episode 2, return 1.5, success"
+    with pytest.raises(ConfigError, match=r"renders float64; a video needs numbers from 0 to 255 as uint8"):
+        _checked(np.ones((4, 6, 3)), "render(state)")
     with pytest.raises(ConfigError, match=r"renders nothing; .* from render\(state\)"):
         film_compiled(Counter(has_pictures=False), Still(), episodes=1, max_steps=3, seed=0)
 

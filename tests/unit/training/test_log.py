@@ -78,6 +78,13 @@ def test_the_panel_keeps_what_was_said_last(capsys: pytest.CaptureFixture[str]) 
         assert text in err, text
 
 
+def test_a_bracket_in_a_name_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    panel = Panel("runs/[new]")
+    panel.write_row(ROW | {"loss/share [/step]": 0.5})
+    panel.close()
+    assert "runs/[new]" in capsys.readouterr().err
+
+
 def test_the_panel_names_one_reward_plainly_and_leaves_out_what_is_rounding(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -25,14 +25,14 @@ from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment, PresetName
 from s5wm.experiments.trained import load_agent
 from s5wm.training.config import TrainConfig
-from s5wm.viewer.content import policy_content, view_content
+from s5wm.viewer.content import _layout, _panels, policy_content, view_content
 from s5wm.viewer.episode import run_episode
 from s5wm.viewer.futures import FuturesConfig, predict_futures
 from s5wm.viewer.pack import packed, sprite, unpacked
 from s5wm.viewer.page import page_of
 from s5wm.viewer.panels import state_panels, value_panel
 from s5wm.viewer.server import HOST, serve
-from s5wm.viewer.subject import Subject, _policy_only
+from s5wm.viewer.subject import Subject, _policy_only, load_subject
 
 from ..diagnostics.oracle import CONFIG, DT, STEPS, make_learner, make_oracle
 from ..diagnostics.saved import SMALL, save_run
@@ -172,6 +172,9 @@ def test_a_page_is_served_on_the_loopback_interface_alone(capsys) -> None:
         assert answer.read() == b"<p>page</p>"
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(address[0] + "etc/passwd", timeout=20)
+    foreign = urllib.request.Request(address[0], headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(foreign, timeout=20)
 
 
 @pytest.mark.slow
@@ -221,6 +224,18 @@ def test_numbers_have_the_names_that_the_environment_gives() -> None:
     assert [panel.title for panel in panels] == ["place", "speed"]
     np.testing.assert_array_equal(panels[1].real, real[:, 1])
     assert [panel.title for panel in state_panels(None, (), real, None)] == ["number 0", "number 1"]
+
+
+def test_states_of_other_layouts_have_sections_of_their_own() -> None:
+    """Velocity in body axes and in world axes are no two curves of one picture."""
+    found = {}
+    for name, width in (("split-s", 24), ("split-s-robust", 27)):
+        subject = load_subject(f"pretrained/{name}", which="best", warn=print)
+        panels = _panels(
+            subject, episode(np.zeros((4, width), np.float32)), None, "observation", _layout(subject)
+        )
+        found[name] = {panel.section for panel in panels}
+    assert "velocity, layout B" in found["split-s"] and "velocity, layout C" in found["split-s-robust"]
 
 
 def test_a_policy_without_heads_says_what_it_cannot_imagine() -> None:

@@ -89,6 +89,10 @@ class DreamerConfig:
         """``1 - 1 / discount_horizon``."""
         return 1.0 - 1.0 / self.discount_horizon
 
+    def build_optimiser(self) -> optax.GradientTransformation:
+        """That of all parameters; see ``OptimiserConfig.build``."""
+        return self.optimiser.build(actor_critic_delay=self.actor_critic_warmup)
+
     def build(self, spec: EnvSpec, *, num_envs: int) -> "Dreamer":
         """The agent for ``num_envs`` environments of this spec."""
         self.world_model.check(spec)
@@ -139,7 +143,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
             params,
             params.critic,
             None if config.ema_rate is None else latest_policy(params),
-            config.optimiser.build().init(untyped(params)),
+            config.build_optimiser().init(untyped(params)),
             ReturnScale.init(),
             Replay.init(self._example(params), self.num_envs, config.replay.capacity),
             jnp.zeros((), jnp.int32),
@@ -220,7 +224,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         grads, (out, scale, metrics) = jax.grad(self._loss, has_aux=True)(
             learner.params, learner, chunk, smoothing_weight, k_loss
         )
-        deltas, opt_state = self.config.optimiser.build().update(
+        deltas, opt_state = self.config.build_optimiser().update(
             grads, learner.opt_state, untyped(learner.params)
         )
         params = jax.tree.map(lambda p, u: p + learner.guard.factor * u, learner.params, deltas)

@@ -1,6 +1,7 @@
 """Settings, given to the firmware once over its command line and kept in its memory file."""
 
 import hashlib
+import tempfile
 import time
 from pathlib import Path
 
@@ -41,9 +42,11 @@ def configured(firmware: Firmware, settings: tuple[str, ...]) -> Path:
         return file
     with FirmwareProcess(firmware, None) as process:
         _configure(process, settings)
-        made = file.with_suffix(".new")
-        made.write_bytes((process.folder / EEPROM).read_bytes())
-    made.replace(file)
+        content = (process.folder / EEPROM).read_bytes()
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:  # others may configure it at the same time
+        made = Path(folder) / file.name
+        made.write_bytes(content)
+        made.replace(file)
     return file
 
 

@@ -4,12 +4,21 @@ const Scene = (() => {
   const INK = "#1f2730", GATE = "#8995a1", TARGET = "#009E73", IMAGINED = "#0072B2";
   const canvas = document.getElementById("world");
   const has = Data.policies.some((one) => one.flight);
-  if (!has) return { has, draw() {}, setView() {}, resize() {} };
+  const nothing = { has: false, draw() {}, setView() {}, resize() {} };
+  if (!has) return nothing;
 
   const course = Data.content.course;
   const several = Data.policies.length > 1;
   const top = Math.ceil(Math.max(...Data.policies.map((one) => Math.max(...one.flight.speed)), 1));
-  const renderer = new L.WebGLRenderer({ canvas, antialias: true, preserveDrawingBuffer: true });
+  let renderer;
+  try {
+    renderer = new L.WebGLRenderer({ canvas, antialias: true, preserveDrawingBuffer: true });
+  } catch (error) {
+    const note = document.createElement("p");
+    note.textContent = "This browser has no WebGL, so the flight is not drawn in three dimensions; the curves are below.";
+    document.body.prepend(note);
+    return nothing;
+  }
   renderer.setPixelRatio(Math.min(window.devicePixelRatio, 2));
   const scene = new L.Scene();
   scene.background = new L.Color("#f3f5f7");
