@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -125,6 +126,19 @@ def clip_per_tensor(limit: float, floor: float = 1e-3) -> optax.GradientTransfor
             return grad * jnp.minimum(1.0, allowed / jnp.maximum(norm, 1e-30))
 
         return jax.tree.map(clip, updates, params)
+
+    return optax.stateless(update)
+
+
+def clip_norm_of_groups(limit: float, is_apart: Callable[[str], bool]) -> optax.GradientTransformation:
+    """Clip the norm of the fields that ``is_apart`` names and that of the others, each by itself, to ``limit``."""
+    clip = optax.clip_by_global_norm(limit)
+
+    def update(updates: Any, params: Any) -> Any:
+        del params
+        apart = jax.tree_util.tree_map_with_path(lambda path, _: is_apart(path[0].name), updates)
+        parts = [clip.update(part, clip.init(part))[0] for part in eqx.partition(updates, apart)]
+        return eqx.combine(*parts)
 
     return optax.stateless(update)
 

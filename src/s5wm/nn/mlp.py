@@ -10,6 +10,9 @@ from s5wm.types import Key
 
 NORM_EPSILON = 1e-4  # DreamerV3's
 
+PRODUCTS = 2**30
+"""Folded into a key for them: ``fold_in`` of a small number is one of the keys that ``split`` gives."""
+
 
 def fan_in_normal(key: Key, shape: tuple[int, ...], *, fan_in: int, scale: float = 1.0) -> Array:
     """Normal, truncated at two standard deviations, with variance ``scale^2 / fan_in``."""
@@ -102,7 +105,7 @@ class MLP(eqx.Module):
         self.products = None
         if products:
             count = sizes[1] // 2
-            self.products = Products(sizes[0], count, key=jr.fold_in(key, 1))
+            self.products = Products(sizes[0], count, key=jr.fold_in(key, PRODUCTS))
             sizes = (sizes[0] + count, *sizes[1:])
         pairs = zip(sizes[:-1], sizes[1:], k_hidden, strict=True)
         self.hidden = tuple(Linear(i, o, key=k) for i, o, k in pairs)

@@ -84,6 +84,13 @@ class OneHots(eqx.Module):
         ]
         return jnp.concatenate(parts, axis=-1)
 
+    @property
+    def log_probs(self) -> Float[Array, "*b A"]:
+        """Their logarithms, finite where a probability is zero in float32."""
+        if self.unimix:
+            return jnp.log(self.probs)
+        return jnp.concatenate([jax.nn.log_softmax(part) for part in self._split(self.logits)], axis=-1)
+
     def _straight_through(self, scores: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
         chosen = [
             jax.nn.one_hot(jnp.argmax(part, axis=-1), part.shape[-1], dtype=part.dtype)
@@ -102,16 +109,15 @@ class OneHots(eqx.Module):
 
     def sample_with(self, noise: Float[Array, "*b A"]) -> Float[Array, "*b A"]:
         """``sample`` with Gumbel noise given: ``argmax(log p + noise)`` (the Gumbel-max trick)."""
-        return self._straight_through(jax.lax.stop_gradient(jnp.log(self.probs)) + noise)
+        return self._straight_through(jax.lax.stop_gradient(self.log_probs) + noise)
 
     def log_prob(self, onehots: Float[Array, "*b A"]) -> Float[Array, "*b"]:
         """Summed over the categoricals."""
-        return jnp.sum(onehots * jnp.log(self.probs), axis=-1)
+        return jnp.sum(onehots * self.log_probs, axis=-1)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Nats, summed over the categoricals."""
-        probs = self.probs
-        return -jnp.sum(probs * jnp.log(probs), axis=-1)
+        return -jnp.sum(self.probs * self.log_probs, axis=-1)
 
 
 class Normal(eqx.Module):

@@ -230,7 +230,9 @@ class Trainer:
         at = was.failed_at if reason is None else was.env_steps
         self.host = replace(self.host, failures=failures, failed_at=at)
         rate = jnp.minimum(rate, self.state.learner.guard.rate) * (1.0 if reason is None else RATE)
-        key = jr.fold_in(self.state.key, len(failures))  # the same numbers would lead to the same place
+        key = jr.fold_in(
+            self.state.key, 2**30 + len(failures)
+        )  # the same numbers would lead to the same place
         self._state = eqx.tree_at(lambda s: (s.learner.guard.rate, s.key), self.state, (rate, key))
         if reason is not None:
             sink.write_line(

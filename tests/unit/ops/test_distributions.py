@@ -19,6 +19,14 @@ from s5wm.ops.distributions import (
 LOGITS = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 3.0]])
 
 
+def test_choices_that_are_all_but_certain_have_finite_entropy_and_probabilities():
+    dist = OneHots(jnp.array([0.0, 120.0, -1.0, 0.0, 300.0]), (2, 3), unimix=0.0)
+    assert float(dist.entropy()) == pytest.approx(0.0, abs=1e-6)
+    assert float(dist.log_prob(jnp.array([1.0, 0.0, 0.0, 0.0, 1.0]))) == pytest.approx(-120.0)
+    slope = jax.grad(lambda logits: OneHots(logits, (2, 3), unimix=0.0).entropy())(dist.logits)
+    assert np.isfinite(slope).all()
+
+
 def test_unimix_keeps_every_class_alive():
     dist = OneHot(jnp.array([[1e4, 0.0, 0.0, -1e4]]))
     np.testing.assert_allclose(dist.probs, [[0.9925, 0.0025, 0.0025, 0.0025]], rtol=1e-5)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from s5wm.actions import Box
 from s5wm.agents.base import AbstractAgent, MetricSums, NonFiniteGuard, is_finite, tree_where
-from s5wm.agents.optimiser import untyped
+from s5wm.agents.optimiser import clip_norm_of_groups, untyped
 from s5wm.agents.ppo.actor import (
     ActorSizes,
     MemoryConfig,
@@ -143,8 +143,9 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
-        config = self.config
-        return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5))
+        # Apart, because the critic's gradient grows with rewards, and would leave the actor none.
+        clip = clip_norm_of_groups(self.config.max_grad_norm, lambda name: name == "critic")
+        return optax.chain(clip, optax.scale_by_adam(eps=1e-5))
 
     @property
     def _critic_size(self) -> int:

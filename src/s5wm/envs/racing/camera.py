@@ -125,6 +125,10 @@ def beside_imu(picture: Image, quad: QuadState, action: Float[Array, " 4"]) -> M
     return MixedObs(picture, jnp.concatenate([quad.omega_b / RATE_SCALE, action]))
 
 
+KEY = 2**30
+"""Folded into the key of an episode's beginning for it; ``fold_in`` of a small number is one of those of ``split``."""
+
+
 def begin(config: CameraConfig, quad: QuadState, key: Key) -> CameraState:
     """Initial camera of an episode: its appearance is sampled, and all past poses are the present one."""
     k_look, k_grain = jr.split(key)

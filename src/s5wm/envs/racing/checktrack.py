@@ -18,7 +18,11 @@ SINK = 0.05
 ROOM = 0.5
 """m of flight volume that a gate needs before and behind it: what a drone at 25 m/s flies in one control period."""
 
+FASTEST_STEP = 0.6
+"""m that a drone at 30 m/s flies in one control period, in which it can pass one gate."""
+
 _PARALLEL = 1e-6
+_SAME_WAY = 0.5  # cosine between two directions of passing that one straight flight takes
 _COPLANAR = 0.1  # m between parallel frames that stand in one plane
 _TOUCH = 1e-6  # m that neighbours may share
 
@@ -41,6 +45,7 @@ def track_problems(track: FileTrackConfig) -> Iterator[str]:
         if _hits_frame(track, plate, start):
             yield f"the start stands in the frame of gate {number}"
     yield from _order_problems(track)
+    yield from _close_problems(track, plates)
     yield from _overlaps(track, plates)
 
 
@@ -104,6 +109,25 @@ def _order_problems(track: FileTrackConfig) -> Iterator[str]:
             yield (
                 f"gate {following + 1} is gate {index + 1} again, in the same direction: it cannot be reached without "
                 "another gate between the two; a gate flown twice per lap is listed twice with others in between"
+            )
+
+
+def _close_problems(track: FileTrackConfig, plates: list[_Plate]) -> Iterator[str]:
+    """Consecutive openings that one step can fly through."""
+    for index, plate in enumerate(plates):
+        following = (index + 1) % len(plates)
+        after = plates[following]
+        between = after.pos - plate.pos
+        ahead, aside = float(between[:2] @ plate.normal), float(between[:2] @ plate.left)
+        faces = float(plate.normal @ after.normal) > _SAME_WAY
+        if (
+            faces
+            and 0.0 < ahead < FASTEST_STEP
+            and max(abs(aside), abs(float(between[2]))) < 2 * track.half_opening
+        ):
+            yield (
+                f"gate {following + 1} stands {ahead:.2f} m behind gate {index + 1}: one step of a fast drone would "
+                f"pass both and count one; leave {FASTEST_STEP:g} m"
             )
 
 

@@ -240,7 +240,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         eye: CameraState | None = None
         if config.camera is not None:
             # Folded in rather than split off, so that a camera does not change where episodes begin.
-            eye = camera.begin(config.camera, begun.quad, jr.fold_in(key, 1))
+            eye = camera.begin(config.camera, begun.quad, jr.fold_in(key, camera.KEY))
         state = RacingState(
             quad=begun.quad,
             action=_hover_action(self.params),

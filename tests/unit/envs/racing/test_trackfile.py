@@ -100,6 +100,9 @@ CLEAR = ((0.0, 0.0, 2.0, 0.0), (5.0, 0.0, 2.0, 0.0), (5.0, 5.0, 2.0, 90.0))
         (track((0.0, 0.0, 2.0, 0.0), (5.0, 0.0, 2.0, 0.0), (0.0, 0.0, 2.0, 180.0)), []),
         (track(CLEAR[0], CLEAR[0], CLEAR[1]), ["gate 2 is gate 1 again"]),
         (track(CLEAR[0], CLEAR[1], CLEAR[0]), ["gate 1 is gate 3 again"]),
+        # so near behind each other that one step passes both
+        (track(CLEAR[0], (0.3, 0.2, 2.0, 0.0), CLEAR[2]), ["gate 2 stands 0.30 m behind gate 1: one step"]),
+        (track(CLEAR[0], (0.7, 0.2, 2.0, 0.0), CLEAR[2]), []),
         (track((0.0, 0.0, 0.9, 0.0), *CLEAR[1:]), ["rim of gate 1 is 0.12 m below the ground: raise it"]),
         (track(GateConfig(pos=(0.0, 0.0, 0.9), yaw_deg=0.0, lower_rim=False), *CLEAR[1:]), []),
         (
