@@ -239,7 +239,7 @@ def test_dynamics_gradient_sees_what_the_prior_chooses(make_lab, horizon, own, c
     assert gradient == pytest.approx(slope, rel=0.03)
 
     blind = -float(gradients(config, nets_with(SilentChance), belief, HALF)[0].actor.network.out.bias[1])
-    assert abs(blind - slope) > 0.1 * abs(slope)
+    assert abs(blind - slope) > 0.04 * abs(slope)  # more than the law allows
 
 
 def test_actor_gradient_equals_that_of_differentiating_the_whole_rollout(nets, starts):
