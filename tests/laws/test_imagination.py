@@ -25,6 +25,7 @@ from s5wm.ops.running import ReturnScale
 from s5wm.types import Reward, TimeStep
 from s5wm.worldmodel.dynamics import imagine
 from s5wm.worldmodel.latent import IdentityLatent
+from s5wm.worldmodel.sequence import squash_action
 
 HORIZON = 4
 CONFIGS = {
@@ -41,11 +42,19 @@ def lab(make_lab):
     return make_lab("gaussian")
 
 
+def test_gradients_end_where_the_environment_clips_an_action():
+    """Else a policy at its bounds would feel no cost of its spread: the form is the environment's own clip."""
+    actions = jnp.array([-3.0, -0.9, 0.0, 0.9, 3.0])
+    np.testing.assert_array_equal(squash_action(actions), Box((5,)).decode(actions))
+    slope = jax.grad(lambda a: squash_action(a).sum())(actions)
+    np.testing.assert_array_equal(slope, [0.0, 1.0, 1.0, 1.0, 0.0])
+
+
 def networks_of(model, **spread):
     """An actor and critics that say something, of a model."""
     k_actor, k_critic, k_value, k_slow = jr.split(jr.key(1), 4)
     features = model.dynamics.initial().latent.feature.shape[0]
-    # Actions stay within [-1, 1]: beyond, squashing passes a gradient on purpose that finite differences lack.
+    # Actions stay within [-1, 1]: at the bounds, where gradients end, finite differences would average both sides.
     actor = ActorConfig(units=8, layers=1, **spread).build(features, Box((2,)), key=k_actor)
     actor = eqx.tree_at(lambda a: a.network.out.weight, actor, replace_fn=lambda w: 20 * w)
     critic = CriticConfig(units=8, layers=1, bins=21, limit=3.0).build(features, key=k_critic)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.agents.optimiser import OptimiserConfig, clip_norm_of_groups
+from s5wm.agents.optimiser import OptimiserConfig, clip_norms
 
 
 class Params(eqx.Module):
@@ -87,7 +87,7 @@ def test_actor_and_critic_begin_after_their_delay_as_if_they_had_just_begun():
 def test_groups_are_clipped_each_by_its_own_norm():
     """A critic whose gradient is huge leaves the actor its step."""
     grads = Groups(jnp.array([0.3]), jnp.array([0.4]), jnp.array([3000.0, 4000.0]))
-    transform = clip_norm_of_groups(0.5, lambda name: name == "critic")
+    transform = clip_norms(0.5, apart="critic")
     clipped, _ = transform.update(grads, transform.init(grads), grads)
     np.testing.assert_allclose(clipped.world_model, [0.3], rtol=1e-6)
     np.testing.assert_allclose(clipped.actor, [0.4], rtol=1e-6)

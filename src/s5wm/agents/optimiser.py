@@ -130,14 +130,14 @@ def clip_per_tensor(limit: float, floor: float = 1e-3) -> optax.GradientTransfor
     return optax.stateless(update)
 
 
-def clip_norm_of_groups(limit: float, is_apart: Callable[[str], bool]) -> optax.GradientTransformation:
-    """Clip the norm of the fields that ``is_apart`` names and that of the others, each by itself, to ``limit``."""
+def clip_norms(limit: float, *, apart: str) -> optax.GradientTransformation:
+    """Clip the norm of the field ``apart`` and that of all others together, each by itself, to ``limit``."""
     clip = optax.clip_by_global_norm(limit)
 
     def update(updates: Any, params: Any) -> Any:
         del params
-        apart = jax.tree_util.tree_map_with_path(lambda path, _: is_apart(path[0].name), updates)
-        parts = [clip.update(part, clip.init(part))[0] for part in eqx.partition(updates, apart)]
+        is_apart = jax.tree_util.tree_map_with_path(lambda path, _: path[0].name == apart, updates)
+        parts = [clip.update(part, clip.init(part))[0] for part in eqx.partition(updates, is_apart)]
         return eqx.combine(*parts)
 
     return optax.stateless(update)

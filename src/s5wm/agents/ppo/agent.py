@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from s5wm.actions import Box
 from s5wm.agents.base import AbstractAgent, MetricSums, NonFiniteGuard, is_finite, tree_where
-from s5wm.agents.optimiser import clip_norm_of_groups, untyped
+from s5wm.agents.optimiser import clip_norms, untyped
 from s5wm.agents.ppo.actor import (
     ActorSizes,
     MemoryConfig,
@@ -144,7 +144,7 @@ class PPO(AbstractAgent[PPOLearner, Any, PolicyExtras]):
     @property
     def _optimiser(self) -> optax.GradientTransformation:
         # Apart, because the critic's gradient grows with rewards, and would leave the actor none.
-        clip = clip_norm_of_groups(self.config.max_grad_norm, lambda name: name == "critic")
+        clip = clip_norms(self.config.max_grad_norm, apart="critic")
         return optax.chain(clip, optax.scale_by_adam(eps=1e-5))
 
     @property
