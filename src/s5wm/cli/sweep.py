@@ -10,6 +10,7 @@ from s5wm.cli.common import DONE, STOPPED, Verb, Whole, arg, print_json, print_l
 from s5wm.cli.evaluating import Json
 from s5wm.errors import ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
+from s5wm.runs.directory import room_for_results
 
 if TYPE_CHECKING:
     from s5wm.experiments.configfile import TrainRequest
@@ -60,7 +61,7 @@ class Sweep(Verb):
         """Train all, or print the script."""
         jobs = self._jobs()
         if self.slurm:
-            self.out.mkdir(parents=True, exist_ok=True)  # SLURM does not, and writes its log there
+            room_for_results(self.out)  # SLURM makes no folder, and writes its log there
             print(slurm_script(jobs, self.out, at_once=self.jobs, hours=self.hours), end="")
             return DONE
         codes = run_jobs(jobs, self.out, at_once=self.jobs, log=print_line)

@@ -171,7 +171,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         self._is_started = True
         seeds = {number: seed + number for number in everyone if number not in failures}
         failures |= self._pool.reset(seeds)
-        self._renew(failures | dict(self._not_finite()))
+        self._renew(dict(self._not_finite()) | failures)
         return self._rows({}, np.zeros(self._num, bool))
 
     def step(self, action: Values) -> HostTimeStep:
@@ -180,7 +180,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         ended = rows["is_last"].copy()
         rows["action"][...] = self._give(action)
         failures = self._pool.step()
-        failures |= {number: why for number, why in self._not_finite() if number not in failures}
+        failures = dict(self._not_finite()) | failures
         metrics = dict(self._pool.metrics)
         failed = np.zeros(self._num, bool)
         failed[list(failures)] = True
@@ -221,7 +221,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
                 entropy = np.random.SeedSequence([self._seed, number, self._restarts])
                 seeds[number] = int(entropy.generate_state(1)[0] >> 1)
             failures = again | self._pool.reset(seeds)
-            failures |= {number: why for number, why in self._not_finite() if number not in failures}
+            failures = dict(self._not_finite()) | failures
 
     def _rows(self, metrics: dict[int, dict[str, float]], cut: Values) -> HostTimeStep:
         rows = {name: values.copy() for name, values in self._pool.rows.items()}
