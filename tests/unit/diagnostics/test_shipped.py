@@ -16,7 +16,7 @@ from s5wm.experiments.experiment import PresetName
 from s5wm.experiments.policies import evaluate_run, judged_task, kept_in, kind_of, write_policy
 from s5wm.experiments.trained import load_agent
 from s5wm.plots.records import policy_of, title_of
-from s5wm.runs.flights import load_about
+from s5wm.runs.flights import load_flown
 from s5wm.runs.predictions import load_predictions
 from s5wm.worldmodel.latent import IdentityLatentConfig
 
@@ -66,7 +66,7 @@ def test_eval_draws_the_flight_of_a_run_and_says_whose_it_is(run: Path, capsys) 
     told = capsys.readouterr()
     assert json.loads(told.out) == json.loads((run / "eval.json").read_text())
     assert f"drawn: {run / 'plots' / 'flight.png'}" in told.err
-    about = load_about(run / "flights.npz")
+    about = load_flown(run / "flights.npz").about
     assert (about["policy"], about["env_steps"], about["episodes"]) == ("latest", 192, 2)
     assert policy_of(about) == "latest policy, 192 steps"
     assert "latest policy, 192 steps" in svg_text(run / "plots" / "flight.svg")
@@ -83,7 +83,7 @@ def test_eval_leaves_a_shipped_policy_as_it_is_and_says_so(shipped: Path, tmp_pa
     assert names(shipped) == SHIPPED
     assert call("eval", str(shipped), *FEW, "--out", str(tmp_path / "flown")) == 0
     assert names(tmp_path / "flown" / "plots") == {"flight.png", "flight.svg"}
-    assert load_about(tmp_path / "flown" / "flights.npz")["policy"] == "shipped"
+    assert load_flown(tmp_path / "flown" / "flights.npz").about["policy"] == "shipped"
 
 
 def test_eval_of_a_run_that_cannot_be_written_still_gives_its_figures(run: Path, monkeypatch, capsys) -> None:
@@ -135,7 +135,7 @@ def test_a_policy_flies_in_a_changed_task_and_the_run_keeps_its_own_figures(
     assert metrics["config"]["task"]["seconds"] == STEPS * 0.02
     assert (run / "eval.json").read_text() == "{}" and not (run / "flights.npz").exists()
     assert json.loads((tmp_path / "longer" / "eval.json").read_text()) == metrics
-    assert load_about(tmp_path / "longer" / "flights.npz")["overrides"] == [longer[1]]
+    assert load_flown(tmp_path / "longer" / "flights.npz").about["overrides"] == [longer[1]]
     assert kept_in(run, None, [longer[1]]) is None
     assert call("eval", str(run), *FEW, *longer, "--out", str(run)) == 2
 

@@ -154,8 +154,6 @@ def test_pictures_of_states_are_alike_in_both_layouts(seen):
     assert (
         np.mean(np.abs(left - right) > 1) < 1e-3
     )  # of 255: rounding moves an edge across a ray here and there
-    with pytest.raises(ValueError, match=r"privileged_layout is 'A'; choose 'B' \(world axes\) or 'C'"):
-        replace(SEEN, privileged_layout="A")
 
 
 def test_states_are_fixed_points():
