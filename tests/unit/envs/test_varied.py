@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from s5wm.envs.quadrotor import integrate
+from s5wm.envs.quadrotor.bodyrate import Setpoint, rate_torque
 from s5wm.envs.quadrotor.state import hover_state
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.tasks import figure_8_by_camera
@@ -93,6 +94,20 @@ def test_draws_stay_within_their_ranges():
     # The centre gate of the figure of eight is flown twice.
     np.testing.assert_array_equal(drawn.gate_shift[:, 0], drawn.gate_shift[:, 4])
     assert np.abs(drawn.gate_shift[:, 0] - drawn.gate_shift[:, 1]).max() > 0.2
+
+
+def test_the_rate_controller_does_not_know_the_true_inertia_and_thrust():
+    drawn = jax.jit(jax.vmap(lambda key: draw(RACE, ranges_of(EVERYTHING), key)))(
+        jr.split(jr.key(0), 100)
+    ).params
+    wanted = Setpoint(collective=jnp.float32(8.0), omega_b=jnp.array([3.0, -2.0, 1.0]))
+    at_rest = jnp.zeros(3)
+    torque = jax.vmap(lambda params: rate_torque(params, wanted, at_rest, at_rest))(drawn)
+    nominal = rate_torque(RACE.params, wanted, at_rest, at_rest)
+    stronger = drawn.thrust_max / RACE.params.thrust_max
+    np.testing.assert_allclose(torque, stronger[:, None] * nominal[None], rtol=1e-5)
+    response = np.asarray(torque / drawn.inertia / (nominal / RACE.params.inertia)[None])
+    assert response.min() < 0.9 < 1.1 < response.max()
 
 
 def test_a_gate_that_the_map_knows_is_seen_and_another_is_not():

@@ -163,12 +163,16 @@ def draw(race: RacingEnv, ranges: VariationRanges, key: Key) -> Variation:
     params, track = race.params, race.track
     wind = ranges.wind * size * jnp.stack([jnp.cos(2 * jnp.pi * angle), jnp.sin(2 * jnp.pi * angle), 0.0])
     full = 1.0 - ranges.battery * 0.5 * (battery + 1.0)
+    heavier = 1.0 + ranges.inertia * inertia
+    stronger = (1.0 + ranges.thrust * thrust) * full
     varied = replace(
         params,
         mass=params.mass * (1.0 + ranges.mass * mass),
-        inertia=params.inertia * (1.0 + ranges.inertia * inertia),
+        inertia=params.inertia * heavier,
+        # The rate controller was tuned for the nominal inertia and thrust: it knows nothing of the true ones.
+        rate_gain=params.rate_gain * stronger / heavier,
         thrust_coeff=params.thrust_coeff * (1.0 + ranges.thrust * thrust),
-        thrust_max=params.thrust_max * (1.0 + ranges.thrust * thrust) * full,
+        thrust_max=params.thrust_max * stronger,
         drag=params.drag * (1.0 + ranges.drag * drag),
         motor_tau=params.motor_tau * (1.0 + ranges.motor * motor),
         wind_w=wind,
