@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from s5wm.actions import ActionSpec, Box
 from s5wm.nn.mlp import MLP
-from s5wm.ops.distributions import Huber, Normal, OneHots, TwoHot
+from s5wm.ops.distributions import Normal, OneHots, TwoHot, UnitNormal
 from s5wm.ops.transforms import symexp_bins
 from s5wm.types import Key
 
@@ -108,7 +108,7 @@ class CriticConfig:
 
     units: int = 256
     layers: int = 3
-    bins: int | None = 255  # None: the value is a number and learned by Huber's loss
+    bins: int | None = 255  # None: the value is a number and learned by squared error
     limit: float = 20.0  # bins are symexp of points in [-limit, limit]
     # It also reads products of its inputs and has a linear path, which makes the slope of the value more exact.
     products: bool = field(default=False, metadata={"since": "products in the critic"})
@@ -126,7 +126,7 @@ class Critic(eqx.Module):
     network: MLP
     config: CriticConfig = eqx.field(static=True)
 
-    def __call__(self, feature: Float[Array, "*b F"]) -> TwoHot | Huber:
+    def __call__(self, feature: Float[Array, "*b F"]) -> TwoHot | UnitNormal:
         """The value is its mean."""
         out, bins = self.network(feature), self.config.bins
-        return Huber(out[..., 0]) if bins is None else TwoHot(out, symexp_bins(self.config.limit, bins))
+        return UnitNormal(out[..., 0]) if bins is None else TwoHot(out, symexp_bins(self.config.limit, bins))

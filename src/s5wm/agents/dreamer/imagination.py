@@ -31,7 +31,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from s5wm.agents.dreamer.heads import Actor, Critic
-from s5wm.ops.distributions import Huber, Normal, TwoHot
+from s5wm.ops.distributions import Normal, TwoHot, UnitNormal
 from s5wm.ops.returns import lambda_return
 from s5wm.ops.running import ReturnScale
 from s5wm.types import Key, Metrics, Scalar, TimeStep
@@ -228,7 +228,7 @@ def actor_loss(
 
 
 def _critic_objective(
-    config: ActorCriticConfig, dist: TwoHot | Huber, target: Array, slow_value: Array, weight: Array
+    config: ActorCriticConfig, dist: TwoHot | UnitNormal, target: Array, slow_value: Array, weight: Array
 ) -> Scalar:
     error = -dist.log_prob(target) - config.slow_weight * dist.log_prob(slow_value)
     return jnp.mean(weight * error)  # over all states, as officially: not over the sum of weights
