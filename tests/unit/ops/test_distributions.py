@@ -13,6 +13,7 @@ from s5wm.ops.distributions import (
     OneHot,
     OneHots,
     ScalarMixture,
+    UnitNormal,
 )
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 3.0]])
