@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md from the committed results, between their markers:
+"""Writes the tables of README.md and of six pages of docs/ from the committed results, between their markers:
 
     python benchmarks/tables.py [--check]
 
