@@ -18,7 +18,7 @@ BENCH ?= $(BIN)/s5wm bench env --json
 FAULTS_OUT ?= runs/faults.json
 FAULTS ?= $(BIN)/python benchmarks/faults.py --out $(FAULTS_OUT)
 # Two workers: each compiles on a core of its own.
-PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ test-fast: setup ## the test suite without its slow tests
 	@$(PYTEST) -m "not slow and not learning and not gpu and not faults"
 
 faults: setup ## break runs in every way known: kills, flipped bits, full disks, wrong inputs, a soak (40 minutes)
-	@$(PYTEST) -m "not learning and not gpu" tests/faults tests/laws/test_devices.py tests/laws/test_seeds.py tests/unit/training tests/unit/agents/test_vision.py tests/unit/test_config_errors.py tests/unit/test_structure.py
+	@$(PYTEST) -m "not learning and not gpu" tests/faults tests/laws/test_devices.py tests/laws/test_seeds.py tests/laws/test_imagination.py tests/unit/training tests/unit/agents/test_dreamer.py tests/unit/agents/test_vision.py tests/unit/test_bench.py tests/unit/test_extensions.py tests/unit/test_config_errors.py tests/unit/test_structure.py
 	@$(FAULTS)
 
 lint: setup ## ruff, import direction, spelling

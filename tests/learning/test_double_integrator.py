@@ -98,9 +98,9 @@ def learn(env, agent, *, seed, chunks, iterations):
     return score(env, agent.policy(state.learner))
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_s5wm_brings_a_mass_to_rest():
-    """Short enough for every run of the suite: most of what the optimum gains over doing nothing."""
+    """Most of what the optimum gains over doing nothing."""
     env = DoubleIntegratorConfig(steps=STEPS).build()
     agent = CONFIG.build(env.spec, num_envs=NUM_ENVS)
     scores = learn(env, agent, seed=0, chunks=4, iterations=25)

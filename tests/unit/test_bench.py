@@ -74,7 +74,7 @@ def test_the_loop_is_timed_once_it_learns():
     assert timed["share_world_model"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_loop_of_seeds_together_is_timed_as_all_of_them():
     train = TrainConfig(num_envs=2, rollout_length=4, iterations_per_chunk=1)
     experiment = Experiment(task=DoubleIntegratorConfig(), agent=S5WM, train=train)
