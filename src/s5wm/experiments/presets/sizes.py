@@ -131,7 +131,7 @@ def ppo_cpu() -> tuple[PPOConfig, TrainConfig]:
         rollout_length=64,
         iterations_per_chunk=10,
         env_steps=16_000_000,
-        eval_every=1_000_000,
+        eval_every=160_000,
         checkpoint_every=2_000_000,
         decay_from=0.5,
     )
