@@ -29,7 +29,7 @@ def stepped(delay: int) -> tuple[Dreamer, DreamerLearner, Callable[..., DreamerL
     """An agent whose average begins after so many updates, a learner with a full replay, a step compiled once."""
     agent = built(replace(S5WM, ema_rate=RATE, ema_start=delay))
     learner = jax.jit(agent.init)(jr.key(0))
-    learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32))
+    learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32, jnp.int32))
     return agent, learner, jax.jit(lambda learner, key: agent.gradient_step(learner, jnp.zeros(()), key)[0])
 
 
