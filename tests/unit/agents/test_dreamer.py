@@ -33,6 +33,7 @@ def stepped(delay: int) -> tuple[Dreamer, DreamerLearner, Callable[..., DreamerL
     return agent, learner, jax.jit(lambda learner, key: agent.gradient_step(learner, jnp.zeros(()), key)[0])
 
 
+@pytest.mark.slow
 def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
     agent, learner, step = stepped(2)
     assert agent.debug_state(learner) is None
@@ -58,6 +59,7 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
     assert int(learner.guard.skipped) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [pytest.param(0, marks=pytest.mark.faults), 2])
 def test_the_average_acts(delay: int) -> None:
     """The latest parameters, then the plain mean of the first ones since, then one that forgets at the rate given."""
