@@ -37,7 +37,8 @@ test-fast: setup ## the test suite without its slow tests
 	@$(PYTEST) -m "not slow and not learning and not gpu and not faults"
 
 faults: setup ## break runs in every way known: kills, flipped bits, full disks, wrong inputs, a soak (40 minutes)
-	@$(PYTEST) -m "not learning and not gpu" tests/faults tests/laws/test_devices.py tests/laws/test_seeds.py tests/laws/test_imagination.py tests/unit/training tests/unit/agents/test_dreamer.py tests/unit/agents/test_vision.py tests/unit/test_bench.py tests/unit/test_extensions.py tests/unit/test_config_errors.py tests/unit/test_structure.py
+	@$(PYTEST) -m "not learning and not gpu" tests/faults tests/unit/training tests/unit/test_config_errors.py tests/unit/test_structure.py
+	@$(PYTEST) -m faults tests/laws tests/unit --ignore tests/unit/training
 	@$(FAULTS)
 
 lint: setup ## ruff, import direction, spelling

@@ -31,8 +31,11 @@ def _known(flags: str) -> str:
 ROUGHLY = _known("--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 """Flags of XLA for tests, which are about what a program does and not about its pace: it is compiled in half the time.
 
-The processes that tests begin are begun as users do, without them.
+The processes that tests begin are begun as users do, without them, except where all that they do is to train.
 """
+
+ROUGH = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": ROUGHLY}
+"""Environment of a process that compiles so."""
 
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {ROUGHLY}")
@@ -50,6 +53,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("s5wm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: a long one at the end would run on one worker while the other waits."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture

@@ -55,22 +55,24 @@ def all_dead(pids: list[int], seconds: float = 20.0) -> bool:
 
 
 @pytest.mark.slow
-def test_a_training_outlives_30_failures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=pytest.mark.faults)])
+def test_a_training_outlives_its_failures(tmp_path: Path, rounds: int) -> None:
     orders = tmp_path / "orders"
     orders.mkdir()
-    kills, hangs, raises = ["kill"] * 4, ["hang"], ["raise"]
-    order(orders, *(kills + hangs + raises) * 5)
-    told = experiment(orders, env_steps=1024, processes=True, timeout=3.0, failures=100)
+    told_to = (["kill"] * 4 + ["hang", "raise"]) * rounds
+    order(orders, *told_to)
+    steps = 192 * rounds + 64
+    told = experiment(orders, env_steps=steps, processes=True, timeout=3.0, failures=100)
     assert run_experiment(told, tmp_path / "run")
     assert not list(orders.glob("order-*")), "every order was obeyed"
-    assert len(workers(orders)) >= 4 + 30
+    assert len(workers(orders)) >= 4 + len(told_to)
     assert all_dead(workers(orders))
     directory = RunDirectory(tmp_path / "run")
     rows = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
-    assert [row["env_steps"] for row in rows] == list(range(64, 1024 + 1, 64))
+    assert [row["env_steps"] for row in rows] == list(range(64, steps + 1, 64))
     assert rows[-1]["health/skipped"] == 0
     newest = Checkpoints(directory.checkpoints, keep=3).newest(print)
-    assert newest is not None and int(newest.name) == 1024
+    assert newest is not None and int(newest.name) == steps
 
 
 def chunk_of(folder: Path, hosting: Hosting = Hosting(), num_envs: int = 2, length: int = 8):  # noqa: B008

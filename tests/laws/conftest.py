@@ -1,9 +1,9 @@
 """A tiny world model and a chunk that has everything laws trip over: carried-in state and resets inside."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -90,6 +90,9 @@ CONFIGS = {
         image=ConvConfig(depth=2, multipliers=(1, 2), kernel=3),
     ),
 }
+
+# What each adds to the others' paths is tested by itself: a GRU and its unrolling, a target, a filter of a GRU.
+REPEATS = ("gru-observation", "gru-memory", "observed", "gaussian-symlog", "gru-believed")
 
 
 TERMS = ("decoder", "reward_nominal", "reward_smoothing", "cont", "dyn", "rep")
@@ -202,7 +205,12 @@ def _wake(model: WorldModel, key: Array) -> WorldModel:
     return eqx.tree_at(lambda m: m.dynamics.posterior_head.out.weight, model, replace_fn=lambda w: 5 * w)
 
 
-@pytest.fixture(scope="session", params=list(CONFIGS))
+def all_but_repeats(kinds: Iterable[str]) -> list[Any]:
+    """All kinds, those that repeat paths of others for ``make faults``."""
+    return [pytest.param(kind, marks=[pytest.mark.faults] if kind in REPEATS else []) for kind in kinds]
+
+
+@pytest.fixture(scope="session", params=all_but_repeats(CONFIGS))
 def lab(request: pytest.FixtureRequest) -> Lab:
     """Every point of the lattice and every latent; episodes open at rows 3, 4 and 7."""
     return build_lab(request.param, (3, 4, 7))

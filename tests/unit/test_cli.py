@@ -365,7 +365,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "JAX_PLATFORMS": "cpu"}
 
 
-@pytest.mark.slow
+@pytest.mark.faults  # a process of its own; training/test_run.py signals this one
 def test_a_signal_to_the_command_saves_and_exits_resumable(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "s5wm", "train", "toy/double-integrator", "--agent", "ppo"]
     command += ["--run", str(tmp_path / "run"), *options(TINY), "--env-steps", "100000000"]

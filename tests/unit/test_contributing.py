@@ -11,6 +11,8 @@ import pytest
 
 import s5wm
 
+from ..conftest import ROUGH
+
 MINE = '''
 from dataclasses import dataclass
 
@@ -105,7 +107,7 @@ def package(tmp_path_factory) -> Path:
 
 
 def call(package: Path, *arguments: str) -> tuple[int, str, str]:
-    environment = os.environ | {"PYTHONPATH": str(package)}
+    environment = os.environ | ROUGH | {"PYTHONPATH": str(package)}
     command = [sys.executable, "-m", "s5wm", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=package, timeout=900)
     return done.returncode, done.stdout, done.stderr

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +17,11 @@ from s5wm.envs.racing.laps import MAX_LAPS, NO_TIME, Ending, FlightRecord
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.evaluation.protocol import evaluator, judge
 from s5wm.experiments.presets import preset
+from s5wm.runs.codec import override
 from s5wm.runs.flights import load_flights, load_track_geometry
 from s5wm.types import Key
+
+TRACKS = Path(__file__).parents[2] / "examples" / "tracks"
 
 
 def record(*flights: tuple[list[float], Ending]) -> FlightRecord:
@@ -76,6 +80,13 @@ def test_no_laps_no_times() -> None:
     assert metrics["lap_time_mean"] is None
     assert metrics["above_bound_percent"] is None
     assert metrics["bound_s"] is not None
+
+
+def test_a_race_on_an_own_track_is_judged_without_a_bound() -> None:
+    own = override(RacingConfig(), [f"track=file:{TRACKS / 'backyard.json'}", "quad.mass=0.7"])
+    metrics = race_summary(own.track, own.quad, record(([6.0, 4.0, 4.2], Ending.TIME_LIMIT)))
+    assert metrics["bound_s"] is None and metrics["above_bound_percent"] is None
+    assert metrics["success_rate"] == 1.0 and metrics["lap_time_mean"] == pytest.approx(4.1)
 
 
 def test_a_lap_faster_than_physics_is_an_error() -> None:

@@ -10,6 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ..conftest import ROUGH
+
 SRC = Path(__file__).parents[2] / "src"
 FILES = sorted((SRC / "s5wm").rglob("*.py"))
 
@@ -79,7 +81,13 @@ def is_optional(module: str) -> bool:
 def import_without(blocked: set[str], modules: list[str], then: str = "") -> subprocess.CompletedProcess[str]:
     code = IMPORT_EVERYTHING.format(blocked=blocked, modules=modules, then=then)
     command = [sys.executable, "-c", code]
-    environment = {"PATH": "", "PYTHONPATH": str(SRC), "JAX_PLATFORMS": "cpu", "HOME": str(Path.home())}
+    environment = {
+        "PATH": "",
+        "PYTHONPATH": str(SRC),
+        "JAX_PLATFORMS": "cpu",
+        "HOME": str(Path.home()),
+        **ROUGH,
+    }
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
 
 

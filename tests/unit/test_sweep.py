@@ -155,7 +155,7 @@ def test_the_verb_checks_every_training_first_and_prints_the_script(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_two_real_trainings(tmp_path: Path, capsys) -> None:
+def test_a_real_training(tmp_path: Path, capsys) -> None:
     tiny = [
         "train.num_envs=4",
         "train.rollout_length=8",
@@ -165,9 +165,9 @@ def test_two_real_trainings(tmp_path: Path, capsys) -> None:
     tiny += ["task.steps=10", "agent.layers=1", "agent.epochs=1", "agent.minibatches=2"]
     common = ["sweep", "toy/double-integrator", "--agent", "ppo", "--env-steps", "64", "--out", str(tmp_path)]
     common += [word for change in tiny for word in ("--override", change)]
-    assert call(*common, "--grid", "agent.units=4,5", "--json") == 0
+    assert call(*common, "--grid", "agent.units=4", "--json") == 0
     rows = json.loads(capsys.readouterr().out)["runs"]
-    assert [(row["name"], row["code"]) for row in rows] == [("units=4_s0", 0), ("units=5_s0", 0)]
+    assert [(row["name"], row["code"]) for row in rows] == [("units=4_s0", 0)]
     assert all(isinstance(row["success_rate"], float) for row in rows)
-    assert call(*common, "--grid", "agent.units=4,5") == 0
-    assert capsys.readouterr().err.count("finished before") == 2
+    assert call(*common, "--grid", "agent.units=4") == 0
+    assert capsys.readouterr().err.count("finished before") == 1

@@ -4,6 +4,7 @@ docs/reliability.md has the table.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -127,9 +128,11 @@ def test_what_works_trains_and_evaluates(name: str, tmp_path: Path) -> None:
     done = s5wm(*command, "--run", str(tmp_path / "run"), "--json", env=environ)
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)
-    done = s5wm("eval", str(tmp_path / "run"), "--json", env=environ)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["return_nominal"] == metrics["return_nominal"]
+    if name == "no place to write":  # the others change nothing that is written or read
+        done = s5wm("eval", str(tmp_path / "run"), "--json", env=environ)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["return_nominal"] == metrics["return_nominal"]
+    assert metrics["episodes"] > 0 and math.isfinite(metrics["return_nominal"])
 
 
 @pytest.mark.slow

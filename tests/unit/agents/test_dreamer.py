@@ -1,6 +1,8 @@
 """What a gradient step leaves behind: evidence where it was skipped, the average that acts."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import equinox as eqx
 import jax
@@ -9,7 +11,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, latest_policy
+from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner, latest_policy
 from s5wm.envs.toys import DoubleIntegratorConfig
 
 from ...tiny import S5WM
@@ -19,16 +21,26 @@ def built(config: DreamerConfig) -> Dreamer:
     return config.build(DoubleIntegratorConfig().build().spec, num_envs=8)
 
 
-def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
-    agent = built(S5WM)
+RATE = 0.25
+
+
+@cache
+def stepped(delay: int) -> tuple[Dreamer, DreamerLearner, Callable[..., DreamerLearner]]:
+    """An agent whose average begins after so many updates, a learner with a full replay, a step compiled once."""
+    agent = built(replace(S5WM, ema_rate=RATE, ema_start=delay))
     learner = jax.jit(agent.init)(jr.key(0))
-    learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32))
+    learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32, jnp.int32))
+    return agent, learner, jax.jit(lambda learner, key: agent.gradient_step(learner, jnp.zeros(()), key)[0])
+
+
+@pytest.mark.slow
+def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
+    agent, learner, step = stepped(2)
     assert agent.debug_state(learner) is None
 
     row = (3, 17)  # of environment 3
     poisoned = learner.replay.rows.timestep.obs.at[row].set(jnp.nan)
     learner = eqx.tree_at(lambda x: x.replay.rows.timestep.obs, learner, poisoned)
-    step = jax.jit(lambda learner, key: agent.gradient_step(learner, jnp.zeros(()), key)[0])
     for i in range(120):
         key = jr.fold_in(jr.key(1), i)
         after = step(learner, key)
@@ -47,14 +59,12 @@ def test_the_batch_of_a_skipped_step_is_the_evidence() -> None:
     assert int(learner.guard.skipped) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [pytest.param(0, marks=pytest.mark.faults), 2])
 def test_the_average_acts(delay: int) -> None:
     """The latest parameters, then the plain mean of the first ones since, then one that forgets at the rate given."""
-    agent, rate = built(replace(S5WM, ema_rate=0.25, ema_start=delay)), 0.25
-    learner = jax.jit(agent.init)(jr.key(0))
-    learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32))
+    agent, learner, step = stepped(delay)
     assert jax.tree.structure(agent.policy(learner)) == jax.tree.structure(latest_policy(learner.params))
-    step = jax.jit(lambda learner, key: agent.gradient_step(learner, jnp.zeros(()), key)[0])
     latest, expected = [], None
     for i in range(7):
         learner = step(learner, jr.fold_in(jr.key(1), i))
@@ -64,7 +74,7 @@ def test_the_average_acts(delay: int) -> None:
         if i < delay + 4:
             expected = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *latest)
         else:
-            expected = jax.tree.map(lambda m, p: m + rate * (p - m), expected, latest[-1])
+            expected = jax.tree.map(lambda m, p: m + RATE * (p - m), expected, latest[-1])
         # Updates of the warm-up are small, and so is the tolerance.
         jax.tree.map(
             lambda m, e: np.testing.assert_allclose(m, e, rtol=1e-6, atol=1e-9),

@@ -109,12 +109,8 @@ def test_an_asymmetric_agent_learns_what_it_saw_a_frame_ago(memory):
         assert state.learner.params.critic(now)[0] == pytest.approx(-spread, abs=0.1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "agent", ["s5wm-p", *(pytest.param(name, marks=pytest.mark.faults) for name in ("s5wm", "dreamerv3-p"))]
-)
-def test_a_world_model_learns_from_the_frames_of_its_replay(agent):
-    """Two small updates: finite, everything moves, and frames stay bytes."""
+def learner_of(agent):
+    """With small networks; they compile for more than a minute all the same."""
     config = small(agent)
     world_model = replace(
         config.world_model,
@@ -122,15 +118,31 @@ def test_a_world_model_learns_from_the_frames_of_its_replay(agent):
         image=PatchConfig(patch=8, depth=4, multipliers=(1,)),
         units=8,
     )
-    config = replace(
+    return replace(
         config,
         world_model=world_model,
         actor_critic=replace(config.actor_critic, imagination_horizon=2, num_imagination_starts=4),
         replay=replace(config.replay, capacity=16, batch=2, length=4, prefill=8),
         updates_per_rollout=2,
         actor_critic_warmup=0,
+    ).build(ENV.spec, num_envs=2)
+
+
+def test_an_update_from_frames_fits_together():
+    """Shapes and types alone; agents/test_mixed.py learns from images in the loop."""
+    agent = learner_of("s5wm-p")
+    learner = jax.eval_shape(agent.init, jr.key(0))
+    after, _ = jax.eval_shape(agent.gradient_step, learner, jnp.zeros(()), jr.key(1))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), learner
     )
-    agent = config.build(ENV.spec, num_envs=2)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("agent", TINY_CORES)
+def test_a_world_model_learns_from_the_frames_of_its_replay(agent):
+    """Two small updates: finite, everything moves, and frames stay bytes."""
+    agent = learner_of(agent)
     before = init_train(ENV, agent, 2, 0)
     begun = jax.tree.map(np.asarray, before.learner.params.world_model.encoder)
     state, metrics, _ = train(ENV, agent, before, length=8, iterations=1)

@@ -10,7 +10,7 @@ import pytest
 
 from s5wm.diagnostics.comparison import compare_imagination, seen_by
 from s5wm.diagnostics.loaded import LoadedRun
-from s5wm.diagnostics.run import fly_streams, imagine_run
+from s5wm.diagnostics.run import fly_streams
 from s5wm.envs.wrappers import AutoReset
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import PresetName, save_experiment
@@ -43,13 +43,21 @@ def gru(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_beside_itself_foresees_as_alone(s5: Path, tmp_path: Path) -> None:
-    """Twice the same flights: entries made anew for the first rows must be those that flying stored."""
+def test_models_foresee_the_flights_of_all_and_a_run_beside_itself_as_alone(
+    s5: Path, gru: Path, tmp_path: Path
+) -> None:
+    """Entries made anew for the first rows must be those that flying stored."""
     with pytest.raises(ConfigError, match="twice"):
         compare_imagination([s5, s5], HORIZON, 3)
-    found = compare_imagination([s5, shutil.copytree(s5, tmp_path / "copy")], HORIZON, 3)
-    first, second = found["agents"].values()
-    assert first == second
+    found = compare_imagination([s5, shutil.copytree(s5, tmp_path / "copy"), gru], HORIZON, 3)
+    first, second, other = found["agents"].values()
+    assert first == second != other
+    assert found["steps"] == 3 * 3 * (STEPS + 1)
+    for each in (first, other):
+        bands = bands_of(each)
+        assert list(bands) == ["position", "velocity", "attitude", "body_rates", "reward"]
+        assert np.isfinite(bands["position"].median).all()
+    assert len(draw_foresight(found).axes) == 5
     own = LoadedRun.load(s5, silent)
     rows = fly_streams(
         AutoReset(SMALL.task.eval_config().build()),
@@ -62,19 +70,6 @@ def test_a_run_beside_itself_foresees_as_alone(s5: Path, tmp_path: Path) -> None
     anew = own.report(seen_by(own.policy, rows), HORIZON, jr.key(2))
     for left, right in zip(jax.tree.leaves(alone), jax.tree.leaves(anew), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_models_foresee_the_flights_of_both(s5: Path, gru: Path) -> None:
-    found = compare_imagination([s5, gru], HORIZON, 3)
-    assert found["steps"] == 2 * 3 * (STEPS + 1)
-    assert len(found["agents"]) == 2
-    for own in found["agents"].values():
-        bands = bands_of(own)
-        assert list(bands) == ["position", "velocity", "attitude", "body_rates", "reward"]
-        assert np.isfinite(bands["position"].median).all()
-    assert len(draw_foresight(found).axes) == 5
-    assert imagine_run(s5, HORIZON, 3)["steps"] == 3 * (STEPS + 1)
 
 
 def test_other_tasks_are_not_mixed(s5: Path, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class Counter(gym.Env):
 
 
 AGENT = PPOConfig(units=4, layers=1, epochs=1, minibatches=2)
+REMEMBERS = replace(S5WM, replay=replace(S5WM.replay, prefill=16))
 
 
 def chunk_of(make=Counter, agent=AGENT, num_envs=2, length=5):
@@ -186,14 +187,6 @@ def test_an_environment_whose_reward_is_no_number_has_failed(monkeypatch: pytest
     chunk.close()
 
 
-def test_a_world_model_learns_from_such_rows() -> None:
-    chunk, state, agent = chunk_of(agent=replace(S5WM, replay=replace(S5WM.replay, prefill=16)), length=8)
-    ((state, metrics, _),) = chunk([state], 2)
-    assert float(metrics.count) == 2.0 and all(np.isfinite(value) for value in metrics.means.values())
-    assert int(state.learner.replay.filled) == 16
-    chunk.close()
-
-
 class CounterState(eqx.Module):
     t: jax.Array
     action: jax.Array
@@ -220,12 +213,14 @@ class CompiledCounter(AbstractEnv[CounterState]):
         )
 
 
-@pytest.mark.parametrize("agent", [AGENT, replace(S5WM, replay=replace(S5WM.replay, prefill=16))])
+# A world model learns from such rows in test_examples.py too, in make test.
+@pytest.mark.parametrize("agent", [AGENT, pytest.param(REMEMBERS, marks=pytest.mark.faults)])
 def test_what_the_host_collects_is_learned_as_what_the_program_collects(agent) -> None:
     """The law of collectors: the same rows, and so the same learner, from the same seed."""
     chunk, state, _ = chunk_of(agent=agent, length=8)
-    ((hosted, _, told),) = chunk([state], 3)
+    ((hosted, metrics, told),) = chunk([state], 3)
     chunk.close()
+    assert float(metrics.count) > 0 and all(np.isfinite(value) for value in metrics.means.values())
     env = AutoReset(CompiledCounter())
     agent = agent.build(env.spec, num_envs=2)
     compiled, _, sums = train(env, agent, init_train(env, agent, 2, 0), length=8, iterations=3)

@@ -78,7 +78,7 @@ def adversarial_actions(state, step, corners, noise):
 
 @jax.jit
 def abused(params, key):
-    """Extremes over 60 s of 64 copies."""
+    """Extremes over 20 s of 64 copies."""
     corners = jnp.stack(jnp.meshgrid(*[jnp.array((-1.0, 1.0))] * 4), axis=-1).reshape(16, 4)
     start = hover_state(params, jnp.zeros(3), jnp.float32(0.3))
     start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (64, *leaf.shape)), start)
@@ -93,13 +93,13 @@ def abused(params, key):
         fastest = jnp.max(jnp.abs(state.omega_b)), jnp.max(jnp.abs(state.vel_w))
         return state, (finite, norm, *fastest, jnp.min(state.rotor_speed), jnp.max(state.rotor_speed))
 
-    return jax.lax.scan(step, start, (jnp.arange(3000), jr.split(key, 3000)))[1]
+    return jax.lax.scan(step, start, (jnp.arange(1000), jr.split(key, 1000)))[1]
 
 
 @pytest.mark.parametrize(
     "config", [QuadConfig(), QuadConfig(name="kolibri"), QuadConfig(thrust_to_weight=2.5)]
 )
-def test_a_minute_of_any_action_stays_finite(config):
+def test_twenty_seconds_of_any_action_stay_finite(config):
     params = config.build()
     finite, norm, omega, speed, slowest, quickest = abused(params, jr.key(0))
     assert bool(jnp.all(finite))

@@ -319,7 +319,7 @@ def test_a_quadrotor_that_cannot_fly_is_refused(fields, message):
         QuadConfig(**fields)
 
 
-@pytest.mark.slow
+@pytest.mark.faults  # test_evaluation.py judges flights without a bound
 def test_a_training_on_an_own_track_is_judged_without_a_bound(tmp_path, capsys):
     tiny = [
         "train.num_envs=4",

@@ -145,12 +145,12 @@ def test_the_privileged_vector_is_the_state_behind_the_image(seen):
 
 
 def test_pictures_of_states_are_alike_in_both_layouts(seen):
-    timestep = seen[1]
-    in_body = replace(SEEN, privileged_layout="C")
-    again = stream(AutoReset(in_body.build()), 0)[1]
-    assert again.privileged.shape[1] == timestep.privileged.shape[1] + 3
+    state, timestep = seen
+    in_body = replace(SEEN, privileged_layout="C").build()
+    again = jax.jit(jax.vmap(lambda s: in_body.privileged_of(s)))(state.inner)
+    assert again.shape[1] == timestep.privileged.shape[1] + 3 == in_body.spec.privileged_size
     left = np.asarray(SEEN.build().pictures_of(timestep.privileged), int)
-    right = np.asarray(in_body.build().pictures_of(again.privileged), int)
+    right = np.asarray(in_body.pictures_of(again), int)
     assert (
         np.mean(np.abs(left - right) > 1) < 1e-3
     )  # of 255: rounding moves an edge across a ray here and there
