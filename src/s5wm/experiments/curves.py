@@ -14,7 +14,7 @@ from s5wm.experiments.experiment import Experiment, load_experiment
 from s5wm.experiments.presets import AGENTS
 from s5wm.experiments.trained import is_run
 from s5wm.runs.codec import encode
-from s5wm.runs.directory import CONFIG, ORIGIN, RunDirectory, shortest_ends
+from s5wm.runs.directory import CONFIG, RunDirectory, lives, shortest_ends
 from s5wm.runs.files import read_json
 from s5wm.runs.log import read_rows
 from s5wm.training.config import TrainConfig
@@ -104,8 +104,7 @@ def load_curve(path: Path) -> Curve:
 
 def _seeds_together(path: Path) -> int:
     """Trained in one program, whose minutes are logged for each."""
-    file = path / ORIGIN
-    return int(read_json(file).get("seeds_together", 1)) if file.is_file() else 1
+    return max((int(life.get("seeds_together", 1)) for life in lives(path)), default=1)
 
 
 def _settings(experiment: Experiment) -> Any:
