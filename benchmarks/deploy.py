@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checkout import ROOT
 
 from s5wm.deploy.card import FlightCard
 from s5wm.deploy.export import export
@@ -186,7 +187,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = [measured(name, arguments) for name in arguments.policies]
     about = provenance()
-    out = arguments.out or Path("results") / "deploy" / f"{about['platform']}.json"
+    out = arguments.out or ROOT / f"results/deploy/{about['platform']}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**about, "load": os.getloadavg(), "results": results}, indent=2) + "\n")
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checkout import ROOT
 
-ROOT = Path(__file__).parents[1]
 SEED = 20
 
 KILLS, FLIPS, SAVES = 24, 120, 200

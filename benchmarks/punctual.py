@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checkout import ROOT
 
 from s5wm.deploy.runtime.engines import C_FLAGS, find_compiler
 from s5wm.deploy.runtime.fly import load_engine, open_export
@@ -157,7 +158,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0)
     parser.add_argument("--policy", default="split-s")
     parser.add_argument("--export", type=Path, default=None, help="an export to fly instead of the policy")
-    parser.add_argument("--out", type=Path, default=Path("results") / "deploy" / "punctual.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "results/deploy/punctual.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = arguments.export or Path(made)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from checkout import ROOT
 
 from s5wm.experiments.configure import configure
-from s5wm.experiments.run import ORIGIN, run_experiment
-from s5wm.runs.files import read_json
+from s5wm.experiments.run import run_experiment
+from s5wm.runs.directory import lives
 from s5wm.runs.log import read_rows
 from s5wm.runs.provenance import provenance
 
@@ -51,7 +52,7 @@ def record(starts: int, seed: int, path: Path) -> dict[str, Any]:
     return {
         "starts": starts,
         "seed": seed,
-        "training": read_json(path / ORIGIN),
+        "lives": lives(path),
         "updates": rows[-1]["updates"],
         "minutes": rows[-1]["minutes"],
         "curve": [{name: row[name] for name in CURVE} for row in rows if "eval/return_nominal" in row],
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--env-steps", type=int, default=16384)
     parser.add_argument("--runs", type=Path, default=Path("runs/starts"))
-    parser.add_argument("--output", type=Path, default=Path(f"results/starts/{jax.default_backend()}.json"))
+    parser.add_argument("--output", type=Path, default=ROOT / f"results/starts/{jax.default_backend()}.json")
     options = parser.parse_args()
     found: list[dict[str, Any]] = []
     for seed in options.seeds:

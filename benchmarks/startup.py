@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from checkout import ROOT
+
 TASK, AGENT, SIZE = "race/split-s", "s5wm", "cpu"
 PYTHON = [sys.executable]
 LIGHT: dict[str, list[str]] = {
@@ -98,7 +100,7 @@ def main() -> None:
         "installed": [name for name in EXTRAS if find_spec(name)],
         "config": {"task": TASK, "agent": AGENT, "size": SIZE, "env_steps": steps},
     }
-    output = options.output or Path(f"results/startup/{origin['platform']}.json")
+    output = options.output or ROOT / f"results/startup/{origin['platform']}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     kept = (options.runs / "cache").resolve()
     for command, arguments in heavy(options.runs, steps).items():

@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from checkout import ROOT
+
 from s5wm.deploy.card import FlightCard, VehicleCard
 from s5wm.deploy.firmware.build import find_firmware
 from s5wm.deploy.firmware.flight import firmware_vehicle
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--flights", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--export", type=Path, default=None, help="an export to fly instead of the policies")
-    parser.add_argument("--out", type=Path, default=Path("results") / "deploy" / "transfer")
+    parser.add_argument("--out", type=Path, default=ROOT / "results/deploy/transfer")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for policy in arguments.policies:

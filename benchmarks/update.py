@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.random as jr
+from checkout import ROOT
 
 from s5wm.bench.agents import dreamer_configs
 from s5wm.bench.update import PARTS, side_by_side
@@ -52,7 +53,7 @@ def draw(file: Path) -> None:
     timed = json.loads(file.read_text())
     device = f"{timed['device']}, {timed['cpus']} core(s)" if timed["platform"] == "cpu" else timed["device"]
     with house_style():
-        drawn = save_figure(draw_updates(device, timed["results"]), Path(f"docs/images/updates-{file.stem}"))
+        drawn = save_figure(draw_updates(device, timed["results"]), ROOT / f"docs/images/updates-{file.stem}")
     drawn[1].unlink()  # the pages show the PNG
     print(f"drawn: {drawn[0]}", flush=True)
 
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--sweep-parts", nargs="+", default=["world_model"], choices=PARTS)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--output", type=Path, default=Path(f"results/update/{jax.default_backend()}.json"))
+    parser.add_argument("--output", type=Path, default=ROOT / f"results/update/{jax.default_backend()}.json")
     parser.add_argument("--draw", type=Path, help="only draw this file")
     options = parser.parse_args()
     if options.draw:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from checkout import ROOT
 from selenium import webdriver
 
 from s5wm.cli import main as s5wm
@@ -82,7 +83,7 @@ def main() -> None:
         "cpus": len(os.sched_getaffinity(0)),
         **provenance(),
     }
-    folder = Path(__file__).parents[1] / "results/viewer"
+    folder = ROOT / "results/viewer"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "cpu.json", found)
     print(f"a frame: {found['frame_ms']} ms, {len(times)} frames in {SECONDS:g} s")
