@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from s5wm.actions import Box, Discrete
 from s5wm.bench.agents import dreamer_configs
@@ -118,11 +119,32 @@ def test_every_number_of_a_time_step_is_waited_for():
     assert float(_sum_of(timestep)) == 7.0
 
 
-def test_what_is_timed_is_compiled_whatever_was_kept():
-    kept = jax.config.read("jax_enable_compilation_cache")
-    with uncached():
-        assert not jax.config.read("jax_enable_compilation_cache")
-    assert jax.config.read("jax_enable_compilation_cache") == kept
+def test_what_is_timed_is_compiled_whatever_was_kept(tmp_path):
+    wanted = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_enable_compilation_cache": True,
+    }
+    before = {name: getattr(jax.config, name) for name in wanted}
+
+    def kept(number):
+        jax.jit(lambda x: x * number)(jnp.ones(3)).block_until_ready()
+        return len(list(tmp_path.iterdir()))
+
+    try:
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        reset_cache()
+        first = kept(2.0)
+        assert first > 0
+        with uncached():
+            assert kept(3.0) == first
+        assert kept(4.0) > first
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        reset_cache()
 
 
 def test_presets_are_resized_for_a_timing():
