@@ -48,14 +48,14 @@ Row = tuple[str, ...]
 
 def summary() -> str:
     """The races from states, in a few figures: of each agent the preset's settings, others where it has no such row."""
-    head = ("task", "agent", "success", "lap (bound)", "90 % after")
+    head = ("task", "agent", "success (seeds)", "lap (bound)", "90 % after")
     results = _trainings()
     rows: dict[tuple[str, str], Row] = {}
     for task in TASKS:
         for called, seeds in _by_agent(results, task):
             if task != CAMERA:
-                _, _, success, lap, _, steps, minutes, _ = _headline_row("", seeds, None)
-                row = (f"`{task}`", called, success, lap, f"{steps} steps, {minutes} min")
+                _, count, success, lap, _, steps, minutes, _ = _headline_row("", seeds, None)
+                row = (f"`{task}`", called, f"{success} ({count})", lap, f"{steps} steps, {minutes} min")
                 rows.setdefault((task, seeds[0]["name"]["agent"]), row)
     shown = [r for r in results if r["name"]["task"] in TASKS and r["name"]["task"] != CAMERA]
     shown = [r for r in shown if _called(r) in {row[1] for row in rows.values()}]
