@@ -31,7 +31,6 @@ CHANGES = (
     "train.eval_every=1024",
     "train.checkpoint_every=4096",
 )
-NOTE = "other work ran beside these trainings, so minutes are too many"
 CURVE = ("env_steps", "updates", "minutes", "eval/return_nominal")
 
 
@@ -69,6 +68,9 @@ def main() -> None:
     parser.add_argument("--env-steps", type=int, default=16384)
     parser.add_argument("--runs", type=Path, default=Path("runs/starts"))
     parser.add_argument("--output", type=Path, default=ROOT / f"results/starts/{jax.default_backend()}.json")
+    parser.add_argument(
+        "--note", default="", help="what a reader must know, as of other work that ran beside"
+    )
     options = parser.parse_args()
     found: list[dict[str, Any]] = []
     for seed in options.seeds:
@@ -77,7 +79,7 @@ def main() -> None:
             if not trained(starts, seed, options.env_steps, path):
                 raise SystemExit(f"stopped; the same command goes on ({path})")
             found.append(record(starts, seed, path))
-    about = {"task": TASK, "agent": AGENT, "size": SIZE, "overrides": CHANGES, "note": NOTE}
+    about = {"task": TASK, "agent": AGENT, "size": SIZE, "overrides": CHANGES, "note": options.note}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps({**provenance(), **about, "results": found}, indent=1) + "\n")
 

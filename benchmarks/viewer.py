@@ -72,6 +72,8 @@ def main() -> None:
                 raise
         size = page.stat().st_size
         times, version = time_frames(page)
+    if not times:
+        raise SystemExit(f"the page drew no frame in {SECONDS:g} s, so there is nothing to write")
     found = {
         "policy": policy,
         "page_mb": size / 1e6,
