@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 MASTERY = 0.9
@@ -42,5 +43,5 @@ def mastery(curve: Sequence[dict[str, Any]]) -> Mastery | None:
 def spacing(curve: Sequence[dict[str, Any]]) -> float | None:
     """Environment steps from one evaluation to the next, the median; None of a single evaluation."""
     steps = [row["env_steps"] for row in curve]
-    gaps = sorted(after - before for before, after in zip(steps, steps[1:], strict=False))
-    return gaps[len(gaps) // 2] if gaps else None
+    gaps = [after - before for before, after in zip(steps, steps[1:], strict=False)]
+    return median(gaps) if gaps else None

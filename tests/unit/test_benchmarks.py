@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -172,3 +172,24 @@ def test_parts_of_the_fault_tests_keep_where_they_were_measured(script, tmp_path
     assert earlier(file) == {"kills": {"device": "old", "commit": "own"}}
     file.write_text(json.dumps({"results": {"kills": {"device": "new"}}}))
     assert earlier(file) == {"kills": {"device": "new"}}
+
+
+def test_results_of_an_export_have_the_name_of_its_policy(script, monkeypatch: pytest.MonkeyPatch) -> None:
+    transfer = script("transfer")
+    card = SimpleNamespace(origin=SimpleNamespace(run="runs/mine"))
+    monkeypatch.setattr(transfer, "open_export", lambda folder: card)
+    flown: list[tuple[str, Path]] = []
+    monkeypatch.setattr(
+        transfer, "fly", lambda policy, folder, card, arguments: flown.append((policy, folder))
+    )
+    monkeypatch.setattr(sys, "argv", ["transfer.py", "--export", "exported"])
+    transfer.main()
+    assert flown == [("mine", Path("exported"))]
+
+
+def test_what_was_not_measured_is_no_error_of_a_table(script) -> None:
+    tables = script("tables")
+    assert tables._nominal({"success_rate": 0.0, "lap_time_mean": None}) == "0"
+    assert tables._nominal({"success_rate": 1.0, "lap_time_mean": 5.0}) == "100 at 5.00 s"
+    with pytest.raises(SystemExit, match="published returns are those at 100000"):
+        tables._controlled([{"trained": {"env_steps": 500_000, "minutes": 1.0}}], 100_000)
