@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from checkout import ROOT
 
 from s5wm.envs.racing.camera import CameraConfig, Pose, render
 from s5wm.envs.racing.scene import build_scene
@@ -19,7 +20,6 @@ from s5wm.envs.racing.track import Figure8Config
 from s5wm.plots.onboard import draw_onboard
 from s5wm.plots.style import house_style
 
-ROOT = Path(__file__).parents[1]
 LAPS = ROOT / "tests/data/racing_reference_laps.npz"
 MOMENTS = 24
 

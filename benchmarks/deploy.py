@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checkout import ROOT
+from output import complete, keep
 
 from s5wm.deploy.card import FlightCard
 from s5wm.deploy.export import export
@@ -32,6 +34,7 @@ from s5wm.deploy.runtime.guard import Limits
 from s5wm.deploy.runtime.logbook import Logbook, Outcome
 from s5wm.deploy.runtime.loop import Clock, Loop
 from s5wm.deploy.runtime.pilot import Pilot
+from s5wm.deploy.runtime.realtime import set_priority
 from s5wm.deploy.runtime.simulation import Simulation
 from s5wm.runs.provenance import provenance
 
@@ -129,13 +132,12 @@ def runtime(folder: Path, card: FlightCard, *, rate: float, seconds: float, prio
     pilot.warm_up()
     target = Simulation(card.vehicle, card.track, clock, obeys=False)
     logbook = Logbook(card, limits.deadline)
-    scheduler = (os.SCHED_FIFO, os.sched_param(priority)) if priority else (os.SCHED_OTHER, os.sched_param(0))
     with busy_core():  # before the priority is set, which it would inherit
-        os.sched_setscheduler(0, *scheduler)
+        set_priority(priority)
         try:
             Loop(pilot, target, clock, 1.0 / rate, logbook.add).run(seconds)
         finally:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            set_priority(0)
     metrics = logbook.summary(Outcome("", 0, ()))
     kept = ("periods", "periods_skipped", "deadline_ms", "deadline_misses", "latency_ms", "wake_ms", "modes")
     return {"rate_hz": rate, "seconds": seconds, "priority": priority} | {
@@ -184,11 +186,14 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", default=["split-s", "figure-8-state", "figure-8"])
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    results = [measured(name, arguments) for name in arguments.policies]
-    about = provenance()
-    out = arguments.out or Path("results") / "deploy" / f"{about['platform']}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**about, "load": os.getloadavg(), "results": results}, indent=2) + "\n")
+    set_priority(arguments.priority)  # refused now, or it would be after the first export
+    set_priority(0)
+    about, results = provenance(), list[dict[str, Any]]()
+    out = arguments.out or ROOT / f"results/deploy/{about['platform']}.json"
+    for name in arguments.policies:
+        results.append(measured(name, arguments))
+        keep(out, {**about, "load": os.getloadavg(), "results": results}, indent=2)
+    complete(out)
 
 
 if __name__ == "__main__":

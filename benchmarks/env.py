@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import jax
+from checkout import ROOT
 
 from s5wm.bench.env import time_env
 from s5wm.runs.provenance import provenance
@@ -25,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=Path(f"results/env/{jax.default_backend()}.json"))
+    parser.add_argument("--output", type=Path, default=ROOT / f"results/env/{jax.default_backend()}.json")
     options = parser.parse_args()
     origin = provenance()
     results = []

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checkout import ROOT
 
-ROOT = Path(__file__).parents[1]
 SEED = 20
 
 KILLS, FLIPS, SAVES = 24, 120, 200
@@ -470,6 +470,17 @@ PARTS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int, Callable[[dic
 }
 
 
+def earlier(file: Path) -> dict[str, Any]:
+    """Parts that were measured before, each with its own machine, versions, commit and date."""
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text())
+    results = found.pop("results")
+    return {
+        name: found | part for name, part in results.items()
+    }  # older files hold these once, of the last part
+
+
 def main() -> int:
     """Run the parts, write what they found, and tell whether the promises hold."""
     from s5wm.runs.provenance import provenance
@@ -481,17 +492,17 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=20, help="of the soak")
     parser.add_argument("--out", type=Path, default=Path("runs/faults.json"))
     options = parser.parse_args()
-    results = json.loads(options.out.read_text())["results"] if options.out.is_file() else {}
+    results = earlier(options.out)
     options.out.parent.mkdir(parents=True, exist_ok=True)
 
     def run(name: str) -> None:
         part, count, holds = PARTS[name]
         with tempfile.TemporaryDirectory() as folder:
             found = part(Path(folder), options.minutes if name == "soak" else count)
-        results[name] = found | {"holds": holds(found), "commit": provenance()["commit"]}
-        print(f"{name}: {'holds' if results[name]['holds'] else 'BROKEN'}", file=sys.stderr)
         about = {"cpus": len(os.sched_getaffinity(0)), "seed": SEED, **provenance()}
-        options.out.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+        results[name] = found | {"holds": holds(found)} | about
+        print(f"{name}: {'holds' if results[name]['holds'] else 'BROKEN'}", file=sys.stderr)
+        options.out.write_text(json.dumps({"results": results}, indent=2) + "\n")
 
     # The soak mostly waits: the others run beside it.
     lanes = [[n for n in options.parts if n == "soak"], [n for n in options.parts if n != "soak"]]

@@ -12,11 +12,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from checkout import ROOT
+
 from s5wm.diagnostics.comparison import compare_imagination
 from s5wm.plots.foresight import draw_foresight
 from s5wm.plots.style import house_style, save_figure
 
-FOLDER = Path("results/foresight")
+FOLDER = ROOT / "results/foresight"
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def name_of(result: dict[str, Any]) -> str:
 def draw(result: dict[str, Any]) -> None:
     """The picture of the docs."""
     with house_style():
-        drawn = save_figure(draw_foresight(result), Path(f"docs/images/foresight-{name_of(result)}"))
+        drawn = save_figure(draw_foresight(result), ROOT / f"docs/images/foresight-{name_of(result)}")
     drawn[1].unlink()  # the pages show the PNG
     print(f"written: {drawn[0]}")
 

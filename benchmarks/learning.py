@@ -15,8 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from checkout import ROOT
+from mastery import mastery
+
 from s5wm.experiments.policies import evaluate_run
-from s5wm.experiments.run import ORIGIN
+from s5wm.runs.directory import lives
 from s5wm.runs.files import read_json
 from s5wm.runs.log import read_rows
 
@@ -35,34 +38,37 @@ CURVE = (
     "episode/laps",
     "episode/crash",
 )
-MASTERY = 0.9
 
 
 def record(run: Path, note: str, settings: str) -> dict[str, Any]:
-    """Everything that tables and curves of this run need."""
-    training = read_json(run / ORIGIN)
-    metrics = evaluate_run(run)
-    config = metrics.pop("config")
-    with tempfile.TemporaryDirectory() as folder:  # the run's own files stay those of its best policy
+    """Everything that tables and curves of this run need; ``training`` is its first life."""
+    training, kept = lives(run), run / "eval.json"
+    if not training:
+        raise SystemExit(f"{run} has no origin.json: where and by which commit it was trained is not known")
+    with tempfile.TemporaryDirectory() as folder:  # the run's own files stay those of its end
+        metrics = evaluate_run(run, out=Path(folder) / "best")
         latest = evaluate_run(run, which="latest", out=Path(folder) / "latest")
+    config = metrics.pop("config")
     latest.pop("config")
     rows = read_rows(run / "metrics.jsonl")
     judged = [{name: row.get(name) for name in CURVE} for row in rows if "eval/return_nominal" in row]
-    good = [(row["eval/success"] or 0.0) >= MASTERY for row in judged]
-    first = good.index(True) if any(good) else None
-    mastered = None if first is None else judged[first]
-    later = [] if first is None else good[first + 1 :]
+    mastered = mastery(judged)
+    first = mastered and {k: mastered.first[k] for k in ("env_steps", "minutes", "updates")}
     return {
         "name": config["name"],
         "training_seed": config["seed"],
-        "training": training,
+        "training": training[0],
+        "lives": training,
         "note": note,
         "settings": settings,
         "finished": rows[-1]["env_steps"] >= config["train"]["env_steps"],
         "evaluation": metrics,
         "evaluation_latest": latest,
-        "first_90_percent": mastered and {k: mastered[k] for k in ("env_steps", "minutes", "updates")},
-        "share_90_percent_afterwards": sum(later) / len(later) if later else None,
+        # How the training chose between its best and its latest policy, if they were two.
+        "compared": read_json(kept).get("compared") if kept.is_file() else None,
+        "first_90_percent": first and mastered and {**first, "env_steps_before": mastered.before},
+        "share_90_percent_afterwards": mastered and mastered.share_later,
+        "evaluations_afterwards": mastered and mastered.later,
         "trained": {k: rows[-1][k] for k in ("env_steps", "minutes", "updates")},
         "curve": judged,
         "config": config,
@@ -77,7 +83,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--note", default="", help="what a reader must know of this run")
     parser.add_argument("--settings", default="", help="name of settings that differ from the preset's")
-    parser.add_argument("--output", type=Path, default=Path("results/learning"))
+    parser.add_argument("--output", type=Path, default=ROOT / "results/learning")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for run in options.runs:

@@ -11,6 +11,8 @@ is drawn anew.  The policy ``split-s-ppo`` of the table is a run:
 import argparse
 from pathlib import Path
 
+from checkout import ROOT
+
 from s5wm.experiments.perturb import ALL, perturb_run
 from s5wm.experiments.policies import FINAL_SEED
 from s5wm.plots.robustness import draw_robustness
@@ -26,15 +28,14 @@ def main() -> None:
     parser.add_argument("policies", nargs="*", default=[f"pretrained/{name}" for name in POLICIES])
     parser.add_argument("--episodes", type=int, default=32)
     arguments = parser.parse_args()
-    root = Path(__file__).parents[1]
     for policy in arguments.policies:
         found = perturb_run(
             policy, ALL, episodes=arguments.episodes, seed=FINAL_SEED, which="best", log=print
         )
         name = Path(policy).name
-        write_json(root / f"results/robustness/{name}.json", found)
+        write_json(ROOT / f"results/robustness/{name}.json", found)
         print(f"written: {name}.json", flush=True)
-        picture = root / f"docs/images/{name}-robustness.png"
+        picture = ROOT / f"docs/images/{name}-robustness.png"
         if picture.is_file():
             with house_style():
                 draw_robustness(found).savefig(picture)

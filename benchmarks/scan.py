@@ -8,9 +8,7 @@ Writes ``results/scan/<platform>.json`` with every raw sample, the device, the v
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +19,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
+from checkout import ROOT
 
+from s5wm.bench.uncached import uncached
 from s5wm.nn.s5 import S5Config
 from s5wm.ops import recurrence
 from s5wm.ops.pairs import ComplexPair
 from s5wm.ops.recurrence import FORMS, ScanMethod, linear_recurrence
+from s5wm.runs.provenance import provenance
 
 UNROLLS = (1, 4, 8)  # a full unroll of 64 steps compiled for a minute on CPU and ran slower still
 WARM_UP = 3
@@ -147,25 +147,7 @@ def _compile(case: Case) -> tuple[Callable[..., Any], float]:
 
 def environment() -> dict[str, Any]:
     """What the figures were measured on."""
-    device = jax.devices()[0]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
-    return {
-        "device": device.device_kind,
-        "platform": device.platform,
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg(),
-        "python": platform.python_version(),
-        "versions": {"jax": jax.__version__, "equinox": eqx.__version__, "numpy": np.__version__},
-        "commit": commit.strip(),
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    return {**provenance(), "cores": len(os.sched_getaffinity(0)), "load_average": os.getloadavg()}
 
 
 def main() -> None:
@@ -174,14 +156,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--output", type=Path, default=Path(f"results/scan/{jax.default_backend()}.json"))
+    parser.add_argument("--output", type=Path, default=ROOT / f"results/scan/{jax.default_backend()}.json")
     options = parser.parse_args()
     groups = [recurrence_cases(64, *batch) for batch in BATCHES]
     groups += [stack_cases(*size, *batch) for size in SIZES for batch in BATCHES]
     before = environment()
     results = []
     for group in groups:
-        for result in measure(group, options.samples):
+        with uncached():
+            measured = measure(group, options.samples)
+        for result in measured:
             results.append(result)
             print({k: v for k, v in result.items() if k != "samples_s"}, flush=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)

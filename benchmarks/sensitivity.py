@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from checkout import ROOT
 from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.dreamer.agent import latest_policy
@@ -200,7 +201,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--states", type=int, default=256)
     parser.add_argument("--move", type=float, default=0.1, help="of one number of an action, in [-1, 1]")
-    parser.add_argument("--output", type=Path, default=Path("results/sensitivity"))
+    parser.add_argument("--output", type=Path, default=ROOT / "results/sensitivity")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for run in options.runs:

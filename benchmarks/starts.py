@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from checkout import ROOT
 
 from s5wm.experiments.configure import configure
-from s5wm.experiments.run import ORIGIN, run_experiment
-from s5wm.runs.files import read_json
+from s5wm.experiments.run import run_experiment
+from s5wm.runs.directory import lives
 from s5wm.runs.log import read_rows
 from s5wm.runs.provenance import provenance
 
@@ -30,7 +31,6 @@ CHANGES = (
     "train.eval_every=1024",
     "train.checkpoint_every=4096",
 )
-NOTE = "other work ran beside these trainings, so minutes are too many"
 CURVE = ("env_steps", "updates", "minutes", "eval/return_nominal")
 
 
@@ -51,7 +51,7 @@ def record(starts: int, seed: int, path: Path) -> dict[str, Any]:
     return {
         "starts": starts,
         "seed": seed,
-        "training": read_json(path / ORIGIN),
+        "lives": lives(path),
         "updates": rows[-1]["updates"],
         "minutes": rows[-1]["minutes"],
         "curve": [{name: row[name] for name in CURVE} for row in rows if "eval/return_nominal" in row],
@@ -67,7 +67,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--env-steps", type=int, default=16384)
     parser.add_argument("--runs", type=Path, default=Path("runs/starts"))
-    parser.add_argument("--output", type=Path, default=Path(f"results/starts/{jax.default_backend()}.json"))
+    parser.add_argument("--output", type=Path, default=ROOT / f"results/starts/{jax.default_backend()}.json")
+    parser.add_argument(
+        "--note", default="", help="what a reader must know, as of other work that ran beside"
+    )
     options = parser.parse_args()
     found: list[dict[str, Any]] = []
     for seed in options.seeds:
@@ -76,7 +79,7 @@ def main() -> None:
             if not trained(starts, seed, options.env_steps, path):
                 raise SystemExit(f"stopped; the same command goes on ({path})")
             found.append(record(starts, seed, path))
-    about = {"task": TASK, "agent": AGENT, "size": SIZE, "overrides": CHANGES, "note": NOTE}
+    about = {"task": TASK, "agent": AGENT, "size": SIZE, "overrides": CHANGES, "note": options.note}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps({**provenance(), **about, "results": found}, indent=1) + "\n")
 

@@ -16,10 +16,13 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from checkout import ROOT
 
 TASK, AGENT, SIZE = "race/split-s", "s5wm", "cpu"
 PYTHON = [sys.executable]
@@ -68,21 +71,10 @@ def heavy(runs: Path, steps: int) -> dict[str, list[str]]:
     }
 
 
-def main() -> None:
-    """Time and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--heavy-repeats", type=int, default=1)
-    parser.add_argument("--caches", nargs="+", default=["off", "empty", "filled"])
-    parser.add_argument("--runs", type=Path, default=Path("runs/startup"))
-    parser.add_argument("--output", type=Path, default=None, help="default: results/startup/PLATFORM.json")
-    options = parser.parse_args()
-    shutil.rmtree(options.runs, ignore_errors=True)
-    options.runs.mkdir(parents=True)
+def measure(options: argparse.Namespace, runs: Path) -> None:
+    """Time and write; ``runs`` is a folder of this measurement alone."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION")}
-    log = options.runs / "log"
+    log = runs / "log"
     results = [
         result(command, "none", [timed(arguments, own, log) for _ in range(options.repeats)])
         for command, arguments in LIGHT.items()
@@ -98,20 +90,36 @@ def main() -> None:
         "installed": [name for name in EXTRAS if find_spec(name)],
         "config": {"task": TASK, "agent": AGENT, "size": SIZE, "env_steps": steps},
     }
-    output = options.output or Path(f"results/startup/{origin['platform']}.json")
+    output = options.output or ROOT / f"results/startup/{origin['platform']}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
-    kept = (options.runs / "cache").resolve()
-    for command, arguments in heavy(options.runs, steps).items():
+    kept = (runs / "cache").resolve()
+    for command, arguments in heavy(runs, steps).items():
         samples: dict[str, list[Sample]] = {cache: [] for cache in options.caches}
         for _ in range(options.heavy_repeats):
             shutil.rmtree(kept, ignore_errors=True)
             for cache, own_samples in samples.items():
                 if arguments[0] == "train":
-                    shutil.rmtree(options.runs / "run", ignore_errors=True)
+                    shutil.rmtree(runs / "run", ignore_errors=True)
                 environ = own | {"S5WM_CACHE": "off" if cache == "off" else str(kept)}
                 own_samples.append(timed(["-m", "s5wm", *arguments], environ, log))
         results += [result(command, cache, own_samples) for cache, own_samples in samples.items()]
         output.write_text(json.dumps({**origin, **about, "results": results}, indent=1) + "\n")
+
+
+def main() -> None:
+    """Time and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--heavy-repeats", type=int, default=1)
+    parser.add_argument("--caches", nargs="+", default=["off", "empty", "filled"])
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where a folder is made, and removed")
+    parser.add_argument("--output", type=Path, default=None, help="default: results/startup/PLATFORM.json")
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.runs, prefix="startup-") as folder:
+        measure(options, Path(folder))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from checkout import ROOT
+
 from s5wm.deploy.export import export
 from s5wm.deploy.runtime.fly import load_engine
 from s5wm.deploy.runtime.trials import draw_starts, fly_trial, summary
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", default=("split-s", "figure-8-state"))
     parser.add_argument("--units", type=int, default=StudentConfig.units)
     parser.add_argument("--flights", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("results") / "deploy" / "students")
+    parser.add_argument("--out", type=Path, default=ROOT / "results/deploy/students")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     config = StudentConfig(units=arguments.units)

@@ -1,13 +1,13 @@
 """Flies exported policies in other physics and through real firmware: 20 flights each, starts that differ a little.
 
-Writes ``results/deploy/transfer/<policy>-<target>.json`` anew after every flight, so that what was flown is there
-where a slow simulator is stopped early; a target whose package is missing is named and left out.
+Writes ``results/deploy/transfer/<policy>-<target>.json``.  Until all flights are flown it is named ``.json.partial``:
+what was flown is there where a slow simulator is stopped early, beside an earlier result.  A target whose package is
+missing is named and left out.
 
     python benchmarks/transfer.py [--policies split-s ...] [--targets sim betaflight rotorpy crazyflow] [--flights 20]
 """
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +15,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from checkout import ROOT
+from output import complete, keep
 
 from s5wm.deploy.card import FlightCard, VehicleCard
 from s5wm.deploy.firmware.build import find_firmware
@@ -68,26 +71,32 @@ def main() -> None:
     parser.add_argument("--flights", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--export", type=Path, default=None, help="an export to fly instead of the policies")
-    parser.add_argument("--out", type=Path, default=Path("results") / "deploy" / "transfer")
+    parser.add_argument("--out", type=Path, default=ROOT / "results/deploy/transfer")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.export is not None:
+        card = open_export(arguments.export)
+        fly(Path(card.origin.run).name, arguments.export, card, arguments)
+        return
+    from s5wm.deploy.export import export
+
     for policy in arguments.policies:
         with tempfile.TemporaryDirectory() as made:
-            folder = arguments.export or Path(made)
-            if arguments.export is None:
-                from s5wm.deploy.export import export
+            export(f"pretrained/{policy}", Path(made), which="best", log=print)
+            fly(policy, Path(made), open_export(Path(made)), arguments)
 
-                export(f"pretrained/{policy}", folder, which="best", log=print)
-            card = open_export(folder)
-            for target in arguments.targets:
-                try:
-                    for metrics in flown(folder, card, target, arguments):
-                        origin = {"policy": policy, "env_steps": card.origin.env_steps}
-                        text = {**provenance(), "load": os.getloadavg(), **origin, **metrics}
-                        file = arguments.out / f"{policy}-{target}.json"
-                        file.write_text(json.dumps(text, indent=2) + "\n")
-                except ConfigError as error:
-                    print(f"{target} is left out: {error}", flush=True)
+
+def fly(policy: str, folder: Path, card: FlightCard, arguments: argparse.Namespace) -> None:
+    """One policy with every target; a file is complete, or beside the earlier one under another name."""
+    for target in arguments.targets:
+        file = arguments.out / f"{policy}-{target}.json"
+        try:
+            for metrics in flown(folder, card, target, arguments):
+                origin = {"policy": policy, "env_steps": card.origin.env_steps}
+                text = {**provenance(), "load": os.getloadavg(), **origin, **metrics}
+                keep(file, text, indent=2)
+            complete(file)
+        except ConfigError as error:
+            print(f"{target} is left out: {error}", flush=True)
 
 
 if __name__ == "__main__":

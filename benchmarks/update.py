@@ -7,7 +7,8 @@ where matplotlib is installed, or later with ``--draw``:
     python benchmarks/update.py --draw results/update/cpu.json
 
 Every size is timed at the batch and length of its preset, then ``--sweep`` ones over the lengths.  A budget of minutes
-ends the run early, with what was measured written: ``--minutes``.
+ends the run early: ``--minutes``.  Until everything is measured the file is named ``.json.partial``; rename one that is
+to be kept as it is.
 """
 
 import argparse
@@ -21,8 +22,11 @@ from typing import Any
 
 import jax
 import jax.random as jr
+from checkout import ROOT
+from output import complete, keep, partial
 
 from s5wm.bench.agents import dreamer_configs
+from s5wm.bench.uncached import uncached
 from s5wm.bench.update import PARTS, side_by_side
 from s5wm.experiments.presets import task_config
 from s5wm.runs.provenance import provenance
@@ -39,7 +43,8 @@ def measure(task: str, size: str, length: int | None, parts: Sequence[str], seco
     spec = task_config(task).build().spec
     configs = dreamer_configs(AGENTS[task], size, task, length=length)
     per_call = PER_CALL.get(size, 4)
-    timed = side_by_side(configs, spec, parts=parts, seconds=seconds, per_call=per_call, key=jr.key(0))
+    with uncached():
+        timed = side_by_side(configs, spec, parts=parts, seconds=seconds, per_call=per_call, key=jr.key(0))
     jax.clear_caches()
     return {"task": task, "size": size, **timed}
 
@@ -52,7 +57,7 @@ def draw(file: Path) -> None:
     timed = json.loads(file.read_text())
     device = f"{timed['device']}, {timed['cpus']} core(s)" if timed["platform"] == "cpu" else timed["device"]
     with house_style():
-        drawn = save_figure(draw_updates(device, timed["results"]), Path(f"docs/images/updates-{file.stem}"))
+        drawn = save_figure(draw_updates(device, timed["results"]), ROOT / f"docs/images/updates-{file.stem}")
     drawn[1].unlink()  # the pages show the PNG
     print(f"drawn: {drawn[0]}", flush=True)
 
@@ -69,7 +74,7 @@ def main() -> None:
     parser.add_argument("--sweep-parts", nargs="+", default=["world_model"], choices=PARTS)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--output", type=Path, default=Path(f"results/update/{jax.default_backend()}.json"))
+    parser.add_argument("--output", type=Path, default=ROOT / f"results/update/{jax.default_backend()}.json")
     parser.add_argument("--draw", type=Path, help="only draw this file")
     options = parser.parse_args()
     if options.draw:
@@ -82,19 +87,19 @@ def main() -> None:
     plans += [(STATE, size, length, options.sweep_parts) for length in options.lengths for size in swept]
     head = {**provenance(), "cpus": len(os.sched_getaffinity(0))}
     results: list[dict[str, Any]] = []
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     for task, size, length, parts in plans:
         if time.monotonic() - begun > 60 * options.minutes:
-            print("out of time", flush=True)
-            break
+            print(f"out of time; what was measured is in {partial(options.output)}", flush=True)
+            return
         results.append(measure(task, size, length, parts, options.seconds))
         # After each, so that a run that is cut off keeps what it measured.
-        options.output.write_text(json.dumps({**head, "results": results}, indent=1) + "\n")
+        keep(options.output, {**head, "results": results})
         for name, own in results[-1]["agents"].items():
             times = "  ".join(
                 f"{part} {own[f'{part}_ms']:9.2f} ms ({own[f'speedup_{part}']:.2f}x)" for part in parts
             )
             print(f"{task} {size:4} T {results[-1]['length']:5} {name:10} {times}", flush=True)
+    complete(options.output)
     if find_spec("matplotlib"):
         draw(options.output)
 

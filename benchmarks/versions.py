@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import jax
+from checkout import ROOT
 
 from s5wm.runs.provenance import provenance
 
@@ -36,12 +37,13 @@ def main() -> None:
     )
     parser.add_argument("base", help="the commit to compare with")
     parser.add_argument("--rounds", type=int, default=3, help="times that both take their turn (default: 3)")
-    parser.add_argument("--output", type=Path, default=Path(f"results/versions/{jax.default_backend()}.json"))
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / f"results/versions/{jax.default_backend()}.json"
+    )
     options = parser.parse_args()
-    here = Path(__file__).resolve().parents[1]
     samples: dict[str, dict[str, list[dict[str, float]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        trees = {"base": _checked_out(here, options.base, Path(folder) / "base"), "now": here}
+        trees = {"base": _checked_out(ROOT, options.base, Path(folder) / "base"), "now": ROOT}
         for turn in range(options.rounds):
             for name, command in COMMANDS.items():
                 for tree, path in trees.items():

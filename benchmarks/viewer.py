@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from checkout import ROOT
 from selenium import webdriver
 
 from s5wm.cli import main as s5wm
@@ -71,6 +72,8 @@ def main() -> None:
                 raise
         size = page.stat().st_size
         times, version = time_frames(page)
+    if not times:
+        raise SystemExit(f"the page drew no frame in {SECONDS:g} s, so there is nothing to write")
     found = {
         "policy": policy,
         "page_mb": size / 1e6,
@@ -82,7 +85,7 @@ def main() -> None:
         "cpus": len(os.sched_getaffinity(0)),
         **provenance(),
     }
-    folder = Path(__file__).parents[1] / "results/viewer"
+    folder = ROOT / "results/viewer"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "cpu.json", found)
     print(f"a frame: {found['frame_ms']} ms, {len(times)} frames in {SECONDS:g} s")

@@ -3,25 +3,31 @@
 import json
 from dataclasses import replace
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from s5wm.actions import Box
+from s5wm.actions import Box, Discrete
 from s5wm.bench.agents import dreamer_configs
+from s5wm.bench.env import _sum_of, time_env
 from s5wm.bench.hosted import time_hosted
-from s5wm.bench.inference import time_policy
-from s5wm.bench.loop import time_training
+from s5wm.bench.inference import time_policies
+from s5wm.bench.loop import time_trainings
+from s5wm.bench.uncached import uncached
 from s5wm.bench.update import MIN_SAMPLES, PARTS, filled_learner, speedups, time_updates
 from s5wm.cli import main
 from s5wm.envs.adapters.tasks import GymnasiumConfig
+from s5wm.envs.base import AbstractEnv
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError
 from s5wm.experiments.experiment import Experiment
 from s5wm.experiments.presets import preset
 from s5wm.training.config import TrainConfig
-from s5wm.types import EnvSpec
+from s5wm.types import EnvSpec, first_step, later_step
 
 from ..tiny import DREAMERV3, PPO, S5WM
 
@@ -60,7 +66,7 @@ def test_the_timed_replay_is_full_of_episodes():
 
 
 def test_a_policy_step_is_timed():
-    timed = time_policy(DREAMERV3, SPEC, steps=20)
+    timed = time_policies({"dreamerv3": DREAMERV3}, SPEC, steps=20)["dreamerv3"]
     assert len(timed["samples_ms"]) == 20
     assert 0 < timed["p50_ms"] <= timed["p99_ms"] <= timed["max_ms"]
 
@@ -69,7 +75,8 @@ def test_a_policy_step_is_timed():
 @pytest.mark.parametrize("agent", [PPO, pytest.param(S5WM, marks=pytest.mark.faults)])
 def test_the_loop_is_timed_once_it_learns(agent):
     train = TrainConfig(num_envs=2, rollout_length=4, iterations_per_chunk=1)
-    timed = time_training(Experiment(task=DoubleIntegratorConfig(), agent=agent, train=train), chunks=3)
+    experiment = Experiment(task=DoubleIntegratorConfig(), agent=agent, train=train)
+    timed = time_trainings({"it": experiment}, chunks=3)["it"]
     assert len(timed["iteration_samples_s"]) == 3
     updates = 2 if agent is PPO else 1  # of eight steps
     assert timed["env_steps_per_s"] == pytest.approx(8 * timed["updates_per_s"] / updates)
@@ -82,10 +89,66 @@ def test_the_loop_is_timed_once_it_learns(agent):
 def test_the_loop_of_seeds_together_is_timed_as_all_of_them():
     train = TrainConfig(num_envs=2, rollout_length=4, iterations_per_chunk=1)
     experiment = Experiment(task=DoubleIntegratorConfig(), agent=S5WM, train=train)
-    timed = time_training(experiment, chunks=3, seeds=2)
+    timed = time_trainings({"s5wm": experiment}, chunks=3, seeds=2)["s5wm"]
     seconds = sorted(timed["iteration_samples_s"])[1]
     assert timed["env_steps_per_s"] == pytest.approx(2 * 2 * 4 / seconds)
     assert timed["env_steps_per_s"] == pytest.approx(8 * timed["updates_per_s"])
+
+
+def test_environments_with_choices_and_bounds_of_their_own_are_timed(monkeypatch):
+    seen = []
+
+    class Env(AbstractEnv):
+        action: Discrete | Box = eqx.field(static=True)
+
+        @property
+        def spec(self):
+            return EnvSpec((2,), np.dtype(np.float32), action=self.action, ctrl_dt=0.02)
+
+        def reset(self, key):
+            return jnp.zeros(()), first_step(jnp.zeros(2))
+
+        def step(self, state, action, key):
+            seen.append((action.shape, action.dtype))
+            return state + 1.0, later_step(jnp.zeros(2), state, is_last=False, is_terminal=False)
+
+    for action in (Discrete(3), Box((2,), low=0.0, high=5.0)):
+        monkeypatch.setattr("s5wm.bench.env.make", lambda task, action=action: Env(action))
+        assert time_env("x", num_envs=2, steps=3, repeats=2)["env_steps_per_s"] > 0.0
+    assert set(seen) == {((), jnp.dtype(jnp.int32)), ((2,), jnp.dtype(jnp.float32))}
+
+
+def test_every_number_of_a_time_step_is_waited_for():
+    timestep = later_step(jnp.ones(2), jnp.ones(()), is_last=True, is_terminal=False, privileged=jnp.ones(3))
+    assert float(_sum_of(timestep)) == 7.0
+
+
+def test_what_is_timed_is_compiled_whatever_was_kept(tmp_path):
+    wanted = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_enable_compilation_cache": True,
+    }
+    before = {name: getattr(jax.config, name) for name in wanted}
+
+    def kept(number):
+        jax.jit(lambda x: x * number)(jnp.ones(3)).block_until_ready()
+        return len(list(tmp_path.iterdir()))
+
+    try:
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        reset_cache()
+        first = kept(2.0)
+        assert first > 0
+        with uncached():
+            assert kept(3.0) == first
+        assert kept(4.0) > first
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        reset_cache()
 
 
 def test_presets_are_resized_for_a_timing():

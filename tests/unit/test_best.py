@@ -52,7 +52,9 @@ def test_a_latest_policy_that_is_better_becomes_the_best(
     for name, steps in (("best", 64), ("latest", 128)):
         assert f"{name} policy, of {steps} environment steps: {metrics['compared'][name]['headline']}" in told
     assert "the latest policy is the better one, and becomes the best" in told
-    assert metrics["headline"] == metrics["compared"]["latest"]["headline"]
+    again = policies.evaluate_run(run, episodes=EPISODES, out=run.parent / "again")
+    assert metrics["headline"] == again["headline"] and metrics["seed"] == policies.FINAL_SEED
+    assert metrics["compared"]["seed"] == policies.CHOICE_SEED
     assert (metrics["policy"], metrics["env_steps"], metrics["episodes"]) == ("best", 128, EPISODES)
     assert read_json(run / "eval.json") == metrics
     kept = s5wm.load(run)
@@ -70,8 +72,34 @@ def test_a_best_policy_that_is_better_stays(run: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(policies, "load_agent", load)
     before = (run / "best" / "policy.npz").read_bytes()
     metrics = policies.evaluate_training(run, episodes=EPISODES)
-    assert metrics["headline"] == metrics["compared"]["best"]["headline"]
+    assert (metrics["policy"], metrics["env_steps"]) == ("best", metrics["compared"]["best"]["env_steps"])
     assert (run / "best" / "policy.npz").read_bytes() == before
+
+
+def test_the_better_of_two_is_reported_on_episodes_that_did_not_choose_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(run, *, which, warn):
+        agent = load_agent(run, which=which, warn=warn)
+        return at_full_force(agent) if which == "latest" else agent
+
+    seeds: list[int] = []
+    make = policies.evaluator_as_given
+
+    def recorded(task, episodes):
+        evaluate = make(task, episodes)
+
+        def fly(policy, key):
+            seeds.append(int(jax.random.key_data(key)[-1]))
+            return evaluate(policy, key)
+
+        return fly
+
+    monkeypatch.setattr(policies, "load_agent", load)
+    monkeypatch.setattr(policies, "evaluator_as_given", recorded)
+    policies.evaluate_training(run, episodes=2)
+    assert seeds == [policies.CHOICE_SEED, policies.CHOICE_SEED, policies.FINAL_SEED]
+    assert policies.CHOICE_SEED != policies.FINAL_SEED
 
 
 def test_a_kill_between_the_two_steps_of_a_replacement_loses_no_policy(

@@ -19,7 +19,7 @@ from s5wm.errors import CorruptError, RunDirectoryError
 from s5wm.experiments import run as running
 from s5wm.experiments.experiment import load_experiment
 from s5wm.experiments.trained import load_agent
-from s5wm.runs.directory import RunDirectory
+from s5wm.runs.directory import RunDirectory, lives
 from s5wm.runs.log import read_rows
 from s5wm.runs.panel import Panel
 from s5wm.viewer.subject import load_subject
@@ -175,7 +175,7 @@ def test_a_new_run_begins_with_the_parameters_of_another(run: Path, tmp_path: Pa
     ]
     assert call(*command, "--env-steps", "64", "--from", str(run)) == 0
     assert f"begins with the parameters of {run} (latest policy, trained for 192" in capsys.readouterr().err
-    assert json.loads((tmp_path / "new" / "origin.json").read_text())["from"]["run"] == str(run)
+    assert [life["from"]["run"] for life in lives(tmp_path / "new")] == [str(run)]
     assert [row["env_steps"] for row in s5wm.Run(tmp_path / "new").metrics] == [64]
     assert call(*command, "--env-steps", "128", "--from", str(run)) == 0  # the same command goes on
     assert call(*command, "--env-steps", "128", "--from", str(tmp_path)) == 2

@@ -48,21 +48,37 @@ def test_interquartile_mean_of_few_values(values, mean):
     assert interquartile_mean(np.array(values)) == pytest.approx(mean)
 
 
-def test_an_estimate_contains_its_value_and_equal_seeds_leave_no_doubt():
-    spread = estimate([0.0, 0.2, 0.4, 0.6, 0.9, 1.0])
-    assert 0.0 <= spread.low < spread.value < spread.high <= 1.0
+def test_few_seeds_have_their_range_and_many_an_interval():
     few = estimate([1.0, 2.0, 4.0])
-    assert (few.low, few.high) == (1.0, 4.0)
-    alike = estimate([0.7, 0.7, 0.7])
-    assert alike.low == pytest.approx(0.7) == alike.high
+    assert (few.low, few.high, few.seeds) == (1.0, 4.0, 3)
+    ten = estimate([float(n) for n in range(10)])
+    assert (ten.low, ten.high) == (0.0, 9.0)
+    many = estimate([n / 10 for n in range(11)])
+    assert 0.0 < many.low < many.value < many.high < 1.0
+
+
+def test_rates_that_are_all_equal_leave_a_doubt():
+    sure = estimate([1.0] * 12, is_rate=True)
+    assert (sure.value, sure.high) == (1.0, 1.0)
+    assert sure.low == pytest.approx(12 / (12 + 1.96**2), abs=1e-4)  # Wilson, of 12 of 12
+    none = estimate([0.0] * 12, is_rate=True)
+    assert none.low == 0.0 and none.high == pytest.approx(1.0 - sure.low, abs=1e-4)
+
+
+def test_the_words_of_the_brackets_are_those_of_the_number_of_seeds():
+    few = summarise("a cpu", [curve([0.5], seed=seed) for seed in range(10)], 1e6)
+    many = summarise("a cpu", [curve([seed / 11], seed=seed) for seed in range(12)], 1e6)
+    assert "in brackets: the lowest and highest seed\n" in markdown("hover", [few])
+    assert "in brackets: 95 % interval\n" in markdown("hover", [many])
+    assert "of more than 10 seeds, of fewer the lowest and highest" in markdown("hover", [few, many])
 
 
 def test_rates_are_means_and_returns_of_the_middle_half():
     assert estimate([0.0, 1.0, 0.0], is_rate=True).value == pytest.approx(1 / 3)
     assert estimate([1.0, 1.0, 0.0], is_rate=True).value == pytest.approx(2 / 3)
     assert estimate([0.0, 1.0, 0.0]).value == pytest.approx(1 / 6)
-    many = estimate([0.0] * 3 + [1.0] * 5, is_rate=True)
-    assert many.low < many.value == 5 / 8 < many.high
+    many = estimate([0.0] * 6 + [1.0] * 10, is_rate=True)
+    assert 0.0 < many.low < many.value == 5 / 8 < many.high < 1.0
     with pytest.raises(ValueError, match="at least one seed"):
         estimate([])
 
@@ -188,6 +204,25 @@ def test_the_verb_compares_recorded_trainings(tmp_path, capsys):
         assert (tmp_path / "picture").with_suffix(suffix).stat().st_size > 10_000
 
 
+def test_recorded_seeds_with_other_settings_are_told(tmp_path):
+    paths = [recorded(tmp_path / f"{seed}.json", "ppo", seed) for seed in (0, 1)]
+    for seed, path in enumerate(paths):
+        config = {"seed": seed, "train": {"env_steps": seed, "num_envs": 4}, "agent": {"units": 8}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "config": config}))
+    assert compare(paths).notes == []
+    paths[1].write_text(paths[1].read_text().replace('"units": 8', '"units": 16'))
+    (note,) = compare(paths).notes
+    assert "the seeds of ppo cpu differ in more than the seed" in note and "agent.units" in note
+
+
+def test_seeds_that_were_there_at_the_first_evaluation_are_told(tmp_path):
+    paths = [recorded(tmp_path / f"{seed}.json", "ppo", seed) for seed in (0, 1)]
+    assert compare(paths).notes == []
+    paths[0].write_text(paths[0].read_text().replace('"eval/success": 0.25', '"eval/success": 1.0'))
+    (note,) = compare(paths).notes
+    assert note.startswith("1 of 2 seeds of ppo cpu were at 90 % in their first evaluation")
+
+
 def test_an_agent_without_a_common_budget_is_compared_within_its_own(tmp_path, capsys):
     early = recorded(tmp_path / "early.json", "s5wm", 0)
     early.write_text(early.read_text().replace("000000.0", "000.0"))
@@ -299,10 +334,10 @@ def test_a_run_without_names_of_a_preset_is_compared():
 
 
 def test_a_band_is_drawn_for_as_many_seeds_as_have_the_value():
-    seeds = [curve([0.5, 1.0], seed=seed, lap=[5.0, 5.0]) for seed in range(4)]
-    laps = draw_comparison("x", {"a cpu": [*seeds, curve([0.5, 1.0], seed=4)]}).axes[3]
-    assert not laps.collections  # four of five have flown one
-    laps = draw_comparison("x", {"a cpu": [*seeds, curve([0.5, 1.0], seed=4, lap=[5.0, 5.0])]}).axes[3]
+    seeds = [curve([0.5, 1.0], seed=seed, lap=[5.0, 5.0]) for seed in range(10)]
+    laps = draw_comparison("x", {"a cpu": [*seeds, curve([0.5, 1.0], seed=10)]}).axes[3]
+    assert not laps.collections  # ten of eleven have flown one
+    laps = draw_comparison("x", {"a cpu": [*seeds, curve([0.5, 1.0], seed=10, lap=[5.0, 5.0])]}).axes[3]
     assert laps.collections
 
 

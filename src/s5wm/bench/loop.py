@@ -1,8 +1,8 @@
 """Speed of the training program itself, and how its time divides."""
 
-import functools as ft
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import jax
@@ -16,42 +16,62 @@ from s5wm.training.state import TrainState, init_train
 States = Sequence[TrainState[Any]]
 
 
-def time_training(experiment: Experiment, *, chunks: int, seeds: int = 1) -> dict[str, Any]:
-    """``env_steps_per_s`` and ``updates_per_s`` once learning has begun, of all ``seeds`` trained together.
+def time_trainings(
+    experiments: Mapping[str, Experiment], *, chunks: int, seeds: int = 1
+) -> dict[str, dict[str, Any]]:
+    """``env_steps_per_s`` and ``updates_per_s`` once learning has begun, of all ``seeds`` trained together, by agent.
 
-    Of a single one also the share of each part.
+    Of a single seed also the share of each part.  Agents take turns, chunk by chunk, so that a change of the machine's
+    speed meets all of them.
     """
-    program, config = experiment.build(), experiment.train
-    lengths = {"length": config.rollout_length, "iterations": config.iterations_per_chunk}
-
-    def chunk(states: States) -> tuple[States, MetricSums]:
-        results = train_all(program.env, program.agent, states, **lengths)
-        return [result[0] for result in results], results[0][1]
-
-    states: States = [
-        init_train(program.env, program.agent, config.num_envs, experiment.seed + i) for i in range(seeds)
-    ]
-    begun = time.perf_counter()
-    states, metrics = jax.block_until_ready(chunk(states))
-    compile_s = time.perf_counter() - begun
-    while not metrics.means:  # the replay is being filled
-        states, metrics = chunk(states)
-    samples: list[float] = []
+    loops = {name: _Loop(experiment, seeds) for name, experiment in experiments.items()}
+    samples: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(chunks):
+        for name, loop in loops.items():
+            begun = time.perf_counter()
+            loop.advance()
+            samples[name].append((time.perf_counter() - begun) / loop.config.iterations_per_chunk)
+    return {name: loop.figures(samples[name]) for name, loop in loops.items()}
+
+
+class _Loop:
+    """A training that has begun to learn."""
+
+    def __init__(self, experiment: Experiment, seeds: int) -> None:
+        self.config, self._program = experiment.train, experiment.build()
+        env, agent = self._program.env, self._program.agent
+        self._states: States = [
+            init_train(env, agent, self.config.num_envs, experiment.seed + i) for i in range(seeds)
+        ]
         begun = time.perf_counter()
-        states, _ = jax.block_until_ready(chunk(states))
-        samples.append((time.perf_counter() - begun) / config.iterations_per_chunk)
-    seconds = sorted(samples)[len(samples) // 2]  # per iteration
-    timed = ft.partial(time_pieces, program.env, program.agent, length=config.rollout_length)
-    shares = _shares(timed(states[0]), seconds) if seeds == 1 else {}
-    return {
-        "seeds": seeds,
-        "env_steps_per_s": seeds * config.num_envs * config.rollout_length / seconds,
-        "updates_per_s": seeds * program.updates_per_iteration / seconds,
-        **shares,
-        "first_chunk_s": compile_s,
-        "iteration_samples_s": samples,
-    }
+        metrics = self.advance()
+        self._first_chunk_s = time.perf_counter() - begun
+        while not metrics.means:  # the replay is being filled
+            metrics = self.advance()
+
+    def advance(self) -> MetricSums:
+        """One chunk."""
+        lengths = {"length": self.config.rollout_length, "iterations": self.config.iterations_per_chunk}
+        results = train_all(self._program.env, self._program.agent, self._states, **lengths)
+        results = jax.block_until_ready(results)
+        self._states = [result[0] for result in results]
+        return results[0][1]
+
+    def figures(self, samples: list[float]) -> dict[str, Any]:
+        """Of samples in seconds per iteration."""
+        seconds, seeds = median(samples), len(self._states)
+        shares: dict[str, float] = {}
+        if seeds == 1:
+            env, agent, length = self._program.env, self._program.agent, self.config.rollout_length
+            shares = _shares(time_pieces(env, agent, self._states[0], length=length), seconds)
+        return {
+            "seeds": seeds,
+            "env_steps_per_s": seeds * self.config.num_envs * self.config.rollout_length / seconds,
+            "updates_per_s": seeds * self._program.updates_per_iteration / seconds,
+            **shares,
+            "first_chunk_s": self._first_chunk_s,
+            "iteration_samples_s": samples,
+        }
 
 
 def _shares(pieces: dict[str, float], seconds: float) -> dict[str, float]:

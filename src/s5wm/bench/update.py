@@ -11,13 +11,13 @@ import functools as ft
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array
 
 from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner, batch_loss
@@ -57,7 +57,7 @@ class Timed:
     @property
     def median_ms(self) -> float:
         """Middle sample."""
-        return float(np.median(self.samples_ms))
+        return median(self.samples_ms)
 
 
 def time_updates(
@@ -82,6 +82,7 @@ def time_updates(
             "world_model_params": sum(leaf.size for leaf in jax.tree.leaves(learner.params.world_model)),
             "per_call": per_call,
             "starts": configs[name].actor_critic.num_imagination_starts,
+            "horizon": configs[name].actor_critic.imagination_horizon,
         }
         for name, learner in learners.items()
     }

@@ -31,8 +31,7 @@ from s5wm.envs.base import AbstractDroneEnv, Deployment, innermost
 from s5wm.envs.host import HostEnv, Shown, shown_by, timestep_from
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.experiments.trained import TrainedAgent, find, trained_steps
-from s5wm.runs.directory import ORIGIN
-from s5wm.runs.files import read_json
+from s5wm.runs.directory import lives
 from s5wm.types import EnvSpec
 
 SLEW_MARGIN = 1.25
@@ -40,9 +39,9 @@ SLEW_MARGIN = 1.25
 
 
 def _trained_at(run: str | Path) -> str | None:
-    """Commit of the last resume of the training; None if the run has none recorded, as shipped policies."""
-    file = find(run) / ORIGIN
-    return read_json(file).get("commit") if file.is_file() else None
+    """Commits with which the training began and went on, ``A, B``; None if none is recorded, as of shipped policies."""
+    commits = dict.fromkeys(life["commit"] for life in lives(find(run)) if life.get("commit"))
+    return ", ".join(commits) or None
 
 
 def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) -> FlightCard:

@@ -2,10 +2,12 @@
 
 The statistics are those of Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice"): the mean of the
 middle half of the seeds, and the 95 % percentile interval of resampled seeds.  Rates are plain means: they are often
-nought or one, and a middle half would hide a seed that never arrives.  Below five seeds an interval would promise what
-it cannot hold: there the range of the seeds is given in its place.
+nought or one, and a middle half would hide a seed that never arrives.  Up to ten seeds an interval would promise what
+it cannot hold (of five, resampling covers far less than 95 %): there the lowest and the highest seed are given in its
+place.  Rates that are all equal have Wilson's interval: resampled, their interval would have no width.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +16,12 @@ import numpy as np
 from jaxtyping import Float
 
 RESAMPLES = 2000
-FEW = 5  # seeds below which their range is given instead of an interval
+FEW = 10  # seeds up to which their range is given instead of an interval
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and its 95 % interval, or their range where they are few."""
+    """A mean over seeds and its 95 % interval, or the lowest and highest seed where they are few."""
 
     value: float
     low: float
@@ -45,9 +47,20 @@ def estimate(values: Sequence[float], *, is_rate: bool = False) -> Estimate:
         raise ValueError("an estimate needs the value of at least one seed; leave out what no seed has")
     middle: Callable[..., Any] = np.mean if is_rate else interquartile_mean
     value = float(middle(array))
-    if len(array) < FEW:
+    if len(array) <= FEW:
         return Estimate(value, float(array.min()), float(array.max()), len(array))
+    if is_rate and array.min() == array.max():
+        return Estimate(value, *wilson(float(array.sum()), len(array)), len(array))
     drawn = array[np.random.default_rng(0).integers(len(array), size=(RESAMPLES, len(array)))]
     means = drawn.mean(axis=-1) if is_rate else interquartile_mean(drawn)
     low, high = np.percentile(means, [2.5, 97.5])
     return Estimate(value, float(low), float(high), len(array))
+
+
+def wilson(successes: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval of a share: of 95 % by default."""
+    share = successes / count
+    middle = share + z * z / (2.0 * count)
+    half = z * math.sqrt(share * (1.0 - share) / count + z * z / (4.0 * count * count))
+    low, high = ((middle + sign * half) / (1.0 + z * z / count) for sign in (-1.0, 1.0))
+    return round(max(low, 0.0), 4), round(min(high, 1.0), 4)

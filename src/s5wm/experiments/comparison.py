@@ -9,6 +9,7 @@ import numpy as np
 
 from s5wm.evaluation.estimates import FEW, Estimate, estimate
 from s5wm.experiments.curves import Curve, Over, grouped, load_curve
+from s5wm.runs.codec import differences
 
 LAST = 0.25  # share of a training that "at the end" means
 AXES: dict[Over, str] = {"steps": "environment steps", "minutes": "minutes"}
@@ -80,7 +81,7 @@ def common_budget(curves: Sequence[Curve], over: Over = "steps") -> float:
 
 
 def markdown(task: str, summaries: Sequence[Summary], over: Over = "steps") -> str:
-    """One line per agent; brackets are intervals over seeds, or the range of few."""
+    """One line per agent; brackets hold the lowest and highest seed, of many seeds a 95 % interval."""
     has_laps = any(own.lap_time is not None for own in summaries)
     is_common = len({own.budget for own in summaries}) == 1
     head = ["agent", "seeds", *([] if is_common else [AXES[over]])]
@@ -100,10 +101,11 @@ def markdown(task: str, summaries: Sequence[Summary], over: Over = "steps") -> s
 
 
 def _caption(summaries: Sequence[Summary], over: Over, *, is_common: bool) -> str:
-    few = any(own.seeds < FEW for own in summaries)
-    brackets = (
-        f"range of the seeds where they are fewer than {FEW}, else 95 % interval" if few else "95 % interval"
-    )
+    counts = {own.seeds > FEW for own in summaries}
+    brackets = {
+        frozenset({False}): "the lowest and highest seed",
+        frozenset({True}): "95 % interval",
+    }.get(frozenset(counts), f"95 % interval of more than {FEW} seeds, of fewer the lowest and highest")
     within = (
         f"the first {_amount(summaries[0].budget, over)} {AXES[over]} of each"
         if is_common
@@ -175,6 +177,8 @@ def compare(paths: Sequence[Path], over: Over = "steps") -> Comparison:
         for name, own in groups.items()
         if own[0].seeds_together > 1
     ]
+    for told in (_told_differences, _told_bounds):
+        notes += [note for name, own in groups.items() if (note := told(name, own)) is not None]
     for name, group in groups.items():
         is_common = any(curve.reaches(budget, over) for curve in group)
         own = budget if is_common else common_budget(group, over)
@@ -183,6 +187,26 @@ def compare(paths: Sequence[Path], over: Over = "steps") -> Comparison:
         left_out += [_why_not(curve, own, over) for curve in group if not curve.reaches(own, over)]
     return Comparison(
         task=curves[0].task, groups=groups, summaries=summaries, budget=budget, left_out=left_out, notes=notes
+    )
+
+
+def _told_differences(name: str, group: Sequence[Curve]) -> str | None:
+    """What differs in the configurations of recorded trainings, which are grouped by the name of their settings."""
+    known = [curve for curve in group if curve.config is not None]
+    lines = [line for curve in known[1:] for line in differences(known[0].config, curve.config)]
+    if not lines:
+        return None
+    return f"the seeds of {name} differ in more than the seed: {'; '.join(dict.fromkeys(lines))}"
+
+
+def _told_bounds(name: str, group: Sequence[Curve]) -> str | None:
+    """Seeds of which nobody knows when they came to 90 %: they were there when first evaluated."""
+    at_once = sum(curve.first_mastery == 0 for curve in group)
+    if not at_once:
+        return None
+    return (
+        f"{at_once} of {len(group)} seeds of {name} were at 90 % in their first evaluation: their environment steps "
+        "and minutes to 90 % are no more than those of the table"
     )
 
 

@@ -14,7 +14,7 @@ from s5wm.experiments.experiment import Experiment, load_experiment
 from s5wm.experiments.presets import AGENTS
 from s5wm.experiments.trained import is_run
 from s5wm.runs.codec import encode
-from s5wm.runs.directory import CONFIG, ORIGIN, RunDirectory, shortest_ends
+from s5wm.runs.directory import CONFIG, RunDirectory, lives, shortest_ends
 from s5wm.runs.files import read_json
 from s5wm.runs.log import read_rows
 from s5wm.training.config import TrainConfig
@@ -45,6 +45,7 @@ class Curve:
     settings: str | None = None
     training: "Curve | None" = None
     seeds_together: int = 1  # trained in one program: the minutes are of all of them
+    config: dict[str, Any] | None = None  # of a recorded training, without seed and budget
 
     def has(self, signal: str) -> bool:
         """Whether any evaluation has a value of it."""
@@ -104,8 +105,7 @@ def load_curve(path: Path) -> Curve:
 
 def _seeds_together(path: Path) -> int:
     """Trained in one program, whose minutes are logged for each."""
-    file = path / ORIGIN
-    return int(read_json(file).get("seeds_together", 1)) if file.is_file() else 1
+    return max((int(life.get("seeds_together", 1)) for life in lives(path)), default=1)
 
 
 def _settings(experiment: Experiment) -> Any:
@@ -122,6 +122,12 @@ def _settings(experiment: Experiment) -> Any:
     return encode(replace(experiment, train=train, seed=0))
 
 
+def _without_budget(config: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration without its seed and its budget."""
+    train = {name: value for name, value in config["train"].items() if name not in ("env_steps", "minutes")}
+    return {name: value for name, value in config.items() if name != "seed"} | {"train": train}
+
+
 def _recorded(path: Path) -> Curve:
     stored = read_json(path)
     try:
@@ -131,9 +137,11 @@ def _recorded(path: Path) -> Curve:
         if stored.get("settings"):  # that are not the preset's
             agent += f", {stored['settings']}"
         curve = _curve(path, name["task"], agent, stored["training_seed"], rows)
-        together = int(stored.get("training", {}).get("seeds_together", 1))
+        lived = stored.get("lives") or [stored.get("training", {})]
+        together = max(int(life.get("seeds_together", 1)) for life in lived)
         bound = stored.get("evaluation", {}).get("bound_s")
-        return replace(curve, bound=bound, seeds_together=together)
+        config = _without_budget(stored["config"]) if "config" in stored else None
+        return replace(curve, bound=bound, seeds_together=together, config=config)
     except (KeyError, TypeError) as error:
         raise CorruptError(f"{path} is not a recorded training: {error!r}") from error
 

@@ -22,7 +22,7 @@ from s5wm.evaluation.protocol import evaluator
 from s5wm.experiments.tasks import TaskConfig
 from s5wm.experiments.timing import time_pieces
 from s5wm.runs.codec import Warn, decode, differences, encode, unstorable
-from s5wm.runs.directory import CONFIG, ORIGIN
+from s5wm.runs.directory import CONFIG, lives
 from s5wm.runs.files import read_json, write_json
 from s5wm.runs.renamed import updated
 from s5wm.training.config import TrainConfig
@@ -194,8 +194,8 @@ def load_runnable(folder: Path, *, warn: Warn) -> Experiment:
     """
     experiment = load_experiment(folder / CONFIG, warn=warn)
     if isinstance(experiment.task, FactoryConfig) and not is_importable(experiment.task.factory):
-        module, origin = experiment.task.factory.partition(":")[0].split(".")[0], folder / ORIGIN
-        where = read_json(origin).get("folder") if origin.is_file() else None
+        module = experiment.task.factory.partition(":")[0].split(".")[0]
+        where = next((life["folder"] for life in reversed(lives(folder)) if "folder" in life), None)
         raise ConfigError(
             f"{folder} was trained on {experiment.task.factory}, and there is no module {module!r} here: run this from "
             f"the folder that holds {module}.py" + ("" if where is None else f" (it was trained in {where})")

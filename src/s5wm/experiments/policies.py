@@ -30,6 +30,8 @@ from s5wm.runs.provenance import provenance
 
 FINAL_EPISODES = 100
 FINAL_SEED = 12345
+CHOICE_SEED = 54321
+"""Of the episodes that choose between two policies of a training; those that are reported are others."""
 
 
 def evaluate_run(
@@ -71,8 +73,9 @@ def evaluate_training(run: str | Path, *, episodes: int = FINAL_EPISODES) -> dic
     """Evaluate a finished training, and make the better of its best and latest policy the best.
 
     Evaluations during training have few episodes, so that the score by which the best was chosen was partly luck.
-    Here both act in the same episodes.  Returns and keeps the metrics of the better one, as ``evaluate_run`` does,
-    with the headlines of both under ``compared`` where they are two.
+    Here both act in the same episodes, of ``CHOICE_SEED``; the better one then acts in others, of ``FINAL_SEED``, whose
+    metrics are returned and kept as ``evaluate_run`` does: the maximum of two would be too high.  ``compared`` holds
+    the seed and the headlines of both where they are two.
     """
     folder = find(run)
     agents = [load_agent(folder, which=which, warn=to_stderr) for which in ("best", "latest")]
@@ -80,7 +83,7 @@ def evaluate_training(run: str | Path, *, episodes: int = FINAL_EPISODES) -> dic
         return evaluate_run(folder, episodes=episodes)
     evaluate = evaluator_as_given(judged_task(agents[0].experiment, ()), episodes)
     with elapsed(to_stderr, f"compiling and flying {episodes} episodes of two policies"):
-        results = [evaluate(agent.policy, jr.key(FINAL_SEED)) for agent in agents]
+        results = [evaluate(agent.policy, jr.key(CHOICE_SEED)) for agent in agents]
     compared = {
         name: {"env_steps": trained_steps(agent.source), "headline": judged.headline}
         for name, agent, judged in zip(("best", "latest"), agents, results, strict=True)
@@ -90,13 +93,15 @@ def evaluate_training(run: str | Path, *, episodes: int = FINAL_EPISODES) -> dic
             f"{name} policy, of {of['env_steps']:,} environment steps: {of['headline']} ({episodes} episodes)"
         )
     is_latest = results[1].score > results[0].score
-    agent, judged = agents[is_latest], results[is_latest]
+    agent = agents[is_latest]
+    with elapsed(to_stderr, f"flying {episodes} other episodes of the better one"):
+        judged = evaluate(agent.policy, jr.key(FINAL_SEED))
     if is_latest:
         to_stderr("the latest policy is the better one, and becomes the best")
         best = RunDirectory(folder).best
         keep_best(best, agent.policy, judged, trained_steps(agent.source) or 0)
         agent = replace(agent, source=best)
-    metrics = _metrics_of(agent, judged, FINAL_SEED) | {"compared": compared}
+    metrics = _metrics_of(agent, judged, FINAL_SEED) | {"compared": {"seed": CHOICE_SEED, **compared}}
     _keep(folder, agent, judged, metrics)
     return metrics
 

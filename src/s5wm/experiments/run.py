@@ -22,7 +22,7 @@ from s5wm.experiments.start import find_start, recorded_start, settle_start
 from s5wm.experiments.trackers import check_trackers, open_trackers
 from s5wm.runs.checkpoint import about
 from s5wm.runs.codec import Warn, differences, encode
-from s5wm.runs.directory import CONFIG, ORIGIN, RunDirectory
+from s5wm.runs.directory import CONFIG, ORIGIN, RunDirectory, lives
 from s5wm.runs.files import write_json
 from s5wm.runs.log import JsonLines, Lines, Row, Sink, TensorBoard, read_rows
 from s5wm.runs.panel import Panel
@@ -30,8 +30,6 @@ from s5wm.runs.provenance import provenance, versions
 from s5wm.training.fit import SeedRun, fit, load
 from s5wm.training.run import Program, Trainer, abstract_state
 from s5wm.training.start import Start
-
-"""Machine, cores, versions and commit with which a run last began or went on."""
 
 Hook = Callable[[Path], None]
 
@@ -236,7 +234,8 @@ def _settle_configs(runs: Sequence[tuple[RunDirectory, Experiment]]) -> None:
         save_experiment(directory.config, experiment, start=start)
         begins = {} if start is None else {"from": start}
         is_own = isinstance(experiment.task, FactoryConfig)
-        write_json(directory.path / ORIGIN, origin | begins | ({"folder": os.getcwd()} if is_own else {}))
+        life = origin | begins | ({"folder": os.getcwd()} if is_own else {})
+        write_json(directory.path / ORIGIN, {"lives": [*lives(directory.path), life]})
 
 
 def _check_drift(checkpoint: Path, experiment: Experiment, warn: Warn) -> None:

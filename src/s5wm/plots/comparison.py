@@ -72,8 +72,8 @@ def _caption(groups: Mapping[str, Sequence[Curve]]) -> str:
     parts = ["running means"]
     if most > 1:
         parts += ["bold: mean over seeds, inter-quartile but for success", "thin: each seed"]
-    if most >= FEW:
-        parts.append(f"band: 95 % interval, from {FEW} seeds on")
+    if most > FEW:
+        parts.append(f"band: 95 % interval of more than {FEW} seeds")
     if any(_begun(curve) is not None for group in groups.values() for curve in group):
         parts.append("dotted: training episodes before the first evaluation")
     lines = (parts[:2], parts[2:])  # one line would run into the legend
@@ -125,7 +125,7 @@ def _draw_group(axes: Axes, group: Sequence[Curve], panel: Panel, over: Over, co
     grid = spaced(begin, max(begin, end), POINTS)
     columns = np.stack([_resampled(x, values, grid, panel) for x, values in drawn]).T
     bands = [_estimate(column, panel) for column in columns]
-    if len(drawn) >= FEW:  # the seeds themselves show the range of few
+    if len(drawn) > FEW:  # the seeds themselves show the range of few
         axes.fill_between(
             grid, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.13, linewidth=0
         )

@@ -84,8 +84,8 @@ def _draw(  # noqa: PLR0913 - one line of a plot
     label: str,
 ) -> None:
     timed = [(r, r["agents"][agent]) for r in results if f"{part}_samples_ms" in r["agents"].get(agent, {})]
-    # The last of those at one place: a length that is swept may be that of the preset, too.
-    points = sorted({abscissa(r, own): own[f"{part}_samples_ms"] for r, own in timed}.items())
+    # The first of those at one place, as in the tables: a length that is swept may be that of the preset, too.
+    points = sorted({abscissa(r, own): own[f"{part}_samples_ms"] for r, own in reversed(timed)}.items())
     if not points:
         return
     x = [point[0] for point in points]

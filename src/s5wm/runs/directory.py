@@ -5,12 +5,26 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from s5wm.errors import RunDirectoryError
+from s5wm.runs.files import read_json
 
 CONFIG = "config.json"
 ORIGIN = "origin.json"
+
+
+def lives(run: Path) -> list[dict[str, Any]]:
+    """Where a training began and each time went on: machine, cores, versions and commit, in order; [] where unknown.
+
+    A run of before has only the last.
+    """
+    file = run / ORIGIN
+    if not file.is_file():
+        return []
+    stored = read_json(file)
+    return stored.get("lives", [stored])
+
 
 _BEFORE = ("lock", "start", "start.partial")
 """Files that a training killed at its start may have left before its configuration."""

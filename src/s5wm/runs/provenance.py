@@ -1,11 +1,15 @@
 """Provenance of a result: machine, versions, commit and date."""
 
 import datetime
+import functools
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+SOURCES = ("src", "benchmarks", "examples/trainings", "pyproject.toml")
+"""Of a checkout: what the numbers of a result depend on."""
 
 PACKAGES = ("s5wm", "jax", "jaxlib", "equinox", "optax", "numpy")
 
@@ -53,14 +57,27 @@ def _cpu_line(name: str) -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
 
 
+@functools.cache  # what is loaded is that of the beginning, whatever is committed meanwhile
 def commit() -> str | None:
-    """Commit of the source of this package, with ``+`` if it has local changes; None outside of a checkout."""
-    here = Path(__file__).parents[3]
-    if not (here / ".git").exists():
+    """Commit of the source of this package, with ``+`` if what affects results has local changes.
+
+    That is ``SOURCES`` and new files of Python in them.  None outside of a checkout.
+    """
+    return commit_of(Path(__file__).parents[3])
+
+
+def commit_of(checkout: Path) -> str | None:
+    """As ``commit``, of any folder; reads it each time."""
+    if not (checkout / ".git").exists():
         return None
     try:
-        head = _git(here, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+        head = _git(checkout, "rev-parse", "--short=12", "HEAD")
+        changed = _git(
+            checkout, "status", "--porcelain", "--untracked-files=all", "--", *SOURCES
+        ).splitlines()
+        return head + (
+            "+" if any(not line.startswith("??") or line.endswith(".py") for line in changed) else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 

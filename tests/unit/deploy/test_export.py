@@ -244,5 +244,8 @@ def test_the_commit_is_that_of_the_training(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert _trained_at(tmp_path) is None
     (tmp_path / "origin.json").write_text(json.dumps({"commit": "0123abcd"}))
-    assert _trained_at(tmp_path) == "0123abcd"
+    assert _trained_at(tmp_path) == "0123abcd"  # a run of before: its last life alone
+    lives = [{"commit": "0123abcd"}, {"commit": "4567cdef"}, {"commit": "4567cdef"}]
+    (tmp_path / "origin.json").write_text(json.dumps({"lives": lives}))
+    assert _trained_at(tmp_path) == "0123abcd, 4567cdef"
     assert _trained_at("pretrained/split-s") is None

@@ -7,10 +7,11 @@ import pytest
 
 from s5wm.deploy.card import FlightCard
 from s5wm.deploy.runtime.engines import OnnxEngine
-from s5wm.deploy.runtime.trials import StartNoise, Trial, draw_starts, fly_trial, summary, wilson
+from s5wm.deploy.runtime.trials import StartNoise, Trial, draw_starts, fly_trial, summary
 from s5wm.deploy.simulators import load_simulator, simulator_version
 from s5wm.envs.racing.restarts import ResetNoise
 from s5wm.errors import ConfigError
+from s5wm.evaluation.estimates import wilson
 
 
 def test_starts_are_those_of_an_evaluation():

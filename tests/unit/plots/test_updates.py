@@ -20,6 +20,12 @@ def timed(size, length, parts):
 def test_panels(swept, panels):
     results = [timed("cpu", 32, PARTS), timed("1m", 64, PARTS)]
     results += [timed("cpu", length, swept) for length in (16, 64)] if swept else []
+    again = timed("cpu", 32, swept)  # swept, too: the first measurement is drawn
+    again["agents"] = {
+        name: {**own, **{f"{part}_samples_ms": [9e3] for part in swept}}
+        for name, own in again["agents"].items()
+    }
+    results += [again] if swept else []
     figure = draw_updates("a device", results)
     assert len(figure.axes) == panels
     over_length = [axes for axes in figure.axes if axes.get_xlabel() == "chunk length T"]

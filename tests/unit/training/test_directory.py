@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from s5wm.errors import RunDirectoryError
-from s5wm.runs.directory import RunDirectory
+from s5wm.experiments.experiment import Experiment
+from s5wm.experiments.run import _settle_configs
+from s5wm.runs.directory import RunDirectory, lives
+from s5wm.runs.files import write_json
 
 
 def test_a_directory_has_one_owner(run_path: Path) -> None:
@@ -51,6 +54,17 @@ def test_a_run_that_began_is_accepted(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.check()
     assert directory.exists()
+
+
+def test_every_life_of_a_training_is_kept(run_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lives(run_path) == []
+    with RunDirectory(run_path) as directory:
+        for commit in ("first", "second"):
+            monkeypatch.setattr("s5wm.experiments.run.provenance", lambda commit=commit: {"commit": commit})
+            _settle_configs([(directory, Experiment())])
+    assert [life["commit"] for life in lives(run_path)] == ["first", "second"]
+    write_json(run_path / "origin.json", {"commit": "last", "cpus": 2})  # a run of before
+    assert lives(run_path) == [{"commit": "last", "cpus": 2}]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -18,8 +18,7 @@ from s5wm.errors import ConfigError, DivergedError, RunDirectoryError
 from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import run_experiment, run_seeds
 from s5wm.experiments.trained import find
-from s5wm.runs.directory import RunDirectory
-from s5wm.runs.files import read_json
+from s5wm.runs.directory import RunDirectory, lives
 from s5wm.runs.log import read_rows
 from s5wm.training.fit import SeedRun, fit, load
 from s5wm.training.run import Trainer
@@ -245,7 +244,7 @@ def test_each_is_a_run_that_goes_on_alone(
     finished, paths = run_seeds(replace(steady, seed=3), tmp_path / "both", count=2)
     assert finished
     assert [path.name for path in paths] == ["seed-3", "seed-4"]
-    assert read_json(paths[1] / "origin.json")["seeds_together"] == 2
+    assert [life["seeds_together"] for life in lives(paths[1])] == [2]
     with pytest.raises(ConfigError, match=r"seed-5 is new, and .*seed-3 has been begun"):
         run_seeds(replace(steady, seed=3), tmp_path / "both", count=3)
     assert not (tmp_path / "both" / "seed-5" / "config.json").exists()

@@ -14,6 +14,7 @@ from s5wm.deploy.runtime.loop import Loop, Period, SimulatedClock
 from s5wm.deploy.runtime.pilot import Mode, Pilot
 from s5wm.deploy.runtime.plant import Body, Quadrotor
 from s5wm.deploy.runtime.simulation import FLYING, Dynamics, Simulation
+from s5wm.evaluation.estimates import wilson
 
 LAPS = 3
 """Of a flight that succeeds."""
@@ -83,15 +84,6 @@ def fly_trial(
         seconds=clock.now(),
         held=sum(mode is not Mode.POLICY for mode in modes),
     )
-
-
-def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a share: of 95 % by default."""
-    share = successes / count
-    middle = share + z * z / (2.0 * count)
-    half = z * math.sqrt(share * (1.0 - share) / count + z * z / (4.0 * count * count))
-    low, high = ((middle + sign * half) / (1.0 + z * z / count) for sign in (-1.0, 1.0))
-    return round(max(low, 0.0), 4), round(min(high, 1.0), 4)
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, object]:
