@@ -33,6 +33,7 @@ class QuadParams(eqx.Module):
     drag: Float[Array, " 3"]  # N / (m/s), body axes
     lift: Float[Array, ""]  # k_h, N / (m/s)^2 of translational lift
     rate_max: Float[Array, " 3"]  # rad/s, full-scale body-rate command
+    assumed_inertia: Float[Array, " 3"]  # kg m^2, J of the rate controller; nominally the inertia
     rate_gain: Float[Array, " 3"]  # 1/s, K of the rate controller
     rate_damping: Float[Array, " 3"]  # K_d of the rate controller
     wind_w: Float[Array, " 3"]  # m/s, velocity of the air, world axes
@@ -152,6 +153,7 @@ class QuadConfig:
             drag=_array(own.drag),
             lift=_array(own.lift),
             rate_max=_array(own.rate_max),
+            assumed_inertia=_array(own.inertia),
             rate_gain=_array(own.rate_gain),
             rate_damping=_array(own.rate_damping),
             wind_w=_array((0.0, 0.0, 0.0)),
