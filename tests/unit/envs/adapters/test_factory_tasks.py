@@ -10,11 +10,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+import s5wm
 from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.groups import number_groups
 from s5wm.envs.hover import HoverConfig
 from s5wm.envs.probes import ActionReward
-from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.task import RacingConfig, RacingEnv
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.racing.varied import VariedRace
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Column, Episodes, Perturbations, ReportedMetric
@@ -167,6 +168,8 @@ def test_a_variation_of_its_own_is_trained_on_and_not_judged_by(factory):
     assert isinstance(env.env, VariedRace)
     assert env.env.ranges.wind == jnp.float32(2.0)
     assert task.eval_config().underlying.variation is None
+    assert isinstance(s5wm.make(task.factory).env, VariedRace)
+    assert isinstance(s5wm.make(task.factory, evaluation=True).env, RacingEnv)
 
 
 def test_what_it_refuses_is_refused_before_training_and_not_when_its_file_is_read(factory):
