@@ -132,6 +132,13 @@ class QuadConfig:
                 f"{own.mass} kg; it must lie in (1, {limit:.2f}], the upper end being what the rotors give at full "
                 "speed: change mass, thrust_max, thrust_coeff or rotor_speed_max"
             )
+        idle = 4.0 * own.thrust_coeff * own.rotor_speed_min**2
+        if idle >= weight:  # and so below the thrust of all rotors, which exceeds the weight
+            raise ValueError(
+                f"rotor_speed_min is {own.rotor_speed_min} rad/s, at which the rotors give {idle:.3g} N; that must be "
+                f"less than the weight of {own.mass} kg, {weight:.3g} N, or it can never descend: choose less than "
+                f"{own.rotor_speed_min * math.sqrt(weight / idle):.0f} rad/s"
+            )
 
     def build(self) -> QuadParams:
         """The parameters as float32 arrays."""
@@ -223,7 +230,7 @@ _KOLIBRI = _Set(
 _SETS = {"agil5": _AGIL5, "kolibri": _KOLIBRI}
 _CONSTANTS = tuple(constant.name for constant in fields(_Set))
 _ANY_SIGN = ("rate_damping",)
-_MAY_BE_ZERO = ("rotor_speed_min", "rotor_inertia", "drag", "lift", "torque_coeff")
+_MAY_BE_ZERO = ("rotor_speed_min", "rotor_inertia", "drag", "lift")
 
 
 def _check_constant(name: str, value: float | tuple[float, ...]) -> None:
