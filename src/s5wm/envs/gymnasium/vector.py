@@ -191,6 +191,6 @@ def _final(row: Row | None, ended: Mask) -> Infos:
     assert row is not None
     final_obs = np.full(len(ended), None, object)
     for index in np.flatnonzero(ended):
-        final_obs[index] = observed(row.timestep.obs, index)
+        final_obs[index] = observed(row.timestep.obs, int(index))
     infos: Infos = {"final_obs": final_obs, "_final_obs": ended.copy()}
     return infos | {"final_info": _infos(row, ended), "_final_info": ended.copy()}
