@@ -151,8 +151,8 @@ def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base
     """A task as a stream of episodes in pure JAX: ``reset(key)`` and ``step(state, action, key)`` of one environment.
 
     Named by the task, or by a run or a shipped policy: then it is the task that this was trained on, whose
-    observations its policy reads.  A race begins anywhere on its track, as it is trained on; with ``evaluation``
-    from its start pose, as it is judged.
+    observations its policy reads.  A race begins anywhere on its track, and varies where ``task.variation`` says so,
+    as it is trained on; with ``evaluation`` it begins at its start pose and varies in nothing, as it is judged.
     """
     from s5wm.distributed.switches import check_settings
     from s5wm.envs.host import HostEnv
@@ -163,7 +163,7 @@ def make(task: Run | str | Path, *, evaluation: bool = False) -> "s5wm.envs.base
     check_settings(only="jax_enable_x64")
     is_policy = isinstance(task, Run | Path) or task.startswith("pretrained/") or Path(task).is_dir()
     config = load(task).experiment.task if is_policy and task not in TASKS else task_config(str(task))
-    env: Any = (config.eval_config() if evaluation else config).build()
+    env: Any = config.eval_config().build() if evaluation else config.training_env()
     if isinstance(env, HostEnv):
         raise ConfigError(
             f"{task} is stepped by the host, in Python, and make gives environments in JAX: {_made_by(config)}"

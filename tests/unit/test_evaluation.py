@@ -44,8 +44,7 @@ def record(*flights: tuple[list[float], Ending]) -> FlightRecord:
 
 
 def summary_of(flown: FlightRecord) -> dict[str, Any]:
-    config = RacingConfig()
-    return race_summary(config.track, config.quad, flown)
+    return race_summary(RacingConfig(), flown)
 
 
 def test_figures_of_a_race_by_hand() -> None:
@@ -65,7 +64,7 @@ def test_figures_of_a_race_by_hand() -> None:
     assert metrics["launch_lap"] == pytest.approx(7.0)
     assert metrics["speed_max"] == 13.0
     config = RacingConfig()
-    bound = lap_bound(config.track, config.quad)
+    bound = lap_bound(config.track, config.quad, 0.15)
     assert bound is not None
     assert metrics["bound_s"] == bound
     assert metrics["above_bound_percent"] == pytest.approx(100 * (flying.mean() / bound - 1), rel=1e-4)

@@ -166,10 +166,9 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
         quad = hover_state(self.params, self.config.pos * unit[0], jnp.zeros(()))
         tilted = quaternion.normalise(quaternion.exp(self.config.tilt * unit[2]))
         quad = eqx.tree_at(lambda q: (q.vel_w, q.quat), quad, (self.config.vel * unit[1], tilted))
-        trim = bodyrate.Setpoint(collective=self.params.weight, omega_b=jnp.zeros(3))
         state = HoverState(
             quad=quad,
-            action=bodyrate.unscale(self.params, trim),
+            action=bodyrate.hover_action(self.params),
             steps=jnp.zeros((), jnp.int32),
             total_error=jnp.zeros(()),
             is_lost=jnp.asarray(False),
@@ -186,7 +185,7 @@ class HoverEnv(AbstractDroneEnv[HoverState]):
         """One control period; deterministic."""
         del key
         is_sane = jnp.all(jnp.isfinite(action))
-        action = jnp.clip(jnp.where(jnp.isfinite(action), action, 0.0), -1.0, 1.0)
+        action = bodyrate.clipped(action)
         flown = integrate.fly(self.params, state.quad, integrate.held(action))
         is_sane &= jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < 1e6) for leaf in jax.tree.leaves(flown)]))
         quad = jax.tree.map(lambda new, old: jnp.where(is_sane, new, old), flown, state.quad)

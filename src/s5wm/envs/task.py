@@ -76,6 +76,14 @@ class AbstractTask(ABC):
     Only ``build`` and ``max_steps`` are required.  All else has defaults that suit a task with a return.
     """
 
+    @property
+    def underlying(self) -> "AbstractTask":
+        """The task itself; of a configuration that stands for another task, that one.
+
+        Whoever asks for the class of a task (``isinstance(task, AbstractDroneTask)``) asks for that of this one.
+        """
+        return self
+
     @abstractmethod
     def build(self) -> AbstractEnv[Any]:
         """The environment, without a batch axis."""

@@ -75,6 +75,7 @@ def evaluator(task: AbstractTask, episodes: int) -> Evaluator:
 
 def evaluator_as_given(judged: AbstractTask, episodes: int) -> Evaluator:
     """The evaluator of a task as it is."""
+    judged = judged.underlying
     env = judged.build()
     plan = EvalConfig(
         episodes=episodes,

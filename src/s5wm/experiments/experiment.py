@@ -59,13 +59,19 @@ class Experiment:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; it must lie in [0, 2^32)")
+        # To read a configuration calls no function of a user's: what it returns is checked before it is trained on.
+        if not isinstance(self.task, FactoryConfig):
+            self._check_task()
+        if isinstance(self.agent, DreamerConfig):
+            self._check_replay(self.agent)
+        else:
+            self._check_samples(self.agent)
+
+    def _check_task(self) -> None:
         if (refusal := self.task.refusal()) is not None:
             raise ValueError(refusal)
         if isinstance(self.agent, DreamerConfig):
-            self._check_replay(self.agent)
             self._check_rewards(self.agent)
-        else:
-            self._check_samples(self.agent)
 
     def _check_replay(self, agent: DreamerConfig) -> None:
         capacity, length = agent.replay.capacity, self.train.rollout_length
@@ -114,7 +120,11 @@ class Experiment:
             raise ConfigError(str(error)) from error
 
     def build(self) -> Program:
-        """The training program."""
+        """The training program; raises ``ConfigError`` where the task or the agent refuses the other."""
+        try:
+            self._check_task()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         env = self.build_env()
         agent = self.build_agent(env)
         return Program(

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from s5wm.errors import CorruptError, S5wmError, WriteError
 from s5wm.runs.blocks import BlockStore, Index, decode_index
 from s5wm.runs.files import read_json, verify_manifest, write_bytes, write_json, write_manifest
-from s5wm.runs.migrate import SCHEMA, added_since, is_dropped, name_now
+from s5wm.runs.migrate import SCHEMA, added_since, copied_since, is_dropped, name_now
 from s5wm.runs.orbax import LAST_SCHEMA, restore_small
 from s5wm.runs.policyfile import named_leaves, save_policy
 from s5wm.runs.provenance import versions
@@ -197,10 +197,12 @@ def restore_named(checkpoint: Path, template: Any, prefix: str = "") -> Arrays:
     """Arrays of a verified checkpoint whose names begin with ``prefix``; those in blocks are read where they do."""
     expected = named_leaves(template)
     schema: Any = about(checkpoint).get("schema")
-    added = added_since(schema, expected)
+    added, copied = added_since(schema, expected), copied_since(schema, expected)
     stored = {name_now(schema, n): shape for n, shape in _table(checkpoint / "tree.json").items()}
     dropped = {name: undescribed(shape) for name, shape in stored.items() if is_dropped(schema, name)}
-    described = {n: describe(leaf) for n, leaf in expected.items() if n in stored or n not in added}
+    described = {
+        n: describe(leaf) for n, leaf in expected.items() if n in stored or n not in {**added, **copied}
+    }
     # Sizes are compared with the configuration's before anything of that size is allocated.
     names = [name for name in {**described, **stored} if name not in dropped]
     if wrong := [name for name in names if described.get(name) != stored.get(name)]:
@@ -213,6 +215,9 @@ def restore_named(checkpoint: Path, template: Any, prefix: str = "") -> Arrays:
     arrays = _restore_arrays(checkpoint, shapes, schema, prefix)
     # Copies, because no two arrays of a state may share a buffer (donation).
     arrays |= {name: np.array(added[name]) for name in expected if name in added and name not in stored}
+    arrays |= {
+        name: np.array(arrays[of]) for name, of in copied.items() if of in arrays and name not in stored
+    }
     return {name: array for name, array in arrays.items() if name.startswith(prefix) and name not in dropped}
 
 

@@ -1,6 +1,7 @@
 """Migration of checkpoints of older schemas: arrays that are new, gone or renamed."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,12 @@ from numpy.typing import NDArray
 
 from s5wm.errors import CorruptError
 
-SCHEMA = 6
+SCHEMA = 7
 """1: everything in Orbax.  2: large arrays in blocks, the guard of the gradient steps in every learner, and PPO's actor
 around its network.  3: Dreamer's learner knows which batch it skipped last; Orbax holds the small arrays end
 to end, one array for each type.  4: a flight knows its tightest pass.  5: other names of arrays, and no
-priorities in the replay.  6: all arrays in blocks, none in Orbax."""
+priorities in the replay.  6: all arrays in blocks, none in Orbax.  7: a race remembers the action with each state in
+which a flight may begin, and a quadrotor the inertia that its rate controller assumes."""
 
 NEW_GUARD: dict[str, NDArray[Any]] = {
     "rate": np.ones((), np.float32),
@@ -60,7 +62,19 @@ def added_since(schema: Any, expected: dict[str, Any]) -> dict[str, Any]:
         # Until the next pass, of this episode, the margin is that of no pass at all.
         margins = (name for name in expected if name == "actor.env_state.inner.margin")
         added |= {name: np.full(expected[name].shape, HALF_OPENING, np.float32) for name in margins}
+    if schema < 7:
+        # The middle of the range, until a gate is passed again.
+        actions = (name for name in expected if name.endswith(".buffer.actions"))
+        added |= {name: np.zeros(expected[name].shape, np.float32) for name in actions}
     return added
+
+
+def copied_since(schema: int, expected: Collection[str]) -> dict[str, str]:
+    """Of ``expected`` arrays that this schema lacks, those that begin as copies of another one, with its name."""
+    if schema >= 7:
+        return {}
+    end = ".assumed_inertia"  # gains were scaled by the true inertia, whose controller flies on until the next draw
+    return {name: name.removesuffix(end) + ".inertia" for name in expected if name.endswith(end)}
 
 
 def name_now(schema: int, name: str) -> str:

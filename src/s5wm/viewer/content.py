@@ -86,7 +86,7 @@ def _compared(subject: Subject) -> Any:
 def _layout(subject: Subject) -> str:
     """The layout of the state that is shown, of a task that has several: the same numbers mean something else there."""
     name = "privileged_layout" if _target(subject) == "privileged" else "observation"
-    return str(getattr(subject.experiment.task, name, ""))
+    return str(getattr(subject.experiment.task.underlying, name, ""))
 
 
 def _target(subject: Subject) -> Target:
@@ -208,7 +208,7 @@ def _futures_content(subject: Subject, futures: Futures, target: Target) -> Cont
 def _positions(subject: Subject, futures: Futures | None, target: Target) -> np.ndarray | None:
     if futures is None:
         return None
-    task = subject.experiment.task
+    task = subject.experiment.task.underlying
     return (
         task.positions(track_of_task(task), futures.state, target)
         if isinstance(task, AbstractDroneTask)

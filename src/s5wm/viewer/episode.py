@@ -61,7 +61,7 @@ class Episode:
 
 def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int) -> Episode:
     """One episode of the evaluation task with the policy's mode."""
-    judged = task.eval_config()
+    judged = task.eval_config().underlying
     env = judged.build()
     snapshot = judged.snapshot() if isinstance(judged, AbstractDroneTask) else None
     if isinstance(env, HostEnv):
@@ -84,7 +84,7 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
 
 def track_of_task(task: AbstractTask) -> TrackGeometry | None:
     """The gates, where there are any."""
-    judged = task.eval_config()
+    judged = task.eval_config().underlying
     return judged.track_geometry(judged.build()) if isinstance(judged, AbstractDroneTask) else None
 
 

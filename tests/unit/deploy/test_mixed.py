@@ -167,7 +167,13 @@ def test_the_files_say_what_goes_in(export_of) -> None:
     assert sum(entry.size for entry in card.observation.entries) in (0, card.observation.vector_size)
     if name == "s5wm-p":
         assert entries[0] == ("body rates", 3, "rad/s", 10.0, "body")
-        assert entries[1] == ("last action sent, in [-1, 1]; zeros before the first", 4, "1", 1.0, "body")
+        assert entries[1] == (
+            "last action sent, in [-1, 1]; that of hovering before the first",
+            4,
+            "1",
+            1.0,
+            "body",
+        )
         assert "## Input: `obs`, 16 x 16 x 3, uint8" in text and "## Input: `vector`, 7, float32" in text
         assert "| 0 to 2 | body rates | 10 rad/s | body |" in text
     elif name == "dreamerv3":

@@ -16,11 +16,19 @@ from gymnasium.envs import registration  # noqa: E402
 from gymnasium.utils.env_checker import check_env  # noqa: E402
 from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
 
+from s5wm.envs.base import AbstractEnv  # noqa: E402
 from s5wm.envs.gymnasium import GymEnv, GymVectorEnv, make_single  # noqa: E402
 from s5wm.envs.hover import HoverConfig  # noqa: E402
 from s5wm.envs.probes import ActionReward  # noqa: E402
+from s5wm.envs.racing.camera import CameraConfig  # noqa: E402
+from s5wm.envs.racing.task import RacingConfig  # noqa: E402
+from s5wm.envs.racing.tasks import figure_8_by_camera  # noqa: E402
+from s5wm.envs.racing.track import Figure8Config  # noqa: E402
+from s5wm.envs.racing.variation import VariationConfig  # noqa: E402
+from s5wm.envs.racing.varied import VariedRace  # noqa: E402
 from s5wm.envs.toys import ChainConfig, DoubleIntegratorConfig  # noqa: E402
 from s5wm.experiments import gym_ids  # noqa: E402
+from s5wm.types import MixedObs  # noqa: E402
 
 NAMES = ("s5wm/SplitS-v0", "s5wm/Figure8State-v0", "s5wm/Figure8-v0", "s5wm/Hover-v0")
 
@@ -77,7 +85,37 @@ def assert_same(ours, theirs):
         assert ours == theirs
 
 
+class Pictured(AbstractEnv):
+    """A chain that shows its place as an image too."""
+
+    env: AbstractEnv
+
+    @property
+    def spec(self):
+        spec = self.env.spec
+        size = spec.obs_shape[0]
+        return replace(spec, obs_shape=(size, 2, 1), obs_dtype=np.dtype(np.uint8), vector_size=size)
+
+    def _pictured(self, state, step):
+        image = jnp.broadcast_to(255.0 * step.obs[:, None, None], self.spec.obs_shape).astype(jnp.uint8)
+        return state, replace(step, obs=MixedObs(image, step.obs))
+
+    def reset(self, key):
+        return self._pictured(*self.env.reset(key))
+
+    def step(self, state, action, key):
+        return self._pictured(*self.env.step(state, action, key))
+
+
+class PicturedConfig:
+    """Describes it."""
+
+    def build(self):
+        return Pictured(ChainConfig(places=5).build())
+
+
 CONFIGS = {
+    "image and vector": PicturedConfig(),
     "truncated": DoubleIntegratorConfig(steps=7),
     "terminal chain": ChainConfig(places=5),
     "truncated chain": ChainConfig(places=5, is_terminal=False),
@@ -123,6 +161,39 @@ def test_vector_is_gymnasiums_over_single_copies(name, mode):
                 fast.step(actions)
             reset(mask=ended)
     assert ends > 3
+
+
+def test_an_image_and_a_vector_are_a_dictionary():
+    env = GymEnv(PicturedConfig())
+    obs, _ = env.reset(seed=0)
+    assert obs in env.observation_space and obs["image"].dtype == np.uint8 and obs["image"].shape == (5, 2, 1)
+    np.testing.assert_array_equal(obs["vector"], obs["image"][:, 0, 0] / 255)
+    check("s5wm/Hover-v0", config=PicturedConfig())
+    envs = GymVectorEnv(PicturedConfig().build(), 2, autoreset_mode="SameStep")
+    envs.reset(seed=0)
+    ended = np.zeros(2, bool)
+    while not ended.any():
+        obs, _, terminated, truncated, info = envs.step(np.array([[-0.5], [1.0]], np.float32))
+        ended = terminated | truncated
+    assert obs["image"].shape == (2, 5, 2, 1) and obs in envs.observation_space
+    assert info["final_obs"][0] is None and info["final_obs"][1]["vector"].argmax() == 4
+    assert info["final_obs"][1] in envs.single_observation_space
+
+
+def test_body_rates_beside_the_image_of_a_race_are_in_its_space():
+    race = replace(figure_8_by_camera(), camera=CameraConfig(imu=True))
+    space = GymEnv(race).observation_space
+    assert space["image"].shape == (64, 64, 3) and space["image"].dtype == np.uint8
+    assert space["vector"].shape == (7,)
+
+
+def test_a_varied_race_is_made_as_it_is_trained_on():
+    config = RacingConfig(track=Figure8Config(), variation=VariationConfig(wind=3.0))
+    for made in (GymEnv(config)._env, gym.make_vec("s5wm/SplitS-v0", num_envs=2, config=config)._env):
+        assert isinstance(made, VariedRace)
+    assert not isinstance(GymEnv(config.eval_config())._env, VariedRace)
+    assert made.track_geometry().gate_pos.shape == (8, 3) and made.room().shape == (1, 3)
+    assert GymEnv(config, render_mode="rgb_array").metadata["render_modes"] == ["rgb_array", "human"]
 
 
 def test_final_observation_of_the_same_step():

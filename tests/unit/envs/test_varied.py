@@ -14,7 +14,7 @@ from s5wm.envs.quadrotor.bodyrate import Setpoint, rate_torque
 from s5wm.envs.quadrotor.state import hover_state
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.envs.racing.tasks import figure_8_by_camera
-from s5wm.envs.racing.track import Figure8Config
+from s5wm.envs.racing.track import Figure8Config, SplitSConfig
 from s5wm.envs.racing.variation import VariationConfig
 from s5wm.envs.racing.varied import VariedRace, draw, ranges_of
 from s5wm.errors import ConfigError
@@ -96,18 +96,52 @@ def test_draws_stay_within_their_ranges():
     assert np.abs(drawn.gate_shift[:, 0] - drawn.gate_shift[:, 1]).max() > 0.2
 
 
+def test_the_pair_of_the_split_s_is_shifted_as_one():
+    race = RacingConfig(track=SplitSConfig()).build()
+    drawn = jax.jit(lambda key: draw(race, ranges_of(EVERYTHING), key))(jr.key(0))
+    for shift in (drawn.gate_shift, drawn.map_shift):
+        np.testing.assert_array_equal(shift[3], shift[4])
+        assert np.abs(shift[3] - shift[5]).max() > 0.01
+
+
+def test_a_late_action_is_penalised_and_told_when_it_is_commanded():
+    env = VariedRace(RACE, ranges_of(VariationConfig(delay_min=2.0, delay_max=2.0)))
+    first, (steps, _) = flown(env, jr.key(0), ACTIONS)
+    hover = jax.jit(env.reset)(jr.key(0))[0].inner.action
+    before = np.concatenate([hover[None], ACTIONS[:-1]])
+    reward = RACE.config.reward
+    smoothing = -reward.action_change * np.square(ACTIONS - before).sum(1)
+    smoothing -= reward.rate_command * np.square(ACTIONS[:, 1:]).sum(1)
+    np.testing.assert_allclose(steps.reward.smoothing, smoothing, atol=1e-6)
+    told = slice(28, 32)  # of layout B: 24 numbers, 4 rotors, then the last action
+    np.testing.assert_allclose(first.privileged[told], hover, atol=1e-6)
+    np.testing.assert_allclose(steps.privileged[:, told], ACTIONS, atol=1e-6)
+
+
 def test_the_rate_controller_does_not_know_the_true_inertia_and_thrust():
     drawn = jax.jit(jax.vmap(lambda key: draw(RACE, ranges_of(EVERYTHING), key)))(
         jr.split(jr.key(0), 100)
     ).params
     wanted = Setpoint(collective=jnp.float32(8.0), omega_b=jnp.array([3.0, -2.0, 1.0]))
-    at_rest = jnp.zeros(3)
-    torque = jax.vmap(lambda params: rate_torque(params, wanted, at_rest, at_rest))(drawn)
-    nominal = rate_torque(RACE.params, wanted, at_rest, at_rest)
-    stronger = drawn.thrust_max / RACE.params.thrust_max
-    np.testing.assert_allclose(torque, stronger[:, None] * nominal[None], rtol=1e-5)
-    response = np.asarray(torque / drawn.inertia / (nominal / RACE.params.inertia)[None])
-    assert response.min() < 0.9 < 1.1 < response.max()
+    at_rest, rates, accelerated = jnp.zeros(3), jnp.array([2.0, 1.0, -3.0]), jnp.array([20.0, -30.0, 5.0])
+
+    def torques(params, acceleration):
+        """Turning at ``rates``, while the rotors accelerate the body by so much (rad/s^2)."""
+        return rate_torque(params, wanted, rates, params.inertia * acceleration)
+
+    # What a firmware measures are rates and their change: of these it commands the same, whatever the body.
+    torque = jax.vmap(torques, (0, None))(drawn, accelerated)
+    nominal = torques(RACE.params, accelerated)
+    stronger = np.asarray(drawn.thrust_max / RACE.params.thrust_max)[:, None]
+    np.testing.assert_allclose(torque[:, :2], stronger * nominal[None, :2], rtol=1e-4)
+    # On yaw it adds to the torque that the rotors make.
+    added = torque[:, 2] + RACE.params.rate_damping[2] * drawn.inertia[:, 2] * accelerated[2]
+    expected = nominal[2] + RACE.params.rate_damping[2] * RACE.params.inertia[2] * accelerated[2]
+    np.testing.assert_allclose(added, stronger[:, 0] * expected, rtol=1e-4)
+    still = jax.vmap(lambda params: rate_torque(params, wanted, at_rest, at_rest) / params.inertia)(drawn)
+    usual = rate_torque(RACE.params, wanted, at_rest, at_rest) / RACE.params.inertia
+    response = np.asarray(still / usual[None])
+    assert response.min() < 0.9 and response.max() > 1.1
 
 
 def test_a_gate_that_the_map_knows_is_seen_and_another_is_not():

@@ -65,7 +65,7 @@ ENTRIES: dict[Layout, tuple[Entry, ...]] = {
     ),
     IMAGE_AND_IMU: (
         _entry("body rates", 3, "rad/s", RATE_SCALE, "body"),
-        _entry("last action sent, in [-1, 1]; zeros before the first", 4, "1", 1.0, "body"),
+        _entry("last action sent, in [-1, 1]; that of hovering before the first", 4, "1", 1.0, "body"),
     ),
 }
 

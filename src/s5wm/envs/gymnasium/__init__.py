@@ -19,10 +19,17 @@ from numpy.typing import NDArray
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.batched import BatchedEnv, Row, info_of, rewards_of, take_env
 from s5wm.envs.forks import check_fork
-from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
+from s5wm.envs.gymnasium.spaces import (
+    Observed,
+    action_space,
+    drawn_seed,
+    observation_space,
+    observed,
+    title_of,
+)
 from s5wm.envs.gymnasium.vector import GymVectorEnv
 from s5wm.envs.screen import RENDER_MODES, Screen, check_render_mode, render_modes
-from s5wm.types import array_of
+from s5wm.envs.task import AbstractTask
 
 Values = NDArray[Any]
 Info = dict[str, Any]
@@ -32,15 +39,15 @@ ALL = np.ones(1, np.bool_)
 
 @runtime_checkable
 class EnvConfig(Protocol):
-    """Any environment's configuration."""
+    """Any environment's configuration; of a task (``AbstractTask``) it is the environment of training that is made."""
 
     def build(self) -> AbstractEnv[Any]:
         """The environment it describes."""
         ...
 
 
-class GymEnv(gym.Env[Values, Values]):
-    """One environment; reward is ``nominal + smoothing``.
+class GymEnv(gym.Env[Observed, Values]):
+    """One environment; reward is ``nominal + smoothing``.  An observation is an array, or ``image`` and ``vector``.
 
     An environment given by its configuration is built at the first reset, so that a process that only made it may still
     be forked: ``AsyncVectorEnv`` makes one to ask for its spaces.  Raises ``RuntimeError`` where JAX would hang.
@@ -62,13 +69,15 @@ class GymEnv(gym.Env[Values, Values]):
     @cached_property
     def _env(self) -> AbstractEnv[Any]:
         check_fork()
-        return self._given.build() if isinstance(self._given, EnvConfig) else self._given
+        return _built(self._given) if isinstance(self._given, EnvConfig) else self._given
 
     @cached_property
     def _batch(self) -> BatchedEnv:
         return BatchedEnv(self._env, 1)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Values, Info]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observed, Info]:
         """Create anew from ``seed``, or start the next episode; no options exist."""
         super().reset(seed=seed)
         del options
@@ -77,9 +86,9 @@ class GymEnv(gym.Env[Values, Values]):
         else:
             self._batch.begin(ALL)
         row = self._seen(is_first=True)
-        return np.array(array_of(row.timestep.obs)[0]), info_of(row, 0)
+        return observed(row.timestep.obs, 0), info_of(row, 0)
 
-    def step(self, action: Values) -> tuple[Values, float, bool, bool, Info]:
+    def step(self, action: Values) -> tuple[Observed, float, bool, bool, Info]:
         """One control period; call ``reset`` after ``terminated`` or ``truncated``."""
         if not self._batch.is_created:
             raise gym.error.ResetNeeded("The environment has no state yet: call reset() before step().")
@@ -89,7 +98,7 @@ class GymEnv(gym.Env[Values, Values]):
         reward = float(rewards_of(advanced)[0])
         row = self._seen(is_first=bool(timestep.is_first[0]))
         return (
-            np.array(array_of(timestep.obs)[0]),
+            observed(timestep.obs, 0),
             reward,
             terminated,
             truncated and not terminated,
@@ -126,10 +135,15 @@ def _described(env: AbstractEnv[Any] | EnvConfig) -> AbstractEnv[Any]:
     if not isinstance(env, EnvConfig):
         return env
     try:
-        return jax.eval_shape(env.build)
+        return jax.eval_shape(lambda: _built(env))
     except jax.errors.TracerArrayConversionError:
         check_fork()  # it asks for numbers while it is built, as a scene for a camera does
-        return env.build()
+        return _built(env)
+
+
+def _built(config: EnvConfig) -> AbstractEnv[Any]:
+    """The environment of training of a task; an ``eval_config()`` has the same as that by which it is judged."""
+    return config.training_env() if isinstance(config, AbstractTask) else config.build()
 
 
 def make_single(config: EnvConfig, render_mode: str | None = None) -> GymEnv:
@@ -145,4 +159,4 @@ def make_vector(
     render_mode: str | None = None,
 ) -> GymVectorEnv:
     """A batch of the environment that a configuration describes."""
-    return GymVectorEnv(config.build(), num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode)
+    return GymVectorEnv(_built(config), num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode)

@@ -11,17 +11,25 @@ from numpy.typing import NDArray
 
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.batched import BatchedEnv, Row, metrics_of, rewards_of, take_env
-from s5wm.envs.gymnasium.spaces import action_space, drawn_seed, observation_space, title_of
+from s5wm.envs.gymnasium.spaces import (
+    Observed,
+    action_space,
+    drawn_seed,
+    observation_space,
+    observed,
+    title_of,
+)
 from s5wm.envs.screen import Screen, check_render_mode, render_modes
-from s5wm.types import array_of
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 Infos = dict[str, Any]
 
 
-class GymVectorEnv(VectorEnv[Values, Values, Values]):
+class GymVectorEnv(VectorEnv[Observed, Values, Values]):
     """``num_envs`` environments in one compiled step.
+
+    Observations are arrays ``[N, ...]``, or a dictionary of ``image`` and ``vector`` where they hold both.
 
     ``autoreset_mode``: with ``NEXT_STEP`` the final observation of an episode has a step of its own, and the step after
     it ignores its action and returns the first observation of the next episode with zero reward.  With ``SAME_STEP``
@@ -69,7 +77,7 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[Values, Infos]:
+    ) -> tuple[Observed, Infos]:
         """Create environments anew from their seeds; without a seed start their next episode.
 
         ``seed``: one ``s`` stands for ``s, s + 1, ...``; a list has one, or None, for each environment.  With
@@ -90,9 +98,9 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
             self._batch.begin(begun)
         self._ended &= np.logical_not(mask)
         row = self._seen(mask)
-        return np.array(row.timestep.obs), _infos(row, mask)
+        return observed(row.timestep.obs), _infos(row, mask)
 
-    def step(self, actions: Values) -> tuple[Values, Values, Values, Values, Infos]:
+    def step(self, actions: Values) -> tuple[Observed, Values, Values, Values, Infos]:
         """Step each environment."""
         if not self._batch.is_created:
             raise gym.error.ResetNeeded("The environment has no state yet: call reset() before step().")
@@ -113,7 +121,7 @@ class GymVectorEnv(VectorEnv[Values, Values, Values]):
         self._ended = np.zeros_like(ended) if is_same_step else ended
         row = self._seen(ended if is_same_step else np.array(timestep.is_first))
         infos |= _infos(row, np.ones(self.num_envs, np.bool_))
-        return np.array(row.timestep.obs), reward, terminated, ended & ~terminated, infos
+        return observed(row.timestep.obs), reward, terminated, ended & ~terminated, infos
 
     def render(self) -> tuple[Values, ...] | None:
         """A picture of each environment."""
@@ -183,6 +191,6 @@ def _final(row: Row | None, ended: Mask) -> Infos:
     assert row is not None
     final_obs = np.full(len(ended), None, object)
     for index in np.flatnonzero(ended):
-        final_obs[index] = np.array(array_of(row.timestep.obs)[index])
+        final_obs[index] = observed(row.timestep.obs, int(index))
     infos: Infos = {"final_obs": final_obs, "_final_obs": ended.copy()}
     return infos | {"final_info": _infos(row, ended), "_final_info": ended.copy()}

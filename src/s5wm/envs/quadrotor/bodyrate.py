@@ -31,10 +31,20 @@ def scale(params: QuadParams, action: Float[Array, " 4"]) -> Setpoint:
     )
 
 
+def clipped(action: Float[Array, " 4"]) -> Float[Array, " 4"]:
+    """The action within ``[-1, 1]``; 0 where it is not finite."""
+    return jnp.clip(jnp.where(jnp.isfinite(action), action, 0.0), -1.0, 1.0)
+
+
 def unscale(params: QuadParams, setpoint: Setpoint) -> Float[Array, " 4"]:
     """Inverse of ``scale``."""
     collective = setpoint.collective / (2.0 * params.thrust_max) - 1.0
     return jnp.concatenate((collective[None], setpoint.omega_b / params.rate_max))
+
+
+def hover_action(params: QuadParams) -> Float[Array, " 4"]:
+    """The action that carries the weight without turning."""
+    return unscale(params, Setpoint(collective=params.weight, omega_b=jnp.zeros(3)))
 
 
 def rate_torque(
@@ -43,7 +53,7 @@ def rate_torque(
     omega_b: Float[Array, " 3"],
     rotor_torque: Float[Array, " 3"],
 ) -> Float[Array, " 3"]:
-    """``tau = J K (w_cmd - w) - K_d tau_rotors + w x J w``, Nm.
+    """``tau = J K (w_cmd - w) - K_d tau_rotors + w x J w``, Nm, with the inertia ``J`` that the controller assumes.
 
     The torque that the rotors make now stands for the filtered gyro derivative of a firmware: with the
     motor lag it gives ``tau_m w'' + (1 + K_d) w' + K w = K w_cmd`` on roll and pitch.  On yaw, where the
@@ -52,9 +62,9 @@ def rate_torque(
     """
     error = setpoint.omega_b - omega_b
     return (
-        params.inertia * params.rate_gain * error
+        params.assumed_inertia * params.rate_gain * error
         - params.rate_damping * rotor_torque
-        + gyroscopic_torque(params, omega_b)
+        + gyroscopic_torque(params.assumed_inertia, omega_b)
     )
 
 

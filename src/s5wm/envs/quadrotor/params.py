@@ -33,6 +33,7 @@ class QuadParams(eqx.Module):
     drag: Float[Array, " 3"]  # N / (m/s), body axes
     lift: Float[Array, ""]  # k_h, N / (m/s)^2 of translational lift
     rate_max: Float[Array, " 3"]  # rad/s, full-scale body-rate command
+    assumed_inertia: Float[Array, " 3"]  # kg m^2, J of the rate controller; nominally the inertia
     rate_gain: Float[Array, " 3"]  # 1/s, K of the rate controller
     rate_damping: Float[Array, " 3"]  # K_d of the rate controller
     wind_w: Float[Array, " 3"]  # m/s, velocity of the air, world axes
@@ -131,6 +132,13 @@ class QuadConfig:
                 f"{own.mass} kg; it must lie in (1, {limit:.2f}], the upper end being what the rotors give at full "
                 "speed: change mass, thrust_max, thrust_coeff or rotor_speed_max"
             )
+        idle = 4.0 * own.thrust_coeff * own.rotor_speed_min**2
+        if idle >= weight:  # and so below the thrust of all rotors, which exceeds the weight
+            raise ValueError(
+                f"rotor_speed_min is {own.rotor_speed_min} rad/s, at which the rotors give {idle:.3g} N; that must be "
+                f"less than the weight of {own.mass} kg, {weight:.3g} N, or it can never descend: choose less than "
+                f"{own.rotor_speed_min * math.sqrt(weight / idle):.0f} rad/s"
+            )
 
     def build(self) -> QuadParams:
         """The parameters as float32 arrays."""
@@ -152,6 +160,7 @@ class QuadConfig:
             drag=_array(own.drag),
             lift=_array(own.lift),
             rate_max=_array(own.rate_max),
+            assumed_inertia=_array(own.inertia),
             rate_gain=_array(own.rate_gain),
             rate_damping=_array(own.rate_damping),
             wind_w=_array((0.0, 0.0, 0.0)),
@@ -221,7 +230,7 @@ _KOLIBRI = _Set(
 _SETS = {"agil5": _AGIL5, "kolibri": _KOLIBRI}
 _CONSTANTS = tuple(constant.name for constant in fields(_Set))
 _ANY_SIGN = ("rate_damping",)
-_MAY_BE_ZERO = ("rotor_speed_min", "rotor_inertia", "drag", "lift", "torque_coeff")
+_MAY_BE_ZERO = ("rotor_speed_min", "rotor_inertia", "drag", "lift")
 
 
 def _check_constant(name: str, value: float | tuple[float, ...]) -> None:

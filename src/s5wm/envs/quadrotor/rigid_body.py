@@ -33,13 +33,13 @@ def acceleration(
     return accel_w - jnp.array((0.0, 0.0, GRAVITY), accel_w.dtype)
 
 
-def gyroscopic_torque(params: QuadParams, omega_b: Vec3) -> Vec3:
-    """``w x J w``, Nm."""
+def gyroscopic_torque(inertia: Vec3, omega_b: Vec3) -> Vec3:
+    """``w x J w``, Nm, of principal moments of inertia in kg m^2."""
     p, q, r = omega_b
-    jx, jy, jz = params.inertia
+    jx, jy, jz = inertia
     return jnp.stack(((jz - jy) * q * r, (jx - jz) * p * r, (jy - jx) * p * q))
 
 
 def angular_acceleration(params: QuadParams, omega_b: Vec3, torque_b: Vec3) -> Vec3:
     """``w' = J^-1 (tau - w x J w)``, rad/s^2, body axes."""
-    return (torque_b - gyroscopic_torque(params, omega_b)) / params.inertia
+    return (torque_b - gyroscopic_torque(params.inertia, omega_b)) / params.inertia

@@ -1,6 +1,7 @@
 """Time-optimal bounds on lap times, computed offline and kept as data."""
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -9,12 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from s5wm.envs.quadrotor.params import QuadConfig
+from s5wm.envs.quadrotor.rigid_body import LIFT_SPEED_MAX
 from s5wm.envs.racing.track import FileTrackConfig, TrackConfig
 
-EVALUATION_TOLERANCE = 0.60
-"""m from a gate's axis at which the centre of a drone of 0.15 m radius may pass a 1.5 m opening."""
-
 _TIGHT, _FULL = 0.55, 0.75  # m, the tolerances of the published bounds
+_ROUNDING = 1e-6  # m
 _SAME_RATIO = 0.01  # thrust-to-weight ratios nearer than this are the same quadrotor
 
 
@@ -35,13 +35,15 @@ class _Bound:
     point_mass: float
 
 
-def lap_bound(track: TrackConfig, quad: QuadConfig) -> float | None:
-    """Time-optimal flying lap of the rigid body at the tolerance of evaluation, s; None if not published.
+def lap_bound(track: TrackConfig, quad: QuadConfig, drone_radius: float) -> float | None:
+    """Time-optimal flying lap of the rigid body for the distance from a gate's axis that evaluation allows, s.
 
-    Linear between the tolerances 0.55 m and 0.75 m.  Where a quadrotor has only the first, the relative
-    slope is that of the same track at the thrust-to-weight ratio which has both.
+    That tolerance is half the opening less ``drone_radius`` (m).  Linear between the tolerances 0.55 m and 0.75 m, None
+    outside of them or if not published.  Where a quadrotor has only the first, the relative slope is that of the same
+    track at the thrust-to-weight ratio which has both.  Rotors answer at once, and there is no translational lift.
     """
-    if not quad.is_published:
+    tolerance = track.half_opening - drone_radius
+    if not quad.is_published or not _TIGHT - _ROUNDING <= tolerance <= _FULL + _ROUNDING:
         return None
     rotor = [b for b in _of(track) if b.rotor is not None]
     ratio = _thrust_to_weight(quad)
@@ -52,19 +54,26 @@ def lap_bound(track: TrackConfig, quad: QuadConfig) -> float | None:
     full = next((b for b in rotor if b.tolerance == _FULL), None)
     assert full is not None, "every track has one bound at full opening"
     pair = next(b for b in rotor if b.tolerance == _TIGHT and b.thrust_to_weight == full.thrust_to_weight)
-    share = (EVALUATION_TOLERANCE - _TIGHT) / (_FULL - _TIGHT)
+    share = (tolerance - _TIGHT) / (_FULL - _TIGHT)
     return _rotor(tight) * (1.0 - share * (1.0 - _rotor(full) / _rotor(pair)))
 
 
 def point_mass_bound(track: TrackConfig, quad: QuadConfig) -> float | None:
     """A time that no lap can beat, s: point mass, no drag, the whole opening; None if not published.
 
-    Depends on the quadrotor by its thrust-to-weight ratio only; where that ratio was not solved, the next
-    larger one is a bound too.
+    Depends on the quadrotor by the ratio ``q`` of its largest force to its weight only: thrust, and translational lift
+    at the speed where that grows no further.  A lap at the ratio ``p`` of a solved problem, in the time ``T``, bounds
+    those at every smaller ratio, which can do less.  A lap at a larger one, flown ``s = sqrt((q - 1) / (p - 1))`` times
+    slower, needs accelerations less by ``s^2``, which ``p`` suffices for: it cannot take less than ``T / s``.
     """
-    ratio = _thrust_to_weight(quad)
-    able = [b for b in _of(track) if b.tolerance == _FULL and b.thrust_to_weight > ratio - _SAME_RATIO]
-    return max((b.point_mass for b in able), default=None)
+    ratio = _force_to_weight(quad)
+    solved = [b for b in _of(track) if b.tolerance == _FULL]
+    return max((b.point_mass / max(1.0, _slower(b.thrust_to_weight, ratio)) for b in solved), default=None)
+
+
+def _slower(solved: float, ratio: float) -> float:
+    """The factor ``s``; ratios that are the same quadrotor's have none."""
+    return 1.0 if abs(ratio - solved) < _SAME_RATIO else math.sqrt((ratio - 1.0) / (solved - 1.0))
 
 
 def check_lap_times(track: TrackConfig, quad: QuadConfig, times: Float[np.ndarray, "..."]) -> None:
@@ -92,6 +101,12 @@ def _of(track: TrackConfig) -> list[_Bound]:
 
 def _thrust_to_weight(quad: QuadConfig) -> float:
     return float(quad.build().thrust_to_weight)
+
+
+def _force_to_weight(quad: QuadConfig) -> float:
+    """The same with the largest translational lift, which points where thrust does."""
+    params = quad.build()
+    return float(params.thrust_to_weight + params.lift * LIFT_SPEED_MAX**2 / params.weight)
 
 
 @cache

@@ -36,7 +36,7 @@ class RacingState(eqx.Module):
     """State of one race; ``buffer`` and ``age`` outlive the episode."""
 
     quad: QuadState
-    action: Float[Array, " 4"]  # the last one, clipped; at the start that of hovering
+    action: Float[Array, " 4"]  # the last one, clipped; at the start of a flight that of hovering
     target: Int[Array, ""]  # the gate to pass next
     steps: Int[Array, ""]  # flown in this episode
     from_start: Bool[Array, ""]  # the episode began at the start pose

@@ -89,14 +89,14 @@ def race_groups(layout: Layout, privileged_layout: PrivilegedLayout) -> Groups:
     )
 
 
-def race_summary(track: TrackConfig, quad: QuadConfig, record: FlightRecord) -> Summary:
+def race_summary(race: "AbstractRace", record: FlightRecord) -> Summary:
     """Metrics of finished flights ``[K]``; raises ``ImpossibleLapError`` for a lap below the bound."""
     record = jax.tree.map(jnp.asarray, record)
     times = np.asarray(record.lap_times, np.float64)
-    check_lap_times(track, quad, times[np.asarray(record.has_lap)])
+    check_lap_times(race.track, race.quad, times[np.asarray(record.has_lap)])
     flying = times[np.asarray(record.has_flying_lap)]
     launch = np.asarray(record.launch_lap, np.float64)[np.asarray(record.has_launch_lap)]
-    bound = lap_bound(track, quad)
+    bound = race.bounds.get("eval/lap_time")
     mean = float(flying.mean()) if flying.size else None
     above = None if mean is None or bound is None else 100.0 * (mean / bound - 1.0)
     endings = np.asarray(record.ending)
@@ -152,6 +152,7 @@ class AbstractRace(AbstractDroneTask):
     variation: VariationConfig | None
     reward: RewardConfig
     camera: CameraConfig | None
+    drone_radius: float
 
     def refusal(self) -> str | None:
         """Refuse variation of a race by images."""
@@ -195,7 +196,7 @@ class AbstractRace(AbstractDroneTask):
     def summary(self, env: AbstractEnv[Any], episodes: Episodes) -> Summary:
         """Laps, gates, margins and endings."""
         race: Any = env  # of the same folder, which imports this module
-        return race_summary(self.track, self.quad, jax.vmap(race.flight_record)(episodes.final))
+        return race_summary(self, jax.vmap(race.flight_record)(episodes.final))
 
     def score(self, summary: Mapping[str, Any]) -> tuple[float, ...]:
         """Score: success, then lap time, then return."""
@@ -214,7 +215,7 @@ class AbstractRace(AbstractDroneTask):
     @property
     def bounds(self) -> Mapping[str, float]:
         """The time-optimal lap in s."""
-        bound = lap_bound(self.track, self.quad)
+        bound = lap_bound(self.track, self.quad, self.drone_radius)
         return {} if bound is None else {"eval/lap_time": bound}
 
     def state_groups(self, target: Literal["observation", "privileged"]) -> Groups:

@@ -28,7 +28,9 @@ class View(eqx.Module):
 
     quad: QuadState
     target: Int[Array, ""]  # the gate to pass next
-    action: Float[Array, " 4"]  # the last one flown, clipped to [-1, 1]; zeros at the start of an episode
+    action: Float[
+        Array, " 4"
+    ]  # the last one flown, clipped to [-1, 1]; from the start pose first that of hovering
     clearance: Scalar  # m from the target's axis to where the rim begins for the drone's centre
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
-from s5wm.envs.quadrotor import quaternion
+from s5wm.envs.quadrotor import bodyrate, quaternion
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.quadrotor.state import QuadState, hover_state
 from s5wm.envs.racing.track import Track
@@ -46,51 +46,59 @@ class ResetNoise:
                 )
 
 
-class RestartBuffer(eqx.Module):
-    """Per gate, the last states in which this environment has passed it.
+class Moment(eqx.Module):
+    """A state in which a flight may begin, and the action under which it was reached, which may still be in flight."""
 
-    One array and one slot counter, so that remembering is a single write of one row.
-    """
+    quad: QuadState
+    action: Float[Array, " 4"]
+
+
+class RestartBuffer(eqx.Module):
+    """Per gate, the last moments in which this environment has passed it."""
 
     states: Float[Array, "G S 17"]  # leaves of QuadState side by side
+    actions: Float[Array, "G S 4"]
     next_slot: Int[Array, " G"]
 
 
 class Restart(eqx.Module):
-    """First state of an episode."""
+    """First moment of an episode."""
 
     quad: QuadState
+    action: Float[Array, " 4"]
     target: Int[Array, ""]
     from_start: Bool[Array, ""]  # the start pose, not a gate
 
 
 def empty_buffer(track: Track, params: QuadParams) -> RestartBuffer:
-    """Every slot at its gate's centre, just past the plane, level, 2 m/s in the direction of passing."""
+    """Every slot at its gate's centre, just past the plane, level, 2 m/s in its direction, after hovering's action."""
     normal = track.normal
     quads = jax.vmap(hover_state, in_axes=(None, 0, 0))(
         params, track.gate_pos + CLEARANCE * normal, track.gate_yaw
     )
     rows = jax.vmap(_pack)(eqx.tree_at(lambda q: q.vel_w, quads, 2.0 * normal))
     states = jnp.broadcast_to(rows[:, None], (track.num_gates, SLOTS, rows.shape[-1]))
-    return RestartBuffer(states=states, next_slot=jnp.zeros(track.num_gates, jnp.int32))
+    actions = jnp.broadcast_to(bodyrate.hover_action(params), (track.num_gates, SLOTS, 4))
+    return RestartBuffer(states=states, actions=actions, next_slot=jnp.zeros(track.num_gates, jnp.int32))
 
 
 def remember(
-    buffer: RestartBuffer, gate: Int[Array, ""], quad: QuadState, passed: Bool[Array, ""]
+    buffer: RestartBuffer, gate: Int[Array, ""], moment: Moment, passed: Bool[Array, ""]
 ) -> RestartBuffer:
-    """The buffer with ``quad`` in place of the oldest state of ``gate``, if it was passed."""
+    """The buffer with ``moment`` in place of the oldest of ``gate``, if it was passed."""
     gate = jnp.where(passed, gate, buffer.next_slot.shape[0])  # out of bounds: the write is dropped
     slot = buffer.next_slot.at[gate].get(mode="fill", fill_value=0)
     return RestartBuffer(
-        states=buffer.states.at[gate, slot].set(_pack(quad), mode="drop"),
+        states=buffer.states.at[gate, slot].set(_pack(moment.quad), mode="drop"),
+        actions=buffer.actions.at[gate, slot].set(moment.action, mode="drop"),
         next_slot=buffer.next_slot.at[gate].set((slot + 1) % SLOTS, mode="drop"),
     )
 
 
 def draw_restart(
-    track: Track, start: QuadState, buffer: RestartBuffer, noise: ResetNoise, p_start: Scalar, key: Key
+    track: Track, start: Moment, buffer: RestartBuffer, noise: ResetNoise, p_start: Scalar, key: Key
 ) -> Restart:
-    """With probability ``p_start`` the ``start`` at gate 0, else a remembered state of a random gate.
+    """With probability ``p_start`` the ``start`` at gate 0, else a remembered moment of a random gate.
 
     A state of gate ``g`` flies on to the gate after ``g``.  Noise is added to both kinds; it never puts
     the drone outside the flight volume or back behind the gate that it has passed.
@@ -98,9 +106,10 @@ def draw_restart(
     k_kind, k_gate, k_slot, k_noise = jr.split(key, 4)
     from_start = jr.bernoulli(k_kind, p_start)
     gate = jr.randint(k_gate, (), 0, track.num_gates)
-    past = _unpack(buffer.states[gate, jr.randint(k_slot, (), 0, SLOTS)])
-    quad = jax.tree.map(lambda a, b: jnp.where(from_start, a, b), start, past)
-    quad = _perturbed(quad, noise, k_noise)
+    slot = jr.randint(k_slot, (), 0, SLOTS)
+    past = Moment(quad=_unpack(buffer.states[gate, slot]), action=buffer.actions[gate, slot])
+    begun = jax.tree.map(lambda a, b: jnp.where(from_start, a, b), start, past)
+    quad = _perturbed(begun.quad, noise, k_noise)
 
     normal = track.normal[gate]
     behind = CLEARANCE - jnp.sum((quad.pos_w - track.gate_pos[gate]) * normal)
@@ -108,6 +117,7 @@ def draw_restart(
     pos_w = jnp.clip(pos_w, track.box_lo + CLEARANCE, track.box_hi - CLEARANCE)
     return Restart(
         quad=eqx.tree_at(lambda q: q.pos_w, quad, pos_w),
+        action=begun.action,
         target=jnp.where(from_start, 0, track.following(gate)),
         from_start=from_start,
     )

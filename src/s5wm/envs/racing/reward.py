@@ -81,5 +81,12 @@ def racing_reward(
     config: RewardConfig, arrival: Arrival, action: Float[Array, " A"], previous: Float[Array, " A"]
 ) -> Reward:
     """Both components of one step."""
-    smoothing = smoothing_reward(action, previous, change=config.action_change, rate=config.rate_command)
+    smoothing = racing_smoothing(config, action, previous)
     return Reward(nominal=nominal_reward(config, arrival), smoothing=smoothing)
+
+
+def racing_smoothing(
+    config: RewardConfig, action: Float[Array, " A"], previous: Float[Array, " A"]
+) -> Scalar:
+    """The penalty on a rough action after the previous one."""
+    return smoothing_reward(action, previous, change=config.action_change, rate=config.rate_command)

@@ -32,7 +32,7 @@ from s5wm.envs.racing.observation import (
     privileged,
     privileged_size,
 )
-from s5wm.envs.racing.restarts import ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
+from s5wm.envs.racing.restarts import Moment, ResetNoise, RestartBuffer, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.reward import Arrival, RewardConfig, racing_reward
 from s5wm.envs.racing.scene import Scene, build_scene
 from s5wm.envs.racing.shown import AbstractRaceEnv
@@ -174,7 +174,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
     def step(self, state: RacingState, action: Float[Array, " 4"], key: Key) -> tuple[RacingState, TimeStep]:
         """One control period.  The race itself is deterministic: ``key`` is for the noise of the image."""
         is_sane = jnp.all(jnp.isfinite(action))
-        action = jnp.clip(jnp.where(jnp.isfinite(action), action, 0.0), -1.0, 1.0)
+        action = bodyrate.clipped(action)
         commands = integrate.delayed(state.action, action, self.config.delay_substeps)
         flown = integrate.fly(self.params, state.quad, commands)
         is_sane &= all_sane(flown)
@@ -185,7 +185,8 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
         stepped = advance(self.track, state, Flown(action=action, quad=quad, event=event), gap)
         ending = find_ending(self.track, stepped, event, is_sane, self.config.limits)
         # Nobody is to begin where a flight has crashed.
-        buffer = remember(state.buffer, state.target, quad, event.passed & ~laps.is_crash(ending))
+        is_good = event.passed & ~laps.is_crash(ending)
+        buffer = remember(state.buffer, state.target, Moment(quad=quad, action=action), is_good)
         stepped = replace(stepped, ending=ending, buffer=buffer)
         if stepped.camera is not None:
             stepped = replace(stepped, camera=camera.follow(stepped.camera, quad, key))
@@ -234,7 +235,10 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
 
     def _begin(self, buffer: RestartBuffer, age: Int[Array, ""], key: Key) -> tuple[RacingState, TimeStep]:
         config, zero = self.config, jnp.zeros((), jnp.int32)
-        start = hover_state(self.params, self.track.start_pos, self.track.start_yaw)
+        start = Moment(
+            quad=hover_state(self.params, self.track.start_pos, self.track.start_yaw),
+            action=bodyrate.hover_action(self.params),
+        )
         p_start = scheduled(self.config.curriculum_steps, config.p_start_initial, config.p_start_final, age)
         begun = draw_restart(self.track, start, buffer, config.noise, p_start, key)
         eye: CameraState | None = None
@@ -243,7 +247,7 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
             eye = camera.begin(config.camera, begun.quad, jr.fold_in(key, camera.KEY))
         state = RacingState(
             quad=begun.quad,
-            action=_hover_action(self.params),
+            action=begun.action,
             target=begun.target,
             steps=zero,
             from_start=begun.from_start,
@@ -314,7 +318,3 @@ class RacingEnv(AbstractRaceEnv[RacingState]):
             self.config.curriculum_steps, self.config.opening_initial, self.config.opening_final, age
         )
         return Gap(opening=opening, radius=jnp.asarray(self.config.drone_radius))
-
-
-def _hover_action(params: QuadParams) -> Float[Array, " 4"]:
-    return bodyrate.unscale(params, bodyrate.Setpoint(collective=params.weight, omega_b=jnp.zeros(3)))

@@ -15,6 +15,12 @@ MAX_GATES = 8
 MOST_GATES = 200
 """Passages that a track may have."""
 
+SAME_PLANE = 0.05
+"""m by which frames of one structure may be out of its plane."""
+
+PARALLEL = 0.01
+"""rad by which they may be turned."""
+
 HALF_OPENING, RIM = 0.75, 0.275
 """m, of the published tracks."""
 
@@ -62,6 +68,25 @@ class Track(eqx.Module):
         side = jnp.array([1.0, -1.0, -1.0, 1.0])[None, :, None] * self.left[:, None, :]
         up = jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [0.0, 0.0, -1.0]])
         return self.gate_pos[:, None, :] + self.half_opening * (side + up[None])
+
+    @property
+    def structure(self) -> Int[Array, " G"]:
+        """First passage through the structure that a passage's frame is part of.
+
+        Frames in one plane that stand above each other or touch side by side are one structure, as the pair of the
+        Split-S is; so are both passages through one frame.
+        """
+        apart = self.gate_pos[:, None] - self.gate_pos[None]
+        ahead = jnp.einsum("ijk,jk->ij", apart, self.normal)
+        aside = jnp.einsum("ijk,jk->ij", apart, self.left)
+        is_parallel = jnp.abs(jnp.sin(self.gate_yaw[:, None] - self.gate_yaw[None])) < PARALLEL
+        width = 2.0 * (self.half_opening + self.rim) + SAME_PLANE
+        joined = is_parallel & (jnp.abs(ahead) < SAME_PLANE) & (jnp.abs(aside) <= width)
+        first = jnp.arange(self.num_gates)
+        for _ in range(self.num_gates.bit_length()):  # what touches the same frame is joined, too
+            first = jnp.min(jnp.where(joined, first[None], self.num_gates), axis=1)
+            first = first[first]
+        return first
 
     def following(self, gate: Int[Array, ""]) -> Int[Array, ""]:
         """The gate after ``gate``; the track is a loop."""

@@ -10,16 +10,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from s5wm.envs.base import AbstractDroneEnv, DroneView
-from s5wm.envs.quadrotor import quaternion
+from s5wm.envs.base import AbstractDroneEnv, Deployment, DroneView
+from s5wm.envs.quadrotor import bodyrate, quaternion
 from s5wm.envs.quadrotor.params import QuadParams
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.episode import RacingState
 from s5wm.envs.racing.observation import observe
+from s5wm.envs.racing.reward import racing_smoothing
 from s5wm.envs.racing.task import RacingEnv
 from s5wm.envs.racing.variation import LONGEST_DELAY, VariationConfig
+from s5wm.runs.flights import TrackGeometry
 from s5wm.types import EnvSpec, EpisodeMetrics, Key, Scalar, TimeStep
 
 
@@ -62,7 +65,10 @@ class Variation(eqx.Module):
 
 
 class VariedState(eqx.Module):
-    """State of one race, parameters of its episode, and the last actions, the newest first."""
+    """State of one race, parameters of its episode, and the last actions, the newest first.
+
+    ``inner.action`` is the action flown, ``actions[0]`` the one commanded: they differ by the delay.
+    """
 
     inner: RacingState
     variation: Variation
@@ -99,13 +105,19 @@ class VariedRace(AbstractDroneEnv[VariedState]):
         return self._begun(variation, self.race_as_it_is(variation).restart(state.inner, k_race), k_start)
 
     def step(self, state: VariedState, action: Float[Array, " 4"], key: Key) -> tuple[VariedState, TimeStep]:
-        """One control period under the action of ``delay`` periods before."""
+        """One control period under the action of ``delay`` periods before.
+
+        Smoothing, and the last action that is told, are those of the action commanded now.
+        """
         k_step, k_noise = jr.split(key)
+        race = self.race_as_it_is(state.variation)
         actions = jnp.concatenate([action[None], state.actions[:-1]])
-        flown = actions[state.variation.delay]
-        inner, timestep = self.race_as_it_is(state.variation).step(state.inner, flown, k_step)
+        inner, timestep = race.step(state.inner, actions[state.variation.delay], k_step)
         after = VariedState(inner, state.variation, actions)
-        return after, replace(timestep, obs=self._seen(after, k_noise))
+        now, before = bodyrate.clipped(action), bodyrate.clipped(state.actions[0])
+        reward = replace(timestep.reward, smoothing=racing_smoothing(race.config.reward, now, before))
+        told = race.privileged_of(replace(inner, action=now))
+        return after, replace(timestep, obs=self._seen(after, k_noise), privileged=told, reward=reward)
 
     def episode_metrics(self, state: VariedState) -> EpisodeMetrics:
         """Those of the race."""
@@ -114,6 +126,18 @@ class VariedRace(AbstractDroneEnv[VariedState]):
     def drone(self, state: VariedState) -> DroneView:
         """The drone."""
         return self.race.drone(state.inner)
+
+    def track_geometry(self) -> TrackGeometry:
+        """The gates where the track has them, not where those of an episode are."""
+        return self.race.track_geometry()
+
+    def room(self) -> Float[np.ndarray, "1 3"]:
+        """The start."""
+        return self.race.room()
+
+    def deployment(self) -> Deployment:
+        """That of the nominal race."""
+        return self.race.deployment()
 
     def race_as_it_is(self, variation: Variation) -> RacingEnv:
         """The race with the episode's quadrotor and gates."""
@@ -150,12 +174,18 @@ class VariedRace(AbstractDroneEnv[VariedState]):
         )
         track = self.race.track
         shown = replace(track, gate_pos=track.gate_pos + state.variation.gate_shift)
-        view = replace(self.race.view_of(state.inner), quad=noisy)
+        view = replace(self.race.view_of(state.inner), quad=noisy, action=bodyrate.clipped(state.actions[0]))
         return observe(self.race.config.observation, shown, view)
 
 
 def draw(race: RacingEnv, ranges: VariationRanges, key: Key) -> Variation:
-    """One variation of a race."""
+    """One variation of a race.
+
+    The rate controller, tuned for the nominal inertia and thrust, knows nothing of the true ones.  What it commands is
+    carried out by rotors that are ``stronger``, so its torques are: all of them on what it assumes of the inertia.  Its
+    damping of roll and pitch stands for the measured angular acceleration, which is less where the body is
+    ``heavier``; on yaw it continues the rotors' torque of now, whatever that is.
+    """
     k_scalars, k_axes, k_wind, k_gates, k_delay = jr.split(key, 5)
     mass, thrust, battery, motor = jr.uniform(k_scalars, (4,), minval=-1.0, maxval=1.0)
     inertia, drag = jr.uniform(k_axes, (2, 3), minval=-1.0, maxval=1.0)
@@ -169,20 +199,20 @@ def draw(race: RacingEnv, ranges: VariationRanges, key: Key) -> Variation:
         params,
         mass=params.mass * (1.0 + ranges.mass * mass),
         inertia=params.inertia * heavier,
-        # The rate controller was tuned for the nominal inertia and thrust: it knows nothing of the true ones.
-        rate_gain=params.rate_gain * stronger / heavier,
+        assumed_inertia=params.assumed_inertia * stronger,
+        rate_damping=params.rate_damping * jnp.where(jnp.arange(3) < 2, stronger / heavier, 1.0),
         thrust_coeff=params.thrust_coeff * (1.0 + ranges.thrust * thrust),
         thrust_max=params.thrust_max * stronger,
         drag=params.drag * (1.0 + ranges.drag * drag),
         motor_tau=params.motor_tau * (1.0 + ranges.motor * motor),
         wind_w=wind,
     )
-    # Both passages of a gate that is flown twice go through one frame.
-    frames = jr.uniform(k_gates, (2, *track.gate_pos.shape), minval=-1.0, maxval=1.0)[:, track.physical]
+    # What is one structure moves as one.
+    shifts = jr.uniform(k_gates, (2, *track.gate_pos.shape), minval=-1.0, maxval=1.0)[:, track.structure]
     periods = jr.randint(
         k_delay, (), ranges.delay_min.astype(jnp.int32), ranges.delay_max.astype(jnp.int32) + 1
     )
-    return Variation(varied, ranges.gates * frames[0], ranges.map_error * frames[1], periods)
+    return Variation(varied, ranges.gates * shifts[0], ranges.map_error * shifts[1], periods)
 
 
 def _moved(quad: QuadState, ranges: VariationRanges, key: Key) -> QuadState:

@@ -45,7 +45,8 @@ def preset(
     name = PresetName(task=task, agent=agent, size=size)
     configuration = configuration.as_trained(imagines=isinstance(learner, DreamerConfig), size=size)
     if not is_known(configuration):
-        learner, train = for_generic_task(learner, train, size, spec)
+        # The training form may show more than the form that was named.
+        learner, train = for_generic_task(learner, train, size, configuration.build().spec)
     elif task in FEW_STEPS and size == "cpu" and isinstance(learner, DreamerConfig):
         configuration, learner, train = with_few_steps(configuration, learner, train, FEW_STEPS[task])
     train = replace(train, env_steps=min(train.env_steps, BUDGETS.get(task, train.env_steps)))

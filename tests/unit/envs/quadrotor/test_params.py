@@ -44,6 +44,18 @@ def test_configuration_errors_say_what_to_do():
             QuadConfig(thrust_to_weight=ratio)
 
 
+def test_a_quadrotor_that_cannot_yaw_or_descend_is_refused():
+    with pytest.raises(ValueError, match=r"quad\.torque_coeff is 0\.0; it must be positive"):
+        QuadConfig(torque_coeff=0.0)
+    # 4 k_f w^2 = m g at 1086 rad/s
+    said = r"rotor_speed_min is 1090\.0 rad/s, .* 7\.43 N; .* 0\.752 kg, 7\.38 N, .* less than 1086 rad/s"
+    with pytest.raises(ValueError, match=said):
+        QuadConfig(rotor_speed_min=1090.0)
+    assert QuadConfig(rotor_speed_min=1080.0).rotor_speed_min == 1080.0
+    with pytest.raises(ValueError, match="less than the weight"):
+        QuadConfig(rotor_speed_min=2795.0)  # more than thrust_max, too
+
+
 def test_mixer_columns_are_orthogonal():
     # what `allocate` relies on
     for name in ("agil5", "kolibri"):

@@ -1,5 +1,7 @@
 """Episodes begin where the mixture says, within the noise, from states of this copy and no other."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -7,19 +9,22 @@ import numpy as np
 import pytest
 
 from s5wm.envs.quadrotor import quaternion
+from s5wm.envs.quadrotor.bodyrate import hover_action
 from s5wm.envs.quadrotor.params import QuadConfig
-from s5wm.envs.quadrotor.state import QuadState, hover_state
-from s5wm.envs.racing.restarts import SLOTS, ResetNoise, draw_restart, empty_buffer, remember
+from s5wm.envs.quadrotor.state import hover_state
+from s5wm.envs.racing.restarts import SLOTS, Moment, ResetNoise, draw_restart, empty_buffer, remember
 from s5wm.envs.racing.track import SplitSConfig
 
 TRACK, PARAMS = SplitSConfig().build(), QuadConfig().build()
+HOVER = hover_action(PARAMS)
 START = hover_state(PARAMS, TRACK.start_pos, TRACK.start_yaw)
+BEGIN = Moment(quad=START, action=HOVER)
 NOISE = ResetNoise()
 STILL = ResetNoise(pos=(0.0, 0.0, 0.0), vel=0.0, tilt=0.0, rate=0.0)
 
 _draw = jax.jit(
     lambda buffer, p_start, keys, noise: jax.vmap(
-        lambda key: draw_restart(TRACK, START, buffer, noise, p_start, key)
+        lambda key: draw_restart(TRACK, BEGIN, buffer, noise, p_start, key)
     )(keys),
     static_argnums=3,
 )
@@ -74,15 +79,10 @@ def test_noise_never_puts_the_drone_back_behind_its_gate():
 
 
 def state_number(number: int):
-    """A state that can be recognised."""
+    """A moment that can be recognised."""
     quad = hover_state(PARAMS, jnp.array([9.5, 6.0, 2.0]), jnp.asarray(0.0))
-    return QuadState(
-        pos_w=quad.pos_w,
-        vel_w=jnp.array([float(number), 0.0, 0.0]),
-        quat=quad.quat,
-        omega_b=quad.omega_b,
-        rotor_speed=quad.rotor_speed + number,
-    )
+    quad = replace(quad, vel_w=jnp.array([float(number), 0.0, 0.0]), rotor_speed=quad.rotor_speed + number)
+    return Moment(quad=quad, action=jnp.full(4, 0.01 * number))
 
 
 def test_the_ring_keeps_the_last_states_of_its_gate_only():
@@ -101,6 +101,10 @@ def test_the_ring_keeps_the_last_states_of_its_gate_only():
     assert set(np.asarray(begun.quad.vel_w)[mine, 0]) == set(speeds)
     rotors = np.asarray(begun.quad.rotor_speed - START.rotor_speed[None])[mine, 0]
     np.testing.assert_allclose(rotors, np.asarray(begun.quad.vel_w)[mine, 0], atol=1e-2)
+    # The action under which it passed goes on.
+    np.testing.assert_allclose(begun.action[mine, 3], 0.01 * begun.quad.vel_w[mine, 0], atol=1e-6)
+    untouched = begun.action[~mine]
+    np.testing.assert_allclose(untouched, np.broadcast_to(HOVER, untouched.shape), atol=1e-6)
 
 
 def test_negative_noise_is_refused():

@@ -4,7 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.envs.racing.track import Figure8Config, SplitSConfig
+from s5wm.envs.racing.track import (
+    BoxConfig,
+    Figure8Config,
+    FileTrackConfig,
+    GateConfig,
+    SplitSConfig,
+    StartConfig,
+)
 
 ALL = [
     SplitSConfig(),
@@ -45,6 +52,23 @@ def test_the_centre_of_the_figure_8_is_one_frame_flown_twice():
     assert track.num_gates == 8
     assert track.physical.tolist() == [0, 1, 2, 3, 0, 4, 5, 6]
     assert SplitSConfig().build().physical.tolist() == list(range(7))
+    assert track.structure.tolist() == [0, 1, 2, 3, 0, 5, 6, 7]
+
+
+@pytest.mark.parametrize("layout", ["rpg2026", "classic"])
+def test_frames_above_each_other_are_one_structure(layout):
+    assert SplitSConfig(layout=layout).build().structure.tolist() == [0, 1, 2, 3, 3, 5, 6]
+
+
+def test_frames_side_by_side_are_one_structure_whatever_their_order():
+    places = ((0.0, 0.0), (0.0, 4.0), (0.0, 2.0), (0.0, 9.0), (1.0, 0.0))  # the third one joins the first two
+    gates = tuple(GateConfig(pos=(x, y, 1.5), yaw_deg=0.0) for x, y in places)
+    track = FileTrackConfig(
+        gates=gates,
+        start=StartConfig(pos=(-3.0, 0.0, 1.0)),
+        box=BoxConfig(lo=(-5.0, -9.0, 0.0), hi=(9.0, 14.0, 5.0)),
+    )
+    assert track.build().structure.tolist() == [0, 0, 0, 3, 4]
 
 
 def test_the_drone_of_the_2026_layout_looks_at_the_first_gate():

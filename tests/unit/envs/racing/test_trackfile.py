@@ -277,7 +277,8 @@ def test_a_race_on_an_own_track_knows_all_its_gates():
     np.testing.assert_array_equal(onehot.argmax(1), state.target)
     assert set(onehot.argmax(1)) == set(range(9))
     assert (
-        lap_bound(config.track, config.quad) is None and point_mass_bound(config.track, config.quad) is None
+        lap_bound(config.track, config.quad, 0.15) is None
+        and point_mass_bound(config.track, config.quad) is None
     )
     assert replace(config, camera=CameraConfig(pixels=8)).build().scene.frame_pos.shape == (8, 3)
 
@@ -297,8 +298,8 @@ def test_an_own_quadrotor_is_its_set_but_for_what_is_given():
     assert set(vars(theirs)) - set(same) == {"mass", "rate_damping"}
     clipped = QuadConfig(mass=0.5, thrust_to_weight=3.0).build()
     assert float(clipped.thrust_max) == pytest.approx(3.0 * 0.5 * GRAVITY / 4.0)
-    assert lap_bound(SplitSConfig(), QuadConfig()) is not None
-    assert lap_bound(SplitSConfig(), QuadConfig(drag=(0.1, 0.1, 0.1))) is None
+    assert lap_bound(SplitSConfig(), QuadConfig(), 0.15) is not None
+    assert lap_bound(SplitSConfig(), QuadConfig(drag=(0.1, 0.1, 0.1)), 0.15) is None
 
 
 @pytest.mark.parametrize(
