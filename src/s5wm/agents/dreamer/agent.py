@@ -262,11 +262,10 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         model = params.world_model
         loss, out = batch_loss(model, chunk, k_noise)
         nets = Networks(model, params.actor, params.critic, learner.slow_critic)
-        recent = (out.posterior.belief, chunk.timestep)
-        if self.config.replay.recent is not None:
-            recent = jax.tree.map(lambda x: x[: self.config.replay.recent_batch], recent)
+        recent = self.config.replay.recent_batch
+        belief, timestep = jax.tree.map(lambda x: x[:recent], (out.posterior.belief, chunk.timestep))
         actor_critic, scale, more = self.actor_critic_loss(
-            nets, learner.return_scale, *recent, smoothing_weight, k_actor_critic
+            nets, learner.return_scale, belief, timestep, smoothing_weight, k_actor_critic
         )
         learning = (learner.updates >= self.config.actor_critic_warmup).astype(jnp.float32)
         metrics = jax.tree.map(jnp.mean, out.metrics) | more
