@@ -1,6 +1,7 @@
 """Presets: sizes of agents that are compared, and the lattice by overrides."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.random as jr
@@ -11,12 +12,15 @@ from s5wm.actions import Box
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.envs.racing.task import RacingConfig
 from s5wm.errors import ConfigError
+from s5wm.experiments.configfile import TrainRequest, resolve
 from s5wm.experiments.configure import configure
+from s5wm.experiments.experiment import save_experiment
 from s5wm.experiments.presets import preset
 from s5wm.experiments.presets.few_steps import FEW_STEPS
 from s5wm.experiments.presets.sizes import VISION_AGENTS, agent_configs
 from s5wm.experiments.trained import load_agent, pretrained_names
 from s5wm.nn.gru import BlockGRUConfig
+from s5wm.runs.files import read_json
 from s5wm.types import EnvSpec
 from s5wm.worldmodel.config import PosteriorInput
 
@@ -53,6 +57,7 @@ def test_world_models_learn_a_race_alike_but_for_the_core(race):
     assert changed == theirs
 
 
+ROOT = Path(__file__).parents[2]
 IMAGES = EnvSpec(
     (64, 64, 3), np.dtype(np.uint8), privileged_size=40, action=Box((4,)), ctrl_dt=0.02, has_smoothing=True
 )
@@ -145,3 +150,22 @@ def test_shipped_policies_load_without_a_warning(name):
     said: list[str] = []
     load_agent(name, which="best", warn=said.append)
     assert said == []
+
+
+def leaves(value, path=""):
+    """Fields of a configuration that JSON holds, by path."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {k: v for name, inner in value.items() for k, v in leaves(inner, f"{path}.{name}").items()}
+
+
+@pytest.mark.parametrize("race", ["split-s", "figure-8-state"])
+def test_the_file_of_many_steps_is_what_its_recorded_training_had(race, tmp_path):
+    """Whatever the preset becomes: of all fields that the record knows, which is of an earlier version."""
+    file = ROOT / f"examples/trainings/{race}-many-steps.json"
+    save_experiment(tmp_path / "config.json", resolve(TrainRequest(), file, warn=pytest.fail))
+    record = read_json(ROOT / f"results/learning/race-{race}-s5wm-many-steps-cpu-0.json")
+    now, then = leaves(read_json(tmp_path / "config.json")["experiment"]), leaves(record["config"])
+    shared = (now.keys() & then.keys()) - {".agent.world_model.latent.type"}  # it has another name now
+    assert len(shared) > 100
+    assert {k: now[k] for k in shared} == {k: then[k] for k in shared}

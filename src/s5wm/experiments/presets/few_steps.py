@@ -16,13 +16,17 @@ class FewSteps:
 
     env_steps: int  # the budget
     curriculum_steps: int  # of each environment, until gates are as narrow as they become
-    own_returns: bool  # fewer imagined steps, own returns, and heads with the more exact slopes
+    imagination_horizon: int
+    num_imagination_starts: int
 
 
 FEW_STEPS = {
-    # Its flights became unsteady with own returns, which on the Figure-8 shorten laps by a second.
-    "race/split-s": FewSteps(env_steps=800_000, curriculum_steps=15_000, own_returns=False),
-    "race/figure-8-state": FewSteps(env_steps=600_000, curriculum_steps=6_000, own_returns=True),
+    "race/split-s": FewSteps(
+        env_steps=800_000, curriculum_steps=15_000, imagination_horizon=20, num_imagination_starts=32
+    ),
+    "race/figure-8-state": FewSteps(
+        env_steps=600_000, curriculum_steps=6_000, imagination_horizon=15, num_imagination_starts=42
+    ),
 }
 """Races whose world models of size cpu learn from few steps; the others replay less, and fly more."""
 
@@ -36,6 +40,9 @@ def with_few_steps(
 ) -> tuple[TaskConfig, DreamerConfig, TrainConfig]:
     """Every time step is replayed 64 times, flights are imagined for longer, and an average of parameters acts.
 
+    Each imagined action answers for its own return, rewards are a mixture of normals and the value is a number: the
+    policy learns from their slopes, which bins blur.
+
     The observation is in body axes, in which all gates are alike.  Gates narrow slowly, to less than their true size,
     so that a policy keeps a margin at the true ones.
     """
@@ -43,12 +50,14 @@ def with_few_steps(
     changed = replace(changed, observation="C", opening_final=0.85, curriculum_steps=few.curriculum_steps)
     agent = replace(
         agent,
-        world_model=replace(agent.world_model, prior_products=True),
+        world_model=replace(agent.world_model, prior_products=True, reward_layers=2, reward_mixture=REWARDS),
+        critic=replace(agent.critic, bins=None, products=True),
         actor=replace(agent.actor, std_min=0.02),
         actor_critic=replace(
             agent.actor_critic,
-            imagination_horizon=40,
-            num_imagination_starts=16,
+            imagination_horizon=few.imagination_horizon,
+            num_imagination_starts=few.num_imagination_starts,
+            own_returns=True,
             gradient_limit=0.5,
         ),
         optimiser=replace(agent.optimiser, critic_multiplier=1.0),
@@ -56,8 +65,6 @@ def with_few_steps(
         updates_per_rollout=64,
         ema_rate=0.002,
     )
-    if few.own_returns:
-        agent = _with_own_returns(agent)
     train = replace(
         train,
         num_envs=32,
@@ -70,14 +77,3 @@ def with_few_steps(
         curriculum=CurriculumConfig(fallback=2.0),
     )
     return changed, agent, train
-
-
-def _with_own_returns(agent: DreamerConfig) -> DreamerConfig:
-    """Rewards are a mixture of normals and the value is a number: policies learn from slopes, which bins blur."""
-    model, critic, learning = agent.world_model, agent.critic, agent.actor_critic
-    return replace(
-        agent,
-        world_model=replace(model, reward_layers=2, reward_mixture=REWARDS),
-        critic=replace(critic, bins=None, products=True),
-        actor_critic=replace(learning, imagination_horizon=15, num_imagination_starts=42, own_returns=True),
-    )
