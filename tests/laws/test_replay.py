@@ -46,16 +46,24 @@ def filled(rows):
     return replay
 
 
-def drawn(batch, length, recent=None):
-    return ReplayConfig(capacity=CAPACITY, batch=batch, length=length, recent=recent)
+def test_actor_and_critic_learn_from_the_half_of_the_newest_rows():
+    config = ReplayConfig(capacity=64, batch=5, length=8, recent=16)
+    assert config.recent_batch == 3 and replace(config, recent=None).recent_batch == 5
+    with pytest.raises(
+        ValueError, match=r"replay.recent is 8; it must be more than replay.length 8 and at most"
+    ):
+        replace(config, recent=8)
+    with pytest.raises(ValueError, match=r"replay.recent is 65; .*replay.capacity 64"):
+        replace(config, recent=65)
+    with pytest.raises(ValueError, match=r"replay.batch is 1, of which replay.recent asks for half"):
+        replace(config, batch=1)
 
 
 @pytest.mark.parametrize("rows", [4, 8, 12, 16, 20, 28])
 def test_half_of_the_windows_are_of_the_newest_rows(rows):
-    config, length = drawn(401, 3, recent=8), 4
-    assert config.recent_batch == 201
-    replay = filled(rows)
-    sample = replay.read(replay.draw(jr.key(rows), config, length=length), length=length)
+    length, replay = 4, filled(rows)
+    windows = replay.draw(jr.key(rows), batch=401, length=length, recent=8)
+    sample = replay.read(windows, length=length)
     first = np.asarray(sample.timestep.obs[:, 0, 0])
     assert set(first[:201]) == set(range(max(0, rows - 8), rows - length + 1))
     assert set(first[201:]) == set(range(max(0, rows - CAPACITY), rows - length + 1))
@@ -65,7 +73,7 @@ def test_half_of_the_windows_are_of_the_newest_rows(rows):
 def test_windows_are_consecutive_rows_of_one_environment_and_never_cross_the_write_head(rows):
     length = 4
     replay = filled(rows)
-    windows = replay.draw(jr.key(rows), drawn(400, 3), length=length)
+    windows = replay.draw(jr.key(rows), batch=400, length=length)
     sample = replay.read(windows, length=length)
     time, env = np.asarray(sample.timestep.obs[..., 0]), np.asarray(sample.action[..., 0])
     np.testing.assert_array_equal(np.diff(time, axis=1), 1.0)
@@ -80,7 +88,7 @@ def test_windows_are_consecutive_rows_of_one_environment_and_never_cross_the_wri
 
 def test_beliefs_are_written_back_to_the_rows_they_came_from():
     replay = filled(20)
-    windows = replay.draw(jr.key(0), drawn(5, 5), length=6)
+    windows = replay.draw(jr.key(0), batch=5, length=6)
     sample = replay.read(windows, length=6)
     marked = jax.tree.map(lambda x: x + 1000.0, sample.extras)
     written = replay.write_back(windows, marked, at=stored_latents)

@@ -83,7 +83,7 @@ def test_no_laps_no_times() -> None:
 
 def test_a_race_on_an_own_track_is_judged_without_a_bound() -> None:
     own = override(RacingConfig(), [f"track=file:{TRACKS / 'backyard.json'}", "quad.mass=0.7"])
-    metrics = race_summary(own.track, own.quad, record(([6.0, 4.0, 4.2], Ending.TIME_LIMIT)))
+    metrics = race_summary(own, record(([6.0, 4.0, 4.2], Ending.TIME_LIMIT)))
     assert metrics["bound_s"] is None and metrics["above_bound_percent"] is None
     assert metrics["success_rate"] == 1.0 and metrics["lap_time_mean"] == pytest.approx(4.1)
 

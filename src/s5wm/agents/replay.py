@@ -49,7 +49,7 @@ class ReplayConfig:
     @property
     def recent_batch(self) -> int:
         """How many windows of a batch, the first ones, actor and critic learn from."""
-        return self.batch if self.recent is None else (self.batch + 1) // 2
+        return self.batch if self.recent is None else half(self.batch)
 
 
 class Windows(eqx.Module):
@@ -99,16 +99,16 @@ class Replay(eqx.Module, Generic[Data]):
         head = (self.head + length) % self.capacity
         return Replay(rows, head, jnp.minimum(self.filled + length, self.capacity))
 
-    def draw(self, key: Key, config: ReplayConfig, *, length: int) -> Windows:
-        """Sample windows of ``length`` time steps, ``config.batch`` of them; none crosses the write head.
+    def draw(self, key: Key, *, batch: int, length: int, recent: int | None = None) -> Windows:
+        """Sample ``batch`` windows of ``length`` time steps uniformly; none crosses the write head.
 
-        They are uniform over the replay; the first ``config.recent_batch`` over its newest ``config.recent`` steps.
+        With ``recent`` the first half of them is from so many newest time steps.
         """
         k_env, k_start = jr.split(key)
-        env = jr.randint(k_env, (config.batch,), 0, self.num_envs)
-        newest = self.filled if config.recent is None else jnp.minimum(self.filled, config.recent)
-        reach = jnp.where(jnp.arange(config.batch) < config.recent_batch, newest, self.filled)
-        offset = jr.randint(k_start, (config.batch,), 0, jnp.maximum(reach - length + 1, 1))
+        env = jr.randint(k_env, (batch,), 0, self.num_envs)
+        newest = self.filled if recent is None else jnp.minimum(self.filled, recent)
+        reach = jnp.where(jnp.arange(batch) < half(batch), newest, self.filled)
+        offset = jr.randint(k_start, (batch,), 0, jnp.maximum(reach - length + 1, 1))
         return Windows(env, (self.head - reach + offset) % self.capacity)
 
     def read(self, windows: Windows, *, length: int) -> Data:
@@ -131,6 +131,11 @@ class Replay(eqx.Module, Generic[Data]):
         """Size in bytes."""
         leaves: list[Any] = jax.tree.leaves(self.rows)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def half(batch: int) -> int:
+    """The larger half of a batch."""
+    return (batch + 1) // 2
 
 
 def _size(rows: Any, axis: int) -> int:

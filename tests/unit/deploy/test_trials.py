@@ -55,7 +55,7 @@ def test_success_is_three_laps_without_a_crash():
     ("successes", "count", "low", "high"), [(20, 20, 0.839, 1.0), (0, 20, 0.0, 0.161), (10, 20, 0.299, 0.701)]
 )
 def test_the_interval_of_a_share(successes, count, low, high):
-    assert wilson(successes, count) == pytest.approx((low, high), abs=1e-3)
+    assert wilson(float(successes), count) == pytest.approx((low, high), abs=1e-3)
 
 
 def test_an_unknown_simulator_is_named(exported):

@@ -157,7 +157,7 @@ def test_blocks_of_an_array_that_is_not_listed_are_refused(saved: Path) -> None:
 
 def test_an_unknown_schema_is_refused(saved: Path) -> None:
     rewrite(saved / "about.json", {"schema": 99})
-    with pytest.raises(CorruptError, match="schema 99; this version of s5wm reads 1 to 6"):
+    with pytest.raises(CorruptError, match="schema 99; this version of s5wm reads 1 to 7"):
         restore(saved, shapes())
 
 

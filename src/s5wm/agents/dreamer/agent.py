@@ -209,8 +209,9 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
 
     def sample(self, replay: Replay[Transitions], key: Key) -> tuple[Windows, Transitions]:
         """Sample a batch of windows: their places and their transitions, the first of each being context."""
-        length = self.config.replay.length + 1
-        windows = replay.draw(key, self.config.replay, length=length)
+        config = self.config.replay
+        length = config.length + 1
+        windows = replay.draw(key, batch=config.batch, length=length, recent=config.recent)
         return windows, replay.read(windows, length=length)
 
     def gradient_step(

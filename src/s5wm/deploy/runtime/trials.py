@@ -94,7 +94,7 @@ def summary(trials: Sequence[Trial]) -> dict[str, object]:
     return {
         "flights": len(trials),
         "successes": successes,
-        "success_interval": wilson(successes, len(trials)),
+        "success_interval": wilson(float(successes), len(trials)),
         "lap_mean": float(laps.mean()) if laps.size else None,
         "lap_sd": float(laps.std()) if laps.size else None,
         "lap_best": float(laps.min()) if laps.size else None,
