@@ -39,8 +39,8 @@ PAGES = {
 CAMERA = "race/figure-8"
 TASKS = ("race/split-s", "race/figure-8-state", CAMERA)
 AGENTS = ("s5wm", "dreamerv3", "ppo", "s5wm-p", "dreamerv3-p", "ppo-asymmetric")
-SETTINGS = ("", "many steps")
-"""Of a training: the preset's, and those of examples/trainings/split-s-many-steps.json."""
+SETTINGS = ("", "sum of returns", "many steps")
+"""Of a training: those of the preset, of the preset of before, and of examples/trainings/split-s-many-steps.json."""
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = tuple[str, ...]
