@@ -46,29 +46,6 @@ def filled(rows):
     return replay
 
 
-def test_actor_and_critic_learn_from_the_half_of_the_newest_rows():
-    config = ReplayConfig(capacity=64, batch=5, length=8, recent=16)
-    assert config.recent_batch == 3 and replace(config, recent=None).recent_batch == 5
-    with pytest.raises(
-        ValueError, match=r"replay.recent is 8; it must be more than replay.length 8 and at most"
-    ):
-        replace(config, recent=8)
-    with pytest.raises(ValueError, match=r"replay.recent is 65; .*replay.capacity 64"):
-        replace(config, recent=65)
-    with pytest.raises(ValueError, match=r"replay.batch is 1, of which replay.recent asks for half"):
-        replace(config, batch=1)
-
-
-@pytest.mark.parametrize("rows", [4, 8, 12, 16, 20, 28])
-def test_half_of_the_windows_are_of_the_newest_rows(rows):
-    length, replay = 4, filled(rows)
-    windows = replay.draw(jr.key(rows), batch=401, length=length, recent=8)
-    sample = replay.read(windows, length=length)
-    first = np.asarray(sample.timestep.obs[:, 0, 0])
-    assert set(first[:201]) == set(range(max(0, rows - 8), rows - length + 1))
-    assert set(first[201:]) == set(range(max(0, rows - CAPACITY), rows - length + 1))
-
-
 @pytest.mark.parametrize("rows", [4, 8, 12, 16, 20, 28])
 def test_windows_are_consecutive_rows_of_one_environment_and_never_cross_the_write_head(rows):
     length = 4

@@ -1,7 +1,7 @@
 """Replay buffer on the device: a ring of time steps per environment, each a pytree that the agent defines."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -23,33 +23,16 @@ class ReplayConfig:
     batch: int = 16
     length: int = 64
     prefill: int = 1024  # time steps in total before learning starts
-    recent: int | None = field(default=None, metadata={"since": "recent time steps"})
-    """Half of each batch is from so many newest time steps per environment, and actor and critic learn from that half
-    alone; the world model learns from the other half, of the whole replay, what today's policy no longer meets.
-    None: all of it is from the whole replay.
-    """
 
     def __post_init__(self) -> None:
         for name in ("capacity", "batch", "length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"replay.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.recent is not None and not self.length < self.recent <= self.capacity:
-            raise ValueError(
-                f"replay.recent is {self.recent}; it must be more than replay.length {self.length} and at most "
-                f"replay.capacity {self.capacity}, or null for batches from the whole replay"
-            )
-        if self.recent is not None and self.batch < 2:
-            raise ValueError("replay.batch is 1, of which replay.recent asks for half; use at least 2")
         if self.length + 1 > self.capacity:
             raise ValueError(
                 f"replay.length {self.length} plus one time step of context does not fit into replay.capacity "
                 f"{self.capacity} time steps per environment; shorten the length or enlarge the capacity"
             )
-
-    @property
-    def recent_batch(self) -> int:
-        """How many windows of a batch, the first ones, actor and critic learn from."""
-        return self.batch if self.recent is None else half(self.batch)
 
 
 class Windows(eqx.Module):
@@ -99,17 +82,12 @@ class Replay(eqx.Module, Generic[Data]):
         head = (self.head + length) % self.capacity
         return Replay(rows, head, jnp.minimum(self.filled + length, self.capacity))
 
-    def draw(self, key: Key, *, batch: int, length: int, recent: int | None = None) -> Windows:
-        """Sample ``batch`` windows of ``length`` time steps uniformly; none crosses the write head.
-
-        With ``recent`` the first half of them is from so many newest time steps.
-        """
+    def draw(self, key: Key, *, batch: int, length: int) -> Windows:
+        """Sample ``batch`` windows of ``length`` time steps uniformly; none crosses the write head."""
         k_env, k_start = jr.split(key)
         env = jr.randint(k_env, (batch,), 0, self.num_envs)
-        newest = self.filled if recent is None else jnp.minimum(self.filled, recent)
-        reach = jnp.where(jnp.arange(batch) < half(batch), newest, self.filled)
-        offset = jr.randint(k_start, (batch,), 0, jnp.maximum(reach - length + 1, 1))
-        return Windows(env, (self.head - reach + offset) % self.capacity)
+        offset = jr.randint(k_start, (batch,), 0, jnp.maximum(self.filled - length + 1, 1))
+        return Windows(env, (self.head - self.filled + offset) % self.capacity)
 
     def read(self, windows: Windows, *, length: int) -> Data:
         """Contents of windows, ``[B, length, ...]``."""
@@ -131,11 +109,6 @@ class Replay(eqx.Module, Generic[Data]):
         """Size in bytes."""
         leaves: list[Any] = jax.tree.leaves(self.rows)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-
-
-def half(batch: int) -> int:
-    """The larger half of a batch."""
-    return (batch + 1) // 2
 
 
 def _size(rows: Any, axis: int) -> int:

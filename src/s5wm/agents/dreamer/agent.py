@@ -77,11 +77,11 @@ class DreamerConfig:
                 "dynamics through estimates, and they learn from states alone: set replay_gradient=false"
             )
         starts = self.actor_critic.num_imagination_starts
-        states = self.replay.recent_batch * self.replay.length
-        if starts is not None and starts > states:
+        if starts is not None and starts > self.replay.batch * self.replay.length:
             raise ValueError(
-                f"actor_critic.num_imagination_starts is {starts}, more than the {states} states of a batch "
-                "(replay.batch x replay.length, half of it with replay.recent); use None for all of them"
+                f"actor_critic.num_imagination_starts is {starts}, more than the "
+                f"{self.replay.batch * self.replay.length} states of a batch (replay.batch x replay.length); "
+                "use None for all of them"
             )
 
     @property
@@ -211,7 +211,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         """Sample a batch of windows: their places and their transitions, the first of each being context."""
         config = self.config.replay
         length = config.length + 1
-        windows = replay.draw(key, batch=config.batch, length=length, recent=config.recent)
+        windows = replay.draw(key, batch=config.batch, length=length)
         return windows, replay.read(windows, length=length)
 
     def gradient_step(
@@ -263,10 +263,8 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
         model = params.world_model
         loss, out = batch_loss(model, chunk, k_noise)
         nets = Networks(model, params.actor, params.critic, learner.slow_critic)
-        recent = self.config.replay.recent_batch
-        belief, timestep = jax.tree.map(lambda x: x[:recent], (out.posterior.belief, chunk.timestep))
         actor_critic, scale, more = self.actor_critic_loss(
-            nets, learner.return_scale, belief, timestep, smoothing_weight, k_actor_critic
+            nets, learner.return_scale, out.posterior.belief, chunk.timestep, smoothing_weight, k_actor_critic
         )
         learning = (learner.updates >= self.config.actor_critic_warmup).astype(jnp.float32)
         metrics = jax.tree.map(jnp.mean, out.metrics) | more
