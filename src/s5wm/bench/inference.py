@@ -43,9 +43,8 @@ class _Stepped:
     """A policy, its memory and its compiled step."""
 
     def __init__(self, config: AgentConfig, spec: EnvSpec) -> None:
-        agent: Any = config.build(
-            spec, num_envs=1
-        )  # whichever it is, it inits the learner whose policy it gives
+        # Whichever agent it is, it inits the learner whose policy it gives.
+        agent: Any = config.build(spec, num_envs=1)
         self._policy = jax.jit(lambda key: agent.policy(agent.init(key)))(jr.key(0))
         # The policy is an argument, as it is where policies act: closed over, its weights would be folded.
         self._step = jax.jit(

@@ -177,8 +177,8 @@ def compare(paths: Sequence[Path], over: Over = "steps") -> Comparison:
         for name, own in groups.items()
         if own[0].seeds_together > 1
     ]
-    for told in (_told_differences, _told_bounds):
-        notes += [note for name, own in groups.items() if (note := told(name, own)) is not None]
+    for find in (_differing_settings, _early_mastery):
+        notes += [note for name, own in groups.items() if (note := find(name, own)) is not None]
     for name, group in groups.items():
         is_common = any(curve.reaches(budget, over) for curve in group)
         own = budget if is_common else common_budget(group, over)
@@ -190,7 +190,7 @@ def compare(paths: Sequence[Path], over: Over = "steps") -> Comparison:
     )
 
 
-def _told_differences(name: str, group: Sequence[Curve]) -> str | None:
+def _differing_settings(name: str, group: Sequence[Curve]) -> str | None:
     """What differs in the configurations of recorded trainings, which are grouped by the name of their settings."""
     known = [curve for curve in group if curve.config is not None]
     lines = [line for curve in known[1:] for line in differences(known[0].config, curve.config)]
@@ -199,7 +199,7 @@ def _told_differences(name: str, group: Sequence[Curve]) -> str | None:
     return f"the seeds of {name} differ in more than the seed: {'; '.join(dict.fromkeys(lines))}"
 
 
-def _told_bounds(name: str, group: Sequence[Curve]) -> str | None:
+def _early_mastery(name: str, group: Sequence[Curve]) -> str | None:
     """Seeds of which nobody knows when they came to 90 %: they were there when first evaluated."""
     at_once = sum(curve.first_mastery == 0 for curve in group)
     if not at_once:

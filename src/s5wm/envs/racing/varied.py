@@ -107,7 +107,7 @@ class VariedRace(AbstractDroneEnv[VariedState]):
     def step(self, state: VariedState, action: Float[Array, " 4"], key: Key) -> tuple[VariedState, TimeStep]:
         """One control period under the action of ``delay`` periods before.
 
-        Smoothing, and the last action that is told, are those of the action commanded now.
+        The smoothing reward, and the last action in observations, are those of the action commanded now.
         """
         k_step, k_noise = jr.split(key)
         race = self.race_as_it_is(state.variation)
@@ -116,8 +116,8 @@ class VariedRace(AbstractDroneEnv[VariedState]):
         after = VariedState(inner, state.variation, actions)
         now, before = bodyrate.clipped(action), bodyrate.clipped(state.actions[0])
         reward = replace(timestep.reward, smoothing=racing_smoothing(race.config.reward, now, before))
-        told = race.privileged_of(replace(inner, action=now))
-        return after, replace(timestep, obs=self._seen(after, k_noise), privileged=told, reward=reward)
+        privileged = race.privileged_of(replace(inner, action=now))
+        return after, replace(timestep, obs=self._seen(after, k_noise), privileged=privileged, reward=reward)
 
     def episode_metrics(self, state: VariedState) -> EpisodeMetrics:
         """Those of the race."""
