@@ -10,7 +10,7 @@ from s5wm.deploy.runtime.guard import Limits
 from s5wm.deploy.runtime.hover import GRAVITY, hover_action
 from s5wm.deploy.runtime.loop import Loop, SimulatedClock
 from s5wm.deploy.runtime.mavlink import ClockOffset, MavlinkTarget, state_of
-from s5wm.deploy.runtime.pilot import Mode, Pilot
+from s5wm.deploy.runtime.pilot import Control, Mode, Pilot
 from s5wm.deploy.runtime.plant import Quadrotor
 from s5wm.deploy.runtime.state import to_matrix
 from s5wm.errors import ConfigError
@@ -143,8 +143,8 @@ def test_the_policy_waits_until_a_person_hands_over(both):
         is_over = False
 
         @property
-        def is_engaged(self):
-            return target.is_engaged
+        def control(self):
+            return target.control
 
         def read(self):
             vehicle.odometry(clock.now() + 5.0)  # its clock is another
@@ -182,11 +182,11 @@ def test_components_that_are_no_autopilot_are_not_listened_to(both):
     vehicle.heartbeat(6 << 16)
     vehicle.odometry(1.0)
     seen = target.read()
-    assert target.is_engaged and seen is not None
+    assert target.control is Control.OURS and seen is not None
     vehicle.link = common.MAVLink(None, srcSystem=1, srcComponent=154)
     vehicle.heartbeat(0, armed=False)
     vehicle.odometry(2.0)
-    assert target.read() is seen and target.is_engaged
+    assert target.read() is seen and target.control is Control.OURS
 
 
 def test_one_vehicle_of_several_on_a_port_is_flown(both):
@@ -196,13 +196,13 @@ def test_one_vehicle_of_several_on_a_port_is_flown(both):
     vehicle.odometry(1.0)
     vehicle.heartbeat(OFFBOARD)
     seen = target.read()
-    assert target.is_engaged and seen is not None
+    assert target.control is Control.OURS and seen is not None
     assert target.command(hover_action(VEHICLE))[1:3] == (2, 1)  # addressed to it
     other = Vehicle(vehicle.port)
     other.link = common.MAVLink(None, srcSystem=3, srcComponent=1)
     other.heartbeat(MANUAL)
     other.odometry(2.0)
-    assert target.read() is seen and target.is_engaged
+    assert target.read() is seen and target.control is Control.OURS
     other.udp.close()
 
 

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from s5wm.deploy.runtime.pilot import Decision, Mode, Pilot
+from s5wm.deploy.runtime.pilot import Control, Decision, Mode, Pilot
 from s5wm.deploy.runtime.state import VehicleState
 
 SPIN = 3e-4
@@ -33,8 +33,8 @@ class Target(Protocol):
         ...
 
     @property
-    def is_engaged(self) -> bool:
-        """Whether the vehicle is in our control mode."""
+    def control(self) -> Control:
+        """Who flies the vehicle."""
         ...
 
     @property
@@ -120,8 +120,10 @@ class Loop:
 
     def _once(self, begin: float, start: float, skipped: int) -> Period:
         wake, state = self.clock.now() - begin, self.target.read()
-        decide = self.pilot.decide if self.target.is_engaged else self.pilot.wait
-        decision = decide(state, self.clock.now())
+        if (control := self.target.control) is Control.OURS:
+            decision = self.pilot.decide(state, self.clock.now(), skipped)
+        else:
+            decision = self.pilot.wait(state, self.clock.now(), control)
         if self.clock.now() - begin > self.pilot.limits.deadline and decision.mode is Mode.POLICY:
             decision = self.pilot.missed(state, self.clock.now())
         self._command(decision)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from s5wm.deploy.card import VehicleCard
 from s5wm.deploy.runtime.hover import GRAVITY
 from s5wm.deploy.runtime.loop import Clock
+from s5wm.deploy.runtime.pilot import Control
 from s5wm.deploy.runtime.state import VehicleState, to_matrix
 from s5wm.errors import ConfigError
 
@@ -31,6 +32,9 @@ AUTOPILOT = 1
 
 PX4_OFFBOARD = 6
 """Main mode in bits 16 to 23 of PX4's custom mode."""
+
+FAILED = (5, 6, 8)
+"""MAV_STATE of a vehicle whose failsafe flies (critical), or that has given up (emergency, flight termination)."""
 
 BODY_FRD = 12
 """MAV_FRAME of velocities in body axes; others are taken as those of the world."""
@@ -67,13 +71,13 @@ class MavlinkTarget:
         self._system: int | None = None  # of the vehicle, whose first odometry chooses it
         self._clock_offset = ClockOffset()
         self._state: VehicleState | None = None
-        self._engaged: dict[int, bool] = {}  # by system: heartbeats may come before odometry
+        self._control: dict[int, Control] = {}  # by system: heartbeats may come before odometry
         self.sent = 0
 
     @property
-    def is_engaged(self) -> bool:
-        """Whether the vehicle is armed and in OFFBOARD mode, by its latest heartbeat."""
-        return self._system is not None and self._engaged.get(self._system, False)
+    def control(self) -> Control:
+        """Who flies, by the vehicle's latest heartbeat: we do where it is armed and in OFFBOARD mode."""
+        return Control.ANOTHER if self._system is None else self._control.get(self._system, Control.ANOTHER)
 
     def read(self) -> VehicleState | None:
         """The newest odometry; the same one again until another comes."""
@@ -129,8 +133,7 @@ class MavlinkTarget:
             return
         system = message.get_srcSystem()
         if message.get_type() == "HEARTBEAT":
-            mode = (int(message.custom_mode) >> 16) & 0xFF
-            self._engaged[system] = bool(message.base_mode & ARMED) and mode == PX4_OFFBOARD
+            self._control[system] = control_of(message)
         if message.get_type() == "ODOMETRY":
             self._system = self._system or system
             if system != self._system:
@@ -161,6 +164,15 @@ class ClockOffset:
         self._stamp = stamp
         self._latest = min(self._latest, now - stamp)
         return min(self._before, self._latest)
+
+
+def control_of(message: Any) -> Control:
+    """Who flies, by a HEARTBEAT message of PX4."""
+    if not message.base_mode & ARMED:
+        return Control.DISARMED
+    if (int(message.custom_mode) >> 16) & 0xFF == PX4_OFFBOARD:
+        return Control.OURS
+    return Control.FAILSAFE if message.system_status in FAILED else Control.ANOTHER
 
 
 def state_of(message: Any, time: float) -> VehicleState:

@@ -9,6 +9,7 @@ from s5wm.deploy.card import TrackCard, VehicleCard
 from s5wm.deploy.runtime.gates import Gates
 from s5wm.deploy.runtime.hover import hover_action
 from s5wm.deploy.runtime.loop import Clock
+from s5wm.deploy.runtime.pilot import Control
 from s5wm.deploy.runtime.plant import Body, Quadrotor
 from s5wm.deploy.runtime.state import VehicleState
 
@@ -84,9 +85,9 @@ class Simulation:
         self._judge(before, began, seconds)
 
     @property
-    def is_engaged(self) -> bool:
-        """Always."""
-        return True
+    def control(self) -> Control:
+        """Ours, always."""
+        return Control.OURS
 
     @property
     def is_over(self) -> bool:
