@@ -159,6 +159,13 @@ def test_commands_stay_within_range_and_slew():
     )
 
 
+def test_a_slew_limit_of_nothing_does_not_hold_the_command_for_ever():
+    limit, action = OutputLimit(replace(CARD, action_slew=(0.0,) * 4)), np.zeros(4, np.float32)
+    for _ in range(30):
+        action = limit(np.ones(4), action)
+    np.testing.assert_array_equal(action, np.ones(4))
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_the_level_hover_levels_and_stops(seed):
     quad, rng = Quadrotor(VEHICLE), np.random.default_rng(seed)
