@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from s5wm.cli import deploying
 from s5wm.cli.deploying import Fly
 from s5wm.deploy.runtime import fly
 from s5wm.deploy.runtime.fly import FlightPlan, fly_mavlink, fly_simulated, room_for_flight, run_until_stopped
-from s5wm.deploy.runtime.hover import level_hover
+from s5wm.deploy.runtime.hover import hover_action, level_hover
 from s5wm.deploy.runtime.interrupts import Interrupts
 from s5wm.deploy.runtime.logbook import Logbook
 from s5wm.deploy.runtime.loop import Clock, Loop, SimulatedClock
@@ -75,6 +76,14 @@ def test_where_nobody_follows_commands_time_counts_from_the_start(stop, periods)
     assert said == []
 
 
+@pytest.fixture(autouse=True)
+def hears_ctrl_c():
+    """A shell starts programs in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_remembered_and_the_second_interrupts(number):
     before = signal.getsignal(number)
@@ -101,8 +110,9 @@ def test_signals_that_are_ignored_stay_ignored():
 def test_a_flight_that_was_stopped_says_by_what(signals):
     """Whether it hovers until somebody takes the vehicle, or a second signal ends that."""
 
-    class Stopped:
-        is_stopped = staticmethod(lambda: False)
+    class Stopped(Loop):
+        def __init__(self):
+            pass
 
         def run(self, seconds):
             for _ in range(signals):
@@ -113,7 +123,7 @@ def test_a_flight_that_was_stopped_says_by_what(signals):
 
 
 def test_what_ctrl_c_ends_beside_the_program_is_no_fault_of_the_flight():
-    class Firmware:
+    class Firmware(Loop):
         def __init__(self, is_interrupted):
             self.is_interrupted = is_interrupted
 
@@ -260,26 +270,22 @@ def test_a_pause_is_flown_under_the_command_before_it():
 
 def test_a_command_flies_after_the_delay_of_its_own_sending():
     clock = Slow()
-    simulation, flown = Simulation(VEHICLE, TRACK, clock), []
+    simulation, flown = Simulation(VEHICLE, replace(TRACK, action_delay=PERIOD), clock), []
     simulation._quad = SimpleNamespace(
         fly=lambda body, action, seconds: flown.append((float(action[0]), round(seconds, 9))) or body
     )
-    assert TRACK.action_delay == pytest.approx(PERIOD)
     simulation.read()
     for thrust in (0.1, 0.2):
         clock.time += 0.003  # the policy takes its time
         simulation.send(np.float32([thrust, 0, 0, 0]))
         clock.time += PERIOD - 0.003
         simulation.between(clock.time)
-    hover = float(simulation._command[0]) if not flown else flown[0][0]
-    expected = [(hover, 0.02), (hover, 0.003), (0.1, 0.017)]
-    for (thrust, seconds), (wanted, lasted) in zip(flown, expected, strict=True):
-        assert (thrust, seconds) == pytest.approx((wanted, lasted), abs=1e-6)
+    hover = float(hover_action(VEHICLE)[0])
+    for each, expected in zip(flown, [(hover, 0.02), (hover, 0.003), (0.1, 0.017)], strict=True):
+        assert each == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_camera_policy_is_refused_before_the_firmware_starts(monkeypatch, tmp_path):
-    from dataclasses import replace
-
     from s5wm.deploy.firmware import flight as firmware
 
     def started():
