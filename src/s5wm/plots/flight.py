@@ -64,6 +64,7 @@ class _Picture:
 
     track: TrackGeometry | None
     colours: Sequence[str]  # of its gates
+    numbers: Sequence[int]  # of its gates, from 1 in the order of passing
     flight: Flight
     motion: Motion
     others: Sequence[Motion]
@@ -77,6 +78,7 @@ def draw_flight(flights: Sequence[Flight], track: TrackGeometry | None, caption:
     picture = _Picture(
         track=track,
         colours=[] if track is None else gate_colours(flights[0], len(track.gate_pos)),
+        numbers=[] if track is None else range(1, len(track.gate_pos) + 1),
         flight=flights[0],
         motion=motions[0],
         others=motions[1:],
@@ -135,6 +137,7 @@ def _zoomed(picture: _Picture) -> _Picture:
             physical=track.physical[kept],
         ),
         colours=[picture.colours[int(gate)] for gate in kept],
+        numbers=[picture.numbers[int(gate)] for gate in kept],
         extent=near,
     )
 
@@ -170,7 +173,7 @@ def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -
     motion = picture.motion
     draw_ground(scene, picture.extent)
     if picture.track is not None:
-        draw_gates(scene, picture.track, picture.colours)
+        draw_gates(scene, picture.track, picture.colours, picture.numbers)
         size = float(np.linalg.norm(picture.extent.hi - picture.extent.lo)) / START
         draw_start(scene, picture.track, min(size, 1.0))
     if ghosts:
