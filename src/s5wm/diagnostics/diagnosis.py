@@ -50,7 +50,7 @@ class GroupErrors(eqx.Module):
 def _deviation(group: Group, real: Float[Array, "K Y"], valid: Bool[Array, " K"]) -> Scalar:
     if group.kind == "rotation":
         return jnp.asarray(UNKNOWN)
-    return deviation(group.scale * real[:, group.start : group.stop], valid)
+    return deviation(group.distance_scale * real[:, group.start : group.stop], valid)
 
 
 class RewardFidelity(eqx.Module):
