@@ -97,8 +97,8 @@ def predict_positions(
         real, imagined, valid = jax.device_get(
             futures(model, transitions, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
         )
-        real_pos = np.where(valid[..., None], own.positions(real), np.nan)
-        imagined_pos = np.where(valid[:, None, :, None], own.positions(imagined), np.nan)
+        real_pos = np.where(valid[..., None], _positions(own, real), np.nan)
+        imagined_pos = np.where(valid[:, None, :, None], _positions(own, imagined), np.nan)
     return OpenLoopPredictions(
         dt=tested(own.experiment).spec.ctrl_dt,
         real_pos=real_pos,
@@ -114,6 +114,12 @@ def _has_positions(own: LoadedRun, transitions: Transition[StoredLatent[Any]]) -
     return own.positions(np.asarray(one)) is not None
 
 
+def _positions(own: LoadedRun, state: Float[np.ndarray, "*b Y"]) -> Float[np.ndarray, "*b 3"]:
+    found = own.positions(state)
+    assert found is not None, "only states that hold positions are asked for them"
+    return found
+
+
 def position_errors(
     own: LoadedRun, transitions: Transition[StoredLatent[Any]], horizon: int, key: Key
 ) -> dict[str, ErrorBand]:
@@ -127,7 +133,7 @@ def position_errors(
     if not _has_positions(own, transitions):
         return {}
     predicted, real, valid = jax.device_get(open_loop_states(own.model, transitions, horizon, key))
-    measured = _measured_positions(own.positions(predicted), own.positions(real), valid)
+    measured = _measured_positions(_positions(own, predicted), _positions(own, real), valid)
     return error_bands(with_gaps(measured))
 
 

@@ -70,11 +70,10 @@ def draw_imagination(predictions: OpenLoopPredictions, track: TrackGeometry | No
         *_whose(predictions, "flights"),
         f"{predictions.imagined_pos.shape[1]} futures imagined from each of {len(moments)} moments along the real "
         "actions",
-        _ahead(predictions),
-        DEVIATION,
         *_cut(predictions.imagined_pos[moments], futures),
     )
-    heading(figure, title, "   ·   ".join(facts))
+    lines = (facts, (_ahead(predictions), DEVIATION))  # in one line they would leave the picture
+    heading(figure, title, "\n".join("   ·   ".join(line) for line in lines))
     handles = [
         Line2D([], [], color=INK, linewidth=2.2, label="real"),
         Line2D([], [], color=IMAGINED, label="imagined"),
