@@ -50,10 +50,10 @@ def run_hosted_episodes(
     num = min(plan.episodes, MOST_AT_ONCE)
     seed = int(jax.device_get(jr.randint(key, (), 0, 2**30)))
     envs, parts, notices = env.open(num), list[_Part](), list[str]()
+    envs.tell = notices.append
     try:
         for begun in range(0, plan.episodes, num):
             parts.append(_run_once(_Runner(envs, policy, plan, env.spec.action, watch), seed + begun, num))
-            notices += envs.news()
     finally:
         envs.close()
 
