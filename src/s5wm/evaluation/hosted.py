@@ -16,7 +16,7 @@ from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostTimeStep, Shown, Value
 from s5wm.envs.task import Episodes
 from s5wm.errors import EnvironmentFailedError
 from s5wm.evaluation.rollout import EvalConfig
-from s5wm.types import EpisodeMetrics, Key, OptionalMetric
+from s5wm.types import EpisodeMetrics, Key, OptionalMetric, without_reserved
 
 MOST_AT_ONCE = 16
 """Environments that an evaluation steps in parallel."""
@@ -69,7 +69,7 @@ def run_hosted_episodes(
         return np.concatenate(values)[: plan.episodes][whole]
 
     blank = np.full(num, np.nan)
-    names = dict.fromkeys(name for part in parts for name in part.metrics)
+    names = without_reserved(dict.fromkeys(name for part in parts for name in part.metrics))
     described = {name: gathered([part.metrics.get(name, blank) for part in parts]) for name in names}
     metrics: EpisodeMetrics = {
         name: OptionalMetric(jnp.asarray(values, jnp.float32), jnp.asarray(np.isfinite(values)))

@@ -48,7 +48,7 @@ from s5wm.training.state import (
     following_actor,
     init_actor,
 )
-from s5wm.types import Key, TimeStep, Transition
+from s5wm.types import Key, TimeStep, Transition, without_reserved
 
 Result = tuple[TrainState[Any], MetricSums, EpisodeSums]
 
@@ -298,7 +298,8 @@ class _EpisodeTotals:
             return
         ended = np.asarray(latest.is_last)
         self._count += int(ended.sum())
-        described = dict(latest.metrics) | {"return_nominal": actor.return_nominal, "length": actor.length}
+        own = {"return_nominal": actor.return_nominal, "length": actor.length}
+        described = without_reserved(latest.metrics) | own
         for name, values in described.items():
             known = np.asarray(values, float)[ended]
             self._values.setdefault(name, []).extend(known[np.isfinite(known)].tolist())
