@@ -211,9 +211,9 @@ class ProcessPool(AbstractPool):
         if self._has_begun:
             return f"{how} before it made the environment"
         raise ConfigError(
-            f"a process for an environment ended with exit code {worker.process.exitcode} while it imported the script "
-            "that trains. Every process imports that: put what the script does under if __name__ == '__main__':, or "
-            "train without task.processes"
+            f"a process for an environment ended with exit code {worker.process.exitcode} before it began, and its "
+            "traceback is above. Every process imports the script that trains: put what that does under if __name__ == "
+            "'__main__':, or train without task.processes"
         )
 
     def _take(self, number: int) -> Failures | None:
