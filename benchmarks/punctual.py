@@ -37,6 +37,9 @@ from s5wm.deploy.runtime.simulation import Simulation
 from s5wm.runs.provenance import provenance
 
 PRIORITY = 50
+NEVER = 10**9
+"""Bad periods in a row: the policy is timed, so a pause of the core must not hand over to the hover."""
+
 PAUSE = 2e-4
 """s that the witness has to wake late for a pause; on a core that nobody holds up it takes 0.05 ms."""
 
@@ -91,7 +94,7 @@ def company(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def flown(folder: Path, rate: float, seconds: float) -> dict[str, Any]:
     """Figures of one run."""
-    card, limits, clock = open_export(folder), Limits(), Clock()
+    card, limits, clock = open_export(folder), Limits(hold=NEVER), Clock()
     pilot = Pilot(card, load_engine(folder, "c"), limits)
     assert card.vehicle is not None and card.track is not None
     target = Simulation(card.vehicle, card.track, clock, obeys=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -120,6 +121,81 @@ def test_it_listens_nowhere_and_leaves_no_process_behind(exported, tmp_path):
     assert process.wait(timeout=10) != 0
     process.stdout.close()
     process.stderr.close()
+
+
+OFFBOARD, POSITION = 6 << 16, 3 << 16
+
+
+class Still:
+    """A vehicle behind MAVLink that hovers at the start, whatever is commanded; it hears commands."""
+
+    def __init__(self, track):
+        self.common = pytest.importorskip("pymavlink.dialects.v20.common")
+        self.link = self.common.MAVLink(None, srcSystem=1, srcComponent=1)
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        self.udp.setblocking(False)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.pos = [float(sign * each) for sign, each in zip((1, -1, -1), track.start_pos, strict=True)]
+
+    def _say(self, message):
+        self.udp.sendto(message.pack(self.link), ("127.0.0.1", self.port))
+
+    def be(self, mode, seconds, until=lambda: False):
+        """Stay in a mode; the commands that came meanwhile."""
+        end, heard = time.monotonic() + seconds, []
+        while time.monotonic() < end and not until():
+            stamp = int(1e6 * time.monotonic())
+            fields = [stamp, 1, 12, *self.pos, [1.0, 0.0, 0.0, 0.0], *[0.0] * 6, [0.0] * 21, [0.0] * 21]
+            self._say(self.common.MAVLink_odometry_message(*fields))
+            self._say(self.common.MAVLink_heartbeat_message(2, 12, 128, mode, 4, 3))
+            time.sleep(0.01)
+            try:
+                while True:
+                    heard += self.link.parse_buffer(bytearray(self.udp.recv(2048))) or []
+            except BlockingIOError:
+                pass
+        return [message for message in heard if message.get_type() == "SET_ATTITUDE_TARGET"]
+
+
+def test_a_live_flight_that_is_interrupted_hovers_until_somebody_takes_it(exported, tmp_path):
+    vehicle = Still(exported.card.track)
+    address = f"127.0.0.1:{vehicle.port}"
+    live = (
+        "--target",
+        "mavlink",
+        "--live",
+        "--hover-throttle",
+        "0.2",
+        "--address",
+        address,
+        "--seconds",
+        "60",
+    )
+    process = start(exported, tmp_path, *live)
+    said = iter(process.stderr)
+    assert any("SENDING COMMANDS" in line for line in said)
+    vehicle.be(POSITION, 1.0)
+    assert vehicle.be(OFFBOARD, 1.0)
+    process.send_signal(signal.SIGTERM)
+    vehicle.be(OFFBOARD, 1.0)  # until it has heard of it
+    hover = vehicle.be(OFFBOARD, 2.0)
+    assert process.poll() is None
+    assert len(hover) > 10
+    for message in hover:
+        rates = (message.body_roll_rate, message.body_pitch_rate, message.body_yaw_rate)
+        assert (message.thrust, *rates) == pytest.approx((0.2, 0.0, 0.0, 0.0), abs=1e-3)
+    vehicle.be(POSITION, 30.0, until=lambda: process.poll() is not None)
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert f"records: {tmp_path}" in "".join(said)
+    metrics = json.loads(process.stdout.read())
+    assert metrics["ending"] == "SIGTERM"
+    assert metrics["modes"]["hover"] > 10
+    process.stdout.close()
+    process.stderr.close()
+    vehicle.udp.close()
 
 
 def test_a_missing_package_is_named(exported, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
+from s5wm.agents.dreamer.heads import CriticConfig
 from s5wm.cli import main
 from s5wm.envs.racing.restarts import ResetNoise
 from s5wm.envs.racing.task import RacingConfig
@@ -18,7 +19,7 @@ from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import run_experiment
 from s5wm.experiments.trained import pretrained_folder
 from s5wm.training.run import Trainer
-from s5wm.worldmodel.config import RewardMixtureConfig
+from s5wm.worldmodel.config import RewardMixtureConfig, WorldModelConfig
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,9 @@ OVERRIDES = [
     ("agent.world_model.unit=3", "did you mean 'units'"),
     ("agent.world_model.units=wide", "must be a whole number"),
     ("agent.world_model.units=0", "world_model.units is 0"),
+    ("agent.world_model.reward_layers=-1", "world_model.reward_layers is -1; it must be at least 0"),
+    ("agent.world_model.cont_layers=-1", "world_model.cont_layers is -1; it must be at least 0"),
+    ("agent.critic.layers=-1", "critic.layers is -1; it must be at least 0"),
     ("train.num_envs=-4", "train.num_envs is -4; it must be positive"),
     ("agent.optimiser.learning_rate=-1", "must be positive"),
     ("agent.optimiser.learning_rate=NaN", "finite"),
@@ -91,6 +95,22 @@ def test_fields(assignment: str, message: str, tmp_path: Path, capsys) -> None:
     assert code == 2
     assert message in text
     assert not (tmp_path / "run").exists()
+
+
+def test_heads_that_read_products_need_a_layer() -> None:
+    """Products are half as many as the first hidden layer is wide; a linear head without them is fine."""
+    mixture = RewardMixtureConfig(sizes=(1.0,), bounds=(-1.0, 1.0))
+    for linear in (
+        WorldModelConfig(reward_layers=0, cont_layers=0),
+        WorldModelConfig(reward_layers=0, prior_products=True),
+        WorldModelConfig(reward_layers=0, reward_mixture=mixture),
+    ):
+        assert linear.reward_layers == 0
+    with pytest.raises(ValueError, match=r"reward_layers is 0; it must be at least 1, because .* products"):
+        WorldModelConfig(reward_layers=0, reward_mixture=mixture, prior_products=True)
+    assert CriticConfig(layers=0).layers == 0
+    with pytest.raises(ValueError, match=r"critic.layers is 0; it must be at least 1, because .* products"):
+        CriticConfig(layers=0, products=True)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 a check found problems, 2 bad usage or configuration, 65 a stored file is damaged, 69 environments
 failed too often, 70 training diverged, 73 cannot use the run directory, 74 cannot write, 75 stopped on request and
-resumable, 130 stopped by Ctrl-C with nothing new to save (143 by SIGTERM, 138 by SIGUSR1).
+resumable, 130 stopped by Ctrl-C with nothing new to save, or in a flight (143 by SIGTERM, 138 by SIGUSR1).
 
 Nothing is imported before it is needed: help and lists must not wait for JAX.
 """

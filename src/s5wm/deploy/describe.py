@@ -26,6 +26,8 @@ from s5wm.deploy.card import (
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
 from s5wm.deploy.inputs import Inputs
+from s5wm.deploy.runtime.guard import SLEW_MIN
+from s5wm.deploy.runtime.hover import hover_action
 from s5wm.deploy.runtime.observation import ENTRIES, IMAGE_AND_IMU
 from s5wm.envs.base import AbstractDroneEnv, Deployment, innermost
 from s5wm.envs.host import HostEnv, Shown, shown_by, timestep_from
@@ -57,18 +59,19 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
     )
     env = innermost(env)
     known = env.deployment() if isinstance(env, AbstractDroneEnv) else Deployment()
+    vehicle = None if known.vehicle is None else vehicle_card(known.vehicle)
     return FlightCard(
         version=VERSION,
         origin=origin,
         control_period=agent.spec.ctrl_dt,
         observation=_observation(known, agent.spec),
         actions=agent.spec.action_size,
-        action_slew=_slew(golden, agent.spec.action),
+        action_slew=_slew(golden, agent.spec.action, vehicle),
         choices=() if isinstance(agent.spec.action, Box) else agent.spec.action.groups,
         action_low=_bounds(agent.spec.action)[0],
         action_high=_bounds(agent.spec.action)[1],
         memory=tuple(MemorySlot(name=s.name, start=s.start, size=s.size) for s in graph.slots),
-        vehicle=None if known.vehicle is None else vehicle_card(known.vehicle),
+        vehicle=vehicle,
         track=None if known.track is None else track_card(known.track),
     )
 
@@ -92,12 +95,19 @@ def _bounds(spec: ActionSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return _numbers(np.broadcast_to(low, (spec.width,))), _numbers(np.broadcast_to(high, (spec.width,)))
 
 
-def _slew(golden: Golden, spec: ActionSpec) -> tuple[float, ...]:
-    """The largest change of each action from one step to the next, with a margin."""
+def _slew(golden: Golden, spec: ActionSpec, vehicle: VehicleCard | None) -> tuple[float, ...]:
+    """The largest change of each action from one step to the next, with a margin, and never nearly none.
+
+    A quadrotor hovers before its policy flies, so the step from there to the first action of a flight counts.
+    """
     low, high = (np.array(bound) for bound in _bounds(spec))
-    change = np.abs(np.diff(golden.action, axis=0))[~golden.is_first[1:]]
-    largest = SLEW_MARGIN * change.max(axis=0) if len(change) else high - low
-    return tuple(float(value) for value in np.minimum(largest, high - low))
+    changes = np.abs(np.diff(golden.action, axis=0))[~golden.is_first[1:]]
+    if vehicle is not None:
+        begun = np.abs(golden.action[golden.is_first] - hover_action(vehicle))
+        changes = np.concatenate([changes, begun])
+    largest = SLEW_MARGIN * changes.max(axis=0) if len(changes) else high - low
+    least = 0.5 * SLEW_MIN * (high - low)
+    return tuple(float(value) for value in np.clip(largest, least, high - low))
 
 
 def _numbers(array: Any) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from s5wm.deploy.c_file import to_c
-from s5wm.deploy.card import FlightCard
+from s5wm.deploy.card import CARD, FlightCard
 from s5wm.deploy.describe import act_along, card_of, fly_golden
 from s5wm.deploy.golden import Golden
 from s5wm.deploy.graph import Graph
@@ -28,10 +28,10 @@ from s5wm.deploy.parity import (
 from s5wm.deploy.readme import readme
 from s5wm.deploy.runtime.engines import CEngine, Engine, OnnxEngine, find_compiler
 from s5wm.deploy.student import StudentConfig, distil
-from s5wm.errors import ConfigError, RunDirectoryError, S5wmError
+from s5wm.errors import ConfigError, CorruptError, RunDirectoryError, S5wmError
 from s5wm.experiments.trained import Which, load_agent
 from s5wm.runs.codec import encode
-from s5wm.runs.files import MANIFEST, write_bytes, write_manifest
+from s5wm.runs.files import MANIFEST, read_json, write_bytes, write_manifest
 
 
 class ParityError(S5wmError):
@@ -111,8 +111,20 @@ def _check_packages() -> None:
 def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise RunDirectoryError(f"{folder} is a file; name a folder for the export")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "policy.h").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not _is_export(folder):
         raise RunDirectoryError(f"{folder} is not empty and no earlier export; name another folder")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether an export wrote this folder: a policy.h alone may be anybody's, and so may a README.md beside it."""
+    if not all((folder / name).is_file() for name in (CARD, MANIFEST, "policy.h")):
+        return False
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except CorruptError:
+        return False
+    files = manifest.get("sha256") if isinstance(manifest, dict) else None
+    return isinstance(files, dict) and "policy.h" in files and CARD in files
 
 
 def _write(folder: Path, graph: Graph, card: FlightCard, selftest: Golden) -> None:

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.dreamer.stored import StoredLatent
+from s5wm.diagnostics.forecast import seen_by
 from s5wm.diagnostics.loaded import LoadedRun, tested
 from s5wm.diagnostics.run import LONGEST, SEED, fly_streams, measure, sizes, stream_of
 from s5wm.envs.host import HostEnv
@@ -61,7 +60,7 @@ def compare_imagination(
     pooled = Transition(timestep, action, None)
     agents = {}
     for one, name in zip(loaded, names, strict=True):
-        _, _, measured = measure(one, seen_by(one.policy, pooled), horizon, k_report)
+        _, measured = measure(one, seen_by(one.model, pooled), horizon, k_report)
         agents[name] = {"checkpoint": one.checkpoint, **one.about, **measured}
     return plain(
         {
@@ -74,25 +73,6 @@ def compare_imagination(
             **provenance(),
         }
     )
-
-
-def seen_by(
-    policy: AbstractPolicy[Any, StoredLatent[Any]], transitions: Transition[Any]
-) -> Transition[StoredLatent[Any]]:
-    """Flights of any policy with the latents that this one would have stored with their first step.
-
-    The first step begins an episode and is the context of all others; no other latent is read.
-    """
-    first = jax.tree.map(lambda x: x[:, 0], transitions.timestep)
-
-    def entry(obs: Any, is_first: Any) -> StoredLatent[Any]:
-        return policy(policy.initial(), obs, is_first, key=None)[2]
-
-    entries = jax.vmap(entry)(first.obs, first.is_first)
-    shape = transitions.timestep.is_first.shape
-    spread = jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), entries)
-    # Its context action is that of the flight: the filter's own choice was never flown.
-    return Transition(transitions.timestep, transitions.action, spread)
 
 
 def _names(runs: Sequence[str | Path], loaded: Sequence[LoadedRun]) -> list[str]:

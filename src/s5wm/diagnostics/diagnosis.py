@@ -50,7 +50,7 @@ class GroupErrors(eqx.Module):
 def _deviation(group: Group, real: Float[Array, "K Y"], valid: Bool[Array, " K"]) -> Scalar:
     if group.kind == "rotation":
         return jnp.asarray(UNKNOWN)
-    return deviation(group.scale * real[:, group.start : group.stop], valid)
+    return deviation(group.distance_scale * real[:, group.start : group.stop], valid)
 
 
 class RewardFidelity(eqx.Module):
@@ -195,15 +195,23 @@ def _open_loop_errors(
     key: Key,
     groups: Groups | None,
 ) -> GroupErrors:
+    predicted, real, valid = open_loop_states(model, transitions, horizon, key)
+    groups = number_groups(real.shape[-1]) if groups is None else groups
+    return GroupErrors.measure(groups, predicted, real, valid)
+
+
+@ft.partial(jax.jit, static_argnames="horizon")
+def open_loop_states(
+    model: WorldModel[Any], transitions: Transition[StoredLatent[Any]], horizon: int, key: Key
+) -> tuple[Float[Array, "K H Y"], Float[Array, "K H Y"], Bool[Array, "K H"]]:
+    """Predicted and real states that ``report(...).open_loop`` is measured on, and which of them count."""
     k_noise, _, k_open = jr.split(key, 3)
     chunk = to_chunk(transitions)
     step = chunk.timestep
     belief = filtered(model, chunk, k_noise).belief
-    state = raw_state(model, step)
-    groups = number_groups(state.shape[-1]) if groups is None else groups
     far = far_reach(step, horizon)
     beyond = forecast_from(model, belief, chunk.action, far, key=k_open)
-    return GroupErrors.measure(groups, flat(beyond.vector), flat(state[:, far.target]), flat(far.valid))
+    return flat(beyond.vector), flat(raw_state(model, step)[:, far.target]), flat(far.valid)
 
 
 def far_reach(step: TimeStep, horizon: int) -> Reach:

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from s5wm.agents.dreamer.stored import StoredLatent
 from s5wm.nn.conv import ImageDecoder
 from s5wm.ops.transforms import symexp
-from s5wm.types import Key, MixedObs, Obs, array_of
+from s5wm.types import Key, MixedObs, Obs, TimeStep, Transition, array_of
 from s5wm.worldmodel.chunk import Chunk
 from s5wm.worldmodel.dynamics import Belief, Posterior
 from s5wm.worldmodel.model import WorldModel
@@ -37,6 +38,39 @@ def filtered(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> Posterior[A
     """Posteriors ``[B, T]`` of real windows."""
     noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
     return jax.vmap(lambda c, n: model.observe(c, noise=n))(chunk, noise)
+
+
+def beliefs_of(model: WorldModel[Any], timestep: TimeStep, action: Float[Array, "T A"]) -> Belief[Any]:
+    """The model's own beliefs ``[T]`` along an episode from its first step on, by modes, whatever policy acted.
+
+    A policy that is a moving average of parameters has beliefs of another core.
+    """
+    prev_action = jnp.concatenate([jnp.zeros_like(action[:1]), action[:-1]])
+
+    def follow(belief: Belief[Any], now: tuple[Obs, Array, Array]) -> tuple[Belief[Any], Belief[Any]]:
+        obs, before, is_first = now
+        following = model.dynamics.step(belief, model.encoder(obs), before, is_first, noise=None)
+        return following, following
+
+    rows = (timestep.obs, prev_action, timestep.is_first)
+    return jax.lax.scan(follow, model.dynamics.initial(), rows)[1]
+
+
+@jax.jit
+def seen_by(model: WorldModel[Any], transitions: Transition[Any]) -> Transition[StoredLatent[Any]]:
+    """Flights ``[B, T+1]`` of any policy with this model's latents of their first step.
+
+    The first step begins an episode and is the context of all others; no other latent is read.
+    """
+    first = jax.tree.map(lambda x: x[:, :1], (transitions.timestep, transitions.action))
+    belief = jax.vmap(lambda timestep, action: beliefs_of(model, timestep, action))(*first)
+    shape = transitions.timestep.is_first.shape
+    spread = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (*shape, *x.shape[2:])),
+        StoredLatent(belief.memory, belief.latent.stoch),
+    )
+    # The context action is that of the flight: what this model would have chosen was never flown.
+    return Transition(transitions.timestep, transitions.action, spread)
 
 
 class Reach(eqx.Module):

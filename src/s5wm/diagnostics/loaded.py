@@ -8,12 +8,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
+from jaxtyping import Float
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig
 from s5wm.agents.dreamer.policy import DreamerPolicy
 from s5wm.agents.dreamer.stored import StoredLatent
 from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors, open_loop_errors, report
+from s5wm.diagnostics.positions import positions_of
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups, number_groups
 from s5wm.errors import ConfigError, RunDirectoryError
@@ -30,7 +33,7 @@ from s5wm.worldmodel.model import WorldModel
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRun:
-    """A world model and the policy that collects for it.
+    """A world model and the policy that collects for it, which with ``ema_rate`` is an average of its parameters.
 
     A shipped policy has no training state (None): its model foresees states, and neither rewards nor crashes.
     """
@@ -85,6 +88,10 @@ class LoadedRun:
                 f"choose a horizon in [1, {length - 1}] and at least 1 episode"
             )
         return length + 1
+
+    def positions(self, state: Float[np.ndarray, "*b Y"]) -> Float[np.ndarray, "*b 3"] | None:
+        """Positions (m) of the drone in states that the model decodes; None where they hold none."""
+        return positions_of(self.experiment.task, state, self.model.config.target)
 
     def errors(self, transitions: Transition[StoredLatent[Any]], horizon: int, key: Key) -> GroupErrors:
         """Open-loop errors of the state alone, equal to those of ``report``."""

@@ -1,6 +1,8 @@
 """Imagined and real futures from a few moments of real flights."""
 
 import functools as ft
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -10,15 +12,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from s5wm.agents.dreamer.stored import StoredLatent, to_chunk
-from s5wm.diagnostics.diagnosis import GroupErrors, RewardFidelity, raw_state
+from s5wm.diagnostics.diagnosis import GroupErrors, RewardFidelity, open_loop_states, raw_state
 from s5wm.diagnostics.forecast import Reach, describe, filtered, forecast
-from s5wm.diagnostics.statistics import Band
+from s5wm.diagnostics.loaded import LoadedRun, state_groups, tested
+from s5wm.diagnostics.positions import track_of_task
+from s5wm.diagnostics.statistics import Band, with_gaps
+from s5wm.envs.groups import Group
 from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
 from s5wm.types import Key, Transition
 from s5wm.worldmodel.model import WorldModel
 
 MOMENTS = 12
 SAMPLES = 8
+
+POSITION = Group(name="position", start=0, stop=3, unit="m")
 
 Moments = Int[np.ndarray, "E 2"]
 """Flight and time step (after the context) of each moment."""
@@ -73,35 +80,68 @@ def futures(
 
 
 def predict_positions(
-    model: WorldModel[Any],
+    own: LoadedRun,
     transitions: Transition[StoredLatent[Any]],
-    open_loop: GroupErrors,
+    errors: Mapping[str, ErrorBand],
     *,
-    dt: float,
+    horizon: int,
     key: Key,
 ) -> OpenLoopPredictions:
-    """Predictions for ``s5wm.runs.predictions``, without positions where the task has none."""
-    groups, horizon = open_loop.groups, open_loop.band.median.shape[1]
-    position = [group for group in groups if group.name == "position"]
+    """Predictions for ``s5wm.runs.predictions`` beside these errors, without positions where the states hold none."""
+    model = own.model
     reach = Reach.of(transitions.timestep.is_first[:, 1:], horizon=horizon, stride=1)
     moments = choose_moments(reach)
-    if not position or not len(moments):
-        return OpenLoopPredictions(
-            dt=dt,
-            real_pos=np.zeros((0, horizon + 1, 3), np.float32),
-            imagined_pos=np.zeros((0, SAMPLES, horizon + 1, 3), np.float32),
-            errors=error_bands(open_loop),
+    real_pos = np.zeros((0, horizon + 1, 3), np.float32)
+    imagined_pos = np.zeros((0, SAMPLES, horizon + 1, 3), np.float32)
+    if len(moments) and _has_positions(own, transitions):
+        real, imagined, valid = jax.device_get(
+            futures(model, transitions, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
         )
-    real, imagined, valid = jax.device_get(
-        futures(model, transitions, jnp.asarray(moments), horizon=horizon, samples=SAMPLES, key=key)
-    )
-    place = slice(position[0].start, position[0].stop)
+        real_pos = np.where(valid[..., None], _positions(own, real), np.nan)
+        imagined_pos = np.where(valid[:, None, :, None], _positions(own, imagined), np.nan)
     return OpenLoopPredictions(
-        dt=dt,
-        real_pos=np.where(valid[..., None], position[0].scale * real[..., place], np.nan),
-        imagined_pos=np.where(valid[:, None, :, None], position[0].scale * imagined[..., place], np.nan),
-        errors=error_bands(open_loop),
+        dt=tested(own.experiment).spec.ctrl_dt,
+        real_pos=real_pos,
+        imagined_pos=imagined_pos,
+        errors=errors,
+        about=own.about | asdict(own.experiment.name),
+        track=track_of_task(own.experiment.task),
     )
+
+
+def _has_positions(own: LoadedRun, transitions: Transition[StoredLatent[Any]]) -> bool:
+    one = raw_state(own.model, jax.tree.map(lambda x: x[:1, :1], transitions.timestep))
+    return own.positions(np.asarray(one)) is not None
+
+
+def _positions(own: LoadedRun, state: Float[np.ndarray, "*b Y"]) -> Float[np.ndarray, "*b 3"]:
+    found = own.positions(state)
+    assert found is not None, "only states that hold positions are asked for them"
+    return found
+
+
+def position_errors(
+    own: LoadedRun, transitions: Transition[StoredLatent[Any]], horizon: int, key: Key
+) -> dict[str, ErrorBand]:
+    """Errors of the positions that follow from the states, by the name ``position``.
+
+    They are of the same predictions as ``open_loop_errors`` with this key.  Nothing where the states hold no position,
+    or have a group of it.
+    """
+    if any(group.name == "position" for group in state_groups(own.experiment) or ()):
+        return {}
+    if not _has_positions(own, transitions):
+        return {}
+    predicted, real, valid = jax.device_get(open_loop_states(own.model, transitions, horizon, key))
+    measured = _measured_positions(_positions(own, predicted), _positions(own, real), valid)
+    return error_bands(with_gaps(measured))
+
+
+@jax.jit
+def _measured_positions(
+    predicted: Float[Array, "K H 3"], real: Float[Array, "K H 3"], valid: Bool[Array, "K H"]
+) -> GroupErrors:
+    return GroupErrors.measure((POSITION,), predicted, real, valid)
 
 
 def error_bands(open_loop: GroupErrors, reward: RewardFidelity | None = None) -> dict[str, ErrorBand]:

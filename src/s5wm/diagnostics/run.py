@@ -2,7 +2,6 @@
 
 import functools as ft
 import os
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.diagnostics.diagnosis import Diagnosis, GroupErrors
+from s5wm.diagnostics.diagnosis import Diagnosis
+from s5wm.diagnostics.forecast import seen_by
 from s5wm.diagnostics.loaded import LoadedRun, tested
-from s5wm.diagnostics.predictions import error_bands, predict_positions
+from s5wm.diagnostics.predictions import error_bands, position_errors, predict_positions
 from s5wm.diagnostics.video_predictions import pixel_errors, predict_videos
-from s5wm.envs.base import AbstractCameraEnv, AbstractDroneEnv, AbstractEnv
+from s5wm.envs.base import AbstractCameraEnv, AbstractEnv
 from s5wm.envs.host import HostEnv
 from s5wm.envs.wrappers import AutoReset
 from s5wm.runs.codec import Warn
 from s5wm.runs.directory import room_for_results
 from s5wm.runs.files import plain
-from s5wm.runs.flights import TrackGeometry
-from s5wm.runs.predictions import PREDICTIONS, ErrorBand, OpenLoopPredictions, save_predictions
+from s5wm.runs.predictions import PREDICTIONS, ErrorBand, save_predictions
 from s5wm.runs.provenance import provenance
 from s5wm.runs.video_predictions import VIDEO_PREDICTIONS, VideoPrediction, save_video_predictions
 from s5wm.training.hosted import unroll_hosted
@@ -86,15 +85,15 @@ def imagine_run(
     if out is None and own.state is not None:
         out = _writable(own.folder, warn)
     k_fly, k_report, k_predict = jr.split(jr.key(seed), 3)
-    flown = fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly)
+    flown = seen_by(own.model, fly_streams(env, own.policy, episodes=episodes, length=length, key=k_fly))
     strips = video_predictions_of(own, flown, horizon, k_predict)
     predictions = None
     if own.model.config.target == "observation" and strips:
         measured: dict[str, Any] = {"error": {"image": band_figures(pixel_errors(strips))}, "metrics": {}}
     else:
-        open_loop, bands, measured = measure(own, flown, horizon, k_report)
+        bands, measured = measure(own, flown, horizon, k_report)
         if out is not None:
-            predictions = _positions(own, flown, open_loop, bands, k_predict)
+            predictions = predict_positions(own, flown, bands, horizon=horizon, key=k_predict)
     if out is not None and strips:
         save_video_predictions(out / VIDEO_PREDICTIONS, strips)
     if out is not None and predictions is not None:
@@ -124,15 +123,15 @@ def _writable(folder: Path, warn: Warn) -> Path | None:
 
 def measure(
     own: LoadedRun, flown: Transition[Any], horizon: int, key: Key
-) -> tuple[GroupErrors, dict[str, ErrorBand], dict[str, Any]]:
-    """Errors of the state, error curves with the reward's, and metrics, as far as the model has heads."""
+) -> tuple[dict[str, ErrorBand], dict[str, Any]]:
+    """Error curves of positions, states and rewards, and metrics, as far as the model has heads."""
+    bands = position_errors(own, flown, horizon, key)
     if own.state is None:
-        open_loop = own.errors(flown, horizon, key)
-        bands = error_bands(open_loop)
-        measured = {"error": {name: band_figures(band) for name, band in bands.items()}, "metrics": {}}
-        return open_loop, bands, measured
+        bands |= error_bands(own.errors(flown, horizon, key))
+        return bands, {"error": _figures(bands), "metrics": {}}
     found = own.report(flown, horizon, key)
-    return found.open_loop, error_bands(found.open_loop, found.reward), summarize(found)
+    bands |= error_bands(found.open_loop, found.reward)
+    return bands, {"error": _figures(bands), **summarize(found)}
 
 
 def video_predictions_of(
@@ -145,25 +144,6 @@ def video_predictions_of(
     ):
         return []
     return predict_videos(own.model, env, flown, horizon=horizon, key=key)
-
-
-def _positions(
-    own: LoadedRun,
-    flown: Transition[Any],
-    open_loop: GroupErrors,
-    bands: dict[str, ErrorBand],
-    key: Key,
-) -> OpenLoopPredictions:
-    """Errors and imagined positions, with what their picture names."""
-    found = predict_positions(own.model, flown, open_loop, dt=tested(own.experiment).spec.ctrl_dt, key=key)
-    about = own.about | asdict(own.experiment.name)
-    return replace(found, errors=bands, about=about, track=_track(own))
-
-
-def _track(own: LoadedRun) -> TrackGeometry | None:
-    """The gates, where there are any."""
-    env = tested(own.experiment)
-    return env.track_geometry() if isinstance(env, AbstractDroneEnv) else None
 
 
 def sizes(flown: Transition[Any]) -> dict[str, int]:
@@ -196,12 +176,10 @@ def _fly_compiled(
 
 
 def summarize(found: Diagnosis) -> dict[str, Any]:
-    """Curves over the horizon, and scalar metrics."""
-    bands = error_bands(found.open_loop, found.reward)
+    """Agreement of rewards over the horizon, and scalar metrics."""
     reward = found.reward
     agreements = {"step": reward.step, "total": reward.total}
     return {
-        "error": {name: band_figures(band) for name, band in bands.items()},
         "reward": {
             name: {k: _floats(getattr(found, k)) for k in ("real", "predicted", "correlation", "r2")}
             for name, found in agreements.items()
@@ -209,6 +187,10 @@ def summarize(found: Diagnosis) -> dict[str, Any]:
         "samples": [int(count) for count in np.asarray(reward.step.count)],
         "metrics": found.metrics(),
     }
+
+
+def _figures(bands: dict[str, ErrorBand]) -> dict[str, Any]:
+    return {name: band_figures(band) for name, band in bands.items()}
 
 
 def band_figures(band: ErrorBand) -> dict[str, Any]:

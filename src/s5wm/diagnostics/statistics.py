@@ -38,8 +38,12 @@ class Band(eqx.Module):
 
     @classmethod
     def of(cls, samples: Float[Array, " K *b"], valid: Bool[Array, " K *b"]) -> "Band":
-        """Over the first axis, where ``valid``; between two samples by linear interpolation."""
-        ordered = jnp.sort(jnp.where(valid, samples, UNKNOWN), axis=0)
+        """Over the first axis, where ``valid``; between two samples by linear interpolation.
+
+        A valid NaN, of a prediction that diverged, counts as infinite.
+        """
+        counts = valid & ~jnp.isnan(samples)
+        ordered = jnp.sort(jnp.where(counts, samples, jnp.inf), axis=0)  # what is not valid comes last
         last = jnp.maximum(valid.sum(0), 1) - 1
 
         def quantile(q: float) -> Float[Array, "*b"]:
@@ -49,7 +53,9 @@ class Band(eqx.Module):
                 jnp.take_along_axis(ordered, index[None], axis=0)[0]
                 for index in (below, jnp.minimum(below + 1, last))
             )
-            return low + (place - below) * (high - low)
+            # inf - inf and 0 inf are no numbers.
+            between = jnp.where((place > below) & (high > low), (place - below) * (high - low), 0.0)
+            return jnp.where(valid.any(0), low + between, UNKNOWN)
 
         return cls(median=quantile(0.5), lo=quantile(0.05), hi=quantile(0.95))
 

@@ -65,7 +65,7 @@ def predict_video(
     *,
     horizon: int,
     key: Key,
-) -> tuple[UInt8[Array, "H1 h w 3"], Bool[Array, " H1"], Float[Array, "H1 ..."], Float[Array, "H1 ..."]]:
+) -> tuple[UInt8[Array, "H1 h w c"], Bool[Array, " H1"], Float[Array, "H1 ..."], Float[Array, "H1 ..."]]:
     """Images of one flight ``[1, T+1]`` from one step on, which of them are of the episode of the first, the state
     decoded at each, and the open loop.
 
@@ -95,7 +95,7 @@ def ghost_images(env: AbstractCameraEnv[Any], states: Float[Array, "H1 Y"]) -> U
     return env.pictures_of(states)
 
 
-def _rounded(images: Float[Array, "H1 h w 3"]) -> UInt8[Array, "H1 h w 3"]:
+def _rounded(images: Float[Array, "H1 h w c"]) -> UInt8[Array, "H1 h w c"]:
     return jnp.round(255.0 * jnp.clip(images, 0.0, 1.0)).astype(jnp.uint8)
 
 

@@ -23,15 +23,21 @@ class Group:
     scale: float = 1.0
     unit: str = "1"
     kind: Literal["vector", "rotation"] = "vector"
+    points: int = 1  # equally many components of each; an error is the root mean square over the points
     # Of the vector to a goal: start of the goal's one-hot index in the privileged vector, which it ends.
     goal_from: int | None = None
 
     def error(self, predicted: Float[Array, "*b Y"], real: Float[Array, "*b Y"]) -> Float[Array, "*b"]:
-        """Euclidean distance in ``unit``, or the angle between the two attitudes in degrees."""
+        """Euclidean distance in ``unit`` (over several points its root mean square), or the angle in degrees."""
         left, right = predicted[..., self.start : self.stop], real[..., self.start : self.stop]
         if self.kind == "rotation":
             return angle_between(to_rotation(left), to_rotation(right))
-        return self.scale * jnp.linalg.norm(left - right, axis=-1)
+        return self.distance_scale * jnp.linalg.norm(left - right, axis=-1)
+
+    @property
+    def distance_scale(self) -> float:
+        """Of the Euclidean norm over all components, so that the root mean square over the points is in ``unit``."""
+        return self.scale / self.points**0.5
 
 
 Groups = tuple[Group, ...]

@@ -64,6 +64,7 @@ class _Picture:
 
     track: TrackGeometry | None
     colours: Sequence[str]  # of its gates
+    numbers: Sequence[int]  # of its gates, from 1 in the order of passing
     flight: Flight
     motion: Motion
     others: Sequence[Motion]
@@ -77,6 +78,7 @@ def draw_flight(flights: Sequence[Flight], track: TrackGeometry | None, caption:
     picture = _Picture(
         track=track,
         colours=[] if track is None else gate_colours(flights[0], len(track.gate_pos)),
+        numbers=[] if track is None else range(1, len(track.gate_pos) + 1),
         flight=flights[0],
         motion=motions[0],
         others=motions[1:],
@@ -135,6 +137,7 @@ def _zoomed(picture: _Picture) -> _Picture:
             physical=track.physical[kept],
         ),
         colours=[picture.colours[int(gate)] for gate in kept],
+        numbers=[picture.numbers[int(gate)] for gate in kept],
         extent=near,
     )
 
@@ -167,22 +170,23 @@ def describe(flight: Flight, facts: str = "", *, count: int = 1, has_gates: bool
 
 def _draw_view(axes: Axes, camera: Camera, picture: _Picture, *, ghosts: bool) -> None:
     scene = Scene(axes=axes, camera=camera)
-    motion = picture.motion
-    draw_ground(scene, picture.extent)
+    motion, extent = picture.motion, picture.extent
+    draw_ground(scene, extent)
     if picture.track is not None:
-        draw_gates(scene, picture.track, picture.colours)
-        size = float(np.linalg.norm(picture.extent.hi - picture.extent.lo)) / START
-        draw_start(scene, picture.track, min(size, 1.0))
+        draw_gates(scene, picture.track, picture.colours, picture.numbers)
+        size, start = float(np.linalg.norm(extent.hi - extent.lo)) / START, picture.track.start_pos
+        if np.all((start >= extent.lo) & (start <= extent.hi)):
+            draw_start(scene, picture.track, min(size, 1.0))
     if ghosts:
-        scene.line(motion.pos_w * [1.0, 1.0, 0.0] + [0.0, 0.0, picture.extent.lo[2]], TRACE, 1.4)
+        scene.line(motion.pos_w * [1.0, 1.0, 0.0] + [0.0, 0.0, extent.lo[2]], TRACE, 1.4)
     for other in picture.others:
         scene.line(other.pos_w, "#aab4be", 0.8, zorder=4.0)
     scene.path(motion.pos_w, motion.speed, picture.scale, 2.6 if ghosts else 1.8)
     if ghosts:
-        _draw_ghosts(scene, picture.flight, picture.extent)
+        _draw_ghosts(scene, picture.flight, extent)
     _draw_marks(scene, picture.flight, 20.0 if ghosts else 11.0)
     scene.finish()
-    fit_limits(scene, picture.extent, picture.track, [m.pos_w for m in (motion, *picture.others)])
+    fit_limits(scene, extent, picture.track, [m.pos_w for m in (motion, *picture.others)])
 
 
 def _draw_marks(scene: Scene, flight: Flight, size: float) -> None:

@@ -31,8 +31,14 @@ from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
 DECADES = 4
 """Of an error axis, at most."""
 
+HEADROOM = 10.0
+"""An axis of errors ends at most so many times above the largest median: few predictions may be far worse."""
+
 ACROSS = 4
 """Panels side by side in a picture of errors alone."""
+
+INFINITE = 1e30
+"""Where the edge of a band is drawn that is infinite."""
 
 DEVIATION = "dashed: standard deviation of the real values"
 
@@ -64,11 +70,10 @@ def draw_imagination(predictions: OpenLoopPredictions, track: TrackGeometry | No
         *_whose(predictions, "flights"),
         f"{predictions.imagined_pos.shape[1]} futures imagined from each of {len(moments)} moments along the real "
         "actions",
-        _ahead(predictions),
-        DEVIATION,
         *_cut(predictions.imagined_pos[moments], futures),
     )
-    heading(figure, title, "   ·   ".join(facts))
+    lines = (facts, (_ahead(predictions), DEVIATION))  # in one line they would leave the picture
+    heading(figure, title, "\n".join("   ·   ".join(line) for line in lines))
     handles = [
         Line2D([], [], color=INK, linewidth=2.2, label="real"),
         Line2D([], [], color=IMAGINED, label="imagined"),
@@ -182,7 +187,9 @@ def draw_band(  # noqa: PLR0913 - one curve of a panel
     Of several curves in a panel, each takes another ``place``, so that their values do not cover each other.
     """
     ahead = dt * np.arange(1, len(band.median) + 1)
-    axes.fill_between(ahead, band.lo, band.hi, color=colour, alpha=shade, linewidth=0)
+    # A polygon has no corner at infinity.
+    lo, hi = (np.where(np.isposinf(edge), INFINITE, edge) for edge in (band.lo, band.hi))
+    axes.fill_between(ahead, lo, hi, color=colour, alpha=shade, linewidth=0)
     axes.plot(ahead, band.median, color=colour, linewidth=1.8)
     if place == 0 and band.deviation > 0.0:
         axes.axhline(band.deviation, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -201,17 +208,27 @@ def draw_band(  # noqa: PLR0913 - one curve of a panel
 
 
 def _logarithmic(axes: Axes, band: ErrorBand) -> None:
-    """Room for the band and what is drawn already, ``DECADES`` at most; errors that are all zero stay on a line."""
-    values = np.concatenate([band.lo, band.median, band.hi, [band.deviation]])
-    values = values[np.isfinite(values) & (values > 0.0)]
+    """Room for the median, as much of the band as ``DECADES`` hold, and what is drawn already.
+
+    Errors that are all zero stay on a line.
+    """
+    values = _positive(np.concatenate([band.lo, band.median, band.hi, [band.deviation]]))
     if not len(values):
         return
     low, high = float(values.min()), float(values.max())
+    median = _positive(band.median)
+    if len(median):  # it stays inside, whatever a few predictions and the real values are like
+        top = float(median.max())
+        high = min(high, max(HEADROOM * top, float(np.nan_to_num(band.deviation))), 0.1 * 10.0**DECADES * top)
+    low = max(low, high / 10.0**DECADES)
     if axes.get_yscale() == "log":  # another curve was drawn before
         low, high = min(low, axes.get_ylim()[0] * 1.3), max(high, axes.get_ylim()[1] / 1.3)
-    low = max(low, high / 10.0**DECADES)
     axes.set_yscale("log")
     axes.set_ylim(low / 1.3, high * 1.3)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30.0 * low else (1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value, 1)))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _positive(values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " P"]:
+    return values[np.isfinite(values) & (values > 0.0)]

@@ -11,7 +11,19 @@ from matplotlib.colors import Normalize, to_rgba
 from matplotlib.patheffects import withStroke
 
 from s5wm.plots.camera import Camera
-from s5wm.plots.style import FAINT, GRID, GROUND, INK, MUTED, SPEED, UNREACHED, bare, coloured_line
+from s5wm.plots.style import (
+    FAINT,
+    GRID,
+    GROUND,
+    INK,
+    MISSED,
+    MUTED,
+    PASSED,
+    SPEED,
+    UNREACHED,
+    bare,
+    coloured_line,
+)
 from s5wm.runs.flights import TrackGeometry
 
 MARGIN = 1.2
@@ -21,6 +33,7 @@ _GRIDS = (2.0, 0.5, 0.1)  # m between the lines on the ground, the first that gi
 _LEVELS = 40  # colours of a line
 _SOLID = 100.0  # z-order of the furthest solid; labels lie above all of them
 _LABEL = 1000.0
+_WORST = (MISSED, PASSED, UNREACHED)  # colours of gates, the worst first
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +51,9 @@ class Scene:
     axes: Axes
     camera: Camera
     bars: list[Float[np.ndarray, "4 3"]] = field(default_factory=list)
-    bar_gates: list[int] = field(default_factory=list)  # the gate it belongs to
+    bar_frames: list[int] = field(
+        default_factory=list
+    )  # the frame it belongs to, by ``TrackGeometry.physical``
     bar_colours: list[str] = field(default_factory=list)
     words: list[Float[np.ndarray, " 2"]] = field(default_factory=list)  # where they are in the picture
 
@@ -135,9 +150,15 @@ def draw_ground(scene: Scene, extent: Extent) -> None:
     scene.axes.add_collection(LineCollection(list(flat), colors=GRID, linewidths=0.6, zorder=1))
 
 
-def draw_gates(scene: Scene, track: TrackGeometry, colours: Sequence[str]) -> None:
-    """Frames standing on posts, numbered in the order of passing, with an arrow in the passing direction."""
+def draw_gates(
+    scene: Scene, track: TrackGeometry, colours: Sequence[str], numbers: Sequence[int] | None = None
+) -> None:
+    """Frames standing on posts, numbered in the order of passing, with an arrow in the passing direction.
+
+    ``numbers`` are those of the gates of a part of a track; without them the gates count from 1.
+    """
     outer, inner = _outline(track, track.half_opening + track.rim), _outline(track, track.half_opening)
+    frames = frame_colours(track, colours)
     for gate in range(len(track.gate_pos)):
         if gate in np.flatnonzero(track.physical == track.physical[gate])[1:]:
             continue  # the frame stands already
@@ -145,12 +166,18 @@ def draw_gates(scene: Scene, track: TrackGeometry, colours: Sequence[str]) -> No
             outer[gate], np.roll(outer[gate], -1, 0), inner[gate], np.roll(inner[gate], -1, 0), strict=True
         )
         scene.bars.extend(np.stack([a, b, d, c]) for a, b, c, d in corners)
-        scene.bar_gates.extend([gate] * 4)
-        scene.bar_colours.extend([colours[gate]] * 4)
+        scene.bar_frames.extend([int(track.physical[gate])] * 4)
+        scene.bar_colours.extend([frames[gate]] * 4)
         for foot in outer[gate][2:]:  # its lower corners
             scene.line(np.stack([foot, foot * [1.0, 1.0, 0.0]]), FAINT, 1.0, zorder=3.0)
     _draw_directions(scene, track, colours)
-    _draw_numbers(scene, track, colours)
+    _draw_numbers(scene, track, frames, numbers or range(1, len(track.gate_pos) + 1))
+
+
+def frame_colours(track: TrackGeometry, colours: Sequence[str]) -> list[str]:
+    """The colour of each gate's frame; one that is passed twice a lap has the worst of its passages."""
+    passages = [np.flatnonzero(track.physical == frame) for frame in track.physical]
+    return [min((colours[int(gate)] for gate in gates), key=_WORST.index) for gates in passages]
 
 
 def fit_limits(
@@ -199,7 +226,7 @@ def _draw_directions(scene: Scene, track: TrackGeometry, colours: Sequence[str])
         )  # fmt: skip
 
 
-def _draw_numbers(scene: Scene, track: TrackGeometry, colours: Sequence[str]) -> None:
+def _draw_numbers(scene: Scene, track: TrackGeometry, colours: Sequence[str], numbers: Sequence[int]) -> None:
     """Numbers over the frames (beside them in the plan); frames that cover each other share one label."""
     _, left = _axes_of(track)
     beside = _above_or_below(track)
@@ -209,7 +236,7 @@ def _draw_numbers(scene: Scene, track: TrackGeometry, colours: Sequence[str]) ->
         beside = track.gate_pos + sign * _reach(track) * left
     flat, _ = scene.camera.project(beside)
     for group in _clusters(flat, 0.8):
-        words = "·".join(dict.fromkeys(str(gate + 1) for gate in group))
+        words = "·".join(dict.fromkeys(str(numbers[gate]) for gate in group))
         shades = {colours[gate] for gate in group}
         scene.text(beside[group].mean(0), words, shades.pop() if len(shades) == 1 else MUTED, 9.5)
 

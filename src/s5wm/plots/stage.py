@@ -67,6 +67,7 @@ class _View:
     """One of the two views: a scene that stands still, and the artists that move in it."""
 
     scene: Scene
+    track: TrackGeometry | None
     behind: PolyCollection  # the parts of gates beyond the drone
     front: PolyCollection
     trail: LineCollection
@@ -86,15 +87,15 @@ class _View:
 
     def _place_gates(self, moment: Moment) -> None:
         """Parts of gates on both sides of the drone; the target stands out."""
-        camera, bars = self.scene.camera, self.scene.bars
-        if not bars:
+        camera, bars, track = self.scene.camera, self.scene.bars, self.track
+        if track is None or not bars:
             return
         flat, depth = camera.project(np.stack(bars))
         away = depth.mean(axis=1)
         order = np.argsort(-away)
         is_front = away[order] < camera.project(moment.pose.pos_w)[1]
-        owners = np.asarray(self.scene.bar_gates)
-        colours = np.where((owners == moment.target)[:, None], to_rgba(PASSED), to_rgba(UNREACHED))
+        is_target = np.asarray(self.scene.bar_frames) == track.physical[moment.target]
+        colours = np.where(is_target[:, None], to_rgba(PASSED), to_rgba(UNREACHED))
         for artist, chosen in ((self.behind, order[~is_front]), (self.front, order[is_front])):
             artist.set_verts(list(flat[chosen]))
             artist.set_color(colours[chosen].tolist())
@@ -116,17 +117,18 @@ def _build_views(
         if trace is not None:
             scene.line(trace, TRACE, 0.9)
         fit_limits(scene, extent, track, paths)
-        views.append(_moving_parts(scene, drone_scale(extent), size))
+        views.append(_moving_parts(scene, track, drone_scale(extent), size))
     return views
 
 
-def _moving_parts(scene: Scene, scale: float, size: float) -> _View:
+def _moving_parts(scene: Scene, track: TrackGeometry | None, scale: float, size: float) -> _View:
     """Artists that no ordinary drawing shows, since they are animated."""
     for words in scene.axes.texts:
         words.set_animated(True)
         words.set_fontsize(8.0 if size == 1.0 else 5.5)
     view = _View(
         scene=scene,
+        track=track,
         behind=PolyCollection([], linewidths=1.2 * size),
         front=PolyCollection([], linewidths=1.2 * size),
         trail=coloured_line([], INK, 3.2 * size, 1.0),

@@ -34,6 +34,7 @@ SPEED: Colormap = LinearSegmentedColormap.from_list(
 _RC: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib
     "font.size": 9.0,
+    "text.parse_math": False,  # names of metrics and folders may hold dollars
     "text.color": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": FAINT,

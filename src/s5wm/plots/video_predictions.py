@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from s5wm.plots.style import INK, MUTED, heading, new_figure
+from s5wm.runs.images import rgb
 from s5wm.runs.video_predictions import VideoPrediction
 
 STRIPS = 2
@@ -44,7 +45,7 @@ def draw_video_predictions(predictions: Sequence[VideoPrediction], title: str) -
             for column, place in enumerate(places):
                 size = (0.96 * _CELL / width, 0.96 * _CELL / height)
                 axes = figure.add_axes(((0.97 + column * _CELL) / width, bottom / height, *size))
-                axes.imshow(images[place], interpolation="nearest")
+                axes.imshow(rgb(images[place]), interpolation="nearest")
                 axes.set_axis_off()
                 if line == 0:
                     axes.set_title(

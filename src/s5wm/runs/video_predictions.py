@@ -16,9 +16,9 @@ class VideoPrediction:
     """One moment and the ``H`` steps after it; place 0 is the moment itself."""
 
     dt: float  # s per step
-    real: UInt8[np.ndarray, "H1 h w 3"]
-    estimated: UInt8[np.ndarray, "H1 h w 3"]  # from the posterior, which has seen the images up to there
-    predicted: UInt8[np.ndarray, "H1 h w 3"]  # open loop along the real actions, which has seen only place 0
+    real: UInt8[np.ndarray, "H1 h w c"]
+    estimated: UInt8[np.ndarray, "H1 h w c"]  # from the posterior, which has seen the images up to there
+    predicted: UInt8[np.ndarray, "H1 h w c"]  # open loop along the real actions, which has seen only place 0
     is_ghost: bool  # the images rendered at the estimated pose of the drone, rather than decoded ones
     steps: int  # that the episode went on for; images after them are of others
 

@@ -3,24 +3,25 @@
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from s5wm.diagnostics.positions import positions_of, track_of_task
 from s5wm.diagnostics.run import tested
 from s5wm.diagnostics.video_predictions import ghost_images
 from s5wm.envs.base import AbstractCameraEnv
-from s5wm.envs.task import AbstractDroneTask
 from s5wm.errors import ConfigError
 from s5wm.experiments.trained import Which
 from s5wm.runs.flights import TrackGeometry
 from s5wm.runs.provenance import version
-from s5wm.viewer.episode import Episode, run_episode, track_of_task
+from s5wm.viewer.episode import Episode, run_episode
 from s5wm.viewer.futures import Futures, FuturesConfig, ImageFutures, predict_futures, predict_images
-from s5wm.viewer.pack import packed, sprite
+from s5wm.viewer.pack import band_of, packed, sprite, within
 from s5wm.viewer.panels import (
     Panel,
+    Target,
     action_panels,
     flight_panels,
     predicted_group,
@@ -32,9 +33,6 @@ from s5wm.viewer.subject import Subject, load_subject
 
 Content = dict[str, Any]
 """JSON values."""
-
-Target = Literal["observation", "privileged"]
-"""Predictions of a world model, as JSON values."""
 
 
 def view_content(
@@ -115,7 +113,7 @@ def policy_content(subject: Subject, episode: Episode, config: FuturesConfig, la
         "outcome": _outcome(episode),
         "panels": [_panel_content(panel) for panel in [*panels, *action_panels(spec.action, episode.action)]],
         "flight": _flight_content(episode),
-        "futures": None if futures is None else _futures_content(subject, futures, target),
+        "futures": None if futures is None else _futures_content(subject, episode, futures, target),
         "camera": None,
     }
     if has_images:
@@ -140,13 +138,13 @@ def _panels(
     read = episode.numbers if target == "observation" else episode.timestep.privileged
     if read is not None:
         names = tested(subject.experiment).spec.obs_names if target == "observation" else ()
-        shown = state_panels(groups, names, np.asarray(read), futures)
+        shown = state_panels(groups, names, np.asarray(read), futures, kind=target)
         if layout:
             shown = [replace(panel, section=f"{panel.section}, layout {layout}") for panel in shown]
         panels += shown
     panels += return_panels(episode, futures)
     if subject.values is not None:
-        values = np.asarray(subject.values(episode.memory, episode.timestep))
+        values = np.asarray(subject.values(episode.timestep, jnp.asarray(episode.action)))
         discount, weight = subject.experiment.agent.discount, subject.smoothing_weight
         panels.append(value_panel(episode, values, discount=discount, smoothing_weight=weight))
     return panels
@@ -163,9 +161,7 @@ def _panel_content(panel: Panel) -> Content:
         "band": None,
     }
     if panel.predicted is not None:
-        ordered = np.sort(panel.predicted, axis=1)  # NaN last, and for all samples or none
-        middle = np.median(ordered, axis=1)
-        content["band"] = packed(np.stack([ordered[:, 0], middle, ordered[:, -1]], axis=1))  # [M, 3, H]
+        content["band"] = packed(band_of(panel.predicted, panel.real))
     return content
 
 
@@ -196,8 +192,10 @@ def _flight_content(episode: Episode) -> Content | None:
     }
 
 
-def _futures_content(subject: Subject, futures: Futures, target: Target) -> Content:
+def _futures_content(subject: Subject, episode: Episode, futures: Futures, target: Target) -> Content:
     position = _positions(subject, futures, target)
+    if position is not None:
+        position = within(position, episode.snapshot["pos_w"])
     return {
         "moment": futures.moment.tolist(),
         "ahead": futures.ahead.tolist(),
@@ -206,14 +204,7 @@ def _futures_content(subject: Subject, futures: Futures, target: Target) -> Cont
 
 
 def _positions(subject: Subject, futures: Futures | None, target: Target) -> np.ndarray | None:
-    if futures is None:
-        return None
-    task = subject.experiment.task.underlying
-    return (
-        task.positions(track_of_task(task), futures.state, target)
-        if isinstance(task, AbstractDroneTask)
-        else None
-    )
+    return None if futures is None else positions_of(subject.experiment.task, futures.state, target)
 
 
 def _predicted_images(

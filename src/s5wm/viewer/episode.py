@@ -17,7 +17,6 @@ from s5wm.agents.base import AbstractPolicy, tree_where
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.host import HostEnv, timestep_of
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes
-from s5wm.runs.flights import TrackGeometry
 from s5wm.types import MixedObs, OptionalMetric, TimeStep
 
 
@@ -28,7 +27,6 @@ class Episode:
     dt: float  # s between two time steps
     timestep: TimeStep  # [T]
     action: Float[np.ndarray, "T A"]  # the agent's vector
-    memory: Any  # memory of the policy after each time step, [T, ...]
     snapshot: dict[str, np.ndarray]  # pose of a drone, [T, ...]; empty on other tasks
     metrics: dict[str, float]  # of the whole episode, by name
     outcome: dict[str, Any] | None  # of a flight: ``gates``, ``lap_times`` and ``ending``
@@ -68,24 +66,17 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
         rows, final = _hosted(env, policy, seed, judged.max_steps), None
     else:
         rows, final = _compiled(env, policy, snapshot, seed, judged.max_steps)
-    timestep, action, memory, shown = rows
+    timestep, action, shown = rows
     has_ended = bool(timestep.is_terminal[-1])
     return Episode(
         dt=float(env.spec.ctrl_dt),
         timestep=timestep,
         action=action,
-        memory=memory,
         snapshot=shown,
         metrics={} if final is None else _metrics(env, final),
         outcome=_outcome(judged, timestep, final) if isinstance(judged, AbstractDroneTask) else None,
         ending="terminated" if has_ended else "time limit",
     )
-
-
-def track_of_task(task: AbstractTask) -> TrackGeometry | None:
-    """The gates, where there are any."""
-    judged = task.eval_config().underlying
-    return judged.track_geometry(judged.build()) if isinstance(judged, AbstractDroneTask) else None
 
 
 def _compiled(
@@ -105,7 +96,7 @@ def _compiled(
         following = env.step(state, env.spec.action.decode(action), jr.fold_in(k_steps, t))
         # The state of an ended episode stays, so that the last one of the scan is that of its end.
         state, after = tree_where(now.is_last | (t == max_steps), (state, now), following)
-        return (state, after, memory), (now, action, memory, shown)
+        return (state, after, memory), (now, action, shown)
 
     @jax.jit
     def episode() -> tuple[Any, Any]:
@@ -135,7 +126,7 @@ def _hosted(env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps
         for t in range(max_steps + 1):
             now = _first_of(timestep_of(rows))
             memory, action, given = act(memory, now)
-            kept.append(jax.device_get((now, action, memory, {})))
+            kept.append(jax.device_get((now, action, {})))
             if t == max_steps or bool(now.is_last):
                 break
             rows = envs.step(np.asarray(given)[None])

@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from s5wm.diagnostics.forecast import Forecast, describe, forecast
+from s5wm.diagnostics.forecast import Forecast, beliefs_of, describe, forecast
 from s5wm.types import Key, MixedObs
 from s5wm.viewer.episode import Episode
 from s5wm.worldmodel.dynamics import Belief
@@ -48,7 +48,7 @@ class ImageFutures:
 
     moment: Int[np.ndarray, " M"]
     ahead: Int[np.ndarray, " H"]
-    image: Float[np.ndarray, "M H h w 3"]  # in [0, 1]
+    image: Float[np.ndarray, "M H h w c"]  # in [0, 1]
 
 
 def predict_futures(
@@ -59,7 +59,7 @@ def predict_futures(
     ahead = np.arange(0, config.horizon + 1, config.keep)
     row = moment[:, None] + np.arange(config.horizon)
     actions = jnp.asarray(episode.action[np.minimum(row, episode.rows - 1)])
-    belief = _beliefs(episode, moment)
+    belief = jax.tree.map(lambda x: x[moment], _beliefs(model, episode))
     said = jax.device_get(_imagined(model, belief, actions, samples=config.samples, key=jr.key(SEED)))
     inside = (moment[:, None] + ahead < episode.rows)[:, None]
     reward = np.where(inside, said.reward[:, :, ahead], np.nan) if has_heads else None
@@ -77,19 +77,25 @@ def predict_images(model: WorldModel[Any], episode: Episode, config: FuturesConf
     """One future of decoded images from every second moment, a few steps of each."""
     moment = np.arange(0, max(episode.rows - 1, 1), 2 * config.every)
     ahead = np.linspace(0, config.horizon, 6).round().astype(int)
+    beliefs = _beliefs(model, episode)
     images: list[np.ndarray] = []
     for one in moment:  # one after the other: all at once would take gigabytes
         row = np.minimum(one + np.arange(config.horizon), episode.rows - 1)
         actions = jnp.asarray(episode.action[row])[None]
-        said = _imagined(model, _beliefs(episode, np.asarray([one])), actions, samples=1, key=jr.key(SEED))
+        belief = jax.tree.map(lambda x, at=one: x[at : at + 1], beliefs)
+        said = _imagined(model, belief, actions, samples=1, key=jr.key(SEED))
         state = said.state.image if isinstance(said.state, MixedObs) else said.state
         images.append(np.asarray(state[0, 0, ahead]))
     return ImageFutures(moment=moment, ahead=ahead, image=np.stack(images))
 
 
-def _beliefs(episode: Episode, moment: Int[np.ndarray, " M"]) -> Belief[Any]:
-    """Beliefs of the policy at each moment."""
-    return jax.tree.map(lambda x: jnp.asarray(x[moment]), episode.memory.belief)
+def _beliefs(model: WorldModel[Any], episode: Episode) -> Belief[Any]:
+    """Beliefs of the model ``[T]``, which need not be those of the policy."""
+    timestep, action = jax.tree.map(jnp.asarray, (episode.timestep, episode.action))
+    return _followed(model, timestep, action)
+
+
+_followed = jax.jit(beliefs_of)
 
 
 @ft.partial(jax.jit, static_argnames="samples")

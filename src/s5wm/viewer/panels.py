@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,9 @@ from s5wm.viewer.futures import Futures
 
 MOST = 24
 """Panels of an observation whose numbers have no names."""
+
+Target = Literal["observation", "privileged"]
+"""The vector that a world model decodes."""
 
 AXES = "xyz"
 RETURNS = "reward and value"
@@ -35,16 +39,22 @@ class Panel:
 
 
 def state_panels(
-    groups: Groups | None, names: Sequence[str], real: Float[np.ndarray, "T Y"], futures: Futures | None
+    groups: Groups | None,
+    names: Sequence[str],
+    real: Float[np.ndarray, "T Y"],
+    futures: Futures | None,
+    *,
+    kind: Target,
 ) -> list[Panel]:
     """A panel for each number of a state whose groups are known, of the first ``MOST`` numbers otherwise.
 
-    ``names`` are those of the numbers, where they have any.
+    ``names`` are those of the numbers, where they have any.  Numbers without groups have a section of their ``kind``:
+    panels of one section and title, of several policies, are one picture.
     """
     if groups is None:
         shown = names or [f"number {index}" for index in range(real.shape[1])]
         return [
-            _of_state("observation", name, "", real[:, index], futures, index, 1.0)
+            _of_state(kind, name, "", real[:, index], futures, index, 1.0)
             for index, name in enumerate(shown[:MOST])
         ]
     found: list[Panel] = []

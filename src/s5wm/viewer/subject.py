@@ -1,5 +1,6 @@
 """Subject of a page: a policy, its world model and its critic."""
 
+import functools as ft
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from jaxtyping import Array, Float
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.dreamer.agent import DreamerConfig, DreamerLearner
+from s5wm.agents.dreamer.heads import Critic
 from s5wm.agents.ppo.agent import PPOConfig, PPOLearner
+from s5wm.diagnostics.forecast import beliefs_of
 from s5wm.diagnostics.loaded import LoadedRun, policy_model
 from s5wm.experiments.experiment import Experiment
 from s5wm.experiments.policies import kind_of
@@ -21,8 +24,8 @@ from s5wm.training.run import abstract_state
 from s5wm.types import TimeStep, array_of
 from s5wm.worldmodel.model import WorldModel
 
-Values = Callable[[Any, TimeStep], Float[Array, " T"]]
-"""Values of the time steps of an episode, from the policy's memories and the time steps, each with a leading ``T``."""
+Values = Callable[[TimeStep, Float[Array, "T A"]], Float[Array, " T"]]
+"""Values of the time steps of an episode, from these and its actions, each with a leading ``T``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,16 +120,23 @@ def _policy_only(experiment: Experiment, policy: AbstractPolicy[Any, Any], *, of
 
 
 def _dreamer_values(learner: DreamerLearner) -> Values:
-    critic = learner.params.critic
-    return jax.jit(lambda memory, timestep: critic(memory.belief.latent.feature).mean())
+    """By the beliefs of the model that the critic learned with."""
+    return ft.partial(_values_of_beliefs, learner.params.world_model, learner.params.critic)
+
+
+@jax.jit
+def _values_of_beliefs(
+    model: WorldModel[Any], critic: Critic, timestep: TimeStep, action: Float[Array, "T A"]
+) -> Float[Array, " T"]:
+    return critic(beliefs_of(model, timestep, action).latent.feature).mean()
 
 
 def _ppo_values(config: PPOConfig, learner: PPOLearner) -> Values:
     moments, critic = learner.critic_moments, learner.params.critic
 
     @jax.jit
-    def values(memory: Any, timestep: TimeStep) -> Float[Array, " T"]:
-        del memory
+    def values(timestep: TimeStep, action: Float[Array, "T A"]) -> Float[Array, " T"]:
+        del action
         read = timestep.state if config.critic_inputs == "privileged" else array_of(timestep.obs)
         return jax.vmap(critic)(moments.normalise(read))[..., 0]
 

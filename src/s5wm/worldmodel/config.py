@@ -133,6 +133,15 @@ class WorldModelConfig:
         for name in ("units", "encoder_layers", "posterior_layers", "prior_layers", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"world_model.{name} is {getattr(self, name)}; it must be at least 1")
+        reads_products = self.prior_products and self.reward_mixture is not None
+        for name, least in (("reward_layers", int(reads_products)), ("cont_layers", 0)):
+            if getattr(self, name) < least:
+                why = (
+                    ", because the reward head reads products of its inputs (prior_products)" if least else ""
+                )
+                raise ValueError(
+                    f"world_model.{name} is {getattr(self, name)}; it must be at least {least}{why}"
+                )
         if not isinstance(self.latent, CategoricalConfig | GaussianConfig) and (
             self.posterior is PosteriorInput.MEMORY
         ):

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import s5wm
+from s5wm.actions import Box
 from s5wm.cli import main
+from s5wm.deploy import describe
 from s5wm.deploy import export as exporting
 from s5wm.deploy.c_calls import literal
 from s5wm.deploy.card import FlightCard
@@ -19,6 +21,7 @@ from s5wm.deploy.golden import Golden
 from s5wm.deploy.parity import FLOWN_TOLERANCE, compare, engine_actions
 from s5wm.deploy.runtime.engines import C_FLAGS, CEngine, Engine, OnnxEngine, find_compiler
 from s5wm.deploy.runtime.fly import open_export
+from s5wm.deploy.runtime.hover import hover_action
 from s5wm.errors import ConfigError, CorruptError, RunDirectoryError
 from s5wm.experiments.trained import find
 from s5wm.runs.files import verify_manifest
@@ -187,7 +190,7 @@ def test_a_flight_without_odometry_says_so(exported, tmp_path, capsys):
         main(["fly", str(exported.folder), *arguments, "--out", str(tmp_path / "records")])
     said = "".join(capsys.readouterr())
     assert end.value.code == 1
-    assert "No ODOMETRY came to 127.0.0.1:45123 in 0.1 s" in said
+    assert "No ODOMETRY came to 127.0.0.1:45123: does" in said
     assert "s5wm plot" not in said
 
 
@@ -203,6 +206,36 @@ def test_an_export_is_replaced_and_other_folders_are_not(exported, tmp_path):
         FlightCard.load(tmp_path)
 
 
+def test_a_folder_with_a_file_of_an_exports_name_is_no_export(exported, tmp_path):
+    (tmp_path / "README.md").write_text("years of work")
+    for name, text in (
+        ("policy.h", "#define MINE"),
+        ("card.json", "{}"),
+        ("manifest.json", '{"sha256": {}}'),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(RunDirectoryError, match="is not empty and no earlier export"):
+            exporting._check_folder(tmp_path)
+    (tmp_path / "manifest.json").write_text("no json")
+    with pytest.raises(RunDirectoryError, match="is not empty and no earlier export"):
+        exporting._check_folder(tmp_path)
+    shutil.copy(exported.folder / "manifest.json", tmp_path)
+    exporting._check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("first", [0, 5])
+def test_the_slew_limit_counts_the_first_action_and_is_never_nearly_none(first):
+    hover = hover_action(CARD.vehicle)
+    action = np.tile(hover, (10, 1))
+    action[first:] += np.float32([0.4, 0.0, 0.01, -0.2])
+    is_first = np.isin(np.arange(10), [0, first])
+    golden = Golden((np.zeros((10, 24), np.float32),), is_first, action)
+    slew = describe._slew(golden, Box((4,)), CARD.vehicle)
+    assert slew == pytest.approx((0.5, 0.05, 0.05, 0.25), abs=1e-6)
+    alone = describe._slew(golden, Box((4,), low=0.0, high=10.0), None)
+    assert alone == pytest.approx((0.25,) * 4)  # no step inside a flight: the floor, in units of half a range
+
+
 def test_numbers_in_c_are_the_numbers_that_were():
     rng = np.random.default_rng(0)
     values = rng.normal(size=1000).astype(np.float32) * np.float32(10.0) ** rng.integers(-30, 30, 1000)
@@ -215,7 +248,8 @@ def test_numbers_in_c_are_the_numbers_that_were():
 
 
 def test_a_runtime_needs_no_jax():
-    modules = "s5wm.deploy.runtime.engines, s5wm.deploy.runtime.loop, s5wm.deploy.card"
+    parts = ("engines", "loop", "fly", "mavlink", "trials")
+    modules = ", ".join(["s5wm.deploy.firmware.flight", *(f"s5wm.deploy.runtime.{part}" for part in parts)])
     code = f"import sys, {modules}; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from s5wm.deploy.runtime.fly import MavlinkLink
 from s5wm.deploy.runtime.guard import Limits
 from s5wm.deploy.runtime.hover import GRAVITY, hover_action
 from s5wm.deploy.runtime.loop import Loop, SimulatedClock
-from s5wm.deploy.runtime.mavlink import ClockOffset, MavlinkTarget, state_of
-from s5wm.deploy.runtime.pilot import Mode, Pilot
+from s5wm.deploy.runtime.mavlink import MavlinkTarget, largest_throttle
+from s5wm.deploy.runtime.pilot import Control, Mode, Pilot
 from s5wm.deploy.runtime.plant import Quadrotor
 from s5wm.deploy.runtime.state import to_matrix
 from s5wm.errors import ConfigError
@@ -20,6 +21,8 @@ from .test_runtime import CARD, PERIOD, TRACK, VEHICLE, Steady
 common = pytest.importorskip("pymavlink.dialects.v20.common")
 
 OFFBOARD, MANUAL = 6 << 16, 1 << 16
+HOVER = 0.2
+"""Throttle at hover: 0.92 of full throttle is all that the policy may command."""
 
 
 def free_port():
@@ -63,7 +66,7 @@ class Vehicle:
 
     def obey(self, message, seconds):
         rates = np.array([message.body_roll_rate, -message.body_pitch_rate, -message.body_yaw_rate])
-        newton = message.thrust * VEHICLE.mass * GRAVITY / 0.5
+        newton = message.thrust * VEHICLE.mass * GRAVITY / HOVER
         action = np.concatenate(
             [[newton / (2.0 * VEHICLE.thrust_max) - 1.0], rates / np.array(VEHICLE.rate_max)]
         )
@@ -74,7 +77,7 @@ class Vehicle:
 def both():
     port, clock = free_port(), SimulatedClock()
     vehicle = Vehicle(port)
-    target = MavlinkTarget(VEHICLE, clock, ("127.0.0.1", port), hover_throttle=0.5, sends=True)
+    target = MavlinkTarget(VEHICLE, clock, ("127.0.0.1", port), hover_throttle=HOVER, sends=True)
     yield vehicle, target, clock
     target.close()
     vehicle.udp.close()
@@ -99,13 +102,6 @@ def test_odometry_is_seen_in_our_axes(both):
     assert target.read() is seen  # until another comes: the check will call it repeated
 
 
-def test_velocities_may_come_in_world_axes():
-    message = common.MAVLink_odometry_message(
-        0, 1, 1, 0, 0, 0, [0.5, 0.5, 0.5, 0.5], 1.0, 2.0, 3.0, 0, 0, 0, [0.0] * 21, [0.0] * 21
-    )
-    np.testing.assert_allclose(state_of(message, 0.0).vel_w, [1.0, -2.0, -3.0])
-
-
 def test_commands_have_the_signs_of_frd(both):
     vehicle, target, _ = both
     vehicle.odometry(0.0)
@@ -114,11 +110,22 @@ def test_commands_have_the_signs_of_frd(both):
     (message,) = vehicle.heard()
     assert message.get_type() == "SET_ATTITUDE_TARGET"
     assert message.type_mask == 128
-    assert message.thrust == pytest.approx(0.5)
+    assert message.thrust == pytest.approx(HOVER)
     rates = (message.body_roll_rate, message.body_pitch_rate, message.body_yaw_rate)
     assert rates == pytest.approx((1.0, -2.0, -1.2))
-    target.send(np.float32([1, 0, 0, 0]))
-    assert vehicle.heard()[0].thrust == 1.0
+
+
+def test_throttle_is_linear_in_thrust_up_to_the_largest_command(both):
+    vehicle, target, _ = both
+    vehicle.odometry(0.0)
+    target.read()
+    thrusts = []
+    for action in (-1.0, 0.0, 0.5, 1.0):
+        target.send(np.float32([action, 0, 0, 0]))
+        thrusts += [message.thrust for message in vehicle.heard()]
+    full = HOVER * 4.0 * VEHICLE.thrust_max / (VEHICLE.mass * GRAVITY)
+    assert full == pytest.approx(0.922, abs=1e-3)
+    np.testing.assert_allclose(thrusts, np.array([0.0, 0.5, 0.75, 1.0]) * full, atol=1e-6)
 
 
 def test_a_dry_run_and_an_unknown_vehicle_hear_nothing(both):
@@ -126,7 +133,7 @@ def test_a_dry_run_and_an_unknown_vehicle_hear_nothing(both):
     target.send(hover_action(VEHICLE))
     assert target.sent == 0
     port = free_port()
-    dry = MavlinkTarget(VEHICLE, clock, ("127.0.0.1", port), hover_throttle=0.5, sends=False)
+    dry = MavlinkTarget(VEHICLE, clock, ("127.0.0.1", port), hover_throttle=HOVER, sends=False)
     vehicle.port = port
     vehicle.odometry(0.0)
     assert dry.read() is not None
@@ -143,8 +150,8 @@ def test_the_policy_waits_until_a_person_hands_over(both):
         is_over = False
 
         @property
-        def is_engaged(self):
-            return target.is_engaged
+        def control(self):
+            return target.control
 
         def read(self):
             vehicle.odometry(clock.now() + 5.0)  # its clock is another
@@ -171,9 +178,88 @@ def test_addresses_and_throttles_that_cannot_be_are_refused(both):
     _, target, clock = both
     port = target._socket.getsockname()[1]
     with pytest.raises(ConfigError, match=f"--address 127.0.0.1:{port} cannot be used"):
-        MavlinkTarget(VEHICLE, clock, ("127.0.0.1", port), hover_throttle=0.5, sends=False)
-    with pytest.raises(ConfigError, match=r"--hover-throttle is 1\.0"):
-        MavlinkTarget(VEHICLE, clock, ("127.0.0.1", 0), hover_throttle=1.0, sends=False)
+        MavlinkTarget(VEHICLE, clock, ("127.0.0.1", port), hover_throttle=HOVER, sends=False)
+    for throttle in (0.5, 1.0, 0.01, float("nan")):
+        with pytest.raises(
+            ConfigError, match=rf"--hover-throttle is {throttle:g}; it must lie in \[0\.05, 0\.216\]"
+        ):
+            MavlinkTarget(VEHICLE, clock, ("127.0.0.1", 0), hover_throttle=throttle, sends=False)
+
+
+def test_the_throttle_of_a_live_vehicle_is_measured_and_that_of_a_dry_run_is_the_cards():
+    assert largest_throttle(VEHICLE) == pytest.approx(7.377 / 34.0, abs=1e-4)
+    link = MavlinkLink()
+    assert link.throttle(VEHICLE, is_live=False) == largest_throttle(VEHICLE)
+    with pytest.raises(ConfigError, match=r"--live needs --hover-throttle.*at most 0\.216"):
+        link.throttle(VEHICLE, is_live=True)
+    assert replace(link, hover_throttle=0.2).throttle(VEHICLE, is_live=True) == 0.2
+
+
+@pytest.mark.parametrize(
+    ("armed", "mode", "status", "control"),
+    [
+        (False, OFFBOARD, 3, Control.DISARMED),
+        (True, OFFBOARD, 4, Control.OURS),
+        (True, MANUAL, 4, Control.ANOTHER),
+        (True, MANUAL, 5, Control.FAILSAFE),
+        (True, MANUAL, 8, Control.FAILSAFE),
+    ],
+)
+def test_a_heartbeat_says_who_flies(both, armed, mode, status, control):
+    vehicle, target, _ = both
+    assert target.control is Control.ANOTHER
+    vehicle.odometry(0.0)
+    vehicle.send(common.MAVLink_heartbeat_message(2, 12, 128 * armed, mode, status, 3))
+    target.read()
+    assert target.control is control
+
+
+def test_a_dry_run_decides_whoever_flies(both):
+    """PX4 refuses OFFBOARD without a stream of commands, and a dry run sends none."""
+    vehicle, _, clock = both
+    port = free_port()
+    dry = MavlinkTarget(VEHICLE, clock, ("127.0.0.1", port), hover_throttle=HOVER, sends=False)
+    vehicle.port, periods = port, []
+
+    class Together:
+        is_over = False
+        control = property(lambda self: dry.control)
+        send = staticmethod(dry.send)
+        between = staticmethod(dry.between)
+
+        def read(self):
+            if clock.now() > 0.1:
+                vehicle.heartbeat(MANUAL, armed=False)
+                vehicle.odometry(clock.now())
+            return dry.read()
+
+    Loop(Pilot(CARD, Steady(), Limits()), Together(), clock, PERIOD, periods.append).run(1.0)
+    dry.close()
+    modes = [period.mode for period in periods]
+    assert set(modes[:5]) == {Mode.WAIT}
+    assert set(modes[7:]) == {Mode.POLICY}
+    assert vehicle.heard() == []
+
+
+def test_a_vehicle_that_answers_shows_a_constant_latency(both):
+    vehicle, target, clock = both
+    delay, ages, delayed = 0.03, [], []
+    for _ in range(100):
+        now = clock.now()
+        if target._state is not None:
+            target.between(now)
+        for message in vehicle.heard():
+            assert message.get_type() == "TIMESYNC"
+            # It is with the vehicle after half a period, stamped there, and with us later still.
+            delayed.append((now + 2 * delay, int(1e9 * (now + delay + 5.0)), message.ts1))
+        while delayed and delayed[0][0] <= now:
+            _, its, ours = delayed.pop(0)
+            vehicle.send(common.MAVLink_timesync_message(its, ours))
+        vehicle.odometry(now + 5.0 - delay)
+        ages.append(now - target.read().time)
+        clock.wait_until(now + 0.01)
+    assert ages[0] == pytest.approx(0.0, abs=1e-6)  # invisible without an answer
+    assert ages[-1] == pytest.approx(delay, abs=1e-3)
 
 
 def test_components_that_are_no_autopilot_are_not_listened_to(both):
@@ -182,11 +268,11 @@ def test_components_that_are_no_autopilot_are_not_listened_to(both):
     vehicle.heartbeat(6 << 16)
     vehicle.odometry(1.0)
     seen = target.read()
-    assert target.is_engaged and seen is not None
+    assert target.control is Control.OURS and seen is not None
     vehicle.link = common.MAVLink(None, srcSystem=1, srcComponent=154)
     vehicle.heartbeat(0, armed=False)
     vehicle.odometry(2.0)
-    assert target.read() is seen and target.is_engaged
+    assert target.read() is seen and target.control is Control.OURS
 
 
 def test_one_vehicle_of_several_on_a_port_is_flown(both):
@@ -196,23 +282,11 @@ def test_one_vehicle_of_several_on_a_port_is_flown(both):
     vehicle.odometry(1.0)
     vehicle.heartbeat(OFFBOARD)
     seen = target.read()
-    assert target.is_engaged and seen is not None
+    assert target.control is Control.OURS and seen is not None
     assert target.command(hover_action(VEHICLE))[1:3] == (2, 1)  # addressed to it
     other = Vehicle(vehicle.port)
     other.link = common.MAVLink(None, srcSystem=3, srcComponent=1)
     other.heartbeat(MANUAL)
     other.odometry(2.0)
-    assert target.read() is seen and target.is_engaged
+    assert target.read() is seen and target.control is Control.OURS
     other.udp.close()
-
-
-def test_clocks_that_drift_or_begin_again_make_no_estimate_stale():
-    offset = ClockOffset()
-    drift = 1.0 - 50e-6
-    for now in np.arange(0.0, 1200.0, 0.02):
-        age = now - (drift * now + offset.after(now, drift * now))
-    assert abs(age) < 2e-3
-    assert 1200.0 - (1.0 + offset.after(1200.0, 1.0)) == 0.0  # the autopilot was started again
-    late = ClockOffset()
-    late.after(0.0, 0.0)
-    assert 1.0 - (0.9 + late.after(1.0, 0.9)) == pytest.approx(0.1)  # one that took 100 ms is that old

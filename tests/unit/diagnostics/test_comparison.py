@@ -8,7 +8,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.diagnostics.comparison import compare_imagination, seen_by
+from s5wm.diagnostics.comparison import compare_imagination
+from s5wm.diagnostics.forecast import seen_by
 from s5wm.diagnostics.loaded import LoadedRun
 from s5wm.diagnostics.run import fly_streams
 from s5wm.envs.wrappers import AutoReset
@@ -67,7 +68,7 @@ def test_models_foresee_the_flights_of_all_and_a_run_beside_itself_as_alone(
         key=jr.key(1),
     )
     alone = own.report(rows, HORIZON, jr.key(2))
-    anew = own.report(seen_by(own.policy, rows), HORIZON, jr.key(2))
+    anew = own.report(seen_by(own.model, rows), HORIZON, jr.key(2))
     for left, right in zip(jax.tree.leaves(alone), jax.tree.leaves(anew), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 

@@ -2,6 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from s5wm.diagnostics.diagnosis import GroupErrors
 from s5wm.envs.groups import MOST, Group, number_groups
 from s5wm.envs.hover import HOVER, HoverConfig
 from s5wm.envs.quadrotor import quaternion
@@ -70,6 +71,20 @@ def test_groups_of_a_layout_are_where_it_writes_them(layout: Layout) -> None:
     assert float(groups["velocity"].error(aside, still)) == 0.0
     relative = layout == "B"  # its second gate is told from the first, that of layout C from the drone
     assert float(groups["next_gate"].error(aside, still)) == pytest.approx(0.0 if relative else 3.0, abs=1e-5)
+
+
+def test_the_error_of_a_gate_in_layout_a_is_that_of_a_corner() -> None:
+    """All four corners move by as much as the drone does, whatever its attitude."""
+    groups = {group.name: group for group in OBSERVED["A"]}
+    still, aside = (
+        flying([0.0, y, 2.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.4], [0.0, 0.0, 0.0], "A") for y in (0.0, 3.0)
+    )
+    assert float(groups["gate"].error(aside, still)) == pytest.approx(3.0, rel=1e-5)
+    assert float(groups["velocity"].error(aside, still)) == 0.0
+    spread = GroupErrors.measure(
+        (groups["gate"],), jnp.stack([still, aside]), jnp.stack([still, aside]), jnp.ones(2, bool)
+    )
+    assert float(spread.deviation[0]) == pytest.approx(1.5, rel=1e-5)  # from the mean of both
 
 
 def test_groups_are_chosen_by_the_environment() -> None:

@@ -12,6 +12,8 @@ from s5wm.cli import main
 from s5wm.diagnostics.forecast import Reach
 from s5wm.diagnostics.predictions import choose_moments
 from s5wm.diagnostics.run import imagine_run
+from s5wm.envs.racing.task import RacingConfig
+from s5wm.envs.racing.track import SplitSConfig
 from s5wm.envs.toys import DoubleIntegratorConfig
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import save_experiment
@@ -46,6 +48,25 @@ def test_a_run_is_measured(run: Path) -> None:
     assert predictions.errors["position"].median == pytest.approx(
         found["error"]["position"]["median"], rel=1e-5
     )
+
+
+@pytest.mark.slow
+def test_positions_of_a_race_in_layout_c_follow_from_its_gates(tmp_path: Path) -> None:
+    task = RacingConfig(
+        track=SplitSConfig(), observation="C", episode_seconds=STEPS * 0.02, stall_seconds=0.5
+    )
+    folder = save_run(tmp_path / "run", dataclasses.replace(SMALL, task=task))
+    found = imagine_run(folder, HORIZON, 3)
+    groups = ["position", "velocity", "up", "body_rates", "gate", "next_gate", "reward"]
+    assert list(found["error"]) == groups
+    band = found["error"]["position"]
+    assert band["unit"] == "m" and band["deviation"] > 0.0 and len(band["median"]) == HORIZON
+    predictions = load_predictions(folder / "plots" / "imagination.npz")
+    assert list(predictions.errors) == groups and predictions.track is not None
+    assert len(predictions.real_pos) > 0 and np.isfinite(predictions.real_pos).all()
+    # Real flights begin at the start and move by less than 0.5 m a step.
+    assert np.abs(np.diff(predictions.real_pos, axis=1)).max() < 0.5
+    assert np.linalg.norm(predictions.real_pos[:, 0] - predictions.track.start_pos, axis=-1).min() < 3.0
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -43,6 +44,21 @@ def test_a_band_skips_what_is_not_there() -> None:
 def test_a_band_of_a_single_sample_is_that_sample() -> None:
     band = Band.of(jnp.asarray([[5.0], [2.0]]), jnp.asarray([[False], [True]]))
     assert (band.lo, band.median, band.hi) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_sample_that_diverged_is_the_largest_one(bad: float) -> None:
+    """It moves no other quantile, however many samples are not valid."""
+    samples = np.array([[1.0], [bad], [2.0], [3.0], [4.0], [7.0], [7.0]], np.float32)
+    valid = np.arange(7)[:, None] < 5
+    band = with_gaps(jax.jit(Band.of)(jnp.asarray(samples), jnp.asarray(valid)))
+    assert band.median[0] == 3.0
+    assert band.lo[0] == pytest.approx(1.2)
+    assert band.hi[0] == np.inf
+    half = with_gaps(Band.of(jnp.asarray(samples[:2]), jnp.ones((2, 1), bool)))
+    assert half.lo[0] == half.median[0] == half.hi[0] == np.inf  # between 1 and infinity
+    all_bad = with_gaps(Band.of(jnp.full((3, 1), bad), jnp.ones((3, 1), bool)))
+    assert all_bad.median[0] == np.inf and all_bad.hi[0] == np.inf
 
 
 def test_gaps_are_filled_in_floats_alone() -> None:

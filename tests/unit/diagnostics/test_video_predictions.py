@@ -14,6 +14,7 @@ from s5wm.envs.racing.task import RacingEnv
 from s5wm.envs.racing.tasks import figure_8_by_camera
 from s5wm.envs.wrappers import AutoReset
 from s5wm.nn.conv import PatchConfig
+from s5wm.plots.run import draw_imagined
 from s5wm.plots.video_predictions import FRAMES, draw_video_predictions
 from s5wm.runs.video_predictions import VideoPrediction, load_video_predictions, save_video_predictions
 
@@ -49,6 +50,24 @@ def test_frames_of_later_episodes_count_as_no_error_and_are_not_drawn() -> None:
     np.testing.assert_array_equal(band.median, [0.0, 0.0, 0.0, np.nan, np.nan])
     shown = [axes.get_images()[0].get_array() for axes in draw_video_predictions([one], "x").axes]
     assert len(shown) == 3 * FRAMES and not any(image.any() for image in shown)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_film_strips_show_any_number_of_channels(channels: int, tmp_path: Path) -> None:
+    """Grey is what it is: 100 of 255 is not stretched to black or white."""
+    images = np.random.default_rng(0).integers(0, 255, (6, 4, 4, channels)).astype(np.uint8)
+    images[..., 0] = 100
+    one = VideoPrediction(dt=0.1, real=images, estimated=images, predicted=images, is_ghost=False, steps=5)
+    save_video_predictions(tmp_path / "plots" / "video_prediction.npz", [one])
+    drawn = draw_imagined(tmp_path)
+    assert not drawn.damaged and (tmp_path / "plots" / "video_prediction.png").stat().st_size > 5_000
+    for axes in draw_video_predictions([one], "x").axes:
+        image = axes.get_images()[0]
+        shown = np.round(255 * image.to_rgba(image.get_array(), norm=False)[..., :3]).astype(int)
+        if channels < 3:
+            assert (shown == 100).all()
+        else:
+            assert (shown == images[0, ..., :3]).all(-1).any() or (shown[..., 0] == 100).all()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s5wm.envs.racing.track import SplitSConfig
+from s5wm.envs.racing.track import Figure8Config, SplitSConfig
 from s5wm.runs.flights import Flight, TrackGeometry, track_geometry
 from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions
 
@@ -16,6 +16,12 @@ LAPS = Path(__file__).parents[2] / "data" / "racing_reference_laps.npz"
 @pytest.fixture(scope="session")
 def track() -> TrackGeometry:
     return track_geometry(SplitSConfig().build())
+
+
+@pytest.fixture(scope="session")
+def figure_8() -> TrackGeometry:
+    """Its first and its fifth gate are one frame."""
+    return track_geometry(Figure8Config().build())
 
 
 def fly_reference(laps: int, *, ending: str = "TIME_LIMIT", rows: int | None = None) -> Flight:

@@ -8,15 +8,94 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba
 
 from s5wm.plots.camera import clearest_azimuth, from_above, from_the_side, in_perspective
+from s5wm.plots.drone import Pose
 from s5wm.plots.flight import CLEAR, Caption, describe, draw_flight, gate_colours
-from s5wm.plots.motion import best_lap, motion_at, smooth
+from s5wm.plots.motion import Motion, best_lap, motion_at, smooth
+from s5wm.plots.scene import frame_colours
+from s5wm.plots.stage import Moment, Stage
 from s5wm.plots.style import MISSED, PASSED, SPEED, UNREACHED, house_style, save_figure, speed_scale
+from s5wm.runs.flights import Flight
 
 
 def test_gates_are_passed_missed_or_not_reached(laps, crash):
     assert gate_colours(laps, 7) == [PASSED] * 7
     # it begins just beyond the first gate and hits the fourth
     assert gate_colours(crash, 7) == [UNREACHED, PASSED, PASSED, MISSED, UNREACHED, UNREACHED, UNREACHED]
+
+
+def short_flight(flight: Flight, rows: slice) -> Flight:
+    names = ("time", "pos_w", "vel_w", "quat", "action", "target")
+    return replace(
+        flight, **{name: getattr(flight, name)[rows] for name in names}, lap_times=[], ending="GROUND"
+    )
+
+
+def test_a_frame_that_is_passed_twice_a_lap_has_the_worst_colour_of_its_passages(figure_8):
+    assert figure_8.physical[0] == figure_8.physical[4]
+    for first, fifth, worst in (
+        (PASSED, MISSED, MISSED),
+        (MISSED, PASSED, MISSED),
+        (PASSED, UNREACHED, PASSED),
+        (UNREACHED, UNREACHED, UNREACHED),
+    ):
+        colours = [first, UNREACHED, UNREACHED, UNREACHED, fifth, UNREACHED, UNREACHED, UNREACHED]
+        found = frame_colours(figure_8, colours)
+        assert found == [worst, *colours[1:4], worst, *colours[5:]]
+
+
+def test_a_miss_of_the_second_passage_is_red(figure_8):
+    """Frame and label: the flight passed gates 1 to 4 and crashed into the frame of gates 1 and 5."""
+    count = 41
+    target = np.repeat(np.arange(5), [8, 8, 8, 8, 9]).astype(np.int32)
+    flight = Flight(
+        time=0.1 * np.arange(count),
+        pos_w=np.linspace(figure_8.start_pos, figure_8.gate_pos[4], count),
+        vel_w=np.ones((count, 3)),
+        quat=np.tile([1.0, 0.0, 0.0, 0.0], (count, 1)),
+        action=np.zeros((count, 4)),
+        target=target,
+        gates=4,
+        lap_times=[],
+        ending="RIM_HIT",
+    )
+    with house_style():
+        figure = draw_flight([flight], figure_8, Caption(title="race/figure-8-state"))
+    for axes in figure.axes[:3]:
+        labels = {text.get_text(): text.get_color() for text in axes.texts}
+        assert labels["1·5"] == MISSED
+    faces = np.concatenate([c.get_facecolor() for c in figure.axes[0].collections if len(c.get_facecolor())])
+    assert (faces == to_rgba(MISSED)).all(axis=1).sum() == 4 + 1  # the bars of one frame, and the cross
+
+
+@pytest.mark.parametrize(("target", "frame"), [(0, 0), (4, 0), (5, 4)])
+def test_the_target_of_a_moving_picture_is_its_frame(figure_8, target, frame):
+    stage = Stage(figure_8, [], "x", trace=None)
+    pose = Pose(pos_w=np.array([0.0, 0.0, 9.0]), quat=np.array([1.0, 0.0, 0.0, 0.0]))
+    tail = Motion(
+        time=np.arange(2.0), pos_w=np.zeros((2, 3)), speed=np.zeros(2), quat=np.tile(pose.quat, (2, 1))
+    )
+    stage.draw(Moment(pose=pose, target=target, tail=tail), speed_scale(np.ones(2)), "")
+    for view in stage._views:
+        place = np.argsort(-view.scene.camera.project(np.stack(view.scene.bars))[1].mean(axis=1))
+        frames = np.asarray(view.scene.bar_frames)[place]
+        colours = [artist.get_facecolor() for artist in (view.behind, view.front)]
+        green = (np.concatenate([c for c in colours if len(c)]) == to_rgba(PASSED)).all(axis=1)
+        assert set(frames[green]) == {frame} and green.sum() == 4
+
+
+def test_gates_of_the_large_view_keep_their_numbers(laps, track):
+    """The flight lasts from the fourth gate to the fifth alone."""
+    begin = int(laps.passes[np.asarray(laps.target)[laps.passes - 1] == 3][0])
+    short = short_flight(laps, slice(begin - 4, begin + 4))
+    with house_style():
+        figure = draw_flight([short], track, Caption(title="x"))
+    assert "the whole track is on the right" in figure.axes[0].get_title("left")
+    numbers = {
+        number for text in figure.axes[0].texts for number in text.get_text().split("·") if number.isdigit()
+    }
+    assert "start" not in {text.get_text() for text in figure.axes[0].texts}  # it is far away
+    near = np.linalg.norm(track.gate_pos - short.pos_w.mean(0), axis=-1) < 1.5
+    assert set(map(str, np.flatnonzero(near) + 1)) <= numbers and "4" in numbers and "1" not in numbers
 
 
 def test_description(laps, crash):
@@ -70,8 +149,7 @@ def test_plan_and_elevation_hold_the_flight(laps, track):
 
 
 def test_a_crash_at_once_fills_the_large_view(laps, track):
-    names = ("time", "pos_w", "vel_w", "quat", "action", "target")
-    short = replace(laps, **{name: getattr(laps, name)[:8] for name in names}, lap_times=[], ending="GROUND")
+    short = short_flight(laps, slice(8))
     with house_style():
         figure = draw_flight([short], track, Caption(title="x"))
         whole = draw_flight([laps], track, Caption(title="x"))

@@ -8,10 +8,10 @@ import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 
-from s5wm.plots.imagination import DECADES, MOST_MOMENTS, draw_imagination, spread, within
+from s5wm.plots.imagination import DECADES, MOST_MOMENTS, draw_band, draw_imagination, spread, within
 from s5wm.plots.run import draw_imagined
 from s5wm.plots.scene import Extent
-from s5wm.plots.style import house_style, plain_number
+from s5wm.plots.style import house_style, new_figure, plain_number
 from s5wm.runs.predictions import ErrorBand, OpenLoopPredictions, load_predictions, save_predictions
 
 
@@ -97,6 +97,60 @@ def test_a_picture_after_a_short_run_is_readable(predictions, track):
     for axes, across in ((plan, 0), (side, 0)):  # the track fills the view, however far futures go
         assert axes.get_xlim()[1] - axes.get_xlim()[0] < 2.0 * np.ptp(track.gate_pos[:, across])
     assert side.get_ylim()[0] <= heights[0] and side.get_ylim()[1] >= heights[1]
+
+
+@pytest.mark.parametrize("worst", [1e9, np.inf])
+def test_a_prediction_that_diverged_leaves_the_median_in_the_panel(predictions, worst):
+    """The upper edge of the band leaves the panel; the median stays, and fills a good part of it."""
+    median = np.linspace(0.01, 0.5, 20)
+    band = ErrorBand(
+        unit="m",
+        median=median,
+        lo=0.5 * median,
+        hi=np.where(np.arange(20) > 9, worst, 2 * median),
+        deviation=3.0,
+    )
+    with house_style():
+        figure = draw_imagination(replace(predictions, errors={"position": band}), None, "x")
+        figure.canvas.draw()
+    errors = figure.axes[2]
+    low, high = errors.get_ylim()
+    assert low < 0.005 < 0.5 < 3.0 < high < 10.0
+    (edge,) = [collection.get_paths()[0].vertices for collection in errors.collections]
+    assert np.isfinite(edge).all() and edge[:, 1].max() > 1e6 * high
+
+
+def test_an_axis_holds_the_medians_of_all_curves():
+    """One world model that diverged beside one that is good."""
+    figure = new_figure(4.0, 3.0)
+    axes = figure.add_subplot()
+    for scale in (1.0, 1e8):
+        median = scale * np.linspace(0.01, 0.5, 20)
+        band = ErrorBand(unit="m", median=median, lo=0.5 * median, hi=2 * median, deviation=3.0)
+        draw_band(axes, "position", band, 0.02, "blue", shade=0.1)
+        low, high = axes.get_ylim()
+        assert low < 0.01 and scale * 0.5 < high
+
+
+def test_the_median_stays_in_the_panel_beside_values_of_any_size():
+    for deviation in (1e-9, 1e9):
+        axes = new_figure(4.0, 3.0).add_subplot()
+        median = np.full(20, 0.5)
+        band = ErrorBand(unit="m", median=median, lo=1e-9 * median, hi=2 * median, deviation=deviation)
+        draw_band(axes, "position", band, 0.02, "blue", shade=0.1)
+        low, high = axes.get_ylim()
+        assert low < 0.5 < high and high / low < 2 * 10**DECADES
+
+
+def test_names_with_dollars_are_no_mathematics(predictions):
+    """Two of them in a name of a metric, a folder or a unit of one's own."""
+    bands = {"cost in $ or $x_{": predictions.errors["position"]}
+    with house_style():
+        figure = draw_imagination(replace(predictions, errors=bands), None, "runs/$a and $b")
+        figure.canvas.draw()
+    assert figure.texts[0].get_text() == "runs/$a and $b"
+    assert figure.axes[2].get_title("left") == "cost in $ or $x {, m"
+    assert not any(text.get_parse_math() for text in figure.findobj(Text) if text.get_text())
 
 
 def test_futures_end_where_they_leave_the_room():

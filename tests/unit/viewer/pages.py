@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,10 +14,6 @@ from s5wm.viewer.episode import Episode
 from s5wm.viewer.pack import packed, sprite
 
 ROWS, DT, SAMPLES = 120, 0.02, 3
-
-
-class Memory(eqx.Module):
-    """Of a policy that remembers nothing."""
 
 
 def episode(obs: np.ndarray) -> Episode:
@@ -34,7 +29,6 @@ def episode(obs: np.ndarray) -> Episode:
         dt=DT,
         timestep=TimeStep(jnp.asarray(obs), None, Reward(jnp.ones(rows)), jnp.asarray(first), ends, ends),
         action=np.zeros((rows, 1), np.float32),
-        memory=Memory(),
         snapshot={},
         metrics={"solved": 1.0},
         outcome=None,

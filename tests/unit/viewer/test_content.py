@@ -1,6 +1,7 @@
 """What a page holds is what happened, and what the world model predicted of it."""
 
 import dataclasses
+import functools as ft
 import json
 import re
 import threading
@@ -8,11 +9,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from s5wm.cli.viewing import View
+from s5wm.diagnostics.forecast import beliefs_of
+from s5wm.diagnostics.positions import positions_of
 from s5wm.envs.quadrotor.quaternion import to_matrix
 from s5wm.envs.quadrotor.state import QuadState
 from s5wm.envs.racing.observation import View as RaceView
@@ -26,13 +30,13 @@ from s5wm.experiments.experiment import Experiment, PresetName
 from s5wm.experiments.trained import load_agent
 from s5wm.training.config import TrainConfig
 from s5wm.viewer.content import _layout, _panels, policy_content, view_content
-from s5wm.viewer.episode import run_episode
+from s5wm.viewer.episode import Episode, run_episode
 from s5wm.viewer.futures import FuturesConfig, predict_futures
-from s5wm.viewer.pack import packed, sprite, unpacked
+from s5wm.viewer.pack import unpacked
 from s5wm.viewer.page import page_of
 from s5wm.viewer.panels import state_panels, value_panel
 from s5wm.viewer.server import HOST, serve
-from s5wm.viewer.subject import Subject, _policy_only, load_subject
+from s5wm.viewer.subject import Subject, _policy_only, _values_of_beliefs, load_subject
 
 from ..diagnostics.oracle import CONFIG, DT, STEPS, make_learner, make_oracle
 from ..diagnostics.saved import SMALL, save_run
@@ -56,7 +60,6 @@ def oracle() -> Subject:
         train=TrainConfig(num_envs=2, rollout_length=6),
         name=PresetName(task="toy", agent="s5wm", size="cpu"),
     )
-    critic = learner.params.critic
     return Subject(
         name="oracle",
         facts="",
@@ -64,7 +67,7 @@ def oracle() -> Subject:
         policy=agent.policy(learner),
         model=learner.params.world_model,
         has_heads=True,
-        values=lambda memory, timestep: critic(memory.belief.latent.feature).mean(),
+        values=ft.partial(_values_of_beliefs, learner.params.world_model, learner.params.critic),
         smoothing_weight=0.0,
         note="",
     )
@@ -72,7 +75,22 @@ def oracle() -> Subject:
 
 @pytest.mark.slow
 def test_what_an_exact_model_predicts_is_what_then_happens(oracle: Subject) -> None:
-    found = run_episode(TASK, oracle.policy, seed=1)
+    """Whatever policy flew: one that is a moving average of parameters has beliefs of another core."""
+    average = jax.tree.map(lambda x: 0.7 * x, oracle.policy)
+    own = run_episode(TASK, oracle.policy, seed=1)
+    exact_predictions(oracle, own)
+    other = run_episode(TASK, average, seed=1)
+    assert np.abs(other.action - own.action).max() > 1e-3
+    exact_predictions(oracle, other)
+    belief = beliefs_of(oracle.model, *jax.tree.map(jnp.asarray, (other.timestep, other.action)))
+    assert np.abs(belief.latent.stoch - other.timestep.obs).max() < 1e-4  # the latent is the observation
+    assert oracle.values is not None
+    critic = oracle.values.args[1]
+    expected = critic(belief.latent.feature).mean()
+    np.testing.assert_allclose(oracle.values(other.timestep, other.action), expected, rtol=1e-4, atol=1e-5)
+
+
+def exact_predictions(oracle: Subject, found: Episode) -> None:
     assert oracle.model is not None
     futures = predict_futures(oracle.model, found, FEW, has_heads=True)
     obs = np.asarray(found.timestep.obs)
@@ -126,20 +144,30 @@ def test_the_pose_in_the_world_comes_from_body_axes_and_gates(target: int) -> No
     assert np.asarray(found.rotation[0, 0]) == pytest.approx(np.asarray(to_matrix(quad.quat)), abs=1e-5)
 
 
-def test_numbers_come_back_from_a_page_to_the_step() -> None:
-    values = np.random.default_rng(0).uniform(-10, 10, (5, 7))
-    values[2, 3] = np.nan
-    back = unpacked(packed(values))
-    assert np.nanmax(np.abs(back - values)) <= 20 / 65534
-    assert np.isnan(back[2, 3]) and np.isnan(back).sum() == 1
-    assert np.isnan(unpacked(packed(np.full(3, np.nan)))).all()
-    assert unpacked(packed(np.full(3, 2.5))) == pytest.approx([2.5] * 3)
-
-
-def test_images_are_tiles_of_one_picture() -> None:
-    sheet = sprite(np.zeros((10, 4, 6, 5), np.uint8))
-    assert (sheet["width"], sheet["height"], sheet["columns"]) == (6, 4, 4)
-    assert sheet["source"].startswith("data:image/jpeg;base64,")
+def test_positions_of_states_are_those_of_the_flight() -> None:
+    """In every layout that has them, of observations and of privileged states; to the millimetre."""
+    rng = np.random.default_rng(0)
+    for observation, privileged_layout in (("B", "C"), ("C", "B"), ("A", "B")):
+        task = RacingConfig(
+            track=SplitSConfig(), observation=observation, privileged_layout=privileged_layout
+        )
+        track = task.build().track
+        quat = rng.normal(size=4)
+        quad = QuadState(
+            pos_w=jnp.asarray([1.0, -2.0, 3.0]),
+            vel_w=jnp.ones(3),
+            quat=jnp.asarray(quat / np.linalg.norm(quat), jnp.float32),
+            omega_b=jnp.zeros(3),
+            rotor_speed=jnp.zeros(4),
+        )
+        view = RaceView(quad, jnp.int32(4), jnp.zeros(4), jnp.float32(1.0))
+        for target, layout in (("observation", observation), ("privileged", privileged_layout)):
+            found = positions_of(task, np.asarray(observe(layout, track, view))[None], target)
+            if layout == "A":  # relative to the gate, which it does not name
+                assert found is None
+            else:
+                assert found[0] == pytest.approx([1.0, -2.0, 3.0], abs=1e-3)
+    assert positions_of(TASK, np.zeros((1, 2), np.float32), "observation") is None
 
 
 def test_a_page_needs_nothing_else_and_its_content_cannot_leave_its_element() -> None:
@@ -151,7 +179,18 @@ def test_a_page_needs_nothing_else_and_its_content_cannot_leave_its_element() ->
     assert json.loads(held[1]) == json.loads(json.dumps(content))
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
     assert "@import" not in page and "url(http" not in page
-    assert "three" in page and "MIT" in page  # the licences of what is embedded
+
+
+def test_a_page_shows_the_licence_of_every_library_that_it_embeds() -> None:
+    page = page_of(page_content(flying("one", 0.0)))
+    shown = re.search(r"<summary>licences</summary><pre>(.*?)</pre>", page, re.DOTALL)
+    assert shown is not None
+    licences = shown[1].split("== ")[1:]
+    assert [text.split()[0] for text in licences] == ["three", "uplot"]
+    for text, holder in zip(licences, ("three.js authors", "Leon Sorokin"), strict=True):
+        assert re.search(rf"The MIT License.*Copyright \S+ [-\d]+ {holder}", text, re.DOTALL)
+        assert "Permission is hereby granted, free of charge" in text
+        assert "THE SOFTWARE IS PROVIDED" in text
 
 
 def test_a_page_is_served_on_the_loopback_interface_alone(capsys) -> None:
@@ -220,10 +259,21 @@ def test_wrong_options_are_named(options: dict, named: str) -> None:
 
 def test_numbers_have_the_names_that_the_environment_gives() -> None:
     real = np.arange(6.0).reshape(3, 2)
-    panels = state_panels(None, ("place", "speed"), real, None)
+    panels = state_panels(None, ("place", "speed"), real, None, kind="observation")
     assert [panel.title for panel in panels] == ["place", "speed"]
     np.testing.assert_array_equal(panels[1].real, real[:, 1])
-    assert [panel.title for panel in state_panels(None, (), real, None)] == ["number 0", "number 1"]
+    nameless = state_panels(None, (), real, None, kind="observation")
+    assert [panel.title for panel in nameless] == ["number 0", "number 1"]
+
+
+def test_privileged_numbers_are_no_observations() -> None:
+    """Panels of one section and title, of two policies, are one picture of the page."""
+    real = np.zeros((3, 2))
+    sections = {
+        kind: {panel.section for panel in state_panels(None, (), real, None, kind=kind)}
+        for kind in ("observation", "privileged")
+    }
+    assert sections == {"observation": {"observation"}, "privileged": {"privileged"}}
 
 
 def test_states_of_other_layouts_have_sections_of_their_own() -> None:

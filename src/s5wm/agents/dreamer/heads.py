@@ -113,6 +113,12 @@ class CriticConfig:
     # It also reads products of its inputs and has a linear path, which makes the slope of the value more exact.
     products: bool = field(default=False, metadata={"since": "products in the critic"})
 
+    def __post_init__(self) -> None:
+        least = int(self.products)
+        if self.layers < least:
+            why = ", because it reads products of its inputs (critic.products)" if least else ""
+            raise ValueError(f"critic.layers is {self.layers}; it must be at least {least}{why}")
+
     def build(self, features: int, *, key: Key) -> "Critic":
         """A critic that starts at exactly zero."""
         sizes, outputs = (features, *(self.units,) * self.layers), 1 if self.bins is None else self.bins

@@ -12,8 +12,8 @@ from s5wm.deploy.firmware.process import FirmwareProcess
 from s5wm.deploy.firmware.setup import configured
 from s5wm.deploy.firmware.sticks import settings_of
 from s5wm.deploy.firmware.vehicle import FirmwareVehicle
-from s5wm.deploy.runtime.fly import FlightPlan, fly_simulated, open_export
-from s5wm.errors import ConfigError
+from s5wm.deploy.runtime.fly import FlightPlan, fly_simulated, open_export, room_for_flight
+from s5wm.deploy.runtime.pilot import check_card
 
 
 @contextmanager
@@ -29,14 +29,10 @@ def fly_firmware(folder: Path, plan: FlightPlan, out: Path, *, log: Callable[[st
 
     The firmware waits for the simulation, so the flight takes as long as the machine needs.
     """
-    card = open_export(folder)
-    if card.vehicle is None:
-        raise ConfigError(
-            f"the policy of {card.origin.run} was trained on {card.origin.task or 'a task of its own'}, and flies no "
-            "quadrotor, so there is nothing to control"
-        )
+    drone, _ = check_card(open_export(folder))
+    room_for_flight(out)
     version = find_firmware().version
     log(f"starting Betaflight {version} in a network namespace of its own, arming it on the stand ...")
-    with firmware_vehicle(card.vehicle) as vehicle:
+    with firmware_vehicle(drone) as vehicle:
         metrics = fly_simulated(folder, replace(plan, fast=True), out, log=log, dynamics=vehicle)
     return metrics | {"firmware": f"Betaflight {version}"}

@@ -72,6 +72,8 @@ class InputCheck:
 
 def attitude_problem(state: VehicleState, now: float, limits: Limits) -> str | None:
     """Fault of time, attitude and rates, which a level hover needs; None if they are good."""
+    if state.fault is not None:
+        return state.fault
     if not math.isfinite(state.time) or now - state.time > limits.age:
         return "stale"
     if state.time > now + limits.age:
@@ -85,11 +87,15 @@ def attitude_problem(state: VehicleState, now: float, limits: Limits) -> str | N
     return None
 
 
+SLEW_MIN = 0.05
+"""Least change of an action in a step that is allowed: a limit of 0 would never let go of the first command."""
+
+
 class OutputLimit:
     """Clips actions to ``[-1, 1]`` and their rate to the largest of the policy's own flights."""
 
     def __init__(self, card: FlightCard) -> None:
-        self._slew = np.array(card.action_slew, np.float32)
+        self._slew = np.maximum(np.array(card.action_slew, np.float32), np.float32(SLEW_MIN))
 
     def __call__(self, action: Action, before: Action) -> Action:
         """The nearest action that is allowed after ``before``."""

@@ -14,6 +14,8 @@ from s5wm.deploy.runtime.pilot import Mode
 from s5wm.runs.files import write_json
 from s5wm.runs.flights import Flight, TrackGeometry, save_flights
 
+RUNTIME = "runtime.json"
+
 MODES = tuple(mode.value for mode in Mode)
 
 
@@ -48,6 +50,7 @@ class Logbook:
             "periods": len(self.periods),
             "modes": Counter(period.mode.value for period in self.periods),
             "problems": Counter(period.problem for period in self.periods if period.problem),
+            "handed_over": self._handed_over(),
             "deadline_ms": 1e3 * self.deadline,
             "deadline_misses": int((latency > 1e3 * self.deadline).sum()),
             "periods_skipped": skipped,
@@ -58,11 +61,16 @@ class Logbook:
             "ending": outcome.ending,
         }
 
+    def _handed_over(self) -> str | None:
+        """The problem for which the policy lost its place; None where it has kept it until the end."""
+        fallback = (Mode.HOVER, Mode.OPEN_LOOP, Mode.SILENT)
+        return next((period.problem for period in self.periods if period.mode in fallback), None)
+
     def save(self, folder: Path, outcome: Outcome) -> dict[str, Any]:
         """``flights.npz`` (where an estimate was seen), ``periods.npz`` and ``runtime.json``; the summary."""
         folder.mkdir(parents=True, exist_ok=True)
         metrics = self.summary(outcome)
-        write_json(folder / "runtime.json", metrics)
+        write_json(folder / RUNTIME, metrics)
         np.savez_compressed(
             folder / "periods.npz",
             time=np.array([period.time for period in self.periods]),

@@ -3,13 +3,14 @@
 import gc
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from s5wm.deploy.runtime.pilot import Decision, Mode, Pilot
+from s5wm.deploy.runtime.pilot import Control, Decision, Mode, Pilot
 from s5wm.deploy.runtime.state import VehicleState
 
 SPIN = 3e-4
@@ -33,8 +34,8 @@ class Target(Protocol):
         ...
 
     @property
-    def is_engaged(self) -> bool:
-        """Whether the vehicle is in our control mode."""
+    def control(self) -> Control:
+        """Who flies the vehicle."""
         ...
 
     @property
@@ -89,16 +90,23 @@ class Period:
 
 @dataclass(eq=False)
 class Loop:
-    """Calls the pilot once a period; missed periods are counted and skipped."""
+    """Calls the pilot once a period; missed periods are counted and skipped.
+
+    ``is_live``: a vehicle follows the commands.  Its time counts from the first period in which we fly it, and at the
+    end it gets a level hover until somebody else flies it.
+    """
 
     pilot: Pilot
     target: Target
     clock: Clock
     period: float  # s
     on_period: Callable[[Period], None] = field(default=lambda _: None)
+    is_stopped: Callable[[], bool] = field(default=lambda: False)
+    is_live: bool = False
+    log: Callable[[str], None] = field(default=lambda _: None)
 
     def run(self, seconds: float) -> None:
-        """Run until the time is over or the flight has ended, without garbage collection."""
+        """Run until the time is over, somebody stops it or the flight has ended, without garbage collection."""
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -109,19 +117,42 @@ class Loop:
 
     def _run(self, seconds: float) -> None:
         start, number, count = self.clock.now(), 0, round(seconds / self.period)
-        while number < count and not self.target.is_over:
+        first = None if self.is_live else 0  # period of the flight
+        is_ending = False
+        while not self.target.is_over:
+            if not is_ending and (self.is_stopped() or (first is not None and number - first >= count)):
+                is_ending = True
+                self._end()
+            if is_ending and not self._must_hover():
+                return
             begin = start + number * self.period
             self.clock.wait_until(begin)
             skipped = max(0, int((self.clock.now() - begin) / self.period))
             number += skipped
             self.on_period(self._once(start + number * self.period, start, skipped))
+            if first is None and self.target.control is Control.OURS:
+                first = number
             number += 1
             self.target.between(start + number * self.period)
 
+    def _must_hover(self) -> bool:
+        return self.is_live and self.target.control is Control.OURS
+
+    def _end(self) -> None:
+        """Hand a vehicle that we fly over to the level hover."""
+        self.pilot.hand_over()
+        if self._must_hover():
+            with suppress(OSError):  # the terminal may be gone
+                self.log(
+                    "the flight is over: hovering until somebody takes the vehicle; Ctrl-C ends that at once"
+                )
+
     def _once(self, begin: float, start: float, skipped: int) -> Period:
         wake, state = self.clock.now() - begin, self.target.read()
-        decide = self.pilot.decide if self.target.is_engaged else self.pilot.wait
-        decision = decide(state, self.clock.now())
+        if (control := self.target.control) is Control.OURS:
+            decision = self.pilot.decide(state, self.clock.now(), skipped)
+        else:
+            decision = self.pilot.wait(state, self.clock.now(), control)
         if self.clock.now() - begin > self.pilot.limits.deadline and decision.mode is Mode.POLICY:
             decision = self.pilot.missed(state, self.clock.now())
         self._command(decision)

@@ -9,6 +9,7 @@ Nothing here arms, disarms or changes a mode: a person does, and until then the 
 
 import math
 import socket
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from jaxtyping import Float
 from s5wm.deploy.card import VehicleCard
 from s5wm.deploy.runtime.hover import GRAVITY
 from s5wm.deploy.runtime.loop import Clock
+from s5wm.deploy.runtime.pilot import Control
 from s5wm.deploy.runtime.state import VehicleState, to_matrix
+from s5wm.deploy.runtime.vehicle_clock import VehicleClock
 from s5wm.errors import ConfigError
 
 IGNORE_ATTITUDE = 0b10000000
@@ -32,8 +35,23 @@ AUTOPILOT = 1
 PX4_OFFBOARD = 6
 """Main mode in bits 16 to 23 of PX4's custom mode."""
 
-BODY_FRD = 12
-"""MAV_FRAME of velocities in body axes; others are taken as those of the world."""
+FAILED = (5, 6, 8)
+"""MAV_STATE of a vehicle whose failsafe flies (critical), or that has given up (emergency, flight termination)."""
+
+LOCAL_NED, LOCAL_FRD, BODY_FRD = 1, 20, 12
+"""MAV_FRAME of world axes to the north, of world axes of another heading, and of body axes."""
+
+FRAMES = frozenset((world, velocity) for world in (LOCAL_NED, LOCAL_FRD) for velocity in (world, BODY_FRD))
+"""Frames of position and velocity that are understood; two worlds of different headings do not go together."""
+
+LOST = -1
+"""Quality of an odometry that has failed."""
+
+ASKS = 0.1
+"""s between two questions for the vehicle's time."""
+
+THROTTLE_MIN = 0.05
+"""Throttle at hover below which it is taken for a slip of the pen."""
 
 TURN = np.array([1.0, -1.0, -1.0])
 """Half a turn about x, for vectors."""
@@ -54,26 +72,30 @@ class MavlinkTarget:
         hover_throttle: float,
         sends: bool,
     ) -> None:
-        """``hover_throttle`` is the thrust (0 to 1) that carries the weight; ``sends=False`` is a dry run."""
-        if not 0.05 <= hover_throttle <= 0.8:
-            raise ConfigError(f"--hover-throttle is {hover_throttle}; it must lie in [0.05, 0.8]")
+        """``hover_throttle`` is the throttle (0 to 1) that carries the weight; ``sends=False`` is a dry run."""
         self._protocol = _dialect()
         self._link = self._protocol.MAVLink(None, srcSystem=255, srcComponent=191)  # an onboard computer
         self._link.robust_parsing = True
         self._vehicle, self._clock, self._sends = vehicle, clock, sends
-        self._thrust_per_newton = hover_throttle / (vehicle.mass * GRAVITY)
+        self._thrust_per_newton = check_throttle(vehicle, hover_throttle) / (vehicle.mass * GRAVITY)
         self._socket = _bound(address)
         self._peer: Any = None
         self._system: int | None = None  # of the vehicle, whose first odometry chooses it
-        self._clock_offset = ClockOffset()
+        self._vehicle_clock = VehicleClock()
+        self._asked: deque[int] = deque(maxlen=20)  # ns, when we asked for its time
         self._state: VehicleState | None = None
-        self._engaged: dict[int, bool] = {}  # by system: heartbeats may come before odometry
+        self._control: dict[int, Control] = {}  # by system: heartbeats may come before odometry
         self.sent = 0
 
     @property
-    def is_engaged(self) -> bool:
-        """Whether the vehicle is armed and in OFFBOARD mode, by its latest heartbeat."""
-        return self._system is not None and self._engaged.get(self._system, False)
+    def control(self) -> Control:
+        """Who flies, by the vehicle's latest heartbeat: we do where it is armed and in OFFBOARD mode.
+
+        In a dry run we do as soon as there is an estimate: OFFBOARD needs commands, and none are sent.
+        """
+        if not self._sends:
+            return Control.ANOTHER if self._state is None else Control.OURS
+        return Control.ANOTHER if self._system is None else self._control.get(self._system, Control.ANOTHER)
 
     def read(self) -> VehicleState | None:
         """The newest odometry; the same one again until another comes."""
@@ -90,11 +112,7 @@ class MavlinkTarget:
         if action is None or self._peer is None or not self._sends:
             return
         message = self._protocol.MAVLink_set_attitude_target_message(*self.command(action))
-        try:
-            self._socket.sendto(message.pack(self._link), self._peer)
-        except OSError:
-            return  # a lost datagram, as a radio loses them: the flight controller's failsafe watches for silence
-        self.sent += 1
+        self.sent += self._said(message)
 
     def command(self, action: Float[np.ndarray, " 4"]) -> tuple[Any, ...]:
         """Fields of SET_ATTITUDE_TARGET."""
@@ -113,7 +131,12 @@ class MavlinkTarget:
         )
 
     def between(self, until: float) -> None:
-        """Nothing to do."""
+        """Ask the vehicle for its time, some times a second; never in a dry run."""
+        now = round(1e9 * self._clock.now())
+        if self._peer is None or not self._sends or (self._asked and now - self._asked[-1] < 1e9 * ASKS):
+            return
+        self._asked.append(now)
+        self._said(self._protocol.MAVLink_timesync_message(0, now))
 
     @property
     def is_over(self) -> bool:
@@ -129,42 +152,74 @@ class MavlinkTarget:
             return
         system = message.get_srcSystem()
         if message.get_type() == "HEARTBEAT":
-            mode = (int(message.custom_mode) >> 16) & 0xFF
-            self._engaged[system] = bool(message.base_mode & ARMED) and mode == PX4_OFFBOARD
+            self._control[system] = control_of(message)
+        if message.get_type() == "TIMESYNC" and system == self._system:
+            self._take_time(message)
         if message.get_type() == "ODOMETRY":
             self._system = self._system or system
             if system != self._system:
                 return  # another vehicle on the same port
             self._peer = peer
             stamp = 1e-6 * float(message.time_usec)
-            self._state = state_of(message, stamp + self._clock_offset.after(self._clock.now(), stamp))
+            self._state = state_of(message, self._vehicle_clock.heard(self._clock.now(), stamp))
+
+    def _take_time(self, message: Any) -> None:
+        """Take an answer to a question of ours; the vehicle asks too (tc1 is 0), and answers others."""
+        if message.tc1 > 0 and message.ts1 in self._asked:
+            self._vehicle_clock.answered(1e-9 * message.ts1, 1e-9 * message.tc1, self._clock.now())
+
+    def _said(self, message: Any) -> bool:
+        try:
+            self._socket.sendto(message.pack(self._link), self._peer)
+        except OSError:
+            return False  # a lost datagram, as a radio loses them: the flight controller watches for silence
+        return True
 
 
-class ClockOffset:
-    """Seconds from a vehicle's clock to ours: the least that a message of the last seconds took.
+def check_throttle(vehicle: VehicleCard, hover_throttle: float) -> float:
+    """``hover_throttle`` where full throttle is enough for the policy; raises ``ConfigError`` for any other."""
+    largest = largest_throttle(vehicle)
+    least = min(THROTTLE_MIN, largest)
+    if least <= hover_throttle <= largest:
+        return hover_throttle
+    raise ConfigError(
+        f"--hover-throttle is {hover_throttle:g}; it must lie in [{least:.3g}, {rounded_down(largest):g}]: the policy "
+        f"commands up to {4.0 * vehicle.thrust_max:.3g} N, {1.0 / largest:.3g} times its weight, and full throttle "
+        "must give that much. Measure the throttle at which your vehicle hovers; one that hovers at more is too weak "
+        "for this policy"
+    )
 
-    Clocks drift, so what a message took long ago does not count.  A clock that goes back was started again.
-    """
 
-    WINDOW = 10.0  # s
+def rounded_down(throttle: float) -> float:
+    """To three digits, so that it is allowed where the number itself is."""
+    return math.floor(1e3 * throttle) / 1e3
 
-    def __init__(self) -> None:
-        self._before = self._latest = math.inf  # of the window before, and of the present one
-        self._began = self._stamp = -math.inf
 
-    def after(self, now: float, stamp: float) -> float:
-        """The offset after a message of that stamp came at ``now``."""
-        if stamp < self._stamp - 1.0:
-            self._before = self._latest = math.inf
-        if now - self._began > self.WINDOW:
-            self._before, self._latest, self._began = self._latest, math.inf, now
-        self._stamp = stamp
-        self._latest = min(self._latest, now - stamp)
-        return min(self._before, self._latest)
+def largest_throttle(vehicle: VehicleCard) -> float:
+    """Throttle at hover of the quadrotor that the policy was trained on: full throttle is its largest thrust."""
+    return vehicle.mass * GRAVITY / (4.0 * vehicle.thrust_max)
+
+
+def control_of(message: Any) -> Control:
+    """Who flies, by a HEARTBEAT message of PX4."""
+    if not message.base_mode & ARMED:
+        return Control.DISARMED
+    if (int(message.custom_mode) >> 16) & 0xFF == PX4_OFFBOARD:
+        return Control.OURS
+    return Control.FAILSAFE if message.system_status in FAILED else Control.ANOTHER
 
 
 def state_of(message: Any, time: float) -> VehicleState:
-    """An ODOMETRY message as an estimate; numbers that are not finite are passed on, to be refused by name."""
+    """An ODOMETRY message as an estimate; numbers that are not finite are passed on, to be refused by name.
+
+    In frames that it does not know, no number means anything: the state has none, and its ``fault`` is ``frame``.
+    The fault of an odometry that its source calls failed is ``quality``.
+    """
+    if (message.frame_id, message.child_frame_id) not in FRAMES:
+        none = np.full(3, np.nan)
+        return VehicleState(
+            time=time, pos_w=none, vel_w=none, quat=np.full(4, np.nan), omega_b=none, fault="frame"
+        )
     quat = np.array(message.q, float) * np.array([1.0, *TURN])
     velocity = TURN * np.array([message.vx, message.vy, message.vz])
     if message.child_frame_id == BODY_FRD:
@@ -175,6 +230,7 @@ def state_of(message: Any, time: float) -> VehicleState:
         vel_w=velocity,
         quat=quat,
         omega_b=TURN * np.array([message.rollspeed, message.pitchspeed, message.yawspeed]),
+        fault="quality" if message.quality == LOST else None,
     )
 
 

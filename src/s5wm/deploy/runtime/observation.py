@@ -72,13 +72,17 @@ ENTRIES: dict[Layout, tuple[Entry, ...]] = {
 
 def observe(layout: Layout, gates: Gates, state: VehicleState, target: int) -> Vector:
     """The observation of a state with this gate next, float32; raises ``ConfigError`` for images."""
-    rule = _LAYOUTS.get(layout)
-    if rule is None:
+    check_layout(layout)
+    return _LAYOUTS[layout](gates, state, target).astype(np.float32)
+
+
+def check_layout(layout: Layout) -> None:
+    """Raises ``ConfigError`` for observations that the runtime cannot compute."""
+    if layout not in _LAYOUTS:
         raise ConfigError(
             f"the runtime computes observations of layouts {', '.join(_LAYOUTS)}, not {layout!r}: it has no camera. "
             "Call a policy that reads images, or of a task of your own, from your own program (README.md of the export)"
         )
-    return rule(gates, state, target).astype(np.float32)
 
 
 def _observe_a(gates: Gates, state: VehicleState, target: int) -> Vector:

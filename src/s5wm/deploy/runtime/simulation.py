@@ -1,5 +1,7 @@
 """A simulated drone on its track, as a target: the rules of ``envs.racing``, in NumPy."""
 
+import math
+from collections import deque
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,6 +11,7 @@ from s5wm.deploy.card import TrackCard, VehicleCard
 from s5wm.deploy.runtime.gates import Gates
 from s5wm.deploy.runtime.hover import hover_action
 from s5wm.deploy.runtime.loop import Clock
+from s5wm.deploy.runtime.pilot import Control
 from s5wm.deploy.runtime.plant import Body, Quadrotor
 from s5wm.deploy.runtime.state import VehicleState
 
@@ -17,6 +20,12 @@ SPIN_LIMIT = 30.0
 
 MOTORS_IDLE = np.array([-1.0, 0.0, 0.0, 0.0], np.float32)
 """Command of a flight controller that gets none: no thrust."""
+
+PIECE = 0.02
+"""s of flight that is taken as straight to judge it."""
+
+INSTANT = 1e-9
+"""s below which a time is taken as over: sums of periods round."""
 
 FLYING = "FLYING"
 
@@ -35,7 +44,10 @@ class Dynamics(Protocol):
 
 
 class Simulation:
-    """Starts hovering at the start pose; time passes between the periods of the loop."""
+    """Starts hovering at the start pose, when it is read first.
+
+    A command flies ``action_delay`` after it was sent, the one before until then.
+    """
 
     def __init__(
         self,
@@ -59,34 +71,49 @@ class Simulation:
         self._quad: Dynamics = dynamics or own
         self.body: Body = self._quad.begin(start or own.at_rest(track.start_pos, track.start_yaw))
         self._clock, self._obeys = clock, obeys
-        self._start = self._now = clock.now()
-        self._command = self._before = hover_action(vehicle)
+        self._now: float | None = None  # time of ``body``; it begins when it is read first
+        self._command = hover_action(vehicle)  # in force
+        self._sent: deque[tuple[float, Float[np.ndarray, " 4"]]] = deque()  # to come, and from when on
         self._lap_began: float | None = None
 
     def read(self) -> VehicleState:
         """The exact state now."""
-        return self.body.seen(self._clock.now())
+        now = self._clock.now()
+        self.between(now)
+        return self.body.seen(now)
 
     def send(self, action: Float[np.ndarray, " 4"] | None) -> None:
         """Hold this command until the next one."""
-        self._before, self._command = self._command, MOTORS_IDLE if action is None else action
+        if self._obeys:
+            from_when = self._clock.now() + self.gates.card.action_delay
+            self._sent.append((from_when, MOTORS_IDLE if action is None else action))
 
     def between(self, until: float) -> None:
         """Simulate until then."""
-        seconds, began = until - self._now, self._now
-        self._now = until
-        if not self._obeys or self.is_over or seconds <= 0.0:
-            return
-        before, late = self.body, min(self.gates.card.action_delay, seconds)
-        if late > 0.0:
-            self.body = self._quad.fly(self.body, self._before, late)
-        self.body = self._quad.fly(self.body, self._command, seconds - late) if seconds > late else self.body
-        self._judge(before, began, seconds)
+        now = until if self._now is None else self._now
+        pieces = math.ceil((until - now) / PIECE - INSTANT)
+        for piece in range(pieces if self._obeys else 0):
+            if self.is_over:
+                break
+            self._fly(now + (until - now) * piece / pieces, now + (until - now) * (piece + 1) / pieces)
+        self._now = max(now, until)
+
+    def _fly(self, now: float, until: float) -> None:
+        began, before = now, self.body
+        while True:
+            while self._sent and self._sent[0][0] - now <= INSTANT:
+                self._command = self._sent.popleft()[1]
+            if until - now <= INSTANT:
+                break
+            end = min(until, self._sent[0][0]) if self._sent else until
+            self.body = self._quad.fly(self.body, self._command, end - now)
+            now = end
+        self._judge(before, began, until - began)
 
     @property
-    def is_engaged(self) -> bool:
-        """Always."""
-        return True
+    def control(self) -> Control:
+        """Ours, always."""
+        return Control.OURS
 
     @property
     def is_over(self) -> bool:
@@ -107,7 +134,7 @@ class Simulation:
         }
         self.ending = next((name for name, holds in endings.items() if holds), FLYING)
         if crossing.passed:
-            self._pass(began - self._start + crossing.fraction * seconds)
+            self._pass(began + crossing.fraction * seconds)
 
     def _pass(self, time: float) -> None:
         """A lap is the time between two passes of the first gate."""

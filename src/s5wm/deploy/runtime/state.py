@@ -17,6 +17,7 @@ class VehicleState:
     vel_w: Vector
     quat: Float[np.ndarray, " 4"]  # body to world, w first
     omega_b: Vector
+    fault: str | None = None  # why its source gives no attitude at all, in one word
 
 
 def to_matrix(quat: Float[np.ndarray, " 4"]) -> Float[np.ndarray, "3 3"]:

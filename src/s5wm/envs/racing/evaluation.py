@@ -62,8 +62,7 @@ RACING: Groups = (
 
 RACING_A: Groups = (
     Group(name="velocity", start=0, stop=3, scale=VELOCITY_SCALE, unit="m/s"),
-    # The four corners together.
-    Group(name="gate", start=12, stop=24, scale=POSITION_SCALE, unit="m"),
+    Group(name="gate", start=12, stop=24, scale=POSITION_SCALE, unit="m", points=4),  # its corners
 )
 """Racing in layout A; its attitude is by rows and has no error here."""
 

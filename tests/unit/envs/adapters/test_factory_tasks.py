@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import s5wm
+from s5wm.diagnostics.positions import track_of_task
 from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.groups import number_groups
 from s5wm.envs.hover import HoverConfig
@@ -24,7 +25,6 @@ from s5wm.errors import ConfigError
 from s5wm.evaluation.protocol import evaluator, judge
 from s5wm.experiments.experiment import Experiment, load_experiment, save_experiment
 from s5wm.experiments.presets import preset
-from s5wm.viewer.episode import track_of_task
 
 RACE = FactoryConfig(factory="s5wm.envs.racing.task:RacingConfig")
 HOVER = FactoryConfig(factory="s5wm.envs.hover:HoverConfig")
