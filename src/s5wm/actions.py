@@ -6,25 +6,56 @@ bounds; for ``Discrete`` and ``MultiDiscrete`` it holds one-hots, one after the 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 Bounds: TypeAlias = float | tuple[float, ...]
+
+GivenBounds: TypeAlias = Bounds | Sequence[float] | np.number[Any] | Shaped[Array | np.ndarray, "..."]
+"""What becomes such bounds."""
+
+
+def _as_bounds(given: Any, name: str, width: int) -> Bounds:
+    """Numbers, lists and arrays as a number or a tuple, which can be hashed."""
+    values = np.asarray(given, float)
+    if values.ndim == 0:
+        return float(values)
+    if values.size not in (1, width):
+        raise ValueError(
+            f"{name} of Box has {values.size} numbers for an action of {width}: give one, or one for each"
+        )
+    return tuple(float(value) for value in values.ravel())
+
+
+def _as_whole(given: Any) -> tuple[int, ...]:
+    return tuple(int(value) for value in np.ravel(given))
+
+
+def _set(spec: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass while it is made."""
+    for name, value in values.items():
+        object.__setattr__(spec, name, value)
 
 
 @dataclass(frozen=True)
 class Box:
-    """Real numbers between bounds; one bound for all of them, or one for each in the order of ``ravel``."""
+    """Real numbers between bounds; one bound for all of them, or one for each in the order of ``ravel``.
+
+    Lists and arrays become tuples.
+    """
 
     shape: tuple[int, ...] = (1,)
-    low: Bounds = field(default=-1.0, kw_only=True)
-    high: Bounds = field(default=1.0, kw_only=True)
+    low: GivenBounds = field(default=-1.0, kw_only=True)
+    high: GivenBounds = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
+        _set(self, shape=_as_whole(self.shape))
+        _set(self, **{name: _as_bounds(getattr(self, name), name, self.width) for name in ("low", "high")})
         low, high = (np.broadcast_to(np.asarray(bound, float), (self.width,)) for bound in self.bounds)
         with np.errstate(over="ignore"):  # that their difference is finite in float32 is what is asked
             span = high.astype(np.float32) - low.astype(np.float32)
@@ -42,7 +73,7 @@ class Box:
     @property
     def bounds(self) -> tuple[Bounds, Bounds]:
         """Low and high."""
-        return self.low, self.high
+        return cast(Bounds, self.low), cast(Bounds, self.high)
 
     @property
     def width(self) -> int:
@@ -78,6 +109,7 @@ class Discrete:
     n: int
 
     def __post_init__(self) -> None:
+        _set(self, n=int(self.n))
         if self.n < 2:
             raise ValueError(f"Discrete has {self.n} choices; there is something to choose from 2 on")
 
@@ -111,6 +143,7 @@ class MultiDiscrete:
     groups: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        _set(self, groups=_as_whole(self.groups))
         if not self.groups or min(self.groups) < 2:
             raise ValueError(f"MultiDiscrete has {self.groups} choices; give at least 2 for each variable")
 

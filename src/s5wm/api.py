@@ -1,6 +1,7 @@
 """What ``import s5wm`` offers: train, load, make."""
 
 import datetime
+import multiprocessing
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     from s5wm.experiments.policies import evaluate_training
     from s5wm.experiments.run import How, run_experiment
 
+    _check_main()
     task = _spec(task)
     experiment = configure(
         task,
@@ -109,6 +111,7 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
     from s5wm.experiments.policies import evaluate_training
     from s5wm.experiments.run import How, run_seeds
 
+    _check_main()
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
     finished, paths = run_seeds(experiment, path, count=count, how=How(source=_named(start_from)))
@@ -116,6 +119,17 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
         for each in paths:
             evaluate_training(each)
     return [Run(each) for each in paths]
+
+
+def _check_main() -> None:
+    """Raise ``ConfigError`` in a process for an environment that imports the script that trains."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        from s5wm.errors import ConfigError
+
+        raise ConfigError(
+            "s5wm.train is called while a process for an environment imports this script (task.processes): put the "
+            "call under if __name__ == '__main__':"
+        )
 
 
 def _spec(task: str | Callable[..., Any]) -> str:

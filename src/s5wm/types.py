@@ -13,6 +13,7 @@ Alignment of one episode of three actions, followed by the next episode::
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import equinox as eqx
@@ -22,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from s5wm.actions import ActionSpec
+from s5wm.errors import ConfigError
 
 Key = PRNGKeyArray
 Scalar = Float[Array, ""]
@@ -38,6 +40,17 @@ class OptionalMetric(eqx.Module):
 
 EpisodeMetrics = dict[str, Float[Array, "*b"] | OptionalMetric]
 """Named metrics of an episode; the log holds means over the episodes that have each."""
+
+RESERVED_METRICS = frozenset({"count", "length", "return_nominal", "return_smoothing", "steps"})
+"""Names of what s5wm itself measures of episodes; an environment's metrics of these names are left out everywhere."""
+
+Metric = TypeVar("Metric")
+
+
+def without_reserved(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The metrics of an environment that have names of their own."""
+    return {name: metric for name, metric in metrics.items() if name not in RESERVED_METRICS}
+
 
 Extras = TypeVar("Extras")
 Carry = TypeVar("Carry")
@@ -132,7 +145,10 @@ class Transition(eqx.Module, Generic[Extras]):
 
 
 class EnvSpec(eqx.Module):
-    """What an agent needs to be built; all static."""
+    """What an agent needs to be built; all static.
+
+    Raises ``ConfigError``, a ``ValueError``, for what no observation is.
+    """
 
     obs_shape: tuple[int, ...] = eqx.field(static=True)  # of the image, where there are an image and numbers
     obs_dtype: np.dtype = eqx.field(static=True)  # float32 vectors or uint8 images
@@ -146,9 +162,14 @@ class EnvSpec(eqx.Module):
     obs_names: tuple[str, ...] = eqx.field(static=True, default=())  # of its numbers; empty: they have none
 
     def __check_init__(self) -> None:
+        if self.has_images and self.obs_dtype != np.uint8:
+            raise ConfigError(
+                f"obs_shape {self.obs_shape} is of an image, and obs_dtype is {self.obs_dtype}; pixels are uint8 from "
+                "0 to 255: scale and round them, or show a vector"
+            )
         numbers = self.vector_size if self.has_images else self.obs_numbers
         if self.obs_names and len(self.obs_names) != numbers:
-            raise ValueError(
+            raise ConfigError(
                 f"obs_names has {len(self.obs_names)} names, and the observation {numbers} numbers"
             )
 

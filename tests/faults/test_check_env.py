@@ -1,5 +1,6 @@
 """``check-env`` on environments that are wrong in every way, that hang, and that die."""
 
+import functools as ft
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from jaxtyping import Array, Float, Shaped
 
 from s5wm.actions import Box, Discrete
 from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
-from s5wm.checkenv.child import Question, Report, check_in_child
+from s5wm.checkenv.child import Question, Report, check_in_child, make
+from s5wm.checkenv.gymenv import check_gym
 from s5wm.checkenv.jaxenv import check_jax
 from s5wm.checkenv.seen import Seen
+from s5wm.envs.adapters.gymnasium import host_env
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.probes import ActionReward
 from s5wm.envs.wrappers import TimeLimit
@@ -97,6 +100,10 @@ class OneChoice(Sound):
     action_space = gym.spaces.MultiDiscrete([3, 1])
 class Quits(Sound):
     def step(self, action): raise SystemExit(0)
+class Quits2(Sound):
+    def step(self, action): raise SystemExit(2)
+class CloseRaises(Sound):
+    def close(self): raise RuntimeError("still running")
 class DiesOnce(Sound):
     def step(self, action):
         if not os.path.exists("died"):
@@ -127,6 +134,8 @@ WRONG = {
     "Raises": "step raised RuntimeError('motor on fire')",
     "Hangs": "step did not return within 20 s",
     "Dies": "its process died with SIGKILL in step, in 4 of 4 tries",
+    "Quits2": "its process ended with 2 in step, in 4 of 4 tries",
+    "CloseRaises": "close raised RuntimeError('still running')",
     "DiesOnce": "its process died with SIGKILL in step, in 1 of 2 tries",
 }
 
@@ -248,6 +257,28 @@ def test_gymnasium_environments_are_for_those_who_read_what_they_show() -> None:
     assert {name for name, why in verdicts.items() if not why} == {"s5wm", "dreamerv3", "ppo"}
     taxi = gymnasium.make("Blackjack-v1")  # a tuple of choices
     assert agents_on_gym(taxi).misfits["s5wm"] == ""
+
+
+def test_what_is_checked_is_what_is_trained_on() -> None:
+    gymnasium = pytest.importorskip("gymnasium")
+    name = "StackedCartPole-v0"
+
+    def stacked(**options: Any) -> Any:
+        made = gymnasium.make("CartPole-v1", max_episode_steps=-1, **options)
+        return gymnasium.wrappers.FrameStackObservation(made, 3)
+
+    gymnasium.register(name, entry_point=stacked, max_episode_steps=7)
+    try:
+        env, limit = make(Question(spec=f"gymnasium:{name}", steps=9))
+        assert limit == 7
+        assert env.observation_space.shape == (3, 4)
+        seen = Seen(limit)
+        assert not list(check_gym(env, 9, lambda _: None, seen))
+        assert agents_on_gym(env).spec == host_env(ft.partial(gymnasium.make, name)).spec
+        assert seen.lengths == [7]
+        assert "TimeLimit" in str(env)
+    finally:
+        del gymnasium.registry[name]
 
 
 @pytest.mark.faults

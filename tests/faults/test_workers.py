@@ -87,6 +87,8 @@ def test_the_row_before_a_failure_is_the_last_of_its_episode(
 ) -> None:
     chunk, state = chunk_of(tmp_path)
     seen, collect = [], chunk._collect
+    told: list[str] = []
+    chunk.tell = told.append
     monkeypatch.setattr(chunk, "_collect", lambda *a: seen.append(collect(*a)) or seen[-1])
     order(tmp_path, "raise")  # copy 0, at its second step
     ((state, _, sums),) = chunk([state], 1)
@@ -99,8 +101,8 @@ def test_the_row_before_a_failure_is_the_last_of_its_episode(
     # The one that ends within the rollout and the one that ends with the row after it: none was cut by a failure.
     assert int(sums.count) == 2 and float(sums.metrics["length"]) == 2 * 6
     assert state.actor.length.tolist() == [6, 1]
-    (news,) = chunk.news()
-    assert news == "environment 0 failed (RuntimeError: the simulator broke); it was made anew"
+    (news,) = told
+    assert news == "environment 0 failed (RuntimeError: the simulator broke); it is made anew"
     chunk.close()
 
 
@@ -113,10 +115,12 @@ def test_processes_give_the_rows_that_copies_in_this_process_give(tmp_path: Path
         make = ft.partial(call_factory, "fragile:Fragile", (f"folder={folder}",))
         envs = host_env(make, Hosting(processes=processes, timeout=5.0)).open(1)
         rows, rng = [envs.reset(3)], np.random.default_rng(0)
+        told: list[str] = []
+        envs.tell = told.append
         for t in range(14):
             order(folder, *{3: broken[:1], 9: broken[1:]}.get(t, ()))
             rows.append(envs.step(rng.integers(0, 2, 1)))
-        assert len(envs.news()) == 2
+        assert len(told) == 2
         envs.close()
         assert all_dead(workers(folder))
         taken[processes] = rows
@@ -160,9 +164,11 @@ def test_a_shape_that_is_not_the_space_s_is_named(tmp_path: Path) -> None:
 def test_an_observation_that_is_not_finite_is_a_failure_of_its_environment(tmp_path: Path) -> None:
     order(tmp_path, "nan")
     chunk, state = chunk_of(tmp_path)
+    told: list[str] = []
+    chunk.tell = told.append
     ((_, _, sums),) = chunk([state], 1)
     assert int(sums.faults.observation) == NEVER
-    assert chunk.news() == ["environment 0 failed (its observation was not finite); it was made anew"]
+    assert told == ["environment 0 failed (its observation was not finite); it is made anew"]
     chunk.close()
 
 

@@ -1,8 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.actions import Box, Discrete, MultiDiscrete
+from s5wm.actions import Box, Discrete, MultiDiscrete, _as_whole
 
 
 def test_numbers_are_scaled_between_their_bounds() -> None:
@@ -49,3 +50,18 @@ def test_the_blank_action_has_the_form_of_any_other(spec: Box | Discrete | Multi
 def test_what_nobody_could_choose_from_is_refused(make, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_bounds_and_choices_may_be_lists_and_arrays() -> None:
+    boxes = [
+        Box((2,), low=low, high=high)
+        for low, high in (((0.0, -1.0), (1.0, 1.0)), ([0.0, -1.0], 1.0), (np.array([0.0, -1.0]), np.ones(2)))
+    ]
+    assert boxes[0] == Box((2,), low=np.array([[0.0, -1.0]]), high=jnp.ones(2))
+    assert boxes[2] == boxes[0] and hash(boxes[2]) == hash(boxes[0])
+    assert boxes[1].low == boxes[0].low and hash(boxes[1]) == hash(Box((2,), low=(0.0, -1.0), high=1.0))
+    assert Box(low=np.float32(-2.0), high=np.array(2)) == Box(low=-2.0, high=2.0)
+    assert _as_whole(np.array([2, 3])) == _as_whole([2, 3]) == (2, 3)  # of shapes and groups
+    assert jax.jit(boxes[2].decode)(jnp.zeros(2)).tolist() == [0.5, 0.0]
+    with pytest.raises(ValueError, match="low of Box has 3 numbers for an action of 2"):
+        Box((2,), low=np.zeros(3))

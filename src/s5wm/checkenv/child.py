@@ -1,7 +1,7 @@
 """The check of an environment in a process of its own, which may hang or die.
 
 The child writes one JSON object per line: ``call``, what it is about to do; ``problem``, what is wrong; ``fact``, what
-the environment is like; or ``agent``, whether it can train.
+the environment is like; ``agent``, whether it can train; or ``usage``, why there is nothing to check.
 """
 
 import json
@@ -13,10 +13,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s5wm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from s5wm.checkenv.agents import Judged
+    from s5wm.checkenv.seen import Seen
 
 END = "end"
 
@@ -25,6 +30,9 @@ START, LOOK = "start", "looking which agents can train on it"
 
 OUR_SECONDS = 300.0
 """Given to these."""
+
+EXIT_SECONDS = 5.0
+"""Given to a process that has said all to exit by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,16 @@ def check_in_child(question: Question, timeout: float) -> Report:
 
 def _check_once(question: Question, timeout: float) -> _Try:
     command = [sys.executable, "-m", "s5wm.checkenv", json.dumps(asdict(question))]
-    return _follow(subprocess.Popen(command, stdout=subprocess.PIPE, text=True), timeout)
+    # In a session of its own, so that what its environment begins can be ended with it.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    return _follow(process, timeout)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill the process and those of its environment."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _follow(process: subprocess.Popen[str], timeout: float) -> _Try:
@@ -86,21 +103,23 @@ def _follow(process: subprocess.Popen[str], timeout: float) -> _Try:
     call = START
     try:
         while call != END and (line := lines.get(timeout=_limit(call, timeout))):
+            if "usage" in line:
+                raise ConfigError(line["usage"])
             call = line.get("call", call)
             report.problems.extend([line["problem"]] if "problem" in line else [])
             report.facts.update({line["fact"]: line["is"]} if "fact" in line else {})
             report.agents.update({line["agent"]: line["why"]} if "agent" in line else {})
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=EXIT_SECONDS)
     except queue.Empty:
-        process.kill()
         report.problems.append(f"{call} did not return within {_limit(call, timeout):g} s")
         return _Try(report=report, death=None)
     finally:
-        code = process.wait()
+        _kill(process)
         reader.join(timeout=1.0)
         if not reader.is_alive():  # else a process of the environment holds the pipe, and reading goes on
             process.stdout.close()
-    if code == ConfigError.exit_code:
-        raise ConfigError(report.problems[-1])
+    code = process.returncode
     if call == END:
         return _Try(report=report, death=None)
     how = f"died with {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -131,7 +150,7 @@ def main() -> int:
         for problem in _check(question, progress):
             _report(problem=problem)
     except ConfigError as error:
-        _report(problem=str(error))
+        _report(usage=str(error))
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 - whatever an environment raises is what is reported
         traceback.print_exc()
@@ -167,23 +186,40 @@ def _report(**line: str) -> None:
 
 
 def _check(question: Question, progress: Progress) -> Iterator[str]:
-    from s5wm.checkenv.agents import agents_on_gym, agents_on_jax
-    from s5wm.checkenv.gymenv import check_gym
+    from s5wm.checkenv.agents import Judged, agents_on_gym, agents_on_jax
+    from s5wm.checkenv.gymenv import check_close, check_gym
     from s5wm.checkenv.jaxenv import check_jax
-    from s5wm.checkenv.seen import Seen, spec_in_words
+    from s5wm.checkenv.seen import Seen
     from s5wm.envs.base import AbstractEnv
 
     progress(f"making {question.spec}")
     env, limit = make(question)
     seen = Seen(limit)
-    if isinstance(env, AbstractEnv):
-        yield from check_jax(env, question.steps, progress, seen)
-        progress(LOOK)
-        found = agents_on_jax(env, is_task=":" not in question.spec)
-    else:
-        yield from check_gym(env, question.steps, progress, seen)
-        progress(LOOK)
-        found = agents_on_gym(env, question.privileged)
+    found: Judged | None = None
+    try:
+        if isinstance(env, AbstractEnv):
+            yield from check_jax(env, question.steps, progress, seen)
+            progress(LOOK)
+            found = agents_on_jax(env, is_task=":" not in question.spec)
+        else:
+            yield from check_gym(env, question.steps, progress, seen)
+            progress(LOOK)
+            found = agents_on_gym(env, question.privileged)
+    except ConfigError as error:
+        yield str(error)
+    except Exception as error:  # noqa: BLE001 - whatever an environment raises is what is reported
+        traceback.print_exc()
+        yield f"{progress.call} raised {error!r}"
+    if not isinstance(env, AbstractEnv):
+        yield from check_close(env, progress)
+    if found is not None:
+        yield from _told(found, seen)
+
+
+def _told(found: "Judged", seen: "Seen") -> Iterator[str]:
+    """Report what the environment is like and who can train on it."""
+    from s5wm.checkenv.seen import spec_in_words
+
     facts = {} if found.spec is None else spec_in_words(found.spec)
     for name, text in (facts | seen.facts()).items():
         _report(fact=name, **{"is": text})
@@ -207,8 +243,9 @@ def make(question: Question) -> tuple[Any, int | None]:
 
     task = task_config(question.spec, question.env_args, question.privileged)
     if isinstance(task, GymnasiumConfig):
-        whole = task.maker()
-        return whole.unwrapped, time_limit(whole)
+        # As it is trained on; Gymnasium's own checker would speak before ours.
+        env = task.maker(disable_env_checker=True)
+        return env, time_limit(env)
     made = call_factory(task.factory, task.args) if isinstance(task, FactoryConfig) else task
     if isinstance(made, AbstractTask):
         return made.build(), made.max_steps

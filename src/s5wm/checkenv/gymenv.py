@@ -1,5 +1,6 @@
 """Checks of a Gymnasium environment."""
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -7,12 +8,10 @@ import numpy as np
 
 from s5wm.checkenv.seen import EVAL_STEPS, Seen
 from s5wm.envs.adapters.instance import METRICS, SUCCESS, episode_metrics
+from s5wm.types import RESERVED_METRICS, without_reserved
 
 REPEATED = 20
 """Steps that are taken twice from one seed."""
-
-OWN_METRICS = {"return_nominal", "length"}
-"""Names of what training logs of every episode."""
 
 Report = Callable[[str], None]
 
@@ -28,6 +27,18 @@ def check_gym(env: Any, steps: int, report: Report, seen: Seen) -> Iterator[str]
         if problem not in reported:
             reported.add(problem)
             yield problem
+
+
+def check_close(env: Any, report: Report) -> Iterator[str]:
+    """Close the environment, where it can be closed."""
+    if not hasattr(env, "close"):
+        return
+    report("close")
+    try:
+        env.close()
+    except Exception as error:  # noqa: BLE001 - whatever it raises is what is reported
+        traceback.print_exc()
+        yield f"close raised {error!r}"
 
 
 def _problems(env: Any, steps: int, report: Report, seen: Seen) -> Iterator[str]:
@@ -97,11 +108,11 @@ def _check_metrics(info: Any, seen: Seen) -> Iterator[str]:
     wrong = {place: value for place, value in given.items() if not _is_number(value)}
     yield from (f"{place} is {_in_words(value)}, not a number" for place, value in wrong.items())
     yield from (
-        f"info[{METRICS!r}][{name!r}] has a name of training's own numbers: it is left out there; name it otherwise"
-        for name in OWN_METRICS & named.keys()
+        f"info[{METRICS!r}][{name!r}] has a name of s5wm's own numbers, and is left out: name it otherwise"
+        for name in sorted(RESERVED_METRICS & named.keys())
     )
     if not wrong:
-        seen.reported.update(dict.fromkeys(episode_metrics(info)))
+        seen.reported.update(dict.fromkeys(without_reserved(episode_metrics(info))))
 
 
 def _is_number(value: Any) -> bool:

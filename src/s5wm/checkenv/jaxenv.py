@@ -1,6 +1,6 @@
 """What may be wrong with an environment of pure functions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from s5wm.checkenv.seen import EVAL_STEPS, Seen
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.wrappers import AutoReset
-from s5wm.types import Key, MixedObs, TimeStep
+from s5wm.types import RESERVED_METRICS, Key, MixedObs, TimeStep
 
 COPIES = 4
 
@@ -23,7 +23,7 @@ def check_jax(env: AbstractEnv[Any], steps: int, report: Callable[[str], None], 
     report("reset")
     state, first = jax.jit(lambda key: env.reset(key))(jr.key(0))
     yield from _check_shapes(env, first)
-    seen.reported.update(dict.fromkeys(jax.eval_shape(env.episode_metrics, state)))
+    yield from _check_metrics(jax.eval_shape(env.episode_metrics, state), seen)
     report("step")
     action = env.spec.action.decode(jnp.zeros(env.spec.action_size))
     after = jax.eval_shape(env.step, state, action, jr.key(0))
@@ -63,6 +63,17 @@ def _check_shapes(env: AbstractEnv[Any], first: TimeStep) -> Iterator[str]:
         yield "the time step of reset is not is_first, or is is_last or is_terminal"
     if any(float(each) != 0.0 for each in jax.tree.leaves(first.reward)):
         yield "reset gives a reward that is not zero"
+
+
+def _check_metrics(metrics: Mapping[str, Any], seen: Seen) -> Iterator[str]:
+    for name, metric in metrics.items():
+        shape = next((part.shape for part in jax.tree.leaves(metric) if part.shape), None)
+        if name in RESERVED_METRICS:
+            yield f"the metric {name} has a name of s5wm's own numbers, and is left out: name it otherwise"
+        elif shape is not None:
+            yield f"the metric {name} is an array of shape {shape}, not a number"
+        else:
+            seen.reported[name] = None
 
 
 def _described(obs: Any) -> str:

@@ -55,7 +55,7 @@ class AbstractEnv(eqx.Module, Generic[State]):
         """Scalars that describe the episode so far (gates, laps, ...); logged when it ends.
 
         One that only some episodes have is an ``OptionalMetric``.  By default there are none: returns and lengths are
-        logged in any case.
+        logged in any case.  Names in ``s5wm.types.RESERVED_METRICS`` are those of s5wm's own numbers, and left out.
         """
         del state
         return {}

@@ -69,8 +69,15 @@ def timestep_of(latest: HostTimeStep) -> TimeStep:
     return timestep_from(shown_by(latest))
 
 
+def _untold(notice: str) -> None:
+    del notice
+
+
 class AbstractHostEnvs(ABC):
     """``N`` running environments."""
+
+    tell: Callable[[str], None] = staticmethod(_untold)
+    """Called at once with every notice: which environment failed, and why."""
 
     @abstractmethod
     def reset(self, seed: int) -> HostTimeStep:
@@ -79,10 +86,6 @@ class AbstractHostEnvs(ABC):
     @abstractmethod
     def step(self, action: Values) -> HostTimeStep:
         """Step each environment by actions ``[N, ...]`` in the environment's own form."""
-
-    def news(self) -> list[str]:
-        """Notices since the last call."""
-        return []
 
     def render(self) -> Any:
         """A picture of the first environment; None where there is none."""

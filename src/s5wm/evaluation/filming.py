@@ -35,16 +35,19 @@ def film(
         for episode in range(episodes):
             latest, total = envs.reset(seed + episode), 0.0
             carry = jax.tree.map(lambda x: x[None], policy.initial())
-            for _ in range(max_steps):
+            for step in range(max_steps + 1):
                 shown = _checked(envs.render(), "render() with render_mode='rgb_array'")
                 shots.append((shown, _caption(episode, total, _success(latest))))
-                if latest.is_last[0] or len(shots) >= MOST:
+                if latest.is_last[0] or step == max_steps or len(shots) >= MOST:
                     break
                 key = jax.random.key(0)  # the mode draws nothing
                 carry, action = act_to_judge(
                     policy, carry, shown_by(latest), key, spec=env.spec.action, sampled=False
                 )
                 latest = envs.step(np.asarray(action))
+                if latest.cut[0]:  # what it shows now is another episode
+                    shots[-1] = (shown, f"{shots[-1][1]}, cut: the environment failed")
+                    break
                 total += float(latest.reward[0])
             if len(shots) >= MOST:
                 break

@@ -16,7 +16,7 @@ from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostTimeStep, Shown, Value
 from s5wm.envs.task import Episodes
 from s5wm.errors import EnvironmentFailedError
 from s5wm.evaluation.rollout import EvalConfig
-from s5wm.types import EpisodeMetrics, Key, OptionalMetric
+from s5wm.types import EpisodeMetrics, Key, OptionalMetric, without_reserved
 
 MOST_AT_ONCE = 16
 """Environments that an evaluation steps in parallel."""
@@ -50,10 +50,10 @@ def run_hosted_episodes(
     num = min(plan.episodes, MOST_AT_ONCE)
     seed = int(jax.device_get(jr.randint(key, (), 0, 2**30)))
     envs, parts, notices = env.open(num), list[_Part](), list[str]()
+    envs.tell = notices.append
     try:
         for begun in range(0, plan.episodes, num):
             parts.append(_run_once(_Runner(envs, policy, plan, env.spec.action, watch), seed + begun, num))
-            notices += envs.news()
     finally:
         envs.close()
 
@@ -69,7 +69,7 @@ def run_hosted_episodes(
         return np.concatenate(values)[: plan.episodes][whole]
 
     blank = np.full(num, np.nan)
-    names = dict.fromkeys(name for part in parts for name in part.metrics)
+    names = without_reserved(dict.fromkeys(name for part in parts for name in part.metrics))
     described = {name: gathered([part.metrics.get(name, blank) for part in parts]) for name in names}
     metrics: EpisodeMetrics = {
         name: OptionalMetric(jnp.asarray(values, jnp.float32), jnp.asarray(np.isfinite(values)))

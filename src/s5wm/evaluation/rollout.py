@@ -15,7 +15,7 @@ from s5wm.actions import Box
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.base import AbstractEnv
 from s5wm.envs.task import Episodes, Recording
-from s5wm.types import Key, TimeStep
+from s5wm.types import Key, TimeStep, without_reserved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def run_episodes(
         return_smoothing=smoothing,
         steps=steps,
         is_terminal=end.timestep.is_terminal,
-        metrics=jax.vmap(env.episode_metrics)(end.env_state),
+        metrics=without_reserved(jax.vmap(env.episode_metrics)(end.env_state)),
         recording=Recording(last_row, end.recording.action),
     )
 

@@ -165,6 +165,7 @@ def _hosted(group: SeedGroup, log: Log, stop: StopRequest) -> HostedChunk | None
         return None
     seed, length = group[0].trainer.seed, config.rollout_length
     chunk = HostedChunk(program.env, program.agent, num_envs=config.num_envs, length=length, seed=seed)
+    chunk.tell = log
     chunk.collecting = itertools.chain([elapsed(log, "collecting the first rollout")], chunk.collecting)
     chunk.updating = itertools.chain([_compiling(log, stop, config.minutes)], chunk.updating)
     return chunk
@@ -241,8 +242,6 @@ def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log) -> list[Row
     results = jax.block_until_ready(chunk(states, iterations))
     if isinstance(chunk, HostedChunk):
         iterations = chunk.done
-        for news in chunk.news():
-            log(news)
     seconds = from_main_process(time.monotonic() - begun)
     clock.trained(iterations, seconds)
     took = ChunkTime(iterations=iterations, seconds=seconds, wall_minutes=clock.minutes)

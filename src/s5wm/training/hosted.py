@@ -48,7 +48,7 @@ from s5wm.training.state import (
     following_actor,
     init_actor,
 )
-from s5wm.types import Key, TimeStep, Transition
+from s5wm.types import Key, TimeStep, Transition, without_reserved
 
 Result = tuple[TrainState[Any], MetricSums, EpisodeSums]
 
@@ -121,6 +121,8 @@ class HostedChunk:
         """One is entered for each rollout."""
         self.updating: Contexts = itertools.repeat(nullcontext())
         """One is entered for each update; the first one compiles."""
+        self.tell: Callable[[str], None] = lambda _: None
+        """Called at once with every notice of the environments."""
         self.done = 0
         """Iterations of the latest call; fewer than requested if the environments failed for good."""
 
@@ -158,10 +160,6 @@ class HostedChunk:
         state = TrainState(learning.settled(), actor, state.smoothing_weight, key, iteration)
         return [(state, learning.total(), totals.sums())]
 
-    def news(self) -> list[str]:
-        """Notices of the environments."""
-        return [] if self._envs is None else self._envs.news()
-
     def close(self) -> None:
         """Close the environments."""
         if self._envs is not None:
@@ -175,6 +173,7 @@ class HostedChunk:
         iteration = self._began = int(state.iteration)
         if self._envs is None:
             self._envs = self._env.open(self._num_envs)
+            self._envs.tell = self.tell
         actor = state.actor
         if iteration == 0:
             latest = self._envs.reset(_seed_of(self._seed, iteration))
@@ -299,7 +298,8 @@ class _EpisodeTotals:
             return
         ended = np.asarray(latest.is_last)
         self._count += int(ended.sum())
-        described = dict(latest.metrics) | {"return_nominal": actor.return_nominal, "length": actor.length}
+        own = {"return_nominal": actor.return_nominal, "length": actor.length}
+        described = without_reserved(latest.metrics) | own
         for name, values in described.items():
             known = np.asarray(values, float)[ended]
             self._values.setdefault(name, []).extend(known[np.isfinite(known)].tolist())

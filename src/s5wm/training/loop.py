@@ -24,7 +24,7 @@ from s5wm.training.state import (
     described_episodes,
     following_actor,
 )
-from s5wm.types import Key, Transition
+from s5wm.types import Key, Transition, without_reserved
 
 Learner = TypeVar("Learner")
 
@@ -62,7 +62,7 @@ def unroll(
             actor.env_state, env.spec.action.decode(row.action), jr.split(k_env, actor.length.shape[0])
         )
         following = following_actor(actor, env_state, timestep, carry)
-        described = described_episodes(following) | jax.vmap(env.episode_metrics)(env_state)
+        described = without_reserved(jax.vmap(env.episode_metrics)(env_state)) | described_episodes(following)
         sums = EpisodeSums.of(timestep.is_last, described, NonFiniteReport.at(timestep, row.action, t))
         return following, (row, sums)
 

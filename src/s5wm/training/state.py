@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from s5wm.agents.base import AbstractAgent, AbstractPolicy
 from s5wm.envs.base import AbstractEnv
+from s5wm.errors import ConfigError
 from s5wm.types import EpisodeMetrics, Key, Metrics, OptionalMetric, Scalar, TimeStep
 
 Learner = TypeVar("Learner")
@@ -88,6 +89,12 @@ class EpisodeSums(eqx.Module):
         cls, ended: Bool[Array, " N"], described: EpisodeMetrics, faults: NonFiniteReport
     ) -> "EpisodeSums":
         """Sums of one step of ``N`` environments; ``ended`` selects episodes, described by these metrics."""
+        for name, metric in described.items():
+            if wrong := [part.shape[1:] for part in jax.tree.leaves(metric) if part.shape != ended.shape]:
+                raise ConfigError(
+                    f"the metric {name} of an episode has shape {wrong[0]}: give one number (episode_metrics of the "
+                    "environment)"
+                )
         known = {name: _optional(metric) for name, metric in described.items()}
         has = {name: ended & metric.exists for name, metric in known.items()}
         return cls(
@@ -122,12 +129,22 @@ def _first(values: Shaped[Array, "N ..."], step: Int[Array, ""]) -> Int[Array, "
 def init_actor(
     env: AbstractEnv[Any], policy: AbstractPolicy[Any, Any], num_envs: int, *, key: Key
 ) -> ActorState:
-    """Reset ``num_envs`` environments."""
+    """Reset ``num_envs`` environments; raises ``ConfigError`` for observations that are not those of the spec."""
     env_state, timestep = jax.vmap(env.reset)(jr.split(key, num_envs))
+    _check_obs(timestep.obs, env.spec.zero_obs(num_envs))
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_envs, *x.shape)), policy.initial())
     zeros = jnp.zeros(num_envs)
     smoothing = None if timestep.reward.smoothing is None else zeros
     return ActorState(env_state, timestep, carry, zeros, smoothing, jnp.zeros(num_envs, jnp.int32))
+
+
+def _check_obs(shown: Any, declared: Any) -> None:
+    found, meant = (
+        " and ".join(f"{part.dtype}{list(part.shape[1:])}" for part in jax.tree.leaves(obs))
+        for obs in (shown, declared)
+    )
+    if found != meant:
+        raise ConfigError(f"the environment shows {found}, and its spec says {meant}: correct one of them")
 
 
 def following_actor(actor: ActorState, env_state: Any, timestep: TimeStep, carry: Any) -> ActorState:

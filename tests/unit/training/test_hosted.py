@@ -176,14 +176,15 @@ def test_an_overlapped_iteration_is_collected_by_the_policy_of_before(
 
 def test_an_environment_whose_reward_is_no_number_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     chunk, state, _ = chunk_of(ft.partial(Counter, wrong_at=2))
-    seen = rollouts(chunk, monkeypatch)
+    seen, told = rollouts(chunk, monkeypatch), list[str]()
+    chunk.tell = told.append
     ((_, _, sums),) = chunk([state], 1)
     rows = seen[0].timestep
     assert np.isfinite(rows.reward.nominal).all() and int(sums.faults.reward) == NEVER
     # Its episode is cut at the step before, and another begins.
     np.testing.assert_array_equal(rows.is_last[0], [False, True, False, True, False])
     np.testing.assert_array_equal(rows.is_first[0], [True, False, True, False, True])
-    assert chunk.news()[0] == "environment 0 failed (its reward was not finite); it was made anew"
+    assert told[0] == "environment 0 failed (its reward was not finite); it is made anew"
     chunk.close()
 
 
@@ -288,7 +289,7 @@ def test_an_episode_in_which_its_environment_failed_is_left_out(monkeypatch: pyt
     assert episodes.return_nominal.tolist() == [LENGTH] * 4
     # The episode that begins in its place may have a bad seed too.
     assert set(episodes.notices) == {
-        "environment 2 failed (RuntimeError: the simulator broke); it was made anew"
+        "environment 2 failed (RuntimeError: the simulator broke); it is made anew"
     }
     monkeypatch.setattr(Boaster, "step", lambda self, action: 1 / 0)
     with pytest.raises(EnvironmentFailedError, match="every episode of an evaluation was cut short"):
@@ -305,8 +306,10 @@ def test_an_environment_that_ends_the_program_has_failed() -> None:
             return super().step(action)
 
     chunk, state, _ = chunk_of(Window)
+    told: list[str] = []
+    chunk.tell = told.append
     chunk([state], 1)
-    assert "SystemExit: 0" in chunk.news()[0]
+    assert "SystemExit: 0" in told[0]
     chunk.close()
 
 
@@ -321,8 +324,10 @@ def test_an_environment_need_not_be_closed() -> None:
             return np.zeros(2), 0.0, True, False, {}
 
     chunk, state, _ = chunk_of(Plain)
+    told: list[str] = []
+    chunk.tell = told.append
     ((_, _, sums),) = chunk([state], 1)
-    assert float(sums.count) > 0 and chunk.news() == []
+    assert float(sums.count) > 0 and told == []
     chunk.close()  # raises nothing
 
 

@@ -4,24 +4,21 @@ An environment that raises, whose process dies, or that does not answer in time 
 at its latest time step, and the next step starts another episode.
 """
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from s5wm.envs.adapters.budget import FailureBudget, reason
 from s5wm.envs.adapters.instance import Make, close
 from s5wm.envs.adapters.layout import Field, Layout
 from s5wm.envs.adapters.observations import Observations, Values, batched, read_observations
 from s5wm.envs.adapters.pools import AbstractPool, Failures, LocalPool, ProcessPool
 from s5wm.envs.adapters.spaces import read_actions
 from s5wm.envs.host import AbstractHostEnvs, HostEnv, HostTimeStep
-from s5wm.errors import ConfigError, EnvironmentFailedError
+from s5wm.errors import ConfigError
 from s5wm.types import EnvSpec, MixedObs
-
-SECONDS_PER_MINUTE = 60.0
 
 NAMES = "obs_names"
 """Key of an environment's ``metadata``: a name for each number of its observation."""
@@ -33,7 +30,8 @@ class Hosting:
 
     processes: bool = False
     timeout: float = 60.0  # s, of a step or a reset in a process
-    failures: int = 10  # so many within ``failure_minutes`` are borne, one more ends the training
+    # So many within ``failure_minutes``, or of one environment in a row, are borne; one more ends the training.
+    failures: int = 10
     failure_minutes: float = 10.0
     overlap: bool = False
     privileged: tuple[str, ...] = ()
@@ -63,7 +61,7 @@ def host_env(make: Make, hosting: Hosting = Hosting()) -> HostEnv:
     def open_envs(num: int) -> GymnasiumEnvs:
         given = (make, layout, num, hosting.privileged)
         pool = ProcessPool(*given, hosting.timeout) if hosting.processes else LocalPool(*given)
-        return GymnasiumEnvs(pool, num, give, _Budget(hosting.failures, hosting.failure_minutes))
+        return GymnasiumEnvs(pool, num, give, FailureBudget(hosting.failures, hosting.failure_minutes))
 
     return HostEnv(
         described=spec,
@@ -128,50 +126,26 @@ def time_limit(env: Any) -> int | None:
     return int(limit) if limit else None
 
 
-class _Budget:
-    """Limit of failures."""
-
-    def __init__(self, most: int, minutes: float) -> None:
-        self._most, self._minutes = most, minutes
-        self._times: deque[float] = deque()
-
-    def spend(self, number: int, why: str) -> None:
-        """Count a failure; raises ``EnvironmentFailedError`` after too many."""
-        now = time.monotonic()
-        self._times.append(now)
-        while now - self._times[0] > self._minutes * SECONDS_PER_MINUTE:
-            self._times.popleft()
-        if len(self._times) > self._most:
-            raise EnvironmentFailedError(
-                f"environments failed {len(self._times)} times within {self._minutes:g} minutes, number {number} the "
-                f"latest: {reason(why)}. Correct the environment (s5wm check-env), or allow more with --override "
-                "task.failures=N",
-                why,
-            )
-
-
-def reason(why: str) -> str:
-    """The last line of a traceback."""
-    return why.strip().splitlines()[-1]
-
-
 class GymnasiumEnvs(AbstractHostEnvs):
     """``num`` environments of a pool; those that fail are made anew."""
 
-    def __init__(self, pool: AbstractPool, num: int, give: Callable[[Values], Any], budget: _Budget) -> None:
+    def __init__(
+        self, pool: AbstractPool, num: int, give: Callable[[Values], Any], budget: FailureBudget
+    ) -> None:
         self._pool, self._num, self._give, self._budget = pool, num, give, budget
-        self._seed, self._restarts, self._news = 0, 0, list[str]()
+        self._seed, self._restarts = 0, 0
         self._is_started = False
 
     def reset(self, seed: int) -> HostTimeStep:
         """Start a new episode everywhere."""
         self._seed = seed
         everyone = range(self._num)
-        failures = {} if self._is_started else self._pool.start(everyone)
-        self._is_started = True
-        seeds = {number: seed + number for number in everyone if number not in failures}
-        failures |= self._pool.reset(seeds)
-        self._renew(dict(self._not_finite()) | failures)
+        with self._budget.call():
+            failures = {} if self._is_started else self._pool.start(everyone)
+            self._is_started = True
+            seeds = {number: seed + number for number in everyone if number not in failures}
+            failures |= self._pool.reset(seeds)
+            self._renew(dict(self._not_finite()) | failures)
         return self._rows({}, np.zeros(self._num, bool))
 
     def step(self, action: Values) -> HostTimeStep:
@@ -179,18 +153,15 @@ class GymnasiumEnvs(AbstractHostEnvs):
         rows = self._pool.rows
         ended = rows["is_last"].copy()
         rows["action"][...] = self._give(action)
-        failures = self._pool.step()
-        failures = dict(self._not_finite()) | failures
-        metrics = dict(self._pool.metrics)
-        failed = np.zeros(self._num, bool)
-        failed[list(failures)] = True
-        self._renew(failures)
+        with self._budget.call():
+            failures = self._pool.step()
+            failures = dict(self._not_finite()) | failures
+            metrics = dict(self._pool.metrics)
+            failed = np.zeros(self._num, bool)
+            failed[list(failures)] = True
+            self._budget.stepped(np.flatnonzero(~failed & ~ended).tolist())
+            self._renew(failures)
         return self._rows(metrics, failed & ~ended)
-
-    def news(self) -> list[str]:
-        """Which environments failed and were made anew since the last call, and why."""
-        news, self._news = self._news, []
-        return news
 
     def close(self) -> None:
         """Close the environments and their processes."""
@@ -213,7 +184,7 @@ class GymnasiumEnvs(AbstractHostEnvs):
         while failures:
             for number, why in failures.items():
                 self._budget.spend(number, why)
-                self._news.append(f"environment {number} failed ({reason(why)}); it was made anew")
+                self.tell(f"environment {number} failed ({reason(why)}); it is made anew")
             again = self._pool.start(list(failures))
             seeds: dict[int, int] = {}
             for number in failures.keys() - again.keys():

@@ -20,7 +20,7 @@ def make_gymnasium(name: str, args: tuple[str, ...], **more: Any) -> Any:
     except ModuleNotFoundError as error:
         raise ConfigError("gymnasium is not installed: pip install 's5wm[gym]'") from error
     try:
-        return gymnasium.make(name, **parsed(args), **more)
+        return gymnasium.make(name, **(parsed(args) | more))
     except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
         raise ConfigError(f"gymnasium:{name} cannot be made: {error}") from error
 
@@ -35,7 +35,11 @@ def accepts(spec: str, name: str) -> bool:
 
 
 def call_factory(spec: str, args: tuple[str, ...]) -> Any:
-    """What the function returns; raises ``ConfigError`` where there is none, or it raises."""
+    """What the function returns.
+
+    Raises ``ConfigError`` where there is no such function, it takes other arguments, or it returns several
+    environments in one.
+    """
     factory = _found(spec)
     if not callable(factory):
         raise ConfigError(
@@ -51,7 +55,13 @@ def call_factory(spec: str, args: tuple[str, ...]) -> Any:
         ) from error
     except ValueError:  # a callable without a signature
         pass
-    return factory(**given)
+    made = factory(**given)
+    if hasattr(made, "single_observation_space"):
+        raise ConfigError(
+            f"{spec} returned {type(made).__name__}, many environments in one; return a single one: s5wm makes as many "
+            "as train.num_envs says"
+        )
+    return made
 
 
 def _found(spec: str) -> Any:

@@ -1,9 +1,9 @@
 """Observations of a Gymnasium environment in the form of agents; needs NumPy alone, since workers read it too.
 
 Vectors of any shape are flattened; ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` become one-hots and flags.  An
-image is a ``Box`` of uint8 of at least ``LEAST_SIDE`` pixels a side, with its channels last, first, or none.  Of a
-dictionary or a tuple, all numbers become one vector in the order of Gymnasium's own spaces, and its images one image,
-their channels one after the other.
+image is a ``Box`` of uint8 of at least ``LEAST_SIDE`` pixels a side: two axes next to each other.  All other axes are
+channels: colours before or behind, and the frames of a stack.  Of a dictionary or a tuple, all numbers become one
+vector in the order of Gymnasium's own spaces, and its images one image, their channels one after the other.
 """
 
 import math
@@ -24,6 +24,8 @@ LEAST_SIDE = 32
 SIDE = 64
 LARGEST_SIDE = 128
 """Images with a side that is longer, or no multiple of 16, are resized to ``SIDE`` x ``SIDE``."""
+
+LARGEST_BYTE = 255
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,8 @@ def _parts(space: Any, what: str, at: Callable[[Any], Any]) -> list[Part]:
             for found in _parts(part, f"{what}, {name},", lambda obs, name=name: at(obs)[name])
         ]
     if kind == "Discrete":
-        n, start = int(space.n), int(space.start)
-        eye = np.eye(n, dtype=np.float32)
-        return [Part((n,), lambda obs: eye[np.asarray(at(obs), int).reshape(-1) - start])]
+        sizes, starts = np.array([int(space.n)]), np.array([int(space.start)])
+        return [Part((int(space.n),), lambda obs: _onehots(np.asarray(at(obs)), sizes, starts))]
     if kind == "MultiDiscrete":
         sizes, starts = np.asarray(space.nvec).ravel(), np.asarray(space.start).ravel()
         return [Part((int(sizes.sum()),), lambda obs: _onehots(np.asarray(at(obs)), sizes, starts))]
@@ -131,10 +132,26 @@ def _check(array: Values, shape: tuple[int, ...]) -> None:
 
 
 def _onehots(values: Values, sizes: Values, starts: Values) -> Values:
-    values = values.reshape(values.shape[0], -1) - starts
+    values = values.reshape(values.shape[0], -1)
+    _check(values, sizes.shape)
+    chosen = values - starts
+    if not ((chosen >= 0) & (chosen < sizes) & (chosen == np.floor(chosen))).all():
+        raise ConfigError(f"an observation chooses {values.tolist()}, which its space does not hold")
     return np.concatenate(
-        [np.eye(n, dtype=np.float32)[values[:, i].astype(int)] for i, n in enumerate(sizes)], axis=-1
+        [np.eye(n, dtype=np.float32)[chosen[:, i].astype(int)] for i, n in enumerate(sizes)], axis=-1
     )
+
+
+def _bytes(array: Values) -> Values:
+    """Pixels as uint8; raises ``ConfigError`` for numbers that may mean something else than 0 to 255."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "iub" or (array.size and (array.min() < 0 or array.max() > LARGEST_BYTE)):
+        raise ConfigError(
+            f"an image holds {array.dtype} from {np.min(array):g} to {np.max(array):g}, and its space is of uint8: "
+            "give whole numbers from 0 to 255"
+        )
+    return array.astype(np.uint8)
 
 
 def _vector(parts: Sequence[Part]) -> Part | None:
@@ -169,21 +186,23 @@ def _image_part(space: Any, at: Callable[[Any], Any]) -> Part | None:
     if type(space).__name__ != "Box" or space.dtype != np.uint8 or shape is None:
         return None
     shape = tuple(shape)
+    # Frames of a stack come first: of (40, 84, 84, 3) the pixels are the later pair.
+    order = (0, 1) if len(shape) < 4 else (1, 2, 0, *range(3, len(shape)))
+    row = next(
+        (axis for axis in order if axis + 1 < len(shape) and min(shape[axis : axis + 2]) >= LEAST_SIDE), None
+    )
+    if row is None:
+        return None
+    pixels = shape[row : row + 2]
+    channels = math.prod(shape) // math.prod(pixels)
 
     def read(obs: Any) -> Values:
-        array = np.asarray(at(obs), np.uint8)
+        array = np.asarray(at(obs))
         _check(array, shape)
-        return array
+        turned = np.moveaxis(_bytes(array), (row + 1, row + 2), (1, 2))
+        return turned.reshape(-1, *pixels, channels)
 
-    if len(shape) == 2 and min(shape) >= LEAST_SIDE:
-        return Part((*shape, 1), lambda obs: read(obs)[..., None])
-    if len(shape) != 3:
-        return None
-    if min(shape[:2]) >= LEAST_SIDE:
-        return Part(shape, read)
-    if min(shape[1:]) >= LEAST_SIDE:
-        return Part((*shape[1:], shape[0]), lambda obs: np.moveaxis(read(obs), 1, -1))
-    return None
+    return Part((*pixels, channels), read)
 
 
 def resized(images: Values) -> Values:

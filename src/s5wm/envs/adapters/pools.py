@@ -3,6 +3,8 @@
 import atexit
 import json
 import multiprocessing
+import os
+import signal
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -14,7 +16,8 @@ from typing import Any
 from s5wm.envs.adapters.instance import Instance, Make, Metrics
 from s5wm.envs.adapters.layout import Layout
 from s5wm.envs.adapters.observations import Values
-from s5wm.envs.adapters.worker import END, RESET, STEP, serve
+from s5wm.envs.adapters.worker import END, HERE, RESET, STEP, serve
+from s5wm.errors import ConfigError
 
 START_SECONDS = 300.0
 """An environment that takes longer to start has failed; simulators may load for minutes."""
@@ -111,24 +114,28 @@ class LocalPool(AbstractPool):
 
 
 class _Worker:
-    """A process and the pipe to it."""
+    """A process and the pipe to it; ``lifeline`` is the end that closes with this process."""
 
-    def __init__(self, process: Any, pipe: Any) -> None:
-        self.process, self.pipe = process, pipe
+    def __init__(self, process: Any, pipe: Any, lifeline: Any) -> None:
+        self.process, self.pipe, self._lifeline = process, pipe, lifeline
+        self.has_begun = False
 
     def send(self, word: bytes) -> bool:
         """Send a command; False if the process has ended."""
         try:
             self.pipe.send_bytes(word)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             return False
         return True
 
     def end(self) -> None:
-        """Kill the process, also in the middle of a step."""
+        """Kill the process and those of its environment, also in the middle of a step."""
+        with suppress(ProcessLookupError, PermissionError):  # it has no group yet
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
         self.pipe.close()
+        self._lifeline.close()
 
 
 class ProcessPool(AbstractPool):
@@ -144,6 +151,7 @@ class ProcessPool(AbstractPool):
         self.rows = layout.arrays(num, self._memory)
         self.metrics = {}
         self._workers: dict[int, _Worker] = {}
+        self._has_begun = False  # any of its processes
         atexit.register(self.close)  # before multiprocessing waits for them
 
     def start(self, numbers: Sequence[int]) -> Failures:
@@ -156,12 +164,14 @@ class ProcessPool(AbstractPool):
 
     def _spawn(self, number: int) -> _Worker:
         ours, theirs = self._context.Pipe()
+        their_line, our_line = self._context.Pipe(duplex=False)
         make, layout, privileged = self._given
-        given = (theirs, make, layout, self._memory, (number, self._num), privileged)
+        given = ((theirs, their_line), make, layout, self._memory, (number, self._num), privileged)
         process = self._context.Process(target=serve, args=given, name=f"environment {number}")
         process.start()
         theirs.close()  # so that the pipe ends with the process
-        return _Worker(process, ours)
+        their_line.close()
+        return _Worker(process, ours, our_line)
 
     def reset(self, seeds: Mapping[int, int]) -> Failures:
         """New episodes."""
@@ -187,26 +197,41 @@ class ProcessPool(AbstractPool):
                 why = f"it did not answer within {seconds:g} s"
                 return failures | dict.fromkeys(waiting.values(), why)
             for pipe in ready:
-                number = waiting.pop(pipe)
-                if (why := self._take(number)) is not None:
-                    failures[number] = why
+                if (taken := self._take(waiting[pipe])) is not None:
+                    failures |= taken
+                    del waiting[pipe]
         return failures
 
-    def _take(self, number: int) -> str | None:
-        """Receive an answer; returns why the environment failed, or None."""
+    def _died(self, worker: _Worker) -> str:
+        """How a process ended; raises ``ConfigError`` where no process ever got as far as its environment."""
+        worker.process.join(END_SECONDS)
+        how = f"its process ended with exit code {worker.process.exitcode}"
+        if worker.has_begun:
+            return how
+        if self._has_begun:
+            return f"{how} before it made the environment"
+        raise ConfigError(
+            f"a process for an environment ended with exit code {worker.process.exitcode} before it began, and its "
+            "traceback is above. Every process imports the script that trains: put what that does under if __name__ == "
+            "'__main__':, or train without task.processes"
+        )
+
+    def _take(self, number: int) -> Failures | None:
+        """Receive an answer: the failure, if it is one; None where the process says only that it has begun."""
         worker = self._workers[number]
         try:
             answer = worker.pipe.recv_bytes()
-        except (EOFError, ConnectionResetError, OSError):
-            worker.process.join(END_SECONDS)
-            return f"its process ended with exit code {worker.process.exitcode}"
-        if not answer:
+        except (EOFError, OSError):
+            return {number: self._died(worker)}
+        if answer == HERE:
+            worker.has_begun = self._has_begun = True
             return None
-        reply: dict[str, Any] = json.loads(answer)
+        reply: dict[str, Any] = json.loads(answer) if answer else {}
         if "failure" in reply:
-            return reply["failure"]
-        self.metrics[number] = reply["metrics"]
-        return None
+            return {number: reply["failure"]}
+        if "metrics" in reply:
+            self.metrics[number] = reply["metrics"]
+        return {}
 
     def close(self) -> None:
         """Close all; processes that do not exit are killed."""

@@ -176,3 +176,10 @@ def test_what_it_refuses_is_refused_before_training_and_not_when_its_file_is_rea
     experiment = Experiment(task=factory(Told()))
     with pytest.raises(ConfigError, match="it refuses"):
         experiment.build()
+
+
+def test_many_environments_in_one_are_refused(factory):
+    gymnasium = pytest.importorskip("gymnasium")
+    made = factory(gymnasium.make_vec("CartPole-v1", num_envs=2))
+    with pytest.raises(ConfigError, match=r"VectorEnv, many environments in one.*train\.num_envs"):
+        made.build()

@@ -121,6 +121,53 @@ def test_images_have_their_channels_last(shape: tuple[int, ...], shown: tuple[in
     np.testing.assert_array_equal(whole[0], turned)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes", "shown"),
+    [
+        ((4, 48, 32, 3), (1, 2, 0, 3), (48, 32, 12)),  # a stack of colour pictures, frame after frame
+        ((4, 3, 48, 32), (2, 3, 0, 1), (48, 32, 12)),
+        ((4, 48, 32, 1), (1, 2, 0, 3), (48, 32, 4)),
+        ((48, 32, 3, 4), (0, 1, 2, 3), (48, 32, 12)),
+        ((40, 48, 32, 3), (1, 2, 0, 3), (48, 32, 120)),  # more frames than the least side
+        ((2, 4, 48, 32, 3), (2, 3, 0, 1, 4), (48, 32, 24)),  # two cameras
+    ],
+)
+def test_frames_of_a_stack_are_channels(
+    shape: tuple[int, ...], axes: tuple[int, ...], shown: tuple[int, ...]
+) -> None:
+    sample = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    found, whole = read(spaces.Box(0, 255, shape, np.uint8), sample)
+    assert found.obs_shape == shown and found.obs_dtype == np.uint8
+    np.testing.assert_array_equal(whole[0], sample.transpose(axes).reshape(shown))
+
+
+@pytest.mark.parametrize("pixel", [0.5, 1.0, float("nan"), -1, 256])
+def test_pixels_that_may_mean_something_else_are_refused(pixel: float) -> None:
+    found = read_observations(EYE)
+    with pytest.raises(ConfigError, match="whole numbers from 0 to 255"):
+        seen(found, np.full(EYE.shape, pixel), None)
+
+
+@pytest.mark.parametrize(("pixel", "dtype"), [(200, np.int64), (True, bool), (255, np.uint16)])
+def test_whole_numbers_of_any_kind_are_pixels(pixel: int, dtype: type) -> None:
+    shown = seen(read_observations(EYE), np.full(EYE.shape, pixel, dtype), None)
+    assert shown.dtype == np.uint8 and (shown == int(pixel)).all()
+
+
+@pytest.mark.parametrize(
+    ("space", "chosen"),
+    [
+        (spaces.Discrete(3, start=1), 0),  # NumPy would count it from the end
+        (spaces.Discrete(3, start=1), 4),
+        (spaces.Discrete(3), 0.5),
+        (spaces.MultiDiscrete([2, 3]), np.array([0, -1])),
+    ],
+)
+def test_choices_that_the_space_lacks_are_refused(space: spaces.Space, chosen) -> None:
+    with pytest.raises(ConfigError, match="which its space does not hold"):
+        seen(read_observations(space), chosen, None)
+
+
 def test_images_of_other_sizes_are_resized() -> None:
     space = spaces.Box(0, 255, (96, 192, 1), np.uint8)
     sample = np.zeros((96, 192, 1), np.uint8)
