@@ -63,11 +63,12 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
     env = judged.build()
     snapshot = judged.snapshot() if isinstance(judged, AbstractDroneTask) else None
     if isinstance(env, HostEnv):
-        rows, final = _hosted(env, policy, seed, judged.max_steps), None
+        (rows, was_cut), final = _hosted(env, policy, seed, judged.max_steps), None
     else:
         rows, final = _compiled(env, policy, snapshot, seed, judged.max_steps)
+        was_cut = False
     timestep, action, shown = rows
-    has_ended = bool(timestep.is_terminal[-1])
+    ending = "terminated" if timestep.is_terminal[-1] else "time limit"
     return Episode(
         dt=float(env.spec.ctrl_dt),
         timestep=timestep,
@@ -75,7 +76,7 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
         snapshot=shown,
         metrics={} if final is None else _metrics(env, final),
         outcome=_outcome(judged, timestep, final) if isinstance(judged, AbstractDroneTask) else None,
-        ending="terminated" if has_ended else "time limit",
+        ending="cut: the environment failed" if was_cut else ending,
     )
 
 
@@ -110,8 +111,10 @@ def _compiled(
     return jax.tree.map(lambda x: x[:length], rows), final
 
 
-def _hosted(env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps: int) -> Any:
-    """Time steps up to the first end, stepped by the host."""
+def _hosted(
+    env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps: int
+) -> tuple[Any, bool]:
+    """Time steps up to the first end, stepped by the host, and whether the environment failed after them."""
 
     @jax.jit
     def act(memory: Any, now: TimeStep) -> tuple[Any, Any, Any]:
@@ -119,7 +122,7 @@ def _hosted(env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps
         return memory, action, env.spec.action.decode(action)
 
     kept: list[Any] = []
-    memory = policy.initial()
+    memory, was_cut = policy.initial(), False
     envs = env.open(1)
     try:
         rows = envs.reset(seed)
@@ -130,9 +133,12 @@ def _hosted(env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps
             if t == max_steps or bool(now.is_last):
                 break
             rows = envs.step(np.asarray(given)[None])
+            was_cut = bool(rows.cut[0])
+            if was_cut:  # what follows is another episode
+                break
     finally:
         envs.close()
-    return jax.tree.map(lambda *each: np.stack(each), *kept)
+    return jax.tree.map(lambda *each: np.stack(each), *kept), was_cut
 
 
 def _outcome(task: AbstractDroneTask, timestep: TimeStep, final: Any) -> dict[str, Any]:

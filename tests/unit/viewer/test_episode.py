@@ -1,11 +1,16 @@
 """An episode of the viewer, one compiled program, is what stepping the environment gives."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
 
+from s5wm.agents.base import AbstractPolicy
 from s5wm.agents.ppo.agent import PPOConfig
+from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.hover import HoverConfig
 from s5wm.viewer.episode import run_episode
 
@@ -43,3 +48,52 @@ def test_an_episode_that_ends_early_is_what_stepping_gives() -> None:
     metrics = env.episode_metrics(state)  # of the state in which the episode ended
     for name, value in found.metrics.items():
         np.testing.assert_allclose(value, getattr(metrics[name], "value", metrics[name]), atol=1e-4)
+
+
+BREAKS = '''
+import gymnasium as gym
+import numpy as np
+
+
+class Breaks(gym.Env):
+    """Its simulator breaks at the third step of its first episode."""
+
+    observation_space = gym.spaces.Box(-10.0, 10.0, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    has_broken = False
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        if self.t == 3 and not Breaks.has_broken:
+            Breaks.has_broken = True
+            raise RuntimeError("the simulator broke")
+        return np.full(2, self.t, np.float32), 1.0, self.t == 5, False, {}
+'''
+
+
+class First(AbstractPolicy):
+    """Always chooses the first of two."""
+
+    def initial(self):
+        return jnp.zeros(())
+
+    def __call__(self, carry, obs, is_first, *, key):
+        return carry, jnp.array([1.0, 0.0]), None
+
+
+def test_an_episode_ends_where_its_environment_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breaks.py").write_text(BREAKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    task = FactoryConfig(factory="breaks:Breaks", eval_steps=10)
+    found = run_episode(task, First(), SEED)
+    assert (found.rows, found.ending) == (3, "cut: the environment failed")
+    np.testing.assert_array_equal(found.numbers[:, 0], [0.0, 1.0, 2.0])
+    again = run_episode(task, First(), SEED)  # what failed has been made anew
+    assert (again.rows, again.ending) == (6, "terminated")
