@@ -86,14 +86,17 @@ def hears_ctrl_c():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_remembered_and_the_second_interrupts(number):
-    before = signal.getsignal(number)
-    with Interrupts() as interrupts:
-        assert not interrupts.is_pending()
-        os.kill(os.getpid(), number)
-        assert interrupts.received is number
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup, SIGHUP is ignored
+    try:
+        with Interrupts() as interrupts:
+            assert not interrupts.is_pending()
             os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
+            assert interrupts.received is number
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_signals_that_are_ignored_stay_ignored():
