@@ -113,7 +113,7 @@ def test_simulators_end_with_a_training_that_is_killed(tmp_path: Path) -> None:
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("hangs", ["", "step", "close"])
+@pytest.mark.parametrize("hangs", ["", pytest.param("step", marks=pytest.mark.faults), "close"])
 def test_check_env_closes_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: str
 ) -> None:
@@ -124,7 +124,7 @@ def test_check_env_closes_and_leaves_nothing_behind(
     assert all_end(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_an_environment_that_ends_its_process_as_usage_errors_do_has_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
