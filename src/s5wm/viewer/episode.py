@@ -111,9 +111,7 @@ def _compiled(
     return jax.tree.map(lambda x: x[:length], rows), final
 
 
-def _hosted(
-    env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps: int
-) -> tuple[Any, bool]:
+def _hosted(env: HostEnv, policy: AbstractPolicy[Any, Any], seed: int, max_steps: int) -> tuple[Any, bool]:
     """Time steps up to the first end, stepped by the host, and whether the environment failed after them."""
 
     @jax.jit
