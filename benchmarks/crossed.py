@@ -38,6 +38,8 @@ from s5wm.worldmodel.model import WorldModel
 Policy = AbstractPolicy[Any, Any]
 
 NOISES = (0.0, 0.05, 0.1, 0.15)
+"""Standard deviations on actions in [-1, 1]; imagination begins in flights of the first, without noise."""
+
 HORIZONS = (5, 15, 40)
 STEPS = 900
 FIRST, LAST, EVERY = 100, 500, 25
@@ -151,9 +153,9 @@ def measure(loaded: LoadedRun, policy: Policy, episodes: int, key: Key) -> dict[
     world = World(env, loaded.model, loaded.state.smoothing_weight)
     critic, discount = loaded.state.learner.params.critic, float(loaded.model.discount)
     fly = ft.partial(flown, world, policy)
+    calm, *rough = (fly(jnp.asarray(noise), episodes, key) for noise in NOISES)
     noises = []
-    for noise in NOISES:
-        found = jax.device_get(fly(jnp.asarray(noise), episodes, key))
+    for noise, found in zip(NOISES, jax.device_get([calm, *rough]), strict=True):
         within = found.alive[:, FIRST:LAST]
         returns = discounted(found.reward, discount)[:, FIRST:LAST]
         noises.append(
@@ -163,7 +165,6 @@ def measure(loaded: LoadedRun, policy: Policy, episodes: int, key: Key) -> dict[
                 "return": float(returns[within].mean()) if within.any() else None,
             }
         )
-    calm = fly(jnp.asarray(0.0), episodes, key)
     value = np.asarray(critic(calm.belief.latent.feature).mean())[:, FIRST:LAST]
     at = np.arange(FIRST, LAST, EVERY)
     alive = np.asarray(calm.alive)[:, at].reshape(-1)

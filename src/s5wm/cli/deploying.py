@@ -189,8 +189,8 @@ class Fly(Verb):
         if problems.get("repeated", 0) > REPEATED * periods:
             print_line(
                 f"{problems['repeated'] / periods:.0%} of the periods had no new estimate, and held the last command: "
-                "let the vehicle send ODOMETRY at the rate of the policy or above (PX4 sends 30 Hz unless told "
-                "otherwise; docs/deploy.md says how)."
+                "let the vehicle send ODOMETRY at the rate of the policy or above (PX4 sends 30 Hz by default; "
+                "docs/deploy.md says how)."
             )
         print_line(f"records: {out}" + (f"; draw them with s5wm plot {out}" if came else ""))
         if metrics["ending"] in Signals.__members__:

@@ -23,6 +23,10 @@ from s5wm.types import EnvSpec, Key, MixedObs, Reward, TimeStep, first_step
 Values: TypeAlias = NDArray[Any]
 
 
+CUT = "cut: the environment failed"
+"""Ending of an episode, for people."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostTimeStep:
     """One time step of ``N`` environments, on the host."""
@@ -69,14 +73,14 @@ def timestep_of(latest: HostTimeStep) -> TimeStep:
     return timestep_from(shown_by(latest))
 
 
-def _untold(notice: str) -> None:
+def _ignore(notice: str) -> None:
     del notice
 
 
 class AbstractHostEnvs(ABC):
     """``N`` running environments."""
 
-    tell: Callable[[str], None] = staticmethod(_untold)
+    tell: Callable[[str], None] = staticmethod(_ignore)
     """Called at once with every notice: which environment failed, and why."""
 
     @abstractmethod

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from s5wm.agents.base import AbstractPolicy
 from s5wm.envs.base import AbstractEnv, unwrapped
-from s5wm.envs.host import HostEnv, HostTimeStep, shown_by
+from s5wm.envs.host import CUT, HostEnv, HostTimeStep, shown_by
 from s5wm.errors import ConfigError
 from s5wm.evaluation.hosted import act_to_judge
 from s5wm.types import Key, OptionalMetric, TimeStep
@@ -46,7 +46,7 @@ def film(
                 )
                 latest = envs.step(np.asarray(action))
                 if latest.cut[0]:  # what it shows now is another episode
-                    shots[-1] = (shown, f"{shots[-1][1]}, cut: the environment failed")
+                    shots[-1] = (shown, f"{shots[-1][1]}, {CUT}")
                     break
                 total += float(latest.reward[0])
             if len(shots) >= MOST:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped
 
 from s5wm.agents.base import AbstractPolicy, tree_where
 from s5wm.envs.base import AbstractEnv
-from s5wm.envs.host import HostEnv, timestep_of
+from s5wm.envs.host import CUT, HostEnv, timestep_of
 from s5wm.envs.task import AbstractDroneTask, AbstractTask, Episodes
 from s5wm.types import MixedObs, OptionalMetric, TimeStep
 
@@ -76,7 +76,7 @@ def run_episode(task: AbstractTask, policy: AbstractPolicy[Any, Any], seed: int)
         snapshot=shown,
         metrics={} if final is None else _metrics(env, final),
         outcome=_outcome(judged, timestep, final) if isinstance(judged, AbstractDroneTask) else None,
-        ending="cut: the environment failed" if was_cut else ending,
+        ending=CUT if was_cut else ending,
     )
 
 
