@@ -76,6 +76,61 @@ def test_where_nobody_follows_commands_time_counts_from_the_start(stop, periods)
     assert said == []
 
 
+class Broken(Steady):
+    """A policy whose step fails from the ``good``-th on."""
+
+    def __init__(self, good):
+        super().__init__()
+        self.left = good
+
+    def step(self, observation):
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("no such file")
+        return super().step(observation)
+
+
+def broken(*, is_live, loses_vehicle=False):
+    """A flight whose policy fails in its fourth period; its modes, target and what was said."""
+    clock, log, said = SimulatedClock(), Logbook(CARD, LIMITS.deadline), []
+    target = Handed(clock)
+    if loses_vehicle:
+        read = target.read
+
+        def lost():
+            if target.period > ENGAGED + 5:
+                raise OSError("no socket")
+            return read()
+
+        target.read = lost
+    loop = Loop(
+        Pilot(CARD, Broken(3), LIMITS), target, clock, PERIOD, log.add, is_live=is_live, log=said.append
+    )
+    with pytest.raises(OSError if loses_vehicle else RuntimeError) as caught:
+        loop.run(COUNT * PERIOD)
+    return [period.mode for period in log.periods], caught.value, said
+
+
+def test_an_error_of_the_policy_ends_in_a_hover_and_is_raised_when_the_vehicle_is_another_s():
+    modes, error, said = broken(is_live=True)
+    assert modes[:ENGAGED] == [Mode.WAIT] * ENGAGED
+    assert modes[ENGAGED:] == [Mode.POLICY] * 3 + [Mode.HOVER] * (RELEASED - ENGAGED - 3)
+    assert str(error) == "no such file"
+    assert said == [
+        "RuntimeError: no such file: hovering until somebody takes the vehicle; Ctrl-C ends that at once"
+    ]
+
+
+def test_an_error_is_raised_at_once_where_no_vehicle_follows_or_hovering_fails_too():
+    modes, _, said = broken(is_live=False)
+    assert modes == [Mode.WAIT] * ENGAGED + [Mode.POLICY] * 3
+    assert said == []
+    modes, error, said = broken(is_live=True, loses_vehicle=True)
+    assert modes[ENGAGED:] == [Mode.POLICY] * 3 + [Mode.HOVER] * 2
+    assert str(error.__cause__) == "no such file"
+    assert len(said) == 1
+
+
 @pytest.fixture(autouse=True)
 def hears_ctrl_c():
     """A shell starts programs in the background with Ctrl-C ignored."""

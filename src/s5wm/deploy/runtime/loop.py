@@ -93,7 +93,7 @@ class Loop:
     """Calls the pilot once a period; missed periods are counted and skipped.
 
     ``is_live``: a vehicle follows the commands.  Its time counts from the first period in which we fly it, and at the
-    end it gets a level hover until somebody else flies it.
+    end, or after an error, it gets a level hover until somebody else flies it.
     """
 
     pilot: Pilot
@@ -106,7 +106,10 @@ class Loop:
     log: Callable[[str], None] = field(default=lambda _: None)
 
     def run(self, seconds: float) -> None:
-        """Run until the time is over, somebody stops it or the flight has ended, without garbage collection."""
+        """Run until the time is over, somebody stops it or the flight has ended, without garbage collection.
+
+        An error of the policy is raised here: at once, or when nobody needs a hover any more.
+        """
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -118,34 +121,40 @@ class Loop:
     def _run(self, seconds: float) -> None:
         start, number, count = self.clock.now(), 0, round(seconds / self.period)
         first = None if self.is_live else 0  # period of the flight
-        is_ending = False
+        is_ending, failure = False, None
         while not self.target.is_over:
             if not is_ending and (self.is_stopped() or (first is not None and number - first >= count)):
                 is_ending = True
-                self._end()
+                self._end("the flight is over")
             if is_ending and not self._must_hover():
-                return
+                break
             begin = start + number * self.period
             self.clock.wait_until(begin)
             skipped = max(0, int((self.clock.now() - begin) / self.period))
             number += skipped
-            self.on_period(self._once(start + number * self.period, start, skipped))
+            try:
+                self.on_period(self._once(start + number * self.period, start, skipped))
+            except Exception as error:
+                if is_ending or not self._must_hover():
+                    raise error from failure
+                is_ending, failure = True, error
+                self._end(f"{type(error).__name__}: {error}")
             if first is None and self.target.control is Control.OURS:
                 first = number
             number += 1
             self.target.between(start + number * self.period)
+        if failure is not None:
+            raise failure
 
     def _must_hover(self) -> bool:
         return self.is_live and self.target.control is Control.OURS
 
-    def _end(self) -> None:
+    def _end(self, why: str) -> None:
         """Hand a vehicle that we fly over to the level hover."""
         self.pilot.hand_over()
         if self._must_hover():
             with suppress(OSError):  # the terminal may be gone
-                self.log(
-                    "the flight is over: hovering until somebody takes the vehicle; Ctrl-C ends that at once"
-                )
+                self.log(f"{why}: hovering until somebody takes the vehicle; Ctrl-C ends that at once")
 
     def _once(self, begin: float, start: float, skipped: int) -> Period:
         wake, state = self.clock.now() - begin, self.target.read()
