@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -71,7 +71,7 @@ class AbstractActor(eqx.Module):
     def __call__(self, feature: Float[Array, "*b F"]) -> Normal | OneHots:
         """The distribution."""
 
-    def scheduled(self, schedule: Scalar) -> Self:
+    def scheduled(self, schedule: Scalar) -> "Actor":
         """The actor once the learning rates have this factor."""
         del schedule
         return self
@@ -100,7 +100,7 @@ class GaussianActor(AbstractActor):
             low = jax.lax.stop_gradient(self.std_floor)
         return Normal(jnp.tanh(loc), low + (high - low) * jax.nn.sigmoid(raw + self.config.std_bias))
 
-    def scheduled(self, schedule: Scalar) -> Self:
+    def scheduled(self, schedule: Scalar) -> "GaussianActor":
         """With the least spread that goes with this factor of the learning rates."""
         highest, lowest = self.config.std_min, self.config.std_min_final
         if self.std_floor is None or lowest is None:
