@@ -114,10 +114,9 @@ def _token(encoder: AnyEncoder, b: Builder, inputs: Values) -> Value:
 
 def _mode(actor: Actor, b: Builder, feature: Value) -> Value:
     """``tanh`` of the mean, the rows of the spread left out; of choices the likeliest one."""
+    check_fields(actor, "network", "config", "spec")
     if not isinstance(actor.spec, Box):
-        check_fields(actor, "network", "config", "spec")
         return b.one_hots(apply(actor.network, b, feature), actor.spec.groups)
-    check_fields(actor, "network", "std_floor", "config", "spec")
 
     def last(network: MLP) -> list[Any]:
         return jax.tree.leaves((network.out, network.skip))

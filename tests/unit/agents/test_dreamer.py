@@ -11,9 +11,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from s5wm.actions import Box
 from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner, latest_policy
-from s5wm.agents.dreamer.heads import ActorConfig, GaussianActor
 from s5wm.envs.toys import DoubleIntegratorConfig
 
 from ...tiny import S5WM
@@ -85,39 +83,6 @@ def test_the_average_acts(delay: int) -> None:
         )
     moved = jax.tree.map(lambda m, p: np.abs(m - p).max(), agent.policy(learner), latest[-1])
     assert max(jax.tree.leaves(moved)) > 1e-7
-
-
-@pytest.mark.parametrize(("schedule", "least"), [(1.0, 0.1), (0.5, 0.06), (0.0, 0.02)])
-def test_the_least_spread_falls_with_the_learning_rates(schedule: float, least: float) -> None:
-    config = ActorConfig(units=4, layers=1, std_min=0.1, std_min_final=0.02, std_max=0.6)
-    actor = config.build(3, Box((2,)), key=jr.key(0)).scheduled(jnp.float32(schedule))
-    silent = eqx.tree_at(lambda a: a.network.out.bias, actor, jnp.array([0.0, 0.0, -1e3, -1e3]))
-    np.testing.assert_allclose(silent(jnp.ones(3)).scale, least, rtol=1e-6)
-    loud = eqx.tree_at(lambda a: a.network.out.bias, actor, jnp.array([0.0, 0.0, 1e3, 1e3]))
-    np.testing.assert_allclose(loud(jnp.ones(3)).scale, 0.6, rtol=1e-6)
-    stays = replace(config, std_min_final=None).build(3, Box((2,)), key=jr.key(0))
-    assert stays.scheduled(jnp.float32(schedule)) is stays
-
-
-@pytest.mark.parametrize("final", [0.0, 0.2])
-def test_a_final_spread_that_is_none_or_rises(final: float) -> None:
-    with pytest.raises(ValueError, match=f"actor.std_min_final is {final}"):
-        ActorConfig(std_min=0.1, std_min_final=final)
-
-
-@pytest.mark.slow
-def test_a_gradient_step_sets_the_least_spread_and_does_not_learn_it() -> None:
-    actor = replace(S5WM.actor, std_min=0.1, std_min_final=0.02)
-    agent = built(replace(S5WM, actor=actor, ema_rate=RATE))
-    learner = jax.jit(agent.init)(jr.key(0))
-    learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32, jnp.int32))
-    learner = eqx.tree_at(lambda x: x.guard.schedule, learner, jnp.float32(0.5))
-    after = jax.jit(lambda learner: agent.gradient_step(learner, jnp.zeros(()), jr.key(1))[0])(learner)
-    assert isinstance(after.params.actor, GaussianActor)
-    np.testing.assert_allclose(after.params.actor.std_floor, 0.06, rtol=1e-6)
-    assert after.policy_ema is not None
-    assert isinstance(after.policy_ema.actor, GaussianActor)
-    np.testing.assert_allclose(after.policy_ema.actor.std_floor, 0.06, rtol=1e-6)  # its first step copies
 
 
 def test_without_a_rate_the_latest_parameters_act() -> None:

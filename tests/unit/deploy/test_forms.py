@@ -54,7 +54,7 @@ CONVS = ConvConfig(depth=2, multipliers=(1, 2), kernel=5)
 def dreamer(config, spec, key):
     model = build_world_model(config, spec, discount=0.99, key=key)
     features = config.core.width + model.dynamics.space.size
-    actor = ActorConfig(units=8, layers=2, std_min_final=0.05).build(features, spec.action, key=key)
+    actor = ActorConfig(units=8, layers=2).build(features, spec.action, key=key)
     return DreamerPolicy(model.encoder, model.dynamics, actor)
 
 
