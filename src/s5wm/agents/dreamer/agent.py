@@ -228,7 +228,6 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
             grads, learner.opt_state, untyped(learner.params)
         )
         params = jax.tree.map(lambda p, u: p + learner.guard.factor * u, learner.params, deltas)
-        params = eqx.tree_at(lambda p: p.actor, params, params.actor.scheduled(learner.guard.schedule))
         tau = self.config.actor_critic.tau
         slow = untyped(optax.incremental_update(untyped(params.critic), untyped(learner.slow_critic), tau))
         metrics |= {

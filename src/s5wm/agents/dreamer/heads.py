@@ -14,7 +14,7 @@ from s5wm.actions import ActionSpec, Box
 from s5wm.nn.mlp import MLP
 from s5wm.ops.distributions import Normal, OneHots, TwoHot, UnitNormal
 from s5wm.ops.transforms import symexp_bins
-from s5wm.types import Key, Scalar
+from s5wm.types import Key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,6 @@ class ActorConfig:
     layers: int = 3
     std_min: float = 0.1
     std_max: float = 1.0
-    std_min_final: float | None = field(default=None, metadata={"since": "falling spread"})
-    """Final value of ``std_min``, reached as the learning rates fall to zero; None: constant."""
     unimix: float = field(default=0.01, metadata={"since": "choices"})  # uniform share
     std_bias: float = 2.0  # the raw output 0 means a spread of sigmoid(bias) between the bounds
 
@@ -35,19 +33,13 @@ class ActorConfig:
             raise ValueError(
                 f"actor has std_min {self.std_min} and std_max {self.std_max}; need 0 < min <= max"
             )
-        if self.std_min_final is not None and not 0 < self.std_min_final <= self.std_min:
-            raise ValueError(
-                f"actor.std_min_final is {self.std_min_final} and std_min {self.std_min}: the least spread only falls; "
-                "use a number above 0 and no more than std_min, or None"
-            )
 
     def build(self, features: int, spec: ActionSpec, *, key: Key) -> "Actor":
         """A policy that starts near zero mean, or near equal probabilities."""
         sizes = (features, *(self.units,) * self.layers)
         if isinstance(spec, Box):
             network = MLP(sizes, 2 * spec.width, key=key, out_scale=0.01)
-            floor = None if self.std_min_final is None else jnp.asarray(self.std_min, jnp.float32)
-            return GaussianActor(network=network, std_floor=floor, config=self, spec=spec)
+            return GaussianActor(network=network, config=self, spec=spec)
         network = MLP(sizes, spec.width, key=key, out_scale=0.01)
         return CategoricalActor(network=network, config=self, spec=spec)
 
@@ -71,20 +63,11 @@ class AbstractActor(eqx.Module):
     def __call__(self, feature: Float[Array, "*b F"]) -> Normal | OneHots:
         """The distribution."""
 
-    def scheduled(self, schedule: Scalar) -> "Actor":
-        """The actor once the learning rates have this factor."""
-        del schedule
-        return self
-
 
 class GaussianActor(AbstractActor):
-    """``N(tanh(m), std)`` with ``std = min + (max - min) sigmoid(s + bias)``; not squashed.
-
-    ``std_floor`` is the ``min`` where it falls during a training.  It is not learned.
-    """
+    """``N(tanh(m), std)`` with ``std = min + (max - min) sigmoid(s + bias)``; not squashed."""
 
     network: MLP
-    std_floor: Scalar | None
     config: ActorConfig = eqx.field(static=True)
     spec: ActionSpec = eqx.field(static=True)
 
@@ -96,16 +79,7 @@ class GaussianActor(AbstractActor):
         """Distribution of the raw action."""
         loc, raw = jnp.split(self.network(feature), 2, axis=-1)
         low, high = self.config.std_min, self.config.std_max
-        if self.std_floor is not None:
-            low = jax.lax.stop_gradient(self.std_floor)
         return Normal(jnp.tanh(loc), low + (high - low) * jax.nn.sigmoid(raw + self.config.std_bias))
-
-    def scheduled(self, schedule: Scalar) -> "GaussianActor":
-        """With the least spread that goes with this factor of the learning rates."""
-        highest, lowest = self.config.std_min, self.config.std_min_final
-        if self.std_floor is None or lowest is None:
-            return self
-        return eqx.tree_at(lambda actor: actor.std_floor, self, lowest + (highest - lowest) * schedule)
 
 
 class CategoricalActor(AbstractActor):
