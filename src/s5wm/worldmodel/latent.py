@@ -5,7 +5,7 @@ categoricals need long training before they resolve centimetres (docs/lab-notes.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import equinox as eqx
@@ -169,6 +169,7 @@ class IdentityLatent(AbstractLatentSpace[Normal, NormalMixture]):
     width: int = eqx.field(static=True)
     std: float = eqx.field(static=True)
     changes: tuple[float, ...] = eqx.field(static=True)
+    beta: float = eqx.field(static=True, default=0.0)
 
     @property
     def size(self) -> int:
@@ -230,7 +231,7 @@ class IdentityLatent(AbstractLatentSpace[Normal, NormalMixture]):
 
     def kl(self, left: Normal, right: NormalMixture) -> Float[Array, "*b"]:
         """An upper bound, tight where one component explains the observation."""
-        return right.kl_from(left)
+        return right.kl_from(left, beta=self.beta)
 
     def entropy(self, dist: Normal | NormalMixture) -> Float[Array, "*b"]:
         """Summed over the components of z; of a mixture an upper bound."""
@@ -283,13 +284,17 @@ class IdentityLatentConfig:
         0.1,
         1.0,
     )  # typical sizes of its change in a step, one per mixture component
+    beta: float = field(default=0.0, metadata={"since": "beta"})
+    """How much more an entry of the prior learns the less exact it is (``NormalMixture.kl_from``); 0: by likelihood."""
 
     def __post_init__(self) -> None:
         if not self.std > 0:
             raise ValueError(f"latent.std is {self.std}; it must be positive")
         if not self.changes or min(self.changes) <= 0:
             raise ValueError(f"latent.changes is {self.changes}; give at least one size, all positive")
+        if not 0.0 <= self.beta <= 1.0:
+            raise ValueError(f"latent.beta is {self.beta}; it must lie in [0, 1]: use 0.5, or 0 for the likelihood")
 
     def build(self, inputs: int) -> IdentityLatent:
         """The latent space of an observation of ``inputs`` numbers."""
-        return IdentityLatent(inputs, self.std, self.changes)
+        return IdentityLatent(inputs, self.std, self.changes, self.beta)

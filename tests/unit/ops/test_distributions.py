@@ -143,6 +143,25 @@ def test_a_mixture_of_one_is_a_normal():
     np.testing.assert_allclose(one.entropy_bound(), normal.entropy(), rtol=1e-5)
 
 
+def test_beta_changes_gradients_alone_and_by_how_exact_an_entry_is():
+    normal = Normal(jnp.array([0.3, -0.2]), jnp.array([0.05, 0.05]))
+
+    def bound(loc, scale, logits, beta):
+        return NormalMixture(logits, loc, scale).kl_from(normal, beta=beta)
+
+    at = (MIXTURE.loc, MIXTURE.scale, MIXTURE.logits)
+    np.testing.assert_allclose(bound(*at, 0.5), bound(*at, 0.0), rtol=1e-6)
+    grads = jax.grad(bound, argnums=(0, 1, 2))
+    plain, weighted = grads(*at, 0.0), grads(*at, 0.5)
+    factor = MIXTURE.scale / 0.05
+    np.testing.assert_allclose(weighted[0], factor * plain[0], rtol=1e-5)
+    np.testing.assert_allclose(weighted[1], factor * plain[1], rtol=1e-5)
+    np.testing.assert_allclose(weighted[2], plain[2], rtol=1e-5)
+    nearly = grads(*at, 1e-9)
+    for with_surrogate, without in zip(nearly, plain, strict=True):
+        np.testing.assert_allclose(with_surrogate, without, rtol=1e-5)
+
+
 GROUPS = (2, 3)
 CHOICES = jnp.array([0.0, 1.0, 0.5, -1.0, 2.0])
 
