@@ -1,4 +1,5 @@
 import random
+import sys
 from pathlib import Path
 
 import jax
@@ -94,6 +95,23 @@ def save_next(checkpoints: Checkpoints, *steps: int) -> None:
     for step in steps:
         checkpoints.save(step, STATE | {"a": STATE["a"] + step}, {"env_steps": step}, POLICY)
         checkpoints.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that is there and cannot be read is one of /proc")
+@pytest.mark.parametrize("name", ["host.json", "manifest.json", "blocks"])
+def test_a_file_that_the_disk_does_not_give_is_damage_and_the_one_before_is_taken(
+    tmp_path: Path, name: str
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    save_next(checkpoints, 1, 2)
+    file = (
+        next((tmp_path / "blocks").glob("000000000002-*")) if name == "blocks" else checkpoints.path(2) / name
+    )
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # its first byte is an input/output error
+    said: list[str] = []
+    assert Checkpoints(tmp_path, keep=2).newest(said.append) == checkpoints.path(1)
+    assert "checkpoint 2 is damaged (cannot read" in said[0] and "Input/output error" in said[0]
 
 
 def test_saves_go_on_after_damage_and_only_sound_ones_count_as_kept(tmp_path: Path) -> None:
