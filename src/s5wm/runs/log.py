@@ -4,13 +4,13 @@ import errno
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from s5wm.errors import WriteError
+from s5wm.runs.console import print_line
 from s5wm.runs.files import plain, write_bytes
 from s5wm.runs.reporting import Column
 from s5wm.runs.signals import own_metrics
@@ -61,7 +61,7 @@ class JsonLines:
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
-                print(f"cannot write {self.path}: {error.strerror}; its rows wait in memory", file=sys.stderr)
+                print_line(f"cannot write {self.path}: {error.strerror}; its rows wait in memory")
 
     def write_line(self, text: str) -> None:
         """Do nothing: text is not a metric."""
@@ -165,7 +165,7 @@ class Lines:
 
     def write_line(self, text: str) -> None:
         """Print the line."""
-        print(self._prefix + text, file=sys.stderr, flush=True)
+        print_line(self._prefix + text)
 
     def close(self) -> None:
         """Do nothing."""

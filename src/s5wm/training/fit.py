@@ -177,20 +177,40 @@ def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log, stop: StopReq
         rows = _advance(group, chunk, clock, log)
         if rows is None:
             continue
-        if len(group) == 1 and not pieces and (time_pieces := first.program.time_pieces) is not None:
-            with first.placement.scope():
-                pieces = time_pieces(first.state)
-        begun = time.monotonic()
-        judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in group]
-        if any(judged):
-            clock.evaluated(time.monotonic() - begun)
-        eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
-        for member, row, evaluation in zip(group, rows, judged, strict=True):
-            shares = member.trainer.shares(pieces, row) if pieces else {}
-            member.sink.write_row(row | shares | eta | evaluation)
-        if first.is_save_due:
-            _each(group, Trainer.wait_for_save)  # so that no two of them are ever more than one save apart
-            _each(group, Trainer.save)
+        with _saved_on_error(group):
+            if len(group) == 1 and not pieces and (time_pieces := first.program.time_pieces) is not None:
+                with first.placement.scope():
+                    pieces = time_pieces(first.state)
+            begun = time.monotonic()
+            judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in group]
+            if any(judged):
+                clock.evaluated(time.monotonic() - begun)
+            eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
+            for member, row, evaluation in zip(group, rows, judged, strict=True):
+                shares = member.trainer.shares(pieces, row) if pieces else {}
+                member.sink.write_row(row | shares | eta | evaluation)
+            if first.is_save_due:
+                _each(
+                    group, Trainer.wait_for_save
+                )  # so that no two of them are ever more than one save apart
+                _each(group, Trainer.save)
+
+
+@contextmanager
+def _saved_on_error(group: SeedGroup) -> Generator[None]:
+    """Save what has been learned before an error of an evaluation, a sink or a hook ends the training.
+
+    An error of a chunk or of a roll-back is none of these: it leaves no state that is worth saving.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:  # the others do not know of it, and a save takes all
+            try:
+                _each(group, Trainer.end)
+            except Exception as failed:  # noqa: BLE001 - the first error is the one to raise
+                error.add_note(f"no last checkpoint could be saved: {failed}")
+        raise
 
 
 def _rounding(config: TrainConfig) -> str | None:
