@@ -162,6 +162,46 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert checkpoints.newest(pytest.fail) == checkpoints.path(3)
 
 
+@pytest.mark.parametrize("name", ["blocks.json", "about.json", "manifest.json"])
+def test_a_save_that_fails_after_its_pack_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    checkpoints = save(tmp_path, 1)
+    before = files(tmp_path)
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.name == f"{name}.partial":
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        for step in (2, 3):
+            with pytest.raises(WriteError, match="No space left on device"):
+                save_next(checkpoints, step)
+    assert files(tmp_path) == before
+    save_next(checkpoints, 4)
+    checkpoints.verify(1)
+    checkpoints.verify(4)
+
+
+def test_a_save_that_fails_keeps_the_packs_of_an_index_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    save_next(checkpoints, 1, 2)
+    index = checkpoints.path(2) / "blocks.json"
+    index.rename(tmp_path / "aside")
+    index.symlink_to("/proc/self/mem")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(WriteError):
+            save_next(checkpoints, 3)
+    (tmp_path / "aside").replace(index)
+    checkpoints.verify(2)
+
+
 def test_a_checkpoint_half_written_is_not_seen(tmp_path: Path) -> None:
     checkpoints = save(tmp_path, 1)
     (tmp_path / "partial-000000000002").mkdir()
