@@ -181,10 +181,7 @@ def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log, stop: StopReq
             if len(group) == 1 and not pieces and (time_pieces := first.program.time_pieces) is not None:
                 with first.placement.scope():
                     pieces = time_pieces(first.state)
-            begun = time.monotonic()
-            judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in group]
-            if any(judged):
-                clock.evaluated(time.monotonic() - begun)
+            judged = _evaluate(group, clock)
             eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
             for member, row, evaluation in zip(group, rows, judged, strict=True):
                 shares = member.trainer.shares(pieces, row) if pieces else {}
@@ -194,6 +191,28 @@ def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log, stop: StopReq
                     group, Trainer.wait_for_save
                 )  # so that no two of them are ever more than one save apart
                 _each(group, Trainer.save)
+
+
+def _evaluate(group: SeedGroup, clock: Clock) -> list[Row]:
+    """Metrics of each seed's evaluation; none where it is not due.
+
+    The clock is read before, so that no budget of minutes ends unevaluated, and after, as evaluations count in it.
+    """
+    _read_clock(group, clock)
+    is_due = group[0].trainer.is_evaluation_due
+    begun = time.monotonic()
+    judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in group]
+    if is_due:
+        clock.evaluated(time.monotonic() - begun)
+        _read_clock(group, clock)
+    return judged
+
+
+def _read_clock(group: SeedGroup, clock: Clock) -> None:
+    """Give all seeds the minutes that the clock shows now."""
+    minutes = clock.minutes
+    for member in group:
+        member.trainer.host = replace(member.trainer.host, wall_minutes=minutes)
 
 
 @contextmanager
@@ -256,6 +275,7 @@ def _compile(group: SeedGroup, log: Log, stop: StopRequest) -> Chunk:
 def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log) -> list[Row] | None:
     """Run a chunk; returns its rows of metrics, or None if it was rolled back."""
     first = group[0].trainer
+    _read_clock(group, clock)  # saves and roll-backs take time, too
     iterations = clock.next_chunk(first.config, first.host)
     states = [member.trainer.scheduled() for member in group]
     begun = time.monotonic()
