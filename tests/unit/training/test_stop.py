@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from s5wm.envs.adapters import worker
 from s5wm.training import stop as stopping
 from s5wm.training.stop import StopRequest
 
@@ -68,3 +69,7 @@ def test_what_the_process_ignores_stays_ignored() -> None:
         time.sleep(0.2)
         assert not stop.requested
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_workers_leave_to_the_training_what_it_hears() -> None:
+    assert set(worker.SIGNALS) == set(stopping.SIGNALS)
