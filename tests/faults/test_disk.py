@@ -44,8 +44,11 @@ def test_a_full_disk_ends_with_74_and_the_older_checkpoint_goes_on(
     code, said = command.run(*command.train(run, env_steps=256))
     assert code == 74, said
     assert str(run) in said
-    kept = sorted(p.relative_to(run).as_posix() for p in (run / "checkpoints").glob("*[!s]"))
-    assert kept == ["checkpoints/000000000064"]
+    kept = sorted(
+        p.relative_to(run / "checkpoints").as_posix() for p in (run / "checkpoints").glob("[0-9p]*")
+    )
+    assert kept == ["000000000064"]
+    assert [p.name for p in (run / "checkpoints" / "blocks").iterdir()] == ["000000000064-0.pack"]
     filler.unlink()
     code, said = command.run(*command.train(run, env_steps=256))
     assert code == 0, said

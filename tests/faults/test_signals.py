@@ -1,31 +1,54 @@
 """Signals to the command: one saves and exits 75, two exit at once; a killed run leaves no lock behind."""
 
+import fcntl
+import os
+import pty
 import signal
 import subprocess
+import sys
+import termios
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from s5wm.runs.checkpoint import Checkpoints
+from s5wm.runs.log import read_rows
 
 from .conftest import Command
 
 pytestmark = pytest.mark.faults
 
 
-def begun(command: Command, run: Path, more: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+@pytest.fixture(autouse=True)
+def terminal() -> Iterator[None]:
+    """The command hears the end of its terminal, also where the tests were started to outlive theirs."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def begun(command: Command, run: Path) -> "subprocess.Popen[str]":
     """A training that has logged its first row."""
-    process = command.start(*command.train(run, env_steps=10**9, more=more))
+    process = command.start(*command.train(run, env_steps=10**9))
+    wait_for_a_row(run)
+    return process
+
+
+def wait_for_a_row(run: Path) -> None:
     deadline = time.monotonic() + 280
     while time.monotonic() < deadline and not (run / "metrics.jsonl").is_file():
         time.sleep(0.05)
     while time.monotonic() < deadline and not (run / "metrics.jsonl").read_text().strip():
         time.sleep(0.05)
-    return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1], ids=lambda n: n.name
+)
 def test_one_signal_saves_and_exits_75(command: Command, tmp_path: Path, number: signal.Signals) -> None:
     process = begun(command, tmp_path / "run")
     sent = time.monotonic()
@@ -35,8 +58,7 @@ def test_one_signal_saves_and_exits_75(command: Command, tmp_path: Path, number:
     assert time.monotonic() - sent < 10
     assert f"{number.name}: finishing this chunk" in err
     assert "s5wm resume" in err
-    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", keep=1)
-    assert checkpoints.newest(pytest.fail) is not None
+    assert valid_checkpoint(tmp_path / "run")
 
 
 def test_a_second_signal_exits_at_once_even_inside_a_chunk(command: Command, tmp_path: Path) -> None:
@@ -68,6 +90,60 @@ def test_ctrl_c_before_there_is_anything_to_save_is_told_in_one_line(
     assert code == 130, said
     assert said.startswith("s5wm: stopped by Ctrl-C"), said
     assert len(said.splitlines()) == 1, said
+
+
+def valid_checkpoint(run: Path) -> bool:
+    return Checkpoints(run / "checkpoints", keep=1).newest(pytest.fail) is not None
+
+
+@contextmanager
+def writing_to(
+    command: Command, run: Path, stderr: Any, **options: Any
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A training that has logged its first row, and says what it says there."""
+    arguments = [sys.executable, "-m", "s5wm", *command.train(run, env_steps=10**9)]
+    with subprocess.Popen(
+        [*options.pop("wrapper", ()), *arguments], env=command.environment, stderr=stderr, **options
+    ) as process:
+        try:
+            wait_for_a_row(run)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_reader_that_goes_away_and_a_full_disk_cost_no_checkpoint(command: Command, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with writing_to(command, tmp_path / "pipe", writer) as process:
+        os.close(writer)
+        os.close(reader)  # as tee, which Ctrl-C ends too
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 75
+    with open("/dev/full", "wb") as full, writing_to(command, tmp_path / "full", full) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 75
+    assert valid_checkpoint(tmp_path / "pipe") and valid_checkpoint(tmp_path / "full")
+
+
+def test_a_terminal_that_closes_saves_and_nohup_goes_on_without_it(command: Command, tmp_path: Path) -> None:
+    def lead() -> None:
+        os.setsid()
+        fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+
+    master, terminal = pty.openpty()
+    with writing_to(command, tmp_path / "run", terminal, preexec_fn=lead) as process:
+        os.close(terminal)
+        os.close(master)
+        assert process.wait(timeout=60) == 75
+    assert valid_checkpoint(tmp_path / "run")
+    run = tmp_path / "nohup"
+    with writing_to(command, run, subprocess.DEVNULL, wrapper=("nohup",)) as process:
+        process.send_signal(signal.SIGHUP)
+        before = len(read_rows(run / "metrics.jsonl"))
+        time.sleep(3.0)
+        assert process.poll() is None and len(read_rows(run / "metrics.jsonl")) > before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 75
 
 
 SLOW = """

@@ -1,11 +1,15 @@
 """Recorded flights: the file gives back what was saved, and shapes that do not fit are named."""
 
+import os
+from pathlib import Path
+
 import jaxtyping
 import numpy as np
 import pytest
 
 from s5wm.envs.racing.laps import Ending
 from s5wm.envs.racing.track import Figure8Config, SplitSConfig
+from s5wm.errors import WriteError
 from s5wm.runs.flights import (
     UNHARMED,
     Flight,
@@ -40,6 +44,21 @@ def test_flights_survive_the_file(tmp_path):
         assert after.gates == 2 and after.lap_times == [5.5, 5.25]
     assert load_track_geometry(tmp_path / "new" / "flights.npz") is None
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["flights.npz"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before_and_nothing_else(tmp_path, monkeypatch):
+    save_flights(tmp_path / "flights.npz", [flight(6)])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(WriteError, match="No space left on device"):
+            save_flights(tmp_path / "flights.npz", [])
+    assert len(load_flights(tmp_path / "flights.npz")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["flights.npz"]
+
+
+def full(*_):
+    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("config", [SplitSConfig(), Figure8Config()], ids=lambda c: c.name)

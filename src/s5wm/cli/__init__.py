@@ -2,7 +2,8 @@
 
 Exit codes: 0 done, 1 a check found problems, 2 bad usage or configuration, 65 a stored file is damaged, 69 environments
 failed too often, 70 training diverged, 73 cannot use the run directory, 74 cannot write, 75 stopped on request and
-resumable, 130 stopped by Ctrl-C with nothing new to save, or in a flight (143 by SIGTERM, 138 by SIGUSR1).
+resumable, 130 stopped by Ctrl-C with nothing new to save, or in a flight (143 by SIGTERM, 138 by SIGUSR1, 129 by
+SIGHUP).
 
 Nothing is imported before it is needed: help and lists must not wait for JAX.
 """
@@ -15,10 +16,11 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from s5wm.cli.streams import open_streams
+from s5wm.cli.streams import flush_streams, open_streams
 from s5wm.distributed.compilecache import turn_on
 from s5wm.distributed.switches import check_devices, check_imports, check_settings
 from s5wm.errors import ConfigError, S5wmError
+from s5wm.runs.console import print_line
 
 if TYPE_CHECKING:
     from s5wm.cli.common import Verb
@@ -152,21 +154,13 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = _run_flushed(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:
-        # Whoever read our output has what it wanted.  Python flushes once more at its end: into nothing.
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(nothing, stream.fileno())
-        code = CLOSED_PIPE
+        code = CLOSED_PIPE  # whoever read our output has what it wanted
     except S5wmError as error:
-        print(f"s5wm: {error}", file=sys.stderr)
+        print_line(f"s5wm: {error}")
         code = error.exit_code
     except KeyboardInterrupt:
-        print(
-            "s5wm: stopped by Ctrl-C with nothing new to save; the same command starts it again",
-            file=sys.stderr,
-        )
+        print_line("s5wm: stopped by Ctrl-C with nothing new to save; the same command starts it again")
         # The threads of an interrupted compilation go on, and may crash a process that ends in the usual way.
-        sys.stderr.flush()
         os._exit(INTERRUPTED)
     except Exception:
         if not _is_joined():
@@ -271,6 +265,7 @@ def _is_joined() -> bool:
 
 def _leave(code: int) -> NoReturn:
     """Exit; where other processes wait for this one, at once."""
+    flush_streams()
     if _is_joined():
         from s5wm.distributed.processes import end
 

@@ -2,7 +2,6 @@
 
 import functools as ft
 import json
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -64,11 +63,6 @@ class Verb(ABC):
 def print_json(data: Any) -> None:
     """Print one JSON object on stdout."""
     print(json.dumps(plain(data)))
-
-
-def print_line(text: str) -> None:
-    """Print one line on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def table(rows: list[tuple[str, str]]) -> None:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, arg, print_json, print_line, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, table
 from s5wm.cli.evaluating import Json, Policy, RunName, report
 from s5wm.errors import ConfigError
 from s5wm.experiments.names import pretrained_folder
+from s5wm.runs.console import print_line
 
 CRASHED = 1
 REPEATED = 0.05

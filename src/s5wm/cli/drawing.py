@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s5wm.cli.common import DONE, print_line
+from s5wm.cli.common import DONE
 from s5wm.errors import CorruptError, WriteError
+from s5wm.runs.console import print_line
 from s5wm.runs.directory import CONFIG
 
 if TYPE_CHECKING:

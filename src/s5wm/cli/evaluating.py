@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
-from s5wm.cli.common import DONE, Verb, arg, print_json, print_line, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, table
 from s5wm.cli.drawing import draw_flights
 from s5wm.errors import ConfigError
+from s5wm.runs.console import print_line
 
 Json = Annotated[bool, arg(name="json", help="Print one JSON object on stdout.")]
 RunName = Annotated[Positional[str], arg(metavar="RUN", help="A run directory, or pretrained/NAME.")]

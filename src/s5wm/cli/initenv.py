@@ -6,8 +6,9 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, arg, print_line
+from s5wm.cli.common import DONE, Verb, arg
 from s5wm.errors import ConfigError, WriteError
+from s5wm.runs.console import print_line
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "own_jax_env.py.txt"
 NAME = "own_jax_env"

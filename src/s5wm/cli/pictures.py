@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, arg, print_json, print_line, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, table
 from s5wm.cli.drawing import draw, draw_futures, drawable
 from s5wm.errors import ConfigError
+from s5wm.runs.console import print_line
 from s5wm.runs.datafile import SUFFIXES
 from s5wm.runs.elapsed import elapsed
 

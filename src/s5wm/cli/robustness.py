@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from s5wm.cli.common import print_json, print_line, table
+from s5wm.cli.common import print_json, table
+from s5wm.runs.console import print_line
 
 
 def report_perturbed(metrics: dict[str, Any], out: Path | None, *, as_json: bool) -> None:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction
 
-from s5wm.cli.common import DONE, STOPPED, Verb, Whole, arg, print_json, print_line, table
+from s5wm.cli.common import DONE, STOPPED, Verb, Whole, arg, print_json, table
 from s5wm.cli.evaluating import Json
 from s5wm.errors import ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
+from s5wm.runs.console import print_line
 from s5wm.runs.directory import room_for_results
 
 if TYPE_CHECKING:

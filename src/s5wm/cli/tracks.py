@@ -6,8 +6,9 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, arg, print_json, print_line, table
+from s5wm.cli.common import DONE, Verb, arg, print_json, table
 from s5wm.cli.diagnosis import UNSOUND, Json
+from s5wm.runs.console import print_line
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from s5wm.cli.common import DONE, Verb, arg, print_line
+from s5wm.cli.common import DONE, Verb, arg
 from s5wm.cli.evaluating import Policy
 from s5wm.errors import ConfigError, WriteError
+from s5wm.runs.console import print_line
 
 
 @dataclass(frozen=True)

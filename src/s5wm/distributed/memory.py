@@ -14,6 +14,14 @@ from s5wm.types import is_key
 HEADROOM = 0.9
 """Share of the free memory that the training state may take; the rest is for the compiled program."""
 
+GROUP = Path("/sys/fs/cgroup")
+
+GROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Limit, use, and the line of ``memory.stat`` with what the kernel may drop: of control groups 2 and 1."""
+
 
 def tree_bytes(tree: Any, shardings: Any = None) -> int:
     """Size in bytes of a tree of arrays or shapes; per device if sharded."""
@@ -76,12 +84,19 @@ def _system_free() -> int | None:
 
 
 def _group_free() -> int | None:
-    """Memory that the control group of a container leaves."""
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    """Memory that the control group of a container leaves; None without one."""
+    return next((free for files in GROUP_FILES if (free := _left_in(*files)) is not None), None)
+
+
+def _left_in(limit: str, used: str, dropped: str) -> int | None:
+    """Limit of a control group less its use; what was read from files counts as free, as in ``MemAvailable``."""
     try:
-        return int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii"))
+        allowed, taken = (int((GROUP / name).read_text(encoding="ascii")) for name in (limit, used))
+        stat = (GROUP / used).with_name("memory.stat").read_text(encoding="ascii")
     except (OSError, ValueError):  # no such group, or its limit is "max"
         return None
+    cached = next((int(line.split()[1]) for line in stat.splitlines() if line.split()[0] == dropped), 0)
+    return allowed - max(taken - cached, 0)
 
 
 def _address_space_free() -> int | None:

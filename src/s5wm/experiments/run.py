@@ -22,6 +22,7 @@ from s5wm.experiments.start import find_start, recorded_start, settle_start
 from s5wm.experiments.trackers import check_trackers, open_trackers
 from s5wm.runs.checkpoint import about
 from s5wm.runs.codec import Warn, differences, encode
+from s5wm.runs.console import print_line
 from s5wm.runs.directory import CONFIG, ORIGIN, RunDirectory, lives
 from s5wm.runs.files import write_json
 from s5wm.runs.log import JsonLines, Lines, Row, Sink, TensorBoard, read_rows
@@ -261,4 +262,4 @@ def _check_same(path: Path, experiment: Experiment, what: str) -> None:
 
 def to_stderr(text: str) -> None:
     """One line for a person."""
-    print(f"s5wm: {text}", file=sys.stderr)
+    print_line(f"s5wm: {text}")

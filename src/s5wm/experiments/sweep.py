@@ -172,7 +172,7 @@ class Pool:
 def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[str, int]:
     """Exit codes by name; at most ``at_once`` processes, finished ones left out.
 
-    On SIGINT or SIGTERM running trainings save and stop, and the rest is not begun.
+    On SIGINT, SIGTERM, SIGHUP or SIGUSR1 running trainings save and stop, and the rest is not begun.
     """
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out)

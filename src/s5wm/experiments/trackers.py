@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from s5wm.errors import ConfigError, S5wmError, WriteError
+from s5wm.errors import ConfigError, CorruptError, S5wmError, WriteError
 from s5wm.experiments.experiment import Experiment
 from s5wm.runs.codec import encode, suggest
 from s5wm.runs.directory import RunDirectory
@@ -46,12 +46,12 @@ class Tracker:
         known = recorded(directory.path).get(name, {})
         self._id = str(known.get("id") or secrets.token_hex(4))
         self._last = int(known.get("env_steps", -1))
-        module: Any = importlib.import_module(name)
-        self._failures = _failures(module)
         self._run: Any = None
         try:
-            self._run = _BEGIN[name](module, self._id, directory.path, _config(experiment))
-        except self._failures as error:
+            self._run = _BEGIN[name](
+                importlib.import_module(name), self._id, directory.path, _config(experiment)
+            )
+        except Exception as error:
             raise TrackerError(
                 f"{name} cannot begin: {error}; log in there, or log offline ({_OFFLINE[name]}), or leave out --log"
             ) from error
@@ -64,7 +64,7 @@ class Tracker:
             return
         try:
             self._run.log({key: value for key, value in row.items() if value == value}, step=env_steps)
-        except self._failures as error:
+        except Exception as error:  # noqa: BLE001 - of any kind: libraries of the network have their own
             self._log(f"{self.name} takes no more rows ({error}); metrics.jsonl has them all")
             self._run = None
             return
@@ -80,14 +80,14 @@ class Tracker:
             return
         try:
             self._run.finish()
-        except self._failures as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self._log(f"{self.name} did not end well: {error}")
 
     def _note(self) -> None:
         entry = {self.name: {"id": self._id, "env_steps": self._last}}
         try:
             write_json(self._record, recorded(self._record.parent) | entry)
-        except WriteError as error:  # a full disk: training goes on, as it does without its other logs
+        except (WriteError, CorruptError) as error:  # a bad disk: training goes on, as without its other logs
             self._log(f"{error}; a resumed run may send {self.name} some rows twice")
 
 
@@ -140,11 +140,6 @@ def _begin_trackio(module: Any, run_id: str, path: Path, config: dict[str, Any])
         config=config,
         resume="allow",
     )
-
-
-def _failures(module: Any) -> tuple[type[BaseException], ...]:
-    own = getattr(module, "Error", None)  # wandb's own, which is no RuntimeError
-    return (OSError, RuntimeError, ValueError, *((own,) if isinstance(own, type) else ()))
 
 
 _BEGIN: dict[str, Callable[[Any, str, Path, dict[str, Any]], Any]] = {

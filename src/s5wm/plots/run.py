@@ -1,6 +1,5 @@
 """All pictures of a run directory, from whatever it holds by now."""
 
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from s5wm.plots.imagination import draw_imagination
 from s5wm.plots.records import facts_of, policy_of, read_json, read_records, title_of
 from s5wm.plots.style import house_style, save_figure
 from s5wm.plots.video_predictions import draw_video_predictions
+from s5wm.runs.console import print_line
 from s5wm.runs.directory import shortest_ends
 from s5wm.runs.flights import Flown, TrackGeometry, load_flown, load_track_geometry
 from s5wm.runs.predictions import PREDICTIONS, load_predictions
@@ -73,7 +73,7 @@ def plot_run(run_dir: Path, *, report: Report | None = None) -> list[Path]:
 
     Returns the files written.
     """
-    log, drawn = report or _to_stderr, draw_run(run_dir)
+    log, drawn = report or print_line, draw_run(run_dir)
     for line in drawn.absent + drawn.damaged:
         log(line)
     return drawn.written
@@ -97,7 +97,7 @@ def _drawn(folder: Path, parts: Sequence[Callable[[Path], list[Path]]]) -> Pictu
 
 def plot_runs(run_dirs: Sequence[Path], out: Path, *, report: Report | None = None) -> list[Path]:
     """Learning curves and signals of several runs in the same axes, as ``out/curves`` and ``out/signals``."""
-    log = report or _to_stderr
+    log = report or print_line
     found = [(run_dir, read_records(run_dir)) for run_dir in run_dirs]
     for run_dir, records in found:
         if records is None:
@@ -203,7 +203,3 @@ def _needed(file: Path, what: str) -> Path:
 def _bound(run_dir: Path) -> float | None:
     bound = read_json(run_dir / "eval.json").get("bound_s")
     return float(bound) if isinstance(bound, int | float) else None
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -15,6 +15,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -149,6 +150,8 @@ class Checkpoints:
             self._failed = error
         finally:
             _remove(partial)
+            if self._failed is not None:
+                self._drop_orphans()
 
     def _fill(self, partial: Path, snapshot: _Snapshot) -> Index:
         _remove(partial)
@@ -177,6 +180,16 @@ class Checkpoints:
         for old in (step for step in self.steps() if step < sound[0]):
             _remove(self.path(old))
         self._packs.prune([index for step in self.steps() if (index := self._readable(step)) is not None])
+
+    def _drop_orphans(self) -> None:
+        """Remove packs that no index names: with each save that fails there would be one more, on a disk that is full.
+
+        While an index cannot be read, nothing is removed: its packs may be needed when the disk gives it again.
+        """
+        indices = [self._readable(step) for step in self.steps()]
+        if None not in indices:
+            with suppress(OSError):
+                self._packs.prune(index for index in indices if index is not None)
 
     def _readable(self, env_steps: int) -> Index | None:
         try:

@@ -5,8 +5,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 def read_json(path: Path) -> Any:
     """Contents of a JSON file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CorruptError(f"cannot read {path}: {error.strerror or error}") from error
+        with _readable(path):
+            text = path.read_text(encoding="utf-8")
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CorruptError(f"{path} is not valid JSON: {error}") from error
 
@@ -91,13 +91,25 @@ def verify_manifest(folder: Path, *, allows_more: bool = False) -> None:
     expected = stored.get("sha256") if isinstance(stored, dict) else None
     if not isinstance(expected, dict):
         raise CorruptError(f"{folder / MANIFEST} holds no checksums")
-    present = {_name(folder, path): path for path in _files(folder)}
+    with _readable(folder):
+        present = {_name(folder, path): path for path in _files(folder)}
     if odd := sorted(expected.keys() - present.keys() if allows_more else expected.keys() ^ present.keys()):
         raise CorruptError(f"{folder}: file {odd[0]} is {'missing' if odd[0] in expected else 'not its own'}")
     for name in expected:
         path = present[name]
-        if _digest(path) != expected[name]:
+        with _readable(path):
+            digest = _digest(path)
+        if digest != expected[name]:
             raise CorruptError(f"{path} has changed since it was written (SHA-256)")
+
+
+@contextmanager
+def _readable(path: Path) -> Generator[None]:
+    """Raises ``CorruptError`` for what the disk does not give: a bad sector is damage like any other."""
+    try:
+        yield
+    except OSError as error:
+        raise CorruptError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _files(folder: Path) -> list[Path]:

@@ -2,15 +2,18 @@
 
 import errno
 import json
+import math
 import os
 import shutil
-import sys
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from s5wm.errors import WriteError
+from s5wm.runs.console import print_line
 from s5wm.runs.files import plain, write_bytes
 from s5wm.runs.reporting import Column
 from s5wm.runs.signals import own_metrics
@@ -19,6 +22,9 @@ Row = dict[str, int | float]
 
 SPARE = 2**20
 """Bytes that must be free for TensorBoard's events; ``metrics.jsonl`` holds the same numbers."""
+
+FLUSH_EVERY = 30.0
+"""Seconds after which TensorBoard's events are flushed, which waits for the disk."""
 
 
 @runtime_checkable
@@ -61,7 +67,7 @@ class JsonLines:
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
-                print(f"cannot write {self.path}: {error.strerror}; its rows wait in memory", file=sys.stderr)
+                print_line(f"cannot write {self.path}: {error.strerror}; its rows wait in memory")
 
     def write_line(self, text: str) -> None:
         """Do nothing: text is not a metric."""
@@ -106,28 +112,76 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 class TensorBoard:
-    """TensorBoard events, where tensorboardX is installed."""
+    """TensorBoard events, where tensorboardX is installed.
+
+    They are written here and not by the thread of its ``SummaryWriter``, which ends with the first write that fails
+    and then blocks whoever adds a row.
+    """
 
     def __init__(self, folder: Path, *, env_steps: int) -> None:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.record_writer import RecordWriter
 
         self._folder = folder
-        self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1 if env_steps else None)
+        self._writer: Any = None
+        self._flushed = -math.inf
+        self._last = env_steps
+        with self._given_up_on_error():
+            folder.mkdir(parents=True, exist_ok=True)
+            earlier = len(list(folder.glob("*tfevents*")))
+            name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{earlier}"
+            self._writer = RecordWriter(str(folder / name))
+            self._append(file_version="brain.Event:2")
+            if earlier:
+                self._purge(env_steps + 1)
 
     def write_row(self, row: Row) -> None:
-        """One point per number; none while the disk is full, which would stop tensorboardX for good."""
-        if shutil.disk_usage(self._folder).free < SPARE:
+        """One point per number; none while the disk is full, which would tear the file."""
+        from tensorboardX.summary import scalar
+
+        if self._writer is None:
             return
-        for name, value in row.items():
-            if value == value:  # TensorBoard draws no NaN
-                self._writer.add_scalar(name, value, int(row["env_steps"]))
+        step = int(row["env_steps"])
+        drawn = {name: value for name, value in row.items() if value == value}  # TensorBoard draws no NaN
+        values = [point for name, value in drawn.items() for point in scalar(name, value).value]
+        with self._given_up_on_error():
+            if shutil.disk_usage(self._folder).free < SPARE:
+                return
+            if step <= self._last:
+                self._purge(step)
+            self._last = step
+            self._append(step=step, summary={"value": values})
 
     def write_line(self, text: str) -> None:
         """Do nothing: text is not a metric."""
 
     def close(self) -> None:
-        """Flush."""
-        self._writer.close()
+        """Flush and close."""
+        if self._writer is None:
+            return
+        with suppress(OSError):
+            self._writer.close()
+        self._writer = None
+
+    def _purge(self, step: int) -> None:
+        """Hide the points from this step on, of an interrupted run or before a roll-back."""
+        self._append(step=step, session_log={"status": "START"})
+
+    def _append(self, **event: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue] -- protobuf makes it
+
+        self._writer.write(Event(wall_time=time.time(), **event).SerializeToString())
+        if time.monotonic() - self._flushed > FLUSH_EVERY:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+    @contextmanager
+    def _given_up_on_error(self) -> Generator[None]:
+        """Close for good at the first event that cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            print_line(f"TensorBoard gets no more rows ({error.strerror}); metrics.jsonl has them all")
+            self.close()
 
 
 _BEFORE = (
@@ -165,7 +219,7 @@ class Lines:
 
     def write_line(self, text: str) -> None:
         """Print the line."""
-        print(self._prefix + text, file=sys.stderr, flush=True)
+        print_line(self._prefix + text)
 
     def close(self) -> None:
         """Do nothing."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from s5wm.runs.log import Row, eta_text, shown
@@ -62,12 +63,14 @@ class Panel:
                 self._best[name] = better(row[name], self._best.get(name, row[name]))
 
     def write_line(self, text: str) -> None:
-        """Print above the table."""
-        self._live.console.print(text, highlight=False, markup=False)
+        """Print above the table, where the terminal is still there."""
+        with suppress(OSError):
+            self._live.console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
         """Stop redrawing; the last table stays."""
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
 
     def _draw(self) -> Any:
         from rich.console import Group

@@ -1,6 +1,5 @@
 """Divergence of a training: report, recorded batch, and limit of retries."""
 
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import jax.random as jr
 import numpy as np
 
 from s5wm.agents.base import NonFiniteGuard
-from s5wm.runs.files import write_bytes, write_json
+from s5wm.runs.arrays import write_arrays
+from s5wm.runs.files import write_json
 from s5wm.runs.log import Row
 from s5wm.runs.policyfile import named_leaves
 from s5wm.training.state import NEVER, NonFiniteReport
@@ -43,12 +43,9 @@ def failure_reason(metrics: Row, guard: NonFiniteGuard, faults: NonFiniteReport,
 
 def keep_debug_state(folder: Path, env_steps: int, reason: str, arrays: Any) -> Path:
     """Save the debug state in ``folder``: arrays in ``.npz``, the reason in ``.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
     plain = {name: np.asarray(_data(leaf)) for name, leaf in named_leaves(jax.device_get(arrays)).items()}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **plain)
     path = folder / f"{env_steps:012d}.npz"
-    write_bytes(path, buffer.getvalue())
+    write_arrays(path, plain)
     write_json(path.with_suffix(".json"), {"env_steps": env_steps, "reason": reason})
     return path
 

@@ -177,20 +177,59 @@ def _go_on(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log, stop: StopReq
         rows = _advance(group, chunk, clock, log)
         if rows is None:
             continue
-        if len(group) == 1 and not pieces and (time_pieces := first.program.time_pieces) is not None:
-            with first.placement.scope():
-                pieces = time_pieces(first.state)
-        begun = time.monotonic()
-        judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in group]
-        if any(judged):
-            clock.evaluated(time.monotonic() - begun)
-        eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
-        for member, row, evaluation in zip(group, rows, judged, strict=True):
-            shares = member.trainer.shares(pieces, row) if pieces else {}
-            member.sink.write_row(row | shares | eta | evaluation)
-        if first.is_save_due:
-            _each(group, Trainer.wait_for_save)  # so that no two of them are ever more than one save apart
-            _each(group, Trainer.save)
+        with _saved_on_error(group):
+            if len(group) == 1 and not pieces and (time_pieces := first.program.time_pieces) is not None:
+                with first.placement.scope():
+                    pieces = time_pieces(first.state)
+            judged = _evaluate(group, clock)
+            eta = {"eta_minutes": clock.eta_minutes(first.config, first.host)}
+            for member, row, evaluation in zip(group, rows, judged, strict=True):
+                shares = member.trainer.shares(pieces, row) if pieces else {}
+                member.sink.write_row(row | shares | eta | evaluation)
+            if first.is_save_due:
+                _each(
+                    group, Trainer.wait_for_save
+                )  # so that no two of them are ever more than one save apart
+                _each(group, Trainer.save)
+
+
+def _evaluate(group: SeedGroup, clock: Clock) -> list[Row]:
+    """Metrics of each seed's evaluation; none where it is not due.
+
+    The clock is read before, so that no budget of minutes ends unevaluated, and after, as evaluations count in it.
+    """
+    _read_clock(group, clock)
+    is_due = group[0].trainer.is_evaluation_due
+    begun = time.monotonic()
+    judged = [member.trainer.evaluate(member.sink, member.on_evaluation) for member in group]
+    if is_due:
+        clock.evaluated(time.monotonic() - begun)
+        _read_clock(group, clock)
+    return judged
+
+
+def _read_clock(group: SeedGroup, clock: Clock) -> None:
+    """Give all seeds the minutes that the clock shows now."""
+    minutes = clock.minutes
+    for member in group:
+        member.trainer.host = replace(member.trainer.host, wall_minutes=minutes)
+
+
+@contextmanager
+def _saved_on_error(group: SeedGroup) -> Generator[None]:
+    """Save what has been learned before an error of an evaluation, a sink or a hook ends the training.
+
+    An error of a chunk or of a roll-back is none of these: it leaves no state that is worth saving.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:  # the others do not know of it, and a save takes all
+            try:
+                _each(group, Trainer.end)
+            except Exception as failed:  # noqa: BLE001 - the first error is the one to raise
+                error.add_note(f"no last checkpoint could be saved: {failed}")
+        raise
 
 
 def _rounding(config: TrainConfig) -> str | None:
@@ -236,6 +275,7 @@ def _compile(group: SeedGroup, log: Log, stop: StopRequest) -> Chunk:
 def _advance(group: SeedGroup, chunk: Chunk, clock: Clock, log: Log) -> list[Row] | None:
     """Run a chunk; returns its rows of metrics, or None if it was rolled back."""
     first = group[0].trainer
+    _read_clock(group, clock)  # saves and roll-backs take time, too
     iterations = clock.next_chunk(first.config, first.host)
     states = [member.trainer.scheduled() for member in group]
     begun = time.monotonic()

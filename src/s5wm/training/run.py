@@ -1,6 +1,5 @@
 """Training of one run directory: state, schedules, evaluations and checkpoints."""
 
-import math
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +25,7 @@ from s5wm.training.curriculum import after_chunk, after_evaluation
 from s5wm.training.divergence import RATE, ROLLBACKS, failure_reason, keep_debug_state
 from s5wm.training.host import HostState
 from s5wm.training.start import begin_with, read_start
-from s5wm.training.state import EpisodeSums, TrainState, init_train
+from s5wm.training.state import EpisodeSums, TrainState, episode_means, init_train
 from s5wm.types import Key
 
 Result = tuple[TrainState[Any], MetricSums, EpisodeSums]
@@ -81,6 +80,7 @@ class Trainer:
         self.checkpoints = Checkpoints(directory.checkpoints, keep=config.keep)
         self.host = HostState()
         self._moved = 0  # environment steps of the latest chunk
+        self._share = 0.0  # of the budget, at the end of the latest chunk
         self._state: TrainState[Any] | None = None
         self._config = directory.config.read_bytes()
         self.shardings = placement.shardings(abstract_state(program, config, seed))
@@ -108,6 +108,7 @@ class Trainer:
             start = read_start(self.directory.start)
             self._state = state if start is None else place(begin_with(state, start), self.shardings)
             self.host = HostState(best=kept_score(self.directory.best))
+            self._share = self.progress
             return
         restored, host = restore(checkpoint, abstract_state(self.program, self.config, self.seed))
         self._state = place(restored, self.shardings)
@@ -120,6 +121,7 @@ class Trainer:
         # One that was found after the checkpoint: environments on the host do not go the same way again.
         found = [score for score in (self.host.best, kept_score(self.directory.best)) if score is not None]
         self.host = replace(self.host, best=max(found, default=None))
+        self._share = self.progress
 
     @property
     def progress(self) -> float:
@@ -166,7 +168,7 @@ class Trainer:
 
     def apply_chunk_result(self, result: Result, chunk: ChunkTime) -> Row | str:
         """Apply the result of a chunk: returns its row of metrics, or why it is rejected."""
-        weight, before, was = self.smoothing_weight, self.progress, self.host
+        weight, was = self.smoothing_weight, self.host
         self._state, metrics, sums = result
         self._moved = chunk.iterations * self.config.iteration_steps
         learned, updates = metrics.means, int(jax.device_get(metrics.count))
@@ -180,9 +182,9 @@ class Trainer:
         guard: NonFiniteGuard = jax.device_get(self.state.learner.guard)
         if wrong := failure_reason(learned, guard, jax.device_get(sums.faults), self.config.num_envs):
             return f"at {self.host.env_steps:,} environment steps {wrong}"
-        episodes = _episode_means(sums)
-        share, used = self.progress, self.progress - before
-        curriculum = after_chunk(self.config.curriculum, was.curriculum, share=share, used=used)
+        episodes = episode_means(sums)
+        used, self._share = self.progress - self._share, self.progress
+        curriculum = after_chunk(self.config.curriculum, was.curriculum, share=self._share, used=used)
         self.host = replace(self.host, curriculum=curriculum)
         return {
             "env_steps": self.host.env_steps,
@@ -247,7 +249,7 @@ class Trainer:
 
     def evaluate(self, sink: Sink, on_evaluation: Callable[[], None]) -> Row:
         """Evaluate if it is due; returns the metrics."""
-        if not (self._is_due(self.config.eval_every) or self.progress >= 1.0):
+        if not self.is_evaluation_due:
             return {}
         policy = self.placement.local(self.program.agent.policy(self.state.learner))
         key = jr.fold_in(jr.key(self.seed), self.host.env_steps % 2**32)
@@ -267,6 +269,11 @@ class Trainer:
         sink.write_line(f"evaluated at {self.host.env_steps:,} environment steps: {judged.headline}")
         on_evaluation()
         return judged.row
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Whether an evaluation is due: by its interval, and at the end."""
+        return self._is_due(self.config.eval_every) or self.progress >= 1.0
 
     @property
     def is_save_due(self) -> bool:
@@ -307,14 +314,3 @@ def _forgiving(sink: Sink) -> Generator[None]:
         yield
     except (WriteError, OSError) as error:
         sink.write_line(f"{error}; training goes on")
-
-
-def _episode_means(sums: EpisodeSums) -> Row:
-    """Means over the episodes that ended and have the metric; a metric that none has is left out."""
-    sums = jax.device_get(sums)
-    means = {
-        f"episode/{name}": float(total) / float(sums.counts[name])
-        for name, total in sums.metrics.items()
-        if sums.counts[name] > 0
-    }
-    return {"episode/count": float(sums.count)} | {k: v for k, v in means.items() if math.isfinite(v)}

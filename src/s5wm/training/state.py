@@ -1,6 +1,7 @@
 """Training state: everything that is carried from one iteration to the next."""
 
 import functools as ft
+import math
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -204,3 +205,14 @@ def init_train(
 def _strong(x: Array) -> Array:
     # A checkpoint does not keep a weak type (that of ``jnp.full(n, 1.0)``): resuming would compile a different program.
     return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
+
+
+def episode_means(sums: EpisodeSums) -> dict[str, float]:
+    """Means over the episodes that ended and have the metric; a metric that none has is left out."""
+    sums = jax.device_get(sums)
+    means = {
+        f"episode/{name}": float(total) / float(sums.counts[name])
+        for name, total in sums.metrics.items()
+        if sums.counts[name] > 0
+    }
+    return {"episode/count": float(sums.count)} | {k: v for k, v in means.items() if math.isfinite(v)}

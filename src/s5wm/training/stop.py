@@ -13,12 +13,15 @@ from typing import Any, NoReturn
 
 SHOW_CURSOR = "\x1b[?25h"
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, a scheduler's or container's stop, and SLURM's warning before its time limit (``--signal=USR1``)."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Ctrl-C, a scheduler's or container's stop, the end of the terminal, and SLURM's warning before its time limit
+(``--signal=USR1``)."""
 
 
 class StopRequest:
     """A context in which a signal only sets ``requested``; outside the main thread it does nothing.
+
+    Signals that this process ignores stay ignored: ``nohup`` means that a training goes on without its terminal.
 
     Python runs handlers between two of its instructions, which a compiled chunk can hold up for seconds.  The
     number of a signal therefore also reaches a thread through a pipe, and the second one ends the process there; so
@@ -43,7 +46,8 @@ class StopRequest:
         self._thread = threading.Thread(target=self._listen, args=(self._pipe[0],), daemon=True)
         self._thread.start()
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, _nothing) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, _nothing) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,11 +67,19 @@ class StopRequest:
                 continue  # of somebody else's handler
             name = signal.Signals(number[0]).name
             if self.ends_at_once:
-                self._log(f"{name}: stopped with nothing new to save; the same command starts it again")
+                self._tell(f"{name}: stopped with nothing new to save; the same command starts it again")
+            elif self.requested and number[0] == signal.SIGHUP:
+                continue  # a terminal that closes sends it twice: by its shell, and by the kernel when that ends
             if self.ends_at_once or self.requested:
                 _end(128 + number[0])
             self.requested = True
-            self._log(f"{name}: finishing this chunk and saving; once more stops at once and loses the chunk")
+            self._tell(
+                f"{name}: finishing this chunk and saving; once more stops at once and loses the chunk"
+            )
+
+    def _tell(self, text: str) -> None:
+        with suppress(Exception):  # or this thread would end, and a second signal do nothing
+            self._log(text)
 
 
 def _end(code: int) -> NoReturn:

@@ -1,4 +1,5 @@
 import random
+import sys
 from pathlib import Path
 
 import jax
@@ -96,6 +97,23 @@ def save_next(checkpoints: Checkpoints, *steps: int) -> None:
         checkpoints.wait()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that is there and cannot be read is one of /proc")
+@pytest.mark.parametrize("name", ["host.json", "manifest.json", "blocks"])
+def test_a_file_that_the_disk_does_not_give_is_damage_and_the_one_before_is_taken(
+    tmp_path: Path, name: str
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    save_next(checkpoints, 1, 2)
+    file = (
+        next((tmp_path / "blocks").glob("000000000002-*")) if name == "blocks" else checkpoints.path(2) / name
+    )
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # its first byte is an input/output error
+    said: list[str] = []
+    assert Checkpoints(tmp_path, keep=2).newest(said.append) == checkpoints.path(1)
+    assert "checkpoint 2 is damaged (cannot read" in said[0] and "Input/output error" in said[0]
+
+
 def test_saves_go_on_after_damage_and_only_sound_ones_count_as_kept(tmp_path: Path) -> None:
     save_next(Checkpoints(tmp_path, keep=2), 100, 200, 250)
     damage(tmp_path / "000000000250" / "tree.json", "flip")
@@ -142,6 +160,46 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert files(tmp_path) == before
     save_next(checkpoints, 3)
     assert checkpoints.newest(pytest.fail) == checkpoints.path(3)
+
+
+@pytest.mark.parametrize("name", ["blocks.json", "about.json", "manifest.json"])
+def test_a_save_that_fails_after_its_pack_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    checkpoints = save(tmp_path, 1)
+    before = files(tmp_path)
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.name == f"{name}.partial":
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        for step in (2, 3):
+            with pytest.raises(WriteError, match="No space left on device"):
+                save_next(checkpoints, step)
+    assert files(tmp_path) == before
+    save_next(checkpoints, 4)
+    checkpoints.verify(1)
+    checkpoints.verify(4)
+
+
+def test_a_save_that_fails_keeps_the_packs_of_an_index_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    save_next(checkpoints, 1, 2)
+    index = checkpoints.path(2) / "blocks.json"
+    index.rename(tmp_path / "aside")
+    index.symlink_to("/proc/self/mem")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(WriteError):
+            save_next(checkpoints, 3)
+    (tmp_path / "aside").replace(index)
+    checkpoints.verify(2)
 
 
 def test_a_checkpoint_half_written_is_not_seen(tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s5wm.training.run import _episode_means
-from s5wm.training.state import NEVER, EpisodeSums, NonFiniteReport
+from s5wm.training.state import NEVER, EpisodeSums, NonFiniteReport, episode_means
 from s5wm.types import OptionalMetric
 
 NONE = NonFiniteReport(*(jnp.asarray(NEVER, jnp.int32),) * 3)
@@ -18,7 +17,7 @@ def sums(ended: list[bool], gates: list[float], laps: list[float], has_lap: list
 
 
 def test_an_episode_without_a_lap_leaves_the_lap_times_of_others_alone() -> None:
-    row = _episode_means(
+    row = episode_means(
         sums([True, True, True, False], [2, 4, 0, 9], [5.0, 7.0, -1.0, 3.0], [True, True, False, True])
     )
     assert row == {"episode/count": 3.0, "episode/gates": 2.0, "episode/lap": 6.0}
@@ -30,11 +29,11 @@ def test_steps_are_added_up_before_anything_is_divided() -> None:
         sums([False, True], [8, 8], [9.0, 8.0], [True, True]),
     ]
     total = jax.tree.map(lambda *parts: jnp.stack(parts), *each).total()
-    row = _episode_means(total)
+    row = episode_means(total)
     assert row == pytest.approx({"episode/count": 3.0, "episode/gates": 4.0, "episode/lap": 6.5})
 
 
 def test_what_no_episode_had_is_left_out() -> None:
-    row = _episode_means(sums([True, False], [1, 2], [np.nan, 5.0], [False, True]))
+    row = episode_means(sums([True, False], [1, 2], [np.nan, 5.0], [False, True]))
     assert row == {"episode/count": 1.0, "episode/gates": 1.0}
-    assert _episode_means(sums([False], [1], [5.0], [True])) == {"episode/count": 0.0}
+    assert episode_means(sums([False], [1], [5.0], [True])) == {"episode/count": 0.0}

@@ -1,4 +1,7 @@
+import errno
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,26 @@ def test_rows_wait_while_they_cannot_be_written(tmp_path: Path, capsys: pytest.C
     log.write_row({"env_steps": 4})
     log.close()
     assert [row["env_steps"] for row in read_rows(log.path)] == [1, 2, 3, 4]
+
+
+class Gone(io.StringIO):
+    """A terminal that has been closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_console_that_cannot_be_written_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone())
+    log = JsonLines(tmp_path / "metrics.jsonl", env_steps=0)
+    log.path.unlink()
+    panel = Panel("runs/x")
+    for sink in (log, Lines(), panel):
+        sink.write_row(ROW)
+        sink.write_line("a line")
+    panel.close()
 
 
 def test_a_course_that_was_rolled_back_is_left_out(tmp_path: Path) -> None:

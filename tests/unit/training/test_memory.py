@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -31,3 +33,28 @@ def test_a_state_is_refused_where_it_does_not_fit_with_its_copies(
     with pytest.raises(ConfigError, match=rf"{seeds}.0 GB, {seeds * copies}.0 GB with copies") as caught:
         memory.check_memory(state, seeds=seeds)
     assert ("fewer seeds together" in str(caught.value)) == (seeds > 1)
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "used", "dropped"),
+    [
+        (".", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_the_limit_of_a_container_counts_without_what_was_read_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, limit: str, used: str, dropped: str
+) -> None:
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    monkeypatch.setattr(memory, "_system_free", lambda: 10**12)
+    monkeypatch.setattr(memory, "_address_space_free", lambda: None)
+    assert memory.free_bytes() == 10**12
+    group = tmp_path / folder
+    group.mkdir(exist_ok=True)
+    (group / limit).write_text("8000000000\n")
+    (group / used).write_text("7000000000\n")
+    (group / "memory.stat").write_text(f"anon 1\nactive_file 2\n{dropped} 6000000000\nslab 3\n")
+    assert memory.free_bytes() == 7_000_000_000
+    (group / limit).write_text("max\n")
+    assert memory.free_bytes() == 10**12

@@ -18,8 +18,7 @@ from s5wm.evaluation.protocol import _common
 from s5wm.evaluation.rollout import EvalConfig, run_episodes
 from s5wm.training.hosted import HostedChunk
 from s5wm.training.loop import train
-from s5wm.training.run import _episode_means
-from s5wm.training.state import described_episodes, init_train
+from s5wm.training.state import described_episodes, episode_means, init_train
 from s5wm.types import RESERVED_METRICS
 
 from .test_hosted import AGENT, LENGTH, CompiledCounter, Counter
@@ -51,7 +50,7 @@ def test_both_collectors_log_the_same() -> None:
     chunk.close()
     env = AutoReset(Compiled())
     _, _, compiled = train(env, agent, init_train(env, agent, 2, 0), length=8, iterations=1)
-    rows = [_episode_means(sums) for sums in (hosted, compiled)]
+    rows = [episode_means(sums) for sums in (hosted, compiled)]
     assert rows[0].pop("episode/success") in (
         0.0,
         0.25,
@@ -89,7 +88,7 @@ def test_what_is_measured_of_every_episode_is_reserved() -> None:
     """Names in the log, and those that ``_common`` gives as means."""
     constants = {
         node.value
-        for function in (described_episodes, _episode_means, _common)
+        for function in (described_episodes, episode_means, _common)
         for node in ast.walk(ast.parse(inspect.getsource(function)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

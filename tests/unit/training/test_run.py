@@ -19,6 +19,7 @@ from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.errors import CorruptError, DivergedError
 from s5wm.evaluation.result import EvalResult, finite_score, keep_best
 from s5wm.experiments.experiment import Experiment
+from s5wm.runs.checkpoint import Checkpoints
 from s5wm.runs.directory import RunDirectory
 from s5wm.training.fit import load
 from s5wm.training.host import HostState
@@ -195,9 +196,14 @@ def test_a_larger_budget_takes_back_nothing_of_the_smoothing_weight(
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_chunk_and_saves(
-    tiny: Experiment, run_path: Path, sink: RecordingSink, number: signal.Signals
+    tiny: Experiment,
+    run_path: Path,
+    sink: RecordingSink,
+    number: signal.Signals,
+    request: pytest.FixtureRequest,
 ) -> None:
-    before = signal.getsignal(number)
+    started_with = signal.signal(number, signal.SIG_DFL)  # one that is ignored stays so
+    request.addfinalizer(lambda: signal.signal(number, started_with))
     program = tiny.build()
 
     def kill(_: TrainState[Any]) -> dict[str, float]:  # called once, in the first chunk
@@ -214,7 +220,21 @@ def test_a_signal_ends_the_chunk_and_saves(
     assert trainer.host.env_steps == 64
     assert trainer.checkpoints.steps() == [64]
     assert any(number.name in text for text in sink.texts)
-    assert signal.getsignal(number) == before
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_an_error_after_a_chunk_is_raised_once_the_chunk_is_saved(
+    tiny: Experiment, run_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(RecordingSink):
+        def write_row(self, row: dict[str, float]) -> None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    rarely = replace(tiny, train=replace(tiny.train, checkpoint_every=10**9))
+    with pytest.raises(BrokenPipeError):
+        trained(rarely, run_path, Broken())
+    checkpoints = Checkpoints(RunDirectory(run_path).checkpoints, keep=1)
+    assert checkpoints.newest(pytest.fail) == checkpoints.path(64)
 
 
 def poisoned(trainer: Trainer) -> None:

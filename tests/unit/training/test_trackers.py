@@ -28,11 +28,11 @@ class FakeRun:
         self.module, self.options, self.rows, self.is_finished = module, options, [], False
 
     def log(self, row: dict[str, float], step: int) -> None:
-        if self.module.is_broken:
-            raise self.module.Error("no connection")
+        self.module.fail("no connection")
         self.rows.append((step, row))
 
     def finish(self) -> None:
+        self.module.fail("no answer")
         self.is_finished = True
 
 
@@ -46,11 +46,14 @@ class Fake(ModuleType):
         super().__init__(name)
         self.__spec__ = ModuleSpec(name, None)
         self.runs: list[FakeRun] = []
-        self.is_broken = False
+        self.failure: type[Exception] | None = None
+
+    def fail(self, text: str) -> None:
+        if self.failure is not None:
+            raise self.failure(text)
 
     def init(self, **options: Any) -> FakeRun:
-        if self.is_broken:
-            raise self.Error("no key")
+        self.fail("no key")
         self.runs.append(FakeRun(self, options))
         return self.runs[-1]
 
@@ -100,12 +103,16 @@ def test_rows_that_come_again_after_an_interruption_are_told_once(
     assert wandb.runs[0].rows[0][1] == {"env_steps": 64, "loss/x": 1.0}
 
 
+@pytest.mark.parametrize("failure", [Fake.Error, OSError, TypeError])
 def test_a_tracker_that_fails_is_told_of_once_and_ends_nothing(
-    directory: RunDirectory, tiny: Experiment, wandb: Fake
+    directory: RunDirectory, tiny: Experiment, wandb: Fake, failure: type[Exception]
 ) -> None:
     said: list[str] = []
     tracker = Tracker("wandb", directory, tiny, said.append)
-    wandb.is_broken = True
+    closed = Tracker("wandb", directory, tiny, said.append)
+    wandb.failure = failure
+    closed.close()
+    assert said.pop() == "wandb did not end well: no answer"
     tracker.write_row({"env_steps": 64})
     tracker.write_row({"env_steps": 128})
     tracker.close()

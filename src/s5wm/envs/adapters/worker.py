@@ -23,7 +23,7 @@ STEP, RESET, END = b"s", b"r", b"e"
 HERE = b"h"
 """The first answer: the process has begun, and all that follows is the environment's doing."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals of a scheduler or terminal to all processes; the training handles them and ends its workers."""
 
 LIFELINE = 'trap "" HUP INT TERM USR1; read -r _; kill -KILL 0'
