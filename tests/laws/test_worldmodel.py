@@ -13,7 +13,7 @@ import scipy.stats
 from s5wm.nn.conv import PatchConfig
 from s5wm.types import Reward, TimeStep
 from s5wm.worldmodel.build import build_world_model
-from s5wm.worldmodel.config import PosteriorInput
+from s5wm.worldmodel.config import PosteriorInput, RewardMixtureConfig
 from s5wm.worldmodel.dynamics import Belief, Latent, bounded_gradient, imagine
 from s5wm.worldmodel.model import SPREAD_FLOOR
 from s5wm.worldmodel.privileged_state import PrivilegedStateRSSM, inner_of
@@ -273,6 +273,23 @@ def test_rewards_are_predicted_where_they_arrive(lab):
     smoothing = -lab.model.smoothing(feature).log_prob(reward.smoothing).mean()
     assert metrics["loss/reward_nominal"] == pytest.approx(float(nominal), rel=1e-5)
     assert metrics["loss/reward_smoothing"] == pytest.approx(float(smoothing), rel=1e-5)
+
+
+def test_heads_promise_no_more_than_there_is():
+    """A continuation of the discount at most, and rewards within the bounds of their kind."""
+    mixture = RewardMixtureConfig(sizes=(0.1, 1.0), bounds=(-3.0, 0.5), smoothing_bounds=(-2.0, 0.0))
+    config = replace(CONFIGS["observed-privileged"], reward_mixture=mixture)
+    model = build_world_model(config, SPEC, discount=0.99, key=jr.key(0))
+    width = model.dynamics.initial().latent.feature.shape[0]
+    keys = iter(jr.split(jr.key(2), len(jax.tree.leaves(model))))
+    loud = jax.tree.map(lambda x: x + jr.normal(next(keys), x.shape), model)  # heads begin at zero
+    said = jax.vmap(loud.predict)(jr.normal(jr.key(1), (500, width)))
+    assert said.reward_smoothing is not None
+    assert float(said.reward_nominal.max()) == 0.5
+    assert float(said.reward_smoothing.max()) == 0.0
+    assert float(said.reward_smoothing.min()) == -2.0
+    sure = eqx.tree_at(lambda m: m.cont.out.bias, model, jnp.full(1, 50.0))
+    np.testing.assert_allclose(sure.predict(jnp.zeros(width)).cont, 0.99, rtol=1e-6)
 
 
 def test_decoder_target_is_the_configured_group(lab):

@@ -238,6 +238,7 @@ def test_rewards_beyond_the_bounds_of_their_mixture_are_refused(capsys: pytest.C
         ({"sizes": ()}, "sizes is ()"),
         ({"sizes": (0.1, 0.0)}, "sizes is (0.1, 0.0)"),
         ({"bounds": (1.0, 1.0)}, "bounds is (1.0, 1.0)"),
+        ({"smoothing_bounds": (0.0, -1.0)}, "smoothing_bounds is (0.0, -1.0)"),
         ({"min_std": 0.0}, "min_std is 0.0"),
     ],
 )

@@ -1,7 +1,7 @@
 """Configuration of a world model: the grid of cores and posteriors, latents, decoder targets, losses."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import jax
@@ -62,10 +62,14 @@ class RewardMixtureConfig:
     # No reward lies outside: a model promises more in states that it never saw, and a policy would seek them.
     bounds: tuple[float, float]
     min_std: float = 1e-3
+    smoothing_bounds: tuple[float, float] | None = field(
+        default=None, metadata={"since": "bounds of smoothing"}
+    )  # of the smoothing reward; None: ``bounds``
 
     def __post_init__(self) -> None:
-        if not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"reward_mixture.bounds is {self.bounds}; give the least reward and the largest")
+        for name, bounds in (("bounds", self.bounds), ("smoothing_bounds", self.smoothing_bounds)):
+            if bounds is not None and not bounds[0] < bounds[1]:
+                raise ValueError(f"reward_mixture.{name} is {bounds}; give the least reward and the largest")
         if not self.sizes or min(self.sizes) <= 0:
             raise ValueError(
                 f"reward_mixture.sizes is {self.sizes}; give at least one size of a reward, all positive"
@@ -164,6 +168,14 @@ class WorldModelConfig:
     def rewards(self) -> BinsConfig | RewardMixtureConfig:
         """What reward heads output."""
         return self.reward_mixture or self.bins
+
+    @property
+    def smoothing_rewards(self) -> BinsConfig | RewardMixtureConfig:
+        """What the head of the smoothing reward outputs."""
+        mixture = self.reward_mixture
+        if mixture is None or mixture.smoothing_bounds is None:
+            return self.rewards
+        return replace(mixture, bounds=mixture.smoothing_bounds)
 
     @property
     def has_plain_latent(self) -> bool:

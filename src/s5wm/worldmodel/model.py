@@ -84,19 +84,23 @@ class WorldModel(eqx.Module, Generic[Memory]):
     def smoothing(self, feature: Float[Array, "*b F"]) -> TwoHot | ScalarMixture | None:
         """Distribution of the smoothing reward received on arriving here; None where there is no such reward."""
         head = self.reward_smoothing
-        return None if head is None else self.config.rewards.build(head(feature))
+        return None if head is None else self.config.smoothing_rewards.build(head(feature))
 
     def continues(self, feature: Float[Array, "*b F"]) -> Bernoulli:
         """Discounted probability that the episode goes on."""
         return Bernoulli(self.cont(feature)[..., 0])
 
     def predict(self, feature: Float[Array, "*b F"]) -> Predictions:
-        """Means of the scalar heads."""
+        """Means of the scalar heads.
+
+        The probability to go on is at most the discount: what its head adds to that, returns would count 1 / (1 -
+        discount) times.
+        """
         smoothing = self.smoothing(feature)
         return Predictions(
             self.nominal(feature).mean(),
             None if smoothing is None else smoothing.mean(),
-            self.continues(feature).mean(),
+            jnp.minimum(self.continues(feature).mean(), self.discount),
         )
 
     def target(self, timestep: TimeStep) -> Obs:

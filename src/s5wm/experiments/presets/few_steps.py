@@ -31,8 +31,8 @@ FEW_STEPS = {
 """Races whose world models of size cpu learn from few steps; the others replay less, and fly more."""
 
 
-# A crash costs 2, and a step at 20 m/s brings a progress of 0.4 m.
-REWARDS = RewardMixtureConfig(sizes=(0.02, 0.3, 2.0), bounds=(-3.0, 0.5))
+# A crash costs 2, and a step at 20 m/s brings a progress of 0.4 m; smoothing only costs.
+REWARDS = RewardMixtureConfig(sizes=(0.02, 0.3, 2.0), bounds=(-3.0, 0.5), smoothing_bounds=(-3.0, 0.0))
 
 
 def with_few_steps(
