@@ -24,7 +24,6 @@ from checkout import ROOT
 from jaxtyping import Array, Bool, Float
 
 from s5wm.agents.base import AbstractPolicy
-from s5wm.agents.dreamer.agent import latest_policy
 from s5wm.agents.dreamer.policy import DreamerCarry
 from s5wm.diagnostics.loaded import LoadedRun
 from s5wm.envs.base import AbstractEnv
@@ -205,7 +204,7 @@ def main() -> None:
         raise SystemExit(
             f"{options.run}: give a run, not a shipped policy, whose latent is the observation itself"
         )
-    policies = {options.run.name: latest_policy(loaded.state.learner.params)}
+    policies = {options.run.name: loaded.policy}  # what acts: with ema_rate the average of the parameters
     for folder in options.others:
         other = load_agent(folder, which="latest", warn=print)
         if other.experiment.build_env().spec.obs_shape != loaded.agent.spec.obs_shape:

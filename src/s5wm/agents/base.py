@@ -1,6 +1,7 @@
 """The contract between agents and the one training loop, and the guard of their gradient steps."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -78,6 +79,11 @@ def is_finite(tree: Any) -> Bool[Array, ""]:
     """Whether every number in a tree is finite."""
     leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return jnp.all(jnp.stack(leaves))
+
+
+def zeros_of(function: Callable[..., Tree], *args: Any) -> Tree:
+    """Zeros in the form of its outputs; it is not computed."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))
 
 
 def tree_where(condition: Bool[Array, ""], on_true: Tree, on_false: Tree) -> Tree:

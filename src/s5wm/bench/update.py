@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array
 
-from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner, batch_loss
+from s5wm.agents.dreamer.agent import Dreamer, DreamerConfig, DreamerLearner
 from s5wm.agents.dreamer.heads import Actor, Critic
 from s5wm.agents.dreamer.imagination import Networks
 from s5wm.agents.dreamer.stored import to_chunk
@@ -28,7 +28,7 @@ from s5wm.agents.optimiser import untyped
 from s5wm.bench.roofline import Work, measure_ceilings, work_of
 from s5wm.types import EnvSpec, Key, Reward, Scalar, TimeStep, Transition
 from s5wm.worldmodel.chunk import Chunk
-from s5wm.worldmodel.model import WorldModel
+from s5wm.worldmodel.model import WorldModel, batch_loss
 
 BASELINES = ("dreamerv3", "dreamerv3-p")
 PARTS = ("world_model", "actor_critic", "update")

@@ -8,13 +8,14 @@ import jax
 import jax.random as jr
 
 from s5wm.agents.base import AbstractAgent
-from s5wm.agents.dreamer.agent import Dreamer, DreamerLearner, batch_loss
+from s5wm.agents.dreamer.agent import Dreamer, DreamerLearner
 from s5wm.agents.dreamer.stored import to_chunk
 from s5wm.envs.base import AbstractEnv
 from s5wm.ops.batches import shard_batch
 from s5wm.training.loop import unroll
 from s5wm.training.state import TrainState
 from s5wm.types import Key
+from s5wm.worldmodel.model import batch_loss
 
 REPEATS = 3
 

@@ -18,7 +18,7 @@ from s5wm.nn.conv import ImageDecoder, pixels
 from s5wm.nn.mlp import MLP
 from s5wm.ops.distributions import Bernoulli, ScalarMixture, TwoHot
 from s5wm.ops.transforms import symlog
-from s5wm.types import MixedObs, Obs, Reward, Scalar, TimeStep, array_of
+from s5wm.types import Key, MixedObs, Obs, Reward, Scalar, TimeStep, array_of
 from s5wm.worldmodel.chunk import Chunk, LossOutput
 from s5wm.worldmodel.config import WorldModelConfig
 from s5wm.worldmodel.dynamics import AbstractDynamics, Posterior
@@ -161,3 +161,10 @@ class WorldModel(eqx.Module, Generic[Memory]):
         metrics["latent/prior_entropy"] = space.entropy(teacher_forced.prior).mean()
         total = sum((term.mean() for term in terms.values()), jnp.zeros(()))
         return total, LossOutput(out, metrics)
+
+
+def batch_loss(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> tuple[Scalar, LossOutput[Any]]:
+    """Mean world-model loss of a batch of chunks ``[B, ...]``, and per-sample outputs of the pass."""
+    noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
+    losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
+    return losses.mean(), out

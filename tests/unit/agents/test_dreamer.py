@@ -85,6 +85,24 @@ def test_the_average_acts(delay: int) -> None:
     assert max(jax.tree.leaves(moved)) > 1e-7
 
 
+@pytest.mark.slow
+def test_before_actor_and_critic_learn_they_cannot_stop_the_world_model() -> None:
+    agent = built(replace(S5WM, actor_critic_warmup=5))
+    learner = jax.jit(agent.init)(jr.key(0))
+    learner = eqx.tree_at(lambda x: x.replay.filled, learner, jnp.asarray(32, jnp.int32))
+    broken = eqx.tree_at(
+        lambda x: x.params.critic.network.out.bias, learner, replace_fn=lambda b: b + jnp.inf
+    )
+    step = jax.jit(lambda learner: agent.gradient_step(learner, jnp.zeros(()), jr.key(1))[0])
+    after = step(broken)
+    assert int(after.guard.skipped) == 0
+    before, learned = (jax.tree.leaves(x.params.world_model) for x in (broken, after))
+    assert any(bool(jnp.any(a != b)) for a, b in zip(before, learned, strict=True))
+    jax.tree.map(np.testing.assert_array_equal, after.params.actor, broken.params.actor)
+    late = step(eqx.tree_at(lambda x: x.updates, broken, jnp.asarray(5, jnp.int32)))
+    assert int(late.guard.skipped) == 1
+
+
 def test_without_a_rate_the_latest_parameters_act() -> None:
     agent = built(S5WM)
     learner = jax.jit(agent.init)(jr.key(0))

@@ -10,7 +10,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Int
 
-from s5wm.agents.base import AbstractAgent, MetricSums, NonFiniteGuard, is_finite, tree_where
+from s5wm.agents.base import AbstractAgent, MetricSums, NonFiniteGuard, is_finite, tree_where, zeros_of
 from s5wm.agents.dreamer.heads import Actor, ActorConfig, Critic, CriticConfig
 from s5wm.agents.dreamer.imagination import (
     ActorCriticConfig,
@@ -38,7 +38,7 @@ from s5wm.worldmodel.build import build_world_model
 from s5wm.worldmodel.chunk import Chunk, LossOutput
 from s5wm.worldmodel.config import WorldModelConfig
 from s5wm.worldmodel.dynamics import Belief
-from s5wm.worldmodel.model import WorldModel
+from s5wm.worldmodel.model import WorldModel, batch_loss
 from s5wm.worldmodel.privileged_state import PrivilegedStateConfig
 
 
@@ -190,8 +190,7 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
             return learner, metrics.total()
 
         def wait(learner: DreamerLearner) -> tuple[DreamerLearner, MetricSums]:
-            shapes = jax.eval_shape(learn, learner)[1]
-            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            return learner, zeros_of(learn, learner)[1]
 
         filled = learner.replay.filled
         ready = (filled > config.length) & (filled * self.num_envs >= config.prefill)
@@ -260,16 +259,26 @@ class Dreamer(AbstractAgent[DreamerLearner, DreamerCarry, StoredLatent[Any]]):
     ) -> tuple[Scalar, tuple[LossOutput[Any], ReturnScale, Metrics]]:
         """World-model loss, and actor and critic losses from the same posterior beliefs."""
         k_noise, k_actor_critic = jr.split(key)
-        model = params.world_model
-        loss, out = batch_loss(model, chunk, k_noise)
-        nets = Networks(model, params.actor, params.critic, learner.slow_critic)
-        actor_critic, scale, more = self.actor_critic_loss(
-            nets, learner.return_scale, out.posterior.belief, chunk.timestep, smoothing_weight, k_actor_critic
-        )
-        learning = (learner.updates >= self.config.actor_critic_warmup).astype(jnp.float32)
+        loss, out = batch_loss(params.world_model, chunk, k_noise)
+        nets = Networks(params.world_model, params.actor, params.critic, learner.slow_critic)
+
+        def learn(nets: Networks, belief: Belief[Any]) -> tuple[Scalar, ReturnScale, Metrics]:
+            return self.actor_critic_loss(
+                nets, learner.return_scale, belief, chunk.timestep, smoothing_weight, k_actor_critic
+            )
+
+        belief = out.posterior.belief
+        if self.config.actor_critic_warmup:
+            # Not a factor of zero, through which what is not finite would reach the world model.
+            is_warm = learner.updates >= self.config.actor_critic_warmup
+            zero, _, none = zeros_of(learn, nets, belief)
+            actor_critic, scale, more = jax.lax.cond(
+                is_warm, learn, lambda *_: (zero, learner.return_scale, none), nets, belief
+            )
+        else:
+            actor_critic, scale, more = learn(nets, belief)
         metrics = jax.tree.map(jnp.mean, out.metrics) | more
-        stop_gradient = jax.lax.stop_gradient
-        return loss + learning * actor_critic, (stop_gradient(out), stop_gradient(scale), metrics)
+        return loss + actor_critic, (*jax.lax.stop_gradient((out, scale)), metrics)
 
     def actor_critic_loss(
         self,
@@ -309,10 +318,3 @@ def latest_policy(params: DreamerParams) -> DreamerPolicy:
     """The policy with these parameters."""
     model = params.world_model
     return DreamerPolicy(model.encoder, model.dynamics, params.actor)
-
-
-def batch_loss(model: WorldModel[Any], chunk: Chunk[Any], key: Key) -> tuple[Scalar, LossOutput[Any]]:
-    """Mean world-model loss of a batch of chunks ``[B, ...]``, and per-sample outputs of the pass."""
-    noise = model.dynamics.space.noise(key, chunk.timestep.is_first.shape)
-    losses, out = jax.vmap(lambda c, n: model.loss(c, noise=n))(chunk, noise)
-    return losses.mean(), out
