@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Self, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -52,6 +52,10 @@ class ActorConfig:
         return CategoricalActor(network=network, config=self, spec=spec)
 
 
+SameActor = TypeVar("SameActor", bound="AbstractActor")
+"""The class of an actor.  Not ``Self``, which the type checker of the tests refuses in methods."""
+
+
 class AbstractActor(eqx.Module):
     """Feature to a distribution of action vectors ``[A]``."""
 
@@ -71,7 +75,7 @@ class AbstractActor(eqx.Module):
     def __call__(self, feature: Float[Array, "*b F"]) -> Normal | OneHots:
         """The distribution."""
 
-    def scheduled(self, schedule: Scalar) -> Self:
+    def scheduled(self: SameActor, schedule: Scalar) -> SameActor:
         """The actor once the learning rates have this factor."""
         del schedule
         return self
@@ -100,7 +104,7 @@ class GaussianActor(AbstractActor):
             low = jax.lax.stop_gradient(self.std_floor)
         return Normal(jnp.tanh(loc), low + (high - low) * jax.nn.sigmoid(raw + self.config.std_bias))
 
-    def scheduled(self, schedule: Scalar) -> Self:
+    def scheduled(self, schedule: Scalar) -> "GaussianActor":
         """With the least spread that goes with this factor of the learning rates."""
         highest, lowest = self.config.std_min, self.config.std_min_final
         if self.std_floor is None or lowest is None:
