@@ -47,15 +47,18 @@ def finite_score(value: float | None) -> float:
     return min(max(value, -sys.float_info.max), sys.float_info.max)
 
 
-def kept_score(folder: Path) -> tuple[float, ...] | None:
-    """Score of the best policy; None where there is none, or it is damaged."""
+def kept_score(folder: Path, *, unrecorded: tuple[float, ...] | None = None) -> tuple[float, ...] | None:
+    """Score of the best policy; None where there is none, or it is damaged.
+
+    ``unrecorded`` where the policy is whole and of a version that recorded no score with it.
+    """
     recover_folder(folder)
     try:
         verify_manifest(folder)
         score = read_json(folder / "eval.json").get("score")
     except CorruptError:
         return None
-    return None if score is None else tuple(map(finite_score, score))  # older ones have none
+    return unrecorded if score is None else tuple(map(finite_score, score))
 
 
 def keep_best(folder: Path, policy: Any, judged: EvalResult, env_steps: int) -> None:
