@@ -12,6 +12,7 @@ import pytest
 
 import s5wm
 from s5wm.cli.deploying import Ship
+from s5wm.diagnostics.health import inspect_run
 from s5wm.errors import ConfigError
 from s5wm.evaluation.protocol import evaluator
 from s5wm.evaluation.result import keep_best, kept_score
@@ -120,9 +121,30 @@ def test_a_kill_between_the_two_steps_of_a_replacement_loses_no_policy(
             keep_best(run / "best", agent.policy, judged, 64)
     assert not (run / "best").exists()
     jax.tree.map(np.testing.assert_array_equal, s5wm.load(run).policy, agent.policy)
+    assert dict(inspect_run(run))["best"].startswith("whole")
     assert kept_score(run / "best") is not None
     keep_best(run / "best", agent.policy, judged, 64)
     assert sorted(path.name for path in run.glob("best*")) == ["best"]
+
+
+def test_a_reader_between_the_two_steps_of_a_replacement_is_not_in_its_way(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = s5wm.load(run)
+    better = at_full_force(before)
+    judged = evaluator(better.experiment.task, 1)(better.policy, jax.random.key(0))
+    real, seen = os.replace, []
+
+    def watched(old: Path, new: Path) -> None:
+        if Path(new) == run / "best":
+            seen.append(s5wm.load(run))
+            assert kept_score(run / "best") is not None
+        real(old, new)
+
+    monkeypatch.setattr("s5wm.runs.files.os.replace", watched)
+    keep_best(run / "best", better.policy, judged, 128)
+    jax.tree.map(np.testing.assert_array_equal, seen[0].policy, before.policy)
+    jax.tree.map(np.testing.assert_array_equal, s5wm.load(run).policy, better.policy)
 
 
 def test_shipping_removes_nothing_but_an_earlier_policy(run: Path, tmp_path: Path) -> None:

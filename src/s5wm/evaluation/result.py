@@ -11,9 +11,9 @@ from typing import Any
 from s5wm.errors import CorruptError
 from s5wm.runs.files import (
     read_json,
-    recover_folder,
     replace_folder,
     verify_manifest,
+    whole_folder,
     write_json,
     write_manifest,
 )
@@ -52,7 +52,7 @@ def kept_score(folder: Path, *, unrecorded: tuple[float, ...] | None = None) -> 
 
     ``unrecorded`` where the policy is whole and of a version that recorded no score with it.
     """
-    recover_folder(folder)
+    folder = whole_folder(folder)
     try:
         verify_manifest(folder)
         score = read_json(folder / "eval.json").get("score")

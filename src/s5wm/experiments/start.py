@@ -16,7 +16,7 @@ from s5wm.experiments.trained import find, is_run, load_agent, trained_steps
 from s5wm.runs.checkpoint import Checkpoints, restore_named
 from s5wm.runs.codec import Warn, differences, encode
 from s5wm.runs.directory import CONFIG, RunDirectory
-from s5wm.runs.files import read_json
+from s5wm.runs.files import read_json, whole_folder
 from s5wm.runs.policyfile import named_leaves
 from s5wm.runs.shapes import Arrays, describe
 from s5wm.training.run import abstract_state
@@ -101,7 +101,7 @@ def settle_start(directory: RunDirectory, source: str | None, start: Start | Non
 
 def recorded_start(directory: RunDirectory) -> dict[str, Any] | None:
     """What a run began with; None: fresh parameters."""
-    about = directory.start / ABOUT
+    about = whole_folder(directory.start) / ABOUT
     return read_json(about) if about.is_file() else None
 
 

@@ -27,7 +27,7 @@ from s5wm.experiments.names import pretrained_names as pretrained_names
 from s5wm.runs.checkpoint import Checkpoints
 from s5wm.runs.codec import Warn, suggest
 from s5wm.runs.directory import CONFIG, RunDirectory
-from s5wm.runs.files import MANIFEST, read_json, recover_folder, verify_manifest
+from s5wm.runs.files import MANIFEST, read_json, verify_manifest, whole_folder
 from s5wm.runs.policyfile import load_policy
 from s5wm.types import EnvSpec, MixedObs, Obs
 
@@ -264,15 +264,15 @@ def _policy_folder(folder: Path, which: Which, warn: Warn) -> Path:
 
 
 def _best_folder(directory: RunDirectory, warn: Warn) -> Path | None:
-    recover_folder(directory.best)
-    if not (directory.best / MANIFEST).is_file():
+    best = whole_folder(directory.best)
+    if not (best / MANIFEST).is_file():
         return None
     try:
-        verify_manifest(directory.best)
+        verify_manifest(best)
     except CorruptError as error:
         warn(f"the best policy is damaged ({error})")
         return None
-    return directory.best
+    return best
 
 
 def trained_steps(source: Path) -> int | None:

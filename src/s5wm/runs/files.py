@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def read_json(path: Path) -> Any:
 def replace_folder(new: Path, folder: Path) -> None:
     """Put a whole folder in the place of an older one, which is removed afterwards.
 
-    Whatever ends the program meanwhile, ``recover_folder`` finds one of them.
+    Whatever ends the program meanwhile, ``whole_folder`` finds one of them.
     """
     older = _older(folder)
     if folder.is_dir():
@@ -65,11 +64,13 @@ def replace_folder(new: Path, folder: Path) -> None:
     shutil.rmtree(older, ignore_errors=True)
 
 
-def recover_folder(folder: Path) -> None:
-    """Put the older folder back, if ``replace_folder`` was ended between its two steps."""
-    with suppress(OSError):  # it is not there, or this place can only be read
-        if not folder.is_dir():
-            os.replace(_older(folder), folder)
+def whole_folder(folder: Path) -> Path:
+    """The folder, or the older one where ``replace_folder`` is, or was ended, between its two steps.
+
+    Nothing is moved: a reader that put the older folder back would be in the way of a training that replaces it.
+    """
+    older = _older(folder)
+    return older if older.is_dir() and not folder.is_dir() else folder
 
 
 def _older(folder: Path) -> Path:

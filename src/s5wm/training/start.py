@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from s5wm.errors import CorruptError, WriteError
 from s5wm.runs.files import (
     read_json,
-    recover_folder,
     replace_folder,
     verify_manifest,
+    whole_folder,
     write_bytes,
     write_json,
     write_manifest,
@@ -58,7 +58,7 @@ def save_start(folder: Path, start: Start) -> None:
 
 def read_start(folder: Path) -> Start | None:
     """What ``save_start`` wrote; None where a run begins with fresh parameters.  Raises ``CorruptError``."""
-    recover_folder(folder)
+    folder = whole_folder(folder)
     if not folder.is_dir():
         return None
     verify_manifest(folder)
