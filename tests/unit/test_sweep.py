@@ -12,8 +12,18 @@ from pathlib import Path
 import pytest
 
 from s5wm.cli import main
+from s5wm.cli.sweep import Sweep
 from s5wm.errors import ConfigError
-from s5wm.experiments.sweep import Job, grid, jobs_of, run_jobs, shares, slurm_script, split_values
+from s5wm.experiments.sweep import (
+    Job,
+    Record,
+    grid,
+    jobs_of,
+    run_jobs,
+    shares,
+    slurm_script,
+    split_values,
+)
 
 WAIT = """
 import os, pathlib, signal, sys, time
@@ -152,6 +162,31 @@ def test_the_verb_checks_every_training_first_and_prints_the_script(tmp_path: Pa
     assert "--seed 3" in capsys.readouterr().out
     assert call("sweep", *options, "--seed", "5") == 0
     assert "--seed 5" in capsys.readouterr().out
+
+
+def test_values_that_are_valid_only_in_the_grid_are_trained(tmp_path: Path, capsys) -> None:
+    given = ["--override", "agent.replay.capacity=5000", "--grid", "train.rollout_length=10,20"]
+    assert call("sweep", "hover", *given, "--out", str(tmp_path), "--slurm") == 0
+    assert "--array=0-1%1" in capsys.readouterr().out
+
+
+def test_a_finished_training_is_not_left_out_when_its_file_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "named.yaml"
+
+    def job_with(units: int) -> Job:
+        file.write_text(f"task: toy/double-integrator\nagent: ppo\noverride: {{agent.units: {units}}}\n")
+        (job,) = Sweep(config=file, out=tmp_path)._jobs()
+        return job
+
+    before, after = job_with(4), job_with(64)
+    assert before.arguments == after.arguments
+    before.run.mkdir()
+    Record(tmp_path).note(before, 0)
+    record = Record(tmp_path)
+    assert record.has_finished(before) and record.has_finished(job_with(4))
+    assert not record.has_finished(after)
+    del record.ended[before.name]["experiment"]  # as in records of before
+    assert record.has_finished(after)
 
 
 @pytest.mark.slow

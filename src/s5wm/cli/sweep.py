@@ -1,6 +1,6 @@
 """The verb that trains over a grid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ from s5wm.cli.evaluating import Json
 from s5wm.errors import ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
 from s5wm.runs.directory import room_for_results
+from s5wm.runs.files import digest
 
 if TYPE_CHECKING:
     from s5wm.experiments.configfile import TrainRequest
@@ -78,18 +79,25 @@ class Sweep(Verb):
     def _jobs(self) -> list[Job]:
         """Checked one by one before any begins: a wrong value ends the sweep and no training."""
         from s5wm.experiments.configfile import resolve
+        from s5wm.runs.codec import encode
 
         for name in ("seeds", "jobs", "hours"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
-        first = resolve(self._request(self.override, self.seed), self.config, print_line).seed
+        chosen, _ = grid(self.grid, [0])[0]  # what is not in the grid need not be valid alone
+        first = resolve(self._request(chosen, self.seed), self.config, print_line).seed
         cells = grid(self.grid, range(first, first + self.seeds))
-        for chosen, seed in cells:
-            changes = (*self.override, *chosen)
-            resolve(self._request(changes, seed), self.config, print_line)
-        return jobs_of(self.out, self._common(), cells)
+        experiments = [
+            resolve(self._request(chosen, seed), self.config, print_line) for chosen, seed in cells
+        ]
+        jobs = jobs_of(self.out, self._common(), cells)
+        return [
+            replace(job, experiment=digest(encode(experiment)))
+            for job, experiment in zip(jobs, experiments, strict=True)
+        ]
 
-    def _request(self, changes: tuple[str, ...], seed: int | None) -> "TrainRequest":
+    def _request(self, chosen: tuple[str, ...], seed: int | None) -> "TrainRequest":
+        """One training, with these values of the grid."""
         from s5wm.experiments.configfile import TrainRequest
 
         return TrainRequest(
@@ -99,7 +107,7 @@ class Sweep(Verb):
             seed=seed,
             env_steps=self.env_steps,
             minutes=self.minutes,
-            override=changes,
+            override=(*self.override, *chosen),
         )
 
     def _common(self) -> list[str]:

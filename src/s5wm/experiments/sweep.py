@@ -35,6 +35,7 @@ class Job:
     name: str
     run: Path
     arguments: tuple[str, ...]  # of ``s5wm``
+    experiment: str = ""  # SHA-256 of what the arguments mean: files that they name may change
 
     @property
     def command(self) -> list[str]:
@@ -101,18 +102,23 @@ class Record:
         self.ended: dict[str, Any] = read_json(self.path) if self.path.is_file() else {}
 
     def has_finished(self, job: Job) -> bool:
-        """Whether it ended well before, with these arguments, and is still there."""
+        """Whether it ended well before, with these arguments of the same meaning, and is still there."""
         entry = self.ended.get(job.name)
         return (
             isinstance(entry, Mapping)
             and entry.get("code") == 0
             and entry.get("arguments") == list(job.arguments)
+            and entry.get("experiment", job.experiment) == job.experiment  # records of before have none
             and job.run.is_dir()
         )
 
     def note(self, job: Job, code: int) -> None:
         """Record the exit code."""
-        self.ended[job.name] = {"code": code, "arguments": list(job.arguments)}
+        self.ended[job.name] = {
+            "code": code,
+            "arguments": list(job.arguments),
+            "experiment": job.experiment,
+        }
         write_json(self.path, self.ended)
 
 

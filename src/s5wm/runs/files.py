@@ -41,6 +41,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def digest(data: Any) -> str:
+    """SHA-256 of JSON values; the order of names does not matter."""
+    return hashlib.sha256(json.dumps(plain(data), sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path) -> Any:
     """Contents of a JSON file."""
     try:
