@@ -13,7 +13,8 @@ import pytest
 
 from s5wm.cli import main
 from s5wm.cli.sweep import Sweep
-from s5wm.errors import ConfigError
+from s5wm.errors import ConfigError, WriteError
+from s5wm.experiments import sweep
 from s5wm.experiments.sweep import (
     Job,
     Record,
@@ -24,6 +25,7 @@ from s5wm.experiments.sweep import (
     slurm_script,
     split_values,
 )
+from s5wm.runs.files import write_json
 
 WAIT = """
 import os, pathlib, signal, sys, time
@@ -104,6 +106,33 @@ def test_so_many_at_once_each_on_its_cores_and_finished_ones_are_left_out(tmp_pa
     assert (jobs[0].run / "times").is_file()
 
 
+def test_a_record_that_cannot_be_written_stops_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = True
+
+    def written(path: Path, data: object) -> None:
+        if is_full:
+            raise WriteError(f"cannot write {path}: No space left on device")
+        write_json(path, data)
+
+    monkeypatch.setattr(sweep, "write_json", written)
+    jobs = [waiting(tmp_path, "a"), waiting(tmp_path, "b", 0.8)]
+    said: list[str] = []
+    with pytest.raises(WriteError, match="No space left"):
+        run_jobs(jobs, tmp_path, at_once=2, log=said.append)
+    assert (tmp_path / "b" / "times").read_text() == "begun ended "
+    assert "b: finished" in said and sum("the trainings go on" in line for line in said) == 2
+
+    def freed(line: str) -> None:
+        nonlocal is_full
+        is_full &= "b: finished" not in line
+
+    said.clear()
+    assert run_jobs(jobs, tmp_path, at_once=2, log=freed) == {"a": 0, "b": 0}
+    assert all(Record(tmp_path).has_finished(job) for job in jobs)
+
+
 SIGNALLED = """
 import sys
 from pathlib import Path
@@ -181,7 +210,7 @@ def test_a_finished_training_is_not_left_out_when_its_file_has_changed(tmp_path:
     before, after = job_with(4), job_with(64)
     assert before.arguments == after.arguments
     before.run.mkdir()
-    Record(tmp_path).note(before, 0)
+    Record(tmp_path).note(before, 0, pytest.fail)
     record = Record(tmp_path)
     assert record.has_finished(before) and record.has_finished(job_with(4))
     assert not record.has_finished(after)

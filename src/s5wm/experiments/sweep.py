@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s5wm.errors import ConfigError
+from s5wm.errors import ConfigError, WriteError
 from s5wm.runs.files import read_json, write_json
 from s5wm.training.stop import StopRequest
 
@@ -99,6 +99,7 @@ class Record:
 
     def __init__(self, out: Path) -> None:
         self.path = out / RECORD
+        self._is_saved = True
         self.ended: dict[str, Any] = read_json(self.path) if self.path.is_file() else {}
 
     def has_finished(self, job: Job) -> bool:
@@ -112,14 +113,24 @@ class Record:
             and job.run.is_dir()
         )
 
-    def note(self, job: Job, code: int) -> None:
-        """Record the exit code."""
+    def note(self, job: Job, code: int, log: Log) -> None:
+        """Record the exit code; where that cannot be written, ``log`` gets a line, and ``save`` tries again."""
         self.ended[job.name] = {
             "code": code,
             "arguments": list(job.arguments),
             "experiment": job.experiment,
         }
-        write_json(self.path, self.ended)
+        self._is_saved = False
+        try:
+            self.save()
+        except WriteError as error:
+            log(f"{error}; the trainings go on")
+
+    def save(self) -> None:
+        """Write what the file lacks; raises ``WriteError``."""
+        if not self._is_saved:
+            write_json(self.path, self.ended)
+            self._is_saved = True
 
 
 class Pool:
@@ -178,7 +189,8 @@ class Pool:
 def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[str, int]:
     """Exit codes by name; at most ``at_once`` processes, finished ones left out.
 
-    On SIGINT or SIGTERM running trainings save and stop, and the rest is not begun.
+    On SIGINT or SIGTERM running trainings save and stop, and the rest is not begun.  A record that cannot be written
+    stops none: raises ``WriteError`` at the end, if it still cannot.
     """
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out)
@@ -196,9 +208,10 @@ def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[
                 pool.stop()
             for job, code in pool.ended():
                 codes[job.name] = code
-                record.note(job, code)
+                record.note(job, code, log)
                 log(f"{job.name}: {'finished' if code == 0 else f'exit code {code}, see {pool.log(job)}'}")
             time.sleep(PAUSE)
+    record.save()
     return codes
 
 
