@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -131,6 +132,35 @@ def test_a_record_that_cannot_be_written_stops_no_training(
     said.clear()
     assert run_jobs(jobs, tmp_path, at_once=2, log=freed) == {"a": 0, "b": 0}
     assert all(Record(tmp_path).has_finished(job) for job in jobs)
+
+
+class Deaf(Job):
+    """A process that has no handler yet, as a training that starts or evaluates, and that the sweep's own signal ends."""
+
+    @property
+    def command(self) -> list[str]:
+        told = "import os, pathlib, signal, sys, time; pathlib.Path(sys.argv[1]).mkdir()"
+        return [
+            sys.executable,
+            "-c",
+            f"{told}; os.kill({os.getpid()}, signal.SIGTERM); time.sleep(60)",
+            str(self.run),
+        ]
+
+
+def test_a_training_that_a_stopped_sweep_ends_before_it_can_save_is_stopped(tmp_path: Path) -> None:
+    jobs = [Deaf(name=name, run=tmp_path / name, arguments=()) for name in ("a", "b")]
+    said: list[str] = []
+    assert run_jobs(jobs, tmp_path, at_once=1, log=said.append) == {"a": 75}
+    assert "a: stopped" in said and not jobs[1].run.exists()
+    assert not Record(tmp_path).has_finished(jobs[0])
+
+
+def test_a_training_that_somebody_else_ends_has_failed(tmp_path: Path) -> None:
+    kills = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    job = Job(name="a", run=tmp_path / "a", arguments=())
+    with patch.object(Job, "command", [sys.executable, "-c", kills]):
+        assert run_jobs([job], tmp_path, at_once=1, log=lambda _: None) == {"a": -signal.SIGTERM}
 
 
 SIGNALLED = """

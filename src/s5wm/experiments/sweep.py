@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -19,11 +20,13 @@ from typing import Any
 
 from s5wm.errors import ConfigError, WriteError
 from s5wm.runs.files import read_json, write_json
-from s5wm.training.stop import StopRequest
+from s5wm.training.stop import STOPPED, StopRequest
 
 RECORD = "sweep.json"
 LONGEST_NAME = 100
 PAUSE = 0.2  # s between two looks at the processes
+TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)
+"""Codes of a process that SIGTERM ended before it had anything to save, or after it had saved all."""
 
 Log = Callable[[str], None]
 
@@ -159,11 +162,11 @@ class Pool:
         self.running[place] = (job, process)
 
     def ended(self) -> Iterator[tuple[Job, int]]:
-        """Finished jobs with their exit codes."""
+        """Finished jobs with their exit codes; of those that ``stop`` ended at once, that of a stopped training."""
         for place, (job, process) in list(self.running.items()):
             if (code := process.poll()) is not None:
                 del self.running[place]
-                yield job, code
+                yield job, STOPPED if process.pid in self._signalled and code in TERMINATED else code
 
     def stop(self) -> None:
         """Signal each process once, to save and exit; a second signal would end it without saving."""
@@ -209,10 +212,14 @@ def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[
             for job, code in pool.ended():
                 codes[job.name] = code
                 record.note(job, code, log)
-                log(f"{job.name}: {'finished' if code == 0 else f'exit code {code}, see {pool.log(job)}'}")
+                log(f"{job.name}: {_how_it_ended(code, pool.log(job))}")
             time.sleep(PAUSE)
     record.save()
     return codes
+
+
+def _how_it_ended(code: int, log: Path) -> str:
+    return {0: "finished", STOPPED: "stopped"}.get(code, f"exit code {code}, see {log}")
 
 
 def shares(cores: Sequence[int], at_once: int) -> list[list[int]]:
