@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ import pytest
 import s5wm
 from s5wm.cli.deploying import Ship
 from s5wm.diagnostics.health import inspect_run
-from s5wm.errors import ConfigError
+from s5wm.errors import ConfigError, RunDirectoryError, WriteError
 from s5wm.evaluation.protocol import evaluator
 from s5wm.evaluation.result import keep_best, kept_score
 from s5wm.experiments import policies
@@ -155,6 +156,18 @@ def test_shipping_removes_nothing_but_an_earlier_policy(run: Path, tmp_path: Pat
         with pytest.raises(ConfigError, match="is no name of a policy"):
             Ship(policy_run=str(run), name=name, to=tmp_path).run()
     assert (run / "metrics.jsonl").is_file()
+    for where in (Path("/proc/nowhere"), run / "metrics.jsonl"):
+        with (
+            patch.object(policies, "load_agent", side_effect=AssertionError("before anything flies")),
+            pytest.raises(RunDirectoryError, match="name another folder with --to"),
+        ):
+            Ship(policy_run=str(run), name="shipped", to=where).run()
     for _ in range(2):
         policies.ship(run, tmp_path / "shipped", episodes=1)
     assert s5wm.load(tmp_path / "shipped").source == tmp_path / "shipped"
+
+
+def test_a_policy_that_cannot_be_written_ends_with_74(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken.partial").write_text("a file where the new folder is made")
+    with pytest.raises(WriteError, match="cannot write .*taken: File exists"):
+        policies.write_policy(s5wm.load(run), {}, tmp_path / "taken")

@@ -135,7 +135,7 @@ def test_a_record_that_cannot_be_written_stops_no_training(
 
 
 class Deaf(Job):
-    """A process that has no handler yet, as a training that starts or evaluates, and that the sweep's own signal ends."""
+    """A process without a handler, as a training that starts or evaluates, which has its sweep stopped."""
 
     @property
     def command(self) -> list[str]:
@@ -210,6 +210,9 @@ def test_the_verb_checks_every_training_first_and_prints_the_script(tmp_path: Pa
     assert "ppo.units is -1" in capsys.readouterr().err
     assert call(*common, "--jobs", "0") == 2
     assert not (tmp_path / "out").exists()
+    for more in ((), ("--slurm",)):
+        assert call(*common[:-1], "/proc/nowhere/x", *more) == 73
+        assert "/proc/nowhere/x cannot be made" in capsys.readouterr().err
     assert call(*common, "--grid", "agent.units=4,8", "--seeds", "2", "--env-steps", "64", "--slurm") == 0
     script = capsys.readouterr().out
     assert "--array=0-3%1" in script and script.count("--env-steps 64") == 4

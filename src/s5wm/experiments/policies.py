@@ -1,7 +1,6 @@
 """Trained policies: their evaluation, under the rules of their task or changed ones, and shipping them."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from s5wm.experiments.trained import TrainedAgent, Which, find, is_run, load_age
 from s5wm.runs.codec import encode, override
 from s5wm.runs.directory import CONFIG, RunDirectory, room_for_results
 from s5wm.runs.elapsed import elapsed
-from s5wm.runs.files import MANIFEST, replace_folder, write_json, write_manifest
+from s5wm.runs.files import MANIFEST, replaced_folder, write_json
 from s5wm.runs.policyfile import save_policy
 from s5wm.runs.provenance import provenance
 
@@ -225,19 +224,16 @@ def ship(
 
 
 def _room_for_policy(folder: Path) -> None:
-    """Refused before anything flies where the folder holds anything but a shipped policy."""
+    """Refused before anything flies where the folder holds anything but a shipped policy, or none can be made."""
     is_policy = (folder / MANIFEST).is_file() and (folder / "policy.npz").is_file() and not is_run(folder)
     if folder.exists() and not is_policy and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"{folder} holds something else, which shipping would remove; choose another name")
+    room_for_results(folder.parent, "--to")
 
 
 def write_policy(agent: TrainedAgent, metrics: dict[str, Any], folder: Path) -> None:
     """``policy.npz``, ``config.json``, ``eval.json`` and their checksums, replacing what is there."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_policy(partial / "policy.npz", agent.policy)
-    save_experiment(partial / CONFIG, agent.experiment)
-    write_json(partial / "eval.json", metrics)
-    write_manifest(partial)
-    replace_folder(partial, folder)
+    with replaced_folder(folder) as new:
+        save_policy(new / "policy.npz", agent.policy)
+        save_experiment(new / CONFIG, agent.experiment)
+        write_json(new / "eval.json", metrics)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from s5wm.errors import ConfigError, WriteError
+from s5wm.runs.directory import room_for_results
 from s5wm.runs.files import read_json, write_json
 from s5wm.training.stop import STOPPED, StopRequest
 
@@ -195,7 +196,7 @@ def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[
     On SIGINT or SIGTERM running trainings save and stop, and the rest is not begun.  A record that cannot be written
     stops none: raises ``WriteError`` at the end, if it still cannot.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    room_for_results(out)
     record = Record(out)
     codes = {job.name: 0 for job in jobs if record.has_finished(job)}
     for name in codes:

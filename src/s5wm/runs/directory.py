@@ -148,11 +148,13 @@ def shortest_ends(paths: Sequence[Path]) -> list[str]:
     return ["/".join(own[-depth:]) for own in parts]
 
 
-def room_for_results(out: Path) -> None:
-    """Make the folder ``out``, before anything runs whose results go there."""
+def room_for_results(out: Path, option: str = "--out") -> None:
+    """Make the folder ``out`` of an option, before anything runs whose results go there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(
-            f"--out {out} cannot be made: {error.strerror}; name another folder"
+            f"{out} cannot be made: {error.strerror}; name another folder with {option}"
         ) from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise RunDirectoryError(f"{out} is not writable; name another folder with {option}")

@@ -5,7 +5,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +57,29 @@ def read_json(path: Path) -> Any:
         raise CorruptError(f"{path} is not valid JSON: {error}") from error
 
 
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put a whole folder in the place of an older one, which is removed afterwards.
+@contextmanager
+def replaced_folder(folder: Path) -> Generator[Path]:
+    """A new folder to write to, which gets a manifest and then the place of an older one; raises ``WriteError``.
 
     Whatever ends the program meanwhile, ``whole_folder`` finds one of them.
     """
-    older = _older(folder)
-    if folder.is_dir():
-        shutil.rmtree(older, ignore_errors=True)
-        os.replace(folder, older)
-    os.replace(new, folder)
+    new, older = folder.with_name(folder.name + ".partial"), _older(folder)
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        write_manifest(new)
+        if folder.is_dir():
+            shutil.rmtree(older, ignore_errors=True)
+            os.replace(folder, older)
+        os.replace(new, folder)
+    except OSError as error:
+        raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
     shutil.rmtree(older, ignore_errors=True)
 
 
 def whole_folder(folder: Path) -> Path:
-    """The folder, or the older one where ``replace_folder`` is, or was ended, between its two steps.
+    """The folder, or the older one where ``replaced_folder`` is, or was ended, between two of its steps.
 
     Nothing is moved: a reader that put the older folder back would be in the way of a training that replaces it.
     """
