@@ -1,6 +1,6 @@
 """``train --from``: parameters of a run or of a shipped policy, checked against the training that begins with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from s5wm.runs.files import read_json, whole_folder
 from s5wm.runs.policyfile import named_leaves
 from s5wm.runs.shapes import Arrays, describe
 from s5wm.training.run import abstract_state
-from s5wm.training.start import ABOUT, Start, save_start
+from s5wm.training.start import ABOUT, Start, read_start, save_start
 
 LEARNER = "learner."
 MOST_SHOWN = 4
@@ -82,6 +82,27 @@ def find_start(source: str | Path, experiment: Experiment, warn: Warn) -> Start:
     return Start(arrays, {"run": str(source), **about, "fresh": fresh})
 
 
+def group_start(
+    group: Sequence[RunDirectory], source: str | None, experiment: Experiment, warn: Warn
+) -> Start | None:
+    """Parameters for the new ones of runs that train together: those that the others began with, or ``source``'s.
+
+    A group that was killed between its first two configurations is new in part.  Raises ``ConfigError`` where its
+    runs began with different parameters.
+    """
+    begun = [directory for directory in group if directory.exists()]
+    if not begun:
+        return None if source is None else find_start(source, experiment, warn)
+    first = recorded_start(begun[0])
+    for directory in begun:
+        if (other := recorded_start(directory)) != first:
+            raise ConfigError(
+                f"{begun[0].path} was begun with {_origin(first)}, and {directory.path} with {_origin(other)}: seeds "
+                "train together from the same parameters; go on with each alone, s5wm resume RUN"
+            )
+    return None if len(begun) == len(group) else read_start(begun[0].start)
+
+
 def settle_start(directory: RunDirectory, source: str | None, start: Start | None) -> None:
     """Store the parameters in a new run; in an existing run check that they are the same."""
     if not directory.exists():
@@ -92,11 +113,14 @@ def settle_start(directory: RunDirectory, source: str | None, start: Start | Non
         return
     recorded = recorded_start(directory)
     if source is not None and (recorded is None or recorded.get("run") != source):
-        began = "fresh parameters" if recorded is None else f"those of {recorded.get('run')}"
         raise ConfigError(
-            f"{directory.path} was begun with {began}, not with --from {source}; leave out --from to go on with it, or "
-            "name another directory"
+            f"{directory.path} was begun with {_origin(recorded)}, not with --from {source}; leave out --from to go on "
+            "with it, or name another directory"
         )
+
+
+def _origin(recorded: Mapping[str, Any] | None) -> str:
+    return "fresh parameters" if recorded is None else f"those of {recorded.get('run')}"
 
 
 def recorded_start(directory: RunDirectory) -> dict[str, Any] | None:

@@ -26,7 +26,8 @@ def lives(run: Path) -> list[dict[str, Any]]:
     return stored.get("lives", [stored])
 
 
-_BEFORE = ("lock", "start", "start.partial")
+_STARTS = ("start", "start.partial", "start.older")
+_BEFORE = ("lock", *_STARTS, f"{CONFIG}.partial")
 """Files that a training killed at its start may have left before its configuration."""
 
 
@@ -82,7 +83,8 @@ class RunDirectory:
 
     def forget_start(self) -> None:
         """Remove files of a training that was killed before its configuration was written."""
-        shutil.rmtree(self.start, ignore_errors=True)
+        for name in _STARTS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def exists(self) -> bool:
         """Whether there is a run."""
