@@ -8,10 +8,9 @@ from s5wm.cli.advice import Trained, advice
 from s5wm.cli.common import DONE, Verb, arg, print_line
 from s5wm.cli.drawing import draw, sketch
 from s5wm.cli.evaluating import Json, report
-from s5wm.errors import ConfigError
+from s5wm.errors import STOPPED, ConfigError
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.log import read_rows
-from s5wm.training.stop import STOPPED
 
 if TYPE_CHECKING:
     from s5wm.experiments.experiment import Experiment

@@ -8,11 +8,10 @@ from tyro.conf import Positional, UseAppendAction
 
 from s5wm.cli.common import DONE, Verb, Whole, arg, print_json, print_line, table
 from s5wm.cli.evaluating import Json
-from s5wm.errors import ConfigError
+from s5wm.errors import STOPPED, ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
 from s5wm.runs.directory import room_for_results
 from s5wm.runs.files import digest
-from s5wm.training.stop import STOPPED
 
 if TYPE_CHECKING:
     from s5wm.experiments.configfile import TrainRequest

@@ -11,9 +11,8 @@ from s5wm.api import fresh_path
 from s5wm.cli.common import DONE, Verb, Whole, arg, print_json, print_line
 from s5wm.cli.drawing import draw_training
 from s5wm.cli.evaluating import Json, report
-from s5wm.errors import ConfigError
+from s5wm.errors import STOPPED, ConfigError
 from s5wm.runs.directory import CONFIG
-from s5wm.training.stop import STOPPED
 
 if TYPE_CHECKING:
     from s5wm.experiments.experiment import Experiment

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s5wm.errors import ConfigError, WriteError
+from s5wm.errors import STOPPED, ConfigError, WriteError
 from s5wm.runs.directory import room_for_results
 from s5wm.runs.files import read_json, write_json
-from s5wm.training.stop import STOPPED, StopRequest
+from s5wm.training.stop import StopRequest
 
 RECORD = "sweep.json"
 LONGEST_NAME = 100

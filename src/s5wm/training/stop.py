@@ -11,9 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-STOPPED = 75
-"""Exit code of what was stopped on request, and goes on when it is started again."""
-
 SHOW_CURSOR = "\x1b[?25h"
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
