@@ -145,6 +145,7 @@ def test_a_reader_between_the_two_steps_of_a_replacement_is_not_in_its_way(
     monkeypatch.setattr("s5wm.runs.files.os.replace", watched)
     keep_best(run / "best", better.policy, judged, 128)
     jax.tree.map(np.testing.assert_array_equal, seen[0].policy, before.policy)
+    assert (seen[0].kind, seen[0].env_steps) == ("best", before.env_steps)
     jax.tree.map(np.testing.assert_array_equal, s5wm.load(run).policy, better.policy)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import Experiment, load_experiment
-from s5wm.experiments.trained import find, is_run, load_agent, trained_steps
+from s5wm.experiments.trained import find, is_run, load_agent
 from s5wm.runs.checkpoint import Checkpoints, restore_named
 from s5wm.runs.codec import Warn, differences, encode
 from s5wm.runs.directory import CONFIG, RunDirectory
@@ -146,10 +146,11 @@ def _of_run(folder: Path, before: Experiment, names: Names, warn: Warn) -> tuple
 def _of_policy(folder: Path, before: Experiment, names: Names, warn: Warn) -> tuple[Arrays, dict[str, Any]]:
     del before
     arrays: Arrays = {}
-    for name, leaf in named_leaves(load_agent(folder, which="latest", warn=warn).policy).items():
+    agent = load_agent(folder, which="latest", warn=warn)
+    for name, leaf in named_leaves(agent.policy).items():
         part = next(part for part in names.policy if _is_in(name, (part,)))
         arrays[names.policy[part] + name.removeprefix(part)] = np.asarray(leaf)
-    return arrays, {"policy": "shipped", "env_steps": trained_steps(folder)}
+    return arrays, {"policy": "shipped", "env_steps": agent.env_steps}
 
 
 def _check(source: str | Path, arrays: Arrays, expected: dict[str, Any], other: list[str]) -> None:

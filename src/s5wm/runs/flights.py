@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from s5wm.runs.files import write_arrays
+
 UNHARMED = ("FLYING", "TIME_LIMIT")
 """Endings that are not a crash; every other name of ``envs.racing.laps.Ending`` is one."""
 
@@ -107,10 +109,7 @@ def save_flights(
             arrays[f"{index}/{field.name}"] = _plain(getattr(flight, field.name))
     if track is not None:
         arrays |= arrays_of(track)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part.npz")
-    np.savez_compressed(unfinished, **arrays)  # pyright: ignore[reportArgumentType] -- a dict of arrays is fine
-    unfinished.replace(path)
+    write_arrays(path, arrays)
 
 
 @dataclass(frozen=True, kw_only=True)

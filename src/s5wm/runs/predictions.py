@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from s5wm.runs.files import write_arrays
 from s5wm.runs.flights import TrackGeometry, arrays_of, read_track_geometry
 
 PREDICTIONS = Path("plots") / "imagination.npz"
@@ -80,10 +81,7 @@ def save_predictions(path: Path, predictions: OpenLoopPredictions) -> None:
             arrays[f"error/{group}/{name}"] = np.asarray(getattr(band, name), np.float32)
     if predictions.track is not None:
         arrays |= arrays_of(predictions.track)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part.npz")
-    np.savez_compressed(unfinished, **arrays)  # pyright: ignore[reportArgumentType] -- a dict of arrays is fine
-    unfinished.replace(path)
+    write_arrays(path, arrays)
 
 
 def load_predictions(path: Path) -> OpenLoopPredictions:

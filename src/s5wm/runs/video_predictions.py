@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from s5wm.runs.files import write_arrays
+
 VIDEO_PREDICTIONS = Path("plots") / "video_prediction.npz"
 """Where a run keeps them."""
 
@@ -25,18 +27,15 @@ class VideoPrediction:
 
 def save_video_predictions(path: Path, predictions: Sequence[VideoPrediction]) -> None:
     """Writes the file, replacing it whole; all predictions must be equally long."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part.npz")
-    np.savez_compressed(
-        unfinished,
-        dt=np.float32(predictions[0].dt),
-        is_ghost=np.bool_(predictions[0].is_ghost),
-        steps=np.array([one.steps for one in predictions]),
-        real=np.stack([one.real for one in predictions]),
-        estimated=np.stack([one.estimated for one in predictions]),
-        predicted=np.stack([one.predicted for one in predictions]),
-    )
-    unfinished.replace(path)
+    arrays = {
+        "dt": np.float32(predictions[0].dt),
+        "is_ghost": np.bool_(predictions[0].is_ghost),
+        "steps": np.array([one.steps for one in predictions]),
+        "real": np.stack([one.real for one in predictions]),
+        "estimated": np.stack([one.estimated for one in predictions]),
+        "predicted": np.stack([one.predicted for one in predictions]),
+    }
+    write_arrays(path, arrays)
 
 
 def load_video_predictions(path: Path) -> list[VideoPrediction]:

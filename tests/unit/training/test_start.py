@@ -161,6 +161,7 @@ def test_seeds_that_were_killed_between_two_configurations_all_begin_with_the_sa
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
     how, train = How(source=str(source)), tmp_path / "group"
+    monkeypatch.setattr(running, "load", lambda *_: None)
     monkeypatch.setattr(running, "fit", lambda *_, **__: True)
 
     def killed(path: Path, experiment: Experiment, **more: object) -> None:
@@ -189,7 +190,7 @@ def test_what_a_training_killed_at_its_start_leaves_is_no_other_thing(tmp_path: 
     directory = RunDirectory(tmp_path)
     for name in ("start", "start.partial", "start.older"):
         (tmp_path / name).mkdir()
-    (tmp_path / "config.json.partial").write_text("{")
+    (tmp_path / "config.json.123.partial").write_text("{")
     directory.check()
     directory.forget_start()
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json.123.partial"]
