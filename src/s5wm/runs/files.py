@@ -1,7 +1,6 @@
 """Atomic writes, JSON and checksums."""
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -10,8 +9,6 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from s5wm.errors import CorruptError, WriteError
 
@@ -43,14 +40,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Replace ``path``, whose folder may be missing, atomically by a compressed ``.npz``."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, buffer.getvalue())
 
 
 def digest(data: Any) -> str:

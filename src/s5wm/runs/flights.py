@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from s5wm.runs.files import write_arrays
+from s5wm.runs.arrays import write_arrays
 
 UNHARMED = ("FLYING", "TIME_LIMIT")
 """Endings that are not a crash; every other name of ``envs.racing.laps.Ending`` is one."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from s5wm.runs.files import write_arrays
+from s5wm.runs.arrays import write_arrays
 from s5wm.runs.flights import TrackGeometry, arrays_of, read_track_geometry
 
 PREDICTIONS = Path("plots") / "imagination.npz"

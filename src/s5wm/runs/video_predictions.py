@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from s5wm.runs.files import write_arrays
+from s5wm.runs.arrays import write_arrays
 
 VIDEO_PREDICTIONS = Path("plots") / "video_prediction.npz"
 """Where a run keeps them."""
