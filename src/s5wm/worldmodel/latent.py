@@ -293,7 +293,9 @@ class IdentityLatentConfig:
         if not self.changes or min(self.changes) <= 0:
             raise ValueError(f"latent.changes is {self.changes}; give at least one size, all positive")
         if not 0.0 <= self.beta <= 1.0:
-            raise ValueError(f"latent.beta is {self.beta}; it must lie in [0, 1]: use 0.5, or 0 for the likelihood")
+            raise ValueError(
+                f"latent.beta is {self.beta}; it must lie in [0, 1]: use 0.5, or 0 for the likelihood"
+            )
 
     def build(self, inputs: int) -> IdentityLatent:
         """The latent space of an observation of ``inputs`` numbers."""
