@@ -8,12 +8,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from s5wm.api import Run, load, make, train, train_seeds
+from s5wm.errors import Stopped
 from s5wm.experiments.gym_ids import announce
 
 if TYPE_CHECKING:
     from s5wm import nn
 
-__all__ = ["Run", "load", "make", "nn", "train", "train_seeds"]
+__all__ = ["Run", "Stopped", "load", "make", "nn", "train", "train_seeds"]
 
 announce()
 del announce

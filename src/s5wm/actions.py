@@ -87,7 +87,8 @@ class Box:
             low, high = (
                 jnp.broadcast_to(jnp.asarray(bound, jnp.float32), inside.shape) for bound in self.bounds
             )
-            inside = low + 0.5 * (high - low) * (inside + 1.0)
+            scaled = low + 0.5 * (high - low) * (inside + 1.0)
+            inside = jnp.clip(scaled, low, high)  # rounding may leave the bounds, which environments check
         return inside.reshape(*vector.shape[:-1], *self.shape)
 
     def encode(self, action: Any) -> Float[np.ndarray, "*b A"]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from s5wm.errors import Stopped
+
 # The functions import what they need when they are called: `import s5wm` stays light.
 if TYPE_CHECKING:
     import s5wm.envs.base
@@ -68,6 +70,9 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     ``overrides`` are ``"path.to.field=value"`` strings on
     ``s5wm.experiments.experiment.Experiment``.  ``env_args`` (``"name=value"``) are given to the environment of a SPEC;
     ``privileged`` are keys of its ``Dict`` observation for agents ``s5wm-p`` and the like.
+
+    Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 finish the chunk and save; then it raises ``s5wm.Stopped``, which
+    ends the script.
     """
     from s5wm.distributed.processes import is_main_process
     from s5wm.experiments.configure import configure
@@ -88,7 +93,9 @@ def train(  # noqa: PLR0913 - keywords, the same as those of the command line
     )
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
     how = How(devices=devices, source=_named(start_from), trackers=tuple(trackers))
-    if run_experiment(experiment, path, how) and is_main_process():
+    if not run_experiment(experiment, path, how):
+        raise Stopped(path)
+    if is_main_process():
         evaluate_training(path)
     return Run(path)
 
@@ -115,9 +122,10 @@ def train_seeds(  # noqa: PLR0913 - keywords, the same as those of the command l
     experiment = configure(task, agent, size, seed=seed, budget=(env_steps, minutes), overrides=overrides)
     path = Path(run) if run is not None else fresh_path(task, agent, size, seed)
     finished, paths = run_seeds(experiment, path, count=count, how=How(source=_named(start_from)))
-    if finished:
-        for each in paths:
-            evaluate_training(each)
+    if not finished:
+        raise Stopped(path)
+    for each in paths:
+        evaluate_training(each)
     return [Run(each) for each in paths]
 
 

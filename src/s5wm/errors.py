@@ -3,6 +3,11 @@
 Every message names the value, the rule it breaks and the usual fix.
 """
 
+from pathlib import Path
+
+STOPPED = 75
+"""Exit code of what was stopped on request, and goes on when it is started again."""
+
 
 class S5wmError(Exception):
     """An error that a user can act on: shown without a traceback."""
@@ -52,3 +57,15 @@ class CorruptError(S5wmError):
     """A stored file is not what was written: its checksum, shape or syntax is wrong."""
 
     exit_code = 65
+
+
+class Stopped(SystemExit):
+    """``s5wm.train`` or ``s5wm.train_seeds`` was stopped by a signal, with all that it trained saved in ``path``.
+
+    The same call with ``run=path`` goes on.  It is no ``Exception``: a script that does not catch it by name ends, with
+    the exit code 75 of the command line, rather than begin its next training.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(STOPPED)
+        self.path = path

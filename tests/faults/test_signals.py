@@ -125,11 +125,13 @@ def test_a_reader_that_goes_away_and_a_full_disk_cost_no_checkpoint(command: Com
     assert valid_checkpoint(tmp_path / "pipe") and valid_checkpoint(tmp_path / "full")
 
 
-def test_a_terminal_that_closes_saves_and_nohup_goes_on_without_it(command: Command, tmp_path: Path) -> None:
-    def lead() -> None:
-        os.setsid()
-        fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+def lead() -> None:
+    """Begin a session, of the terminal that standard error is."""
+    os.setsid()
+    fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 
+
+def test_a_terminal_that_closes_saves_and_nohup_goes_on_without_it(command: Command, tmp_path: Path) -> None:
     master, terminal = pty.openpty()
     with writing_to(command, tmp_path / "run", terminal, preexec_fn=lead) as process:
         os.close(terminal)
@@ -144,6 +146,30 @@ def test_a_terminal_that_closes_saves_and_nohup_goes_on_without_it(command: Comm
         assert process.poll() is None and len(read_rows(run / "metrics.jsonl")) > before
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 75
+
+
+def test_a_terminal_that_closes_stops_a_sweep_which_prints_its_table_there(
+    command: Command, tmp_path: Path
+) -> None:
+    arguments = command.train(tmp_path / "unused", env_steps=10**9)[1:]
+    place = arguments.index("--run")
+    arguments[place : place + 2] = ["--out", str(tmp_path / "sweep")]
+    master, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "s5wm", "sweep", *arguments],
+        env=command.environment,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=lead,
+    ) as process:
+        try:
+            wait_for_a_row(tmp_path / "sweep" / "s0")
+            os.close(terminal)
+            os.close(master)
+            assert process.wait(timeout=60) == 75
+        finally:
+            process.kill()
+    assert valid_checkpoint(tmp_path / "sweep" / "s0")
 
 
 SLOW = """

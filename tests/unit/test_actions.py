@@ -2,6 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from s5wm.actions import Box, Discrete, MultiDiscrete, _as_whole
 
@@ -18,6 +20,16 @@ def test_what_lies_outside_is_clipped_and_what_is_no_number_is_the_middle() -> N
     given = jnp.array([jnp.nan, jnp.inf, -jnp.inf, 0.5, -3.0])
     assert Box((5,)).decode(given).tolist() == [0.0, 1.0, -1.0, 0.5, -1.0]
     assert Box((5,), low=0.0, high=4.0).decode(given).tolist() == [2.0, 4.0, 0.0, 3.0, 0.0]
+
+
+@given(low=st.floats(-3.0, 3.0), span=st.floats(0.05, 3.0), place=st.sampled_from([-1.0, 1.0]))
+@example(low=-0.97, span=1.07, place=1.0)
+def test_rounding_leaves_no_bounds(low: float, span: float, place: float) -> None:
+    spec = Box((3,), low=(low, 0.1 * low, -1.0), high=(low + span, 0.1 * low + span, 1.0))
+    bounds = [np.asarray(bound, np.float32) for bound in spec.bounds]
+    decoded = np.asarray(spec.decode(jnp.full(3, place)))
+    assert (bounds[0] <= decoded).all() and (decoded <= bounds[1]).all()
+    np.testing.assert_allclose(decoded, bounds[int(place > 0)], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [(), (3,)])

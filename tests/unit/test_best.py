@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import equinox as eqx
 import jax
@@ -12,7 +13,8 @@ import pytest
 
 import s5wm
 from s5wm.cli.deploying import Ship
-from s5wm.errors import ConfigError
+from s5wm.diagnostics.health import inspect_run
+from s5wm.errors import ConfigError, RunDirectoryError, WriteError
 from s5wm.evaluation.protocol import evaluator
 from s5wm.evaluation.result import keep_best, kept_score
 from s5wm.experiments import policies
@@ -120,9 +122,31 @@ def test_a_kill_between_the_two_steps_of_a_replacement_loses_no_policy(
             keep_best(run / "best", agent.policy, judged, 64)
     assert not (run / "best").exists()
     jax.tree.map(np.testing.assert_array_equal, s5wm.load(run).policy, agent.policy)
+    assert dict(inspect_run(run))["best"].startswith("whole")
     assert kept_score(run / "best") is not None
     keep_best(run / "best", agent.policy, judged, 64)
     assert sorted(path.name for path in run.glob("best*")) == ["best"]
+
+
+def test_a_reader_between_the_two_steps_of_a_replacement_is_not_in_its_way(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = s5wm.load(run)
+    better = at_full_force(before)
+    judged = evaluator(better.experiment.task, 1)(better.policy, jax.random.key(0))
+    real, seen = os.replace, []
+
+    def watched(old: Path, new: Path) -> None:
+        if Path(new) == run / "best":
+            seen.append(s5wm.load(run))
+            assert kept_score(run / "best") is not None
+        real(old, new)
+
+    monkeypatch.setattr("s5wm.runs.files.os.replace", watched)
+    keep_best(run / "best", better.policy, judged, 128)
+    jax.tree.map(np.testing.assert_array_equal, seen[0].policy, before.policy)
+    assert (seen[0].kind, seen[0].env_steps) == ("best", before.env_steps)
+    jax.tree.map(np.testing.assert_array_equal, s5wm.load(run).policy, better.policy)
 
 
 def test_shipping_removes_nothing_but_an_earlier_policy(run: Path, tmp_path: Path) -> None:
@@ -133,6 +157,25 @@ def test_shipping_removes_nothing_but_an_earlier_policy(run: Path, tmp_path: Pat
         with pytest.raises(ConfigError, match="is no name of a policy"):
             Ship(policy_run=str(run), name=name, to=tmp_path).run()
     assert (run / "metrics.jsonl").is_file()
+    for where in (Path("/proc/nowhere"), run / "metrics.jsonl"):
+        with (
+            patch.object(policies, "load_agent", side_effect=AssertionError("before anything flies")),
+            pytest.raises(RunDirectoryError, match="name another folder with --to"),
+        ):
+            Ship(policy_run=str(run), name="shipped", to=where).run()
     for _ in range(2):
         policies.ship(run, tmp_path / "shipped", episodes=1)
     assert s5wm.load(tmp_path / "shipped").source == tmp_path / "shipped"
+
+
+def test_a_policy_that_cannot_be_written_ends_with_74_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken.partial").write_text("a file where the new folder is made")
+    with pytest.raises(WriteError, match="cannot write .*taken: File exists"):
+        policies.write_policy(s5wm.load(run), {}, tmp_path / "taken")
+    (tmp_path / "taken.partial").unlink()
+    with (
+        patch.object(policies, "write_json", side_effect=WriteError("the disk is full by now")),
+        pytest.raises(WriteError),
+    ):
+        policies.write_policy(s5wm.load(run), {}, tmp_path / "taken")
+    assert list(tmp_path.iterdir()) == [run]

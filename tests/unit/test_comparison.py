@@ -348,6 +348,27 @@ def test_files_that_are_no_trainings_are_refused(tmp_path):
         load_curve(path)
 
 
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ({"evaluation": None}, "AttributeError"),
+        ({"lives": ["x"]}, "AttributeError"),
+        ({"config": {"train": None}}, "AttributeError"),
+        ({"curve": [{"env_steps": 1, "minutes": "1 min"}]}, "1 min"),
+        ({"curve": {"a": 1}}, "TypeError"),
+        ({"curve": [{"env_steps": 1}]}, "an evaluation lacks minutes"),
+        ({"curve": [{"env_steps": None, "minutes": 1.0}]}, "an evaluation lacks env_steps"),
+        ({"training_seed": "zero"}, "training_seed is 'zero'"),
+        ({"training_seed": [1]}, r"training_seed is \[1\]"),
+    ],
+)
+def test_what_a_recorded_training_lacks_is_told(tmp_path, odd, why):
+    path = recorded(tmp_path / "odd.json", "ppo", 0)
+    path.write_text(json.dumps(json.loads(path.read_text()) | odd))
+    with pytest.raises(CorruptError, match=f"odd.json is not a recorded training: .*{why}"):
+        load_curve(path)
+
+
 def test_a_shipped_policy_has_no_training_to_compare_and_says_where_it_is(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["compare", "pretrained/split-s"])

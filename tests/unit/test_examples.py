@@ -135,7 +135,7 @@ def test_an_observation_that_a_dictionary_has_not_is_refused_by_name(shown: Any)
     from own_dict_env import Reach
 
     experiment = resolve(TrainRequest(task="own_dict_env:Reach", privileged=("state",)), None, print)
-    agent = TrainedAgent(experiment, NoPolicy(), Path("run"))
+    agent = TrainedAgent(experiment, NoPolicy(), Path("run"), "latest", None)
     obs, _ = Reach().reset(seed=0)
     with pytest.raises(RuntimeError, match="was asked"):
         agent.act(obs, agent.init())

@@ -2,18 +2,32 @@
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from s5wm.cli import main
-from s5wm.errors import ConfigError
-from s5wm.experiments.sweep import Job, grid, jobs_of, run_jobs, shares, slurm_script, split_values
+from s5wm.cli.sweep import Sweep
+from s5wm.errors import ConfigError, WriteError
+from s5wm.experiments import sweep
+from s5wm.experiments.sweep import (
+    Job,
+    Record,
+    grid,
+    jobs_of,
+    run_jobs,
+    shares,
+    slurm_script,
+    split_values,
+)
+from s5wm.runs.files import write_json
 
 WAIT = """
 import os, pathlib, signal, sys, time
@@ -94,6 +108,62 @@ def test_so_many_at_once_each_on_its_cores_and_finished_ones_are_left_out(tmp_pa
     assert (jobs[0].run / "times").is_file()
 
 
+def test_a_record_that_cannot_be_written_stops_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = True
+
+    def written(path: Path, data: object) -> None:
+        if is_full:
+            raise WriteError(f"cannot write {path}: No space left on device")
+        write_json(path, data)
+
+    monkeypatch.setattr(sweep, "write_json", written)
+    jobs = [waiting(tmp_path, "a"), waiting(tmp_path, "b", 0.8)]
+    said: list[str] = []
+    with pytest.raises(WriteError, match="No space left"):
+        run_jobs(jobs, tmp_path, at_once=2, log=said.append)
+    assert (tmp_path / "b" / "times").read_text() == "begun ended "
+    assert "b: finished" in said and sum("the trainings go on" in line for line in said) == 2
+
+    def freed(line: str) -> None:
+        nonlocal is_full
+        is_full &= "b: finished" not in line
+
+    said.clear()
+    assert run_jobs(jobs, tmp_path, at_once=2, log=freed) == {"a": 0, "b": 0}
+    assert all(Record(tmp_path).has_finished(job) for job in jobs)
+
+
+class Deaf(Job):
+    """A process without a handler, as a training that starts or evaluates, which has its sweep stopped."""
+
+    @property
+    def command(self) -> list[str]:
+        told = "import os, pathlib, signal, sys, time; pathlib.Path(sys.argv[1]).mkdir()"
+        return [
+            sys.executable,
+            "-c",
+            f"{told}; os.kill({os.getpid()}, signal.SIGTERM); time.sleep(60)",
+            str(self.run),
+        ]
+
+
+def test_a_training_that_a_stopped_sweep_ends_before_it_can_save_is_stopped(tmp_path: Path) -> None:
+    jobs = [Deaf(name=name, run=tmp_path / name, arguments=()) for name in ("a", "b")]
+    said: list[str] = []
+    assert run_jobs(jobs, tmp_path, at_once=1, log=said.append) == {"a": 75}
+    assert "a: stopped" in said and not jobs[1].run.exists()
+    assert not Record(tmp_path).has_finished(jobs[0])
+
+
+def test_a_training_that_somebody_else_ends_has_failed(tmp_path: Path) -> None:
+    kills = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    job = Job(name="a", run=tmp_path / "a", arguments=())
+    with patch.object(Job, "command", [sys.executable, "-c", kills]):
+        assert run_jobs([job], tmp_path, at_once=1, log=lambda _: None) == {"a": -signal.SIGTERM}
+
+
 SIGNALLED = """
 import sys
 from pathlib import Path
@@ -141,6 +211,9 @@ def test_the_verb_checks_every_training_first_and_prints_the_script(tmp_path: Pa
     assert "ppo.units is -1" in capsys.readouterr().err
     assert call(*common, "--jobs", "0") == 2
     assert not (tmp_path / "out").exists()
+    for more in ((), ("--slurm",)):
+        assert call(*common[:-1], "/proc/nowhere/x", *more) == 73
+        assert "/proc/nowhere/x cannot be made" in capsys.readouterr().err
     assert call(*common, "--grid", "agent.units=4,8", "--seeds", "2", "--env-steps", "64", "--slurm") == 0
     script = capsys.readouterr().out
     assert "--array=0-3%1" in script and script.count("--env-steps 64") == 4
@@ -152,6 +225,45 @@ def test_the_verb_checks_every_training_first_and_prints_the_script(tmp_path: Pa
     assert "--seed 3" in capsys.readouterr().out
     assert call("sweep", *options, "--seed", "5") == 0
     assert "--seed 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("output", ["terminal", "pipe"])
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["table", "json"])
+def test_a_stopped_sweep_whose_output_has_no_reader_exits_as_its_trainings_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, more: tuple[str, ...]
+) -> None:
+    reader, writer = pty.openpty() if output == "terminal" else os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("s5wm.cli.sweep.run_jobs", lambda jobs, *_, **__: {jobs[0].name: 75})
+    common = ["sweep", "toy/double-integrator", "--agent", "ppo", "--out", str(tmp_path), "--seeds", "2"]
+    with os.fdopen(writer, "w", buffering=1 if output == "terminal" else -1) as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert call(*common, *more) == 75
+
+
+def test_values_that_are_valid_only_in_the_grid_are_trained(tmp_path: Path, capsys) -> None:
+    given = ["--override", "agent.replay.capacity=5000", "--grid", "train.rollout_length=10,20"]
+    assert call("sweep", "hover", *given, "--out", str(tmp_path), "--slurm") == 0
+    assert "--array=0-1%1" in capsys.readouterr().out
+
+
+def test_a_finished_training_is_not_left_out_when_its_file_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "named.yaml"
+
+    def job_with(units: int) -> Job:
+        file.write_text(f"task: toy/double-integrator\nagent: ppo\noverride: {{agent.units: {units}}}\n")
+        (job,) = Sweep(config=file, out=tmp_path)._jobs()
+        return job
+
+    before, after = job_with(4), job_with(64)
+    assert before.arguments == after.arguments
+    before.run.mkdir()
+    Record(tmp_path).note(before, 0, pytest.fail)
+    record = Record(tmp_path)
+    assert record.has_finished(before) and record.has_finished(job_with(4))
+    assert not record.has_finished(after)
+    del record.ended[before.name]["experiment"]  # as in records of before
+    assert record.has_finished(after)
 
 
 @pytest.mark.slow

@@ -44,7 +44,6 @@ arg = ft.partial(tyro.conf.arg, help_behavior_hint=_default)
 """Describes an option; help shows its default where it has one."""
 
 DONE = 0
-STOPPED = 75
 
 
 class Verb(ABC):

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from s5wm.cli.advice import Trained, advice
-from s5wm.cli.common import DONE, STOPPED, Verb, arg
+from s5wm.cli.common import DONE, Verb, arg
 from s5wm.cli.drawing import draw, sketch
 from s5wm.cli.evaluating import Json, report
-from s5wm.errors import ConfigError
+from s5wm.errors import STOPPED, ConfigError
 from s5wm.runs.console import print_line
 from s5wm.runs.directory import CONFIG, RunDirectory
 from s5wm.runs.log import read_rows

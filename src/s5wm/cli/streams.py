@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 
 
@@ -38,3 +40,11 @@ def flush_streams() -> None:
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, stream.fileno())
             os.close(nothing)
+
+
+@contextmanager
+def droppable() -> Generator[None]:
+    """A context in which what an output does not take is dropped, as that of a terminal that has closed."""
+    with suppress(OSError):
+        yield
+    flush_streams()

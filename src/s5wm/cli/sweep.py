@@ -1,17 +1,21 @@
 """The verb that trains over a grid."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction
 
-from s5wm.cli.common import DONE, STOPPED, Verb, Whole, arg, print_json, table
+from s5wm.cli.common import DONE, Verb, Whole, arg, print_json, table
 from s5wm.cli.evaluating import Json
-from s5wm.errors import ConfigError
+from s5wm.cli.streams import droppable
+from s5wm.errors import STOPPED, ConfigError
 from s5wm.experiments.sweep import Job, grid, jobs_of, results_of, run_jobs, slurm_script
 from s5wm.runs.console import print_line
 from s5wm.runs.directory import room_for_results
+from s5wm.runs.files import digest
 
 if TYPE_CHECKING:
     from s5wm.experiments.configfile import TrainRequest
@@ -66,31 +70,37 @@ class Sweep(Verb):
             print(slurm_script(jobs, self.out, at_once=self.jobs, hours=self.hours), end="")
             return DONE
         codes = run_jobs(jobs, self.out, at_once=self.jobs, log=print_line)
-        rows = results_of(jobs, codes)
-        if self.json_:
-            print_json({"runs": rows})
-        else:
-            table([(row["name"], _shown(row)) for row in rows])
-        failed = [code for code in codes.values() if code not in (DONE, STOPPED)]
-        if failed:
-            return failed[0] if failed[0] > 0 else 1  # a process that a signal ended has a negative one
-        return DONE if len(codes) == len(jobs) and STOPPED not in codes.values() else STOPPED
+        rows, code = results_of(jobs, codes), _exit_code(jobs, codes)
+        # What stopped it may have ended the reader of its output, too: a terminal that closes, Ctrl-C beside tee.
+        with nullcontext() if code == DONE else droppable():
+            if self.json_:
+                print_json({"runs": rows})
+            else:
+                table([(row["name"], _shown(row)) for row in rows])
+        return code
 
     def _jobs(self) -> list[Job]:
         """Checked one by one before any begins: a wrong value ends the sweep and no training."""
         from s5wm.experiments.configfile import resolve
+        from s5wm.runs.codec import encode
 
         for name in ("seeds", "jobs", "hours"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
-        first = resolve(self._request(self.override, self.seed), self.config, print_line).seed
+        chosen, _ = grid(self.grid, [0])[0]  # what is not in the grid need not be valid alone
+        first = resolve(self._request(chosen, self.seed), self.config, print_line).seed
         cells = grid(self.grid, range(first, first + self.seeds))
-        for chosen, seed in cells:
-            changes = (*self.override, *chosen)
-            resolve(self._request(changes, seed), self.config, print_line)
-        return jobs_of(self.out, self._common(), cells)
+        experiments = [
+            resolve(self._request(chosen, seed), self.config, print_line) for chosen, seed in cells
+        ]
+        jobs = jobs_of(self.out, self._common(), cells)
+        return [
+            replace(job, experiment=digest(encode(experiment)))
+            for job, experiment in zip(jobs, experiments, strict=True)
+        ]
 
-    def _request(self, changes: tuple[str, ...], seed: int | None) -> "TrainRequest":
+    def _request(self, chosen: tuple[str, ...], seed: int | None) -> "TrainRequest":
+        """One training, with these values of the grid."""
         from s5wm.experiments.configfile import TrainRequest
 
         return TrainRequest(
@@ -100,7 +110,7 @@ class Sweep(Verb):
             seed=seed,
             env_steps=self.env_steps,
             minutes=self.minutes,
-            override=changes,
+            override=(*self.override, *chosen),
         )
 
     def _common(self) -> list[str]:
@@ -117,6 +127,13 @@ class Sweep(Verb):
             word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))
         ]
         return words + [word for change in self.override for word in ("--override", change)]
+
+
+def _exit_code(jobs: Sequence[Job], codes: Mapping[str, int]) -> int:
+    failed = [code for code in codes.values() if code not in (DONE, STOPPED)]
+    if failed:
+        return failed[0] if failed[0] > 0 else 1  # a process that a signal ended has a negative one
+    return DONE if len(codes) == len(jobs) and STOPPED not in codes.values() else STOPPED
 
 
 def _shown(row: dict[str, object]) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from s5wm.api import fresh_path
-from s5wm.cli.common import DONE, STOPPED, Verb, Whole, arg, print_json
+from s5wm.cli.common import DONE, Verb, Whole, arg, print_json
 from s5wm.cli.drawing import draw_training
 from s5wm.cli.evaluating import Json, report
-from s5wm.errors import ConfigError
+from s5wm.errors import STOPPED, ConfigError
 from s5wm.runs.console import print_line
 from s5wm.runs.directory import CONFIG
 

@@ -32,7 +32,7 @@ from s5wm.deploy.runtime.observation import ENTRIES, IMAGE_AND_IMU
 from s5wm.envs.base import AbstractDroneEnv, Deployment, innermost
 from s5wm.envs.host import HostEnv, Shown, shown_by, timestep_from
 from s5wm.envs.quadrotor.params import QuadParams
-from s5wm.experiments.trained import TrainedAgent, find, trained_steps
+from s5wm.experiments.trained import TrainedAgent, find
 from s5wm.runs.directory import lives
 from s5wm.types import EnvSpec
 
@@ -54,7 +54,7 @@ def card_of(agent: TrainedAgent, run: str | Path, graph: Graph, golden: Golden) 
         task=name.task,
         agent=name.agent,
         commit=_trained_at(run),
-        env_steps=trained_steps(agent.source),
+        env_steps=agent.env_steps,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     env = innermost(env)

@@ -19,7 +19,7 @@ from s5wm.experiments.experiment import load_experiment
 from s5wm.experiments.trained import is_run
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.directory import CONFIG, RunDirectory
-from s5wm.runs.files import MANIFEST, read_json, verify_manifest
+from s5wm.runs.files import MANIFEST, read_json, verify_manifest, whole_folder
 from s5wm.runs.log import read_rows
 from s5wm.runs.provenance import commit, provenance, versions
 
@@ -75,12 +75,13 @@ def inspect_run(folder: Path) -> list[Part]:
     directory = RunDirectory(folder)
     checkpoints = Checkpoints(directory.checkpoints, keep=1)
     parts = [("config.json", _state(lambda: load_experiment(folder / CONFIG, warn=lambda _: None)))]
-    if directory.start.exists():
-        parts.append(("start", _state(lambda: verify_manifest(directory.start))))
+    start, best = whole_folder(directory.start), whole_folder(directory.best)
+    if start.exists():
+        parts.append(("start", _state(lambda: verify_manifest(start))))
     for env_steps in checkpoints.steps():
         parts.append((f"checkpoint {env_steps}", _state(lambda n=env_steps: checkpoints.verify(n))))
-    if directory.best.exists():
-        parts.append(("best", _state(lambda: verify_manifest(directory.best))))
+    if best.exists():
+        parts.append(("best", _state(lambda: verify_manifest(best))))
     if directory.metrics.exists():
         lines = len(directory.metrics.read_bytes().splitlines())
         rows = len(read_rows(directory.metrics))

@@ -21,7 +21,7 @@ from s5wm.envs.base import AbstractEnv
 from s5wm.envs.groups import Groups, number_groups
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import Experiment, load_runnable
-from s5wm.experiments.trained import find, is_run, load_agent, trained_steps
+from s5wm.experiments.trained import find, is_run, load_agent
 from s5wm.runs.checkpoint import Checkpoints, restore
 from s5wm.runs.codec import Warn
 from s5wm.runs.directory import RunDirectory
@@ -119,8 +119,8 @@ def tested(experiment: Experiment) -> AbstractEnv[Any]:
 
 def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, warn: Warn) -> LoadedRun:
     """The shipped encoder and dynamics in a world model whose other heads are zero, and which nothing reads."""
-    policy = load_agent(folder, which="latest", warn=warn).policy
-    model = policy_model(agent, policy)
+    trained = load_agent(folder, which="latest", warn=warn)
+    model = policy_model(agent, trained.policy)
     if model is None:
         raise RunDirectoryError(
             f"{folder} is a single policy without the decoder of its world model, so nothing can be said of what that "
@@ -130,10 +130,10 @@ def _shipped(folder: Path, experiment: Experiment, agent: Dreamer, warn: Warn) -
         folder=folder,
         experiment=experiment,
         agent=agent,
-        policy=policy,
+        policy=trained.policy,
         model=model,
         state=None,
-        env_steps=trained_steps(folder),
+        env_steps=trained.env_steps,
         checkpoint=folder.name,
     )
 

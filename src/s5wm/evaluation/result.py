@@ -1,7 +1,6 @@
 """Result of an evaluation, and the best policy."""
 
 import math
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +10,10 @@ from typing import Any
 from s5wm.errors import CorruptError
 from s5wm.runs.files import (
     read_json,
-    recover_folder,
-    replace_folder,
+    replaced_folder,
     verify_manifest,
+    whole_folder,
     write_json,
-    write_manifest,
 )
 from s5wm.runs.log import Row
 from s5wm.runs.policyfile import save_policy
@@ -47,23 +45,22 @@ def finite_score(value: float | None) -> float:
     return min(max(value, -sys.float_info.max), sys.float_info.max)
 
 
-def kept_score(folder: Path) -> tuple[float, ...] | None:
-    """Score of the best policy; None where there is none, or it is damaged."""
-    recover_folder(folder)
+def kept_score(folder: Path, *, unrecorded: tuple[float, ...] | None = None) -> tuple[float, ...] | None:
+    """Score of the best policy; None where there is none, or it is damaged.
+
+    ``unrecorded`` where the policy is whole and of a version that recorded no score with it.
+    """
+    folder = whole_folder(folder)
     try:
         verify_manifest(folder)
         score = read_json(folder / "eval.json").get("score")
     except CorruptError:
         return None
-    return None if score is None else tuple(map(finite_score, score))  # older ones have none
+    return unrecorded if score is None else tuple(map(finite_score, score))
 
 
 def keep_best(folder: Path, policy: Any, judged: EvalResult, env_steps: int) -> None:
     """Replace the best policy by this one."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_policy(partial / "policy.npz", policy)
-    write_json(partial / "eval.json", judged.metrics | {"env_steps": env_steps, "score": list(judged.score)})
-    write_manifest(partial)
-    replace_folder(partial, folder)
+    with replaced_folder(folder) as new:
+        save_policy(new / "policy.npz", policy)
+        write_json(new / "eval.json", judged.metrics | {"env_steps": env_steps, "score": list(judged.score)})

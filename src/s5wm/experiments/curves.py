@@ -136,14 +136,31 @@ def _recorded(path: Path) -> Curve:
         agent = f"{name['agent']} {name['size']}"
         if stored.get("settings"):  # that are not the preset's
             agent += f", {stored['settings']}"
-        curve = _curve(path, name["task"], agent, stored["training_seed"], rows)
+        curve = _curve(path, name["task"], agent, _seed(stored), rows)
+        _check_axes(curve)
         lived = stored.get("lives") or [stored.get("training", {})]
         together = max(int(life.get("seeds_together", 1)) for life in lived)
         bound = stored.get("evaluation", {}).get("bound_s")
         config = _without_budget(stored["config"]) if "config" in stored else None
         return replace(curve, bound=bound, seeds_together=together, config=config)
-    except (KeyError, TypeError) as error:
+    except ConfigError:  # a ``ValueError`` that says why already
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CorruptError(f"{path} is not a recorded training: {error!r}") from error
+
+
+def _seed(stored: dict[str, Any]) -> int:
+    seed = stored["training_seed"]
+    if not isinstance(seed, int):
+        raise ValueError(f"training_seed is {seed!r}")
+    return seed
+
+
+def _check_axes(curve: Curve) -> None:
+    """Raises ``ValueError`` where an evaluation has no place on an axis."""
+    for name in ("env_steps", "minutes"):
+        if not np.isfinite(getattr(curve, name)).all():
+            raise ValueError(f"an evaluation lacks {name}")
 
 
 def _curve(path: Path, task: str, agent: str, seed: int, rows: Sequence[dict[str, Any]]) -> Curve:

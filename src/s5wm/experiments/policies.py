@@ -1,7 +1,6 @@
 """Trained policies: their evaluation, under the rules of their task or changed ones, and shipping them."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,11 @@ from s5wm.evaluation.protocol import evaluator_as_given
 from s5wm.evaluation.result import EvalResult, keep_best
 from s5wm.experiments.experiment import Experiment, save_experiment
 from s5wm.experiments.run import to_stderr
-from s5wm.experiments.trained import TrainedAgent, Which, find, is_run, load_agent, trained_steps
-from s5wm.runs.codec import encode, override
+from s5wm.experiments.trained import TrainedAgent, Which, find, is_run, load_agent
+from s5wm.runs.codec import Warn, encode, override
 from s5wm.runs.directory import CONFIG, RunDirectory, room_for_results
 from s5wm.runs.elapsed import elapsed
-from s5wm.runs.files import MANIFEST, replace_folder, write_json, write_manifest
+from s5wm.runs.files import MANIFEST, replaced_folder, write_json
 from s5wm.runs.policyfile import save_policy
 from s5wm.runs.provenance import provenance
 
@@ -48,15 +47,25 @@ def evaluate_run(
     ``overrides`` (``"task.path.to.field=value"``) change the task as it is judged, and are reported with the metrics.
     Raises ``ConfigError`` before anything compiles where the policy does not fit the changed task.
     """
-    if episodes < 1:
-        raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"--seed is {seed}; it must lie in [0, 2^32)")
+    _check_plan(episodes, seed)
     folder = find(run)
-    out = kept_in(run, out, overrides)
+    out = kept_in(run, out, overrides, warn=to_stderr)
     if out is not None:
         _room_for_evaluation(out, folder, overrides)
     agent = load_agent(folder, which=which, warn=to_stderr)
+    return evaluate_agent(agent, episodes=episodes, seed=seed, out=out, overrides=overrides)
+
+
+def evaluate_agent(
+    agent: TrainedAgent,
+    *,
+    episodes: int = FINAL_EPISODES,
+    seed: int = FINAL_SEED,
+    out: Path | None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """``evaluate_run`` for a policy that is loaded; files go to ``out``, which exists."""
+    _check_plan(episodes, seed)
     task = judged_task(agent.experiment, overrides)
     _check_fits(agent, task, overrides)
     with elapsed(to_stderr, f"compiling and flying {episodes} episodes"):
@@ -69,6 +78,13 @@ def evaluate_run(
     return metrics
 
 
+def _check_plan(episodes: int, seed: int) -> None:
+    if episodes < 1:
+        raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"--seed is {seed}; it must lie in [0, 2^32)")
+
+
 def evaluate_training(run: str | Path, *, episodes: int = FINAL_EPISODES) -> dict[str, Any]:
     """Evaluate a finished training, and make the better of its best and latest policy the best.
 
@@ -78,14 +94,19 @@ def evaluate_training(run: str | Path, *, episodes: int = FINAL_EPISODES) -> dic
     the seed and the headlines of both where they are two.
     """
     folder = find(run)
+    with RunDirectory(folder):  # nobody trains it meanwhile
+        return _evaluate_training(folder, episodes)
+
+
+def _evaluate_training(folder: Path, episodes: int) -> dict[str, Any]:
     agents = [load_agent(folder, which=which, warn=to_stderr) for which in ("best", "latest")]
     if _is_same_policy(*agents):
-        return evaluate_run(folder, episodes=episodes)
+        return evaluate_agent(agents[0], episodes=episodes, out=folder)
     evaluate = evaluator_as_given(judged_task(agents[0].experiment, ()), episodes)
     with elapsed(to_stderr, f"compiling and flying {episodes} episodes of two policies"):
         results = [evaluate(agent.policy, jr.key(CHOICE_SEED)) for agent in agents]
     compared = {
-        name: {"env_steps": trained_steps(agent.source), "headline": judged.headline}
+        name: {"env_steps": agent.env_steps, "headline": judged.headline}
         for name, agent, judged in zip(("best", "latest"), agents, results, strict=True)
     }
     for name, of in compared.items():
@@ -99,8 +120,8 @@ def evaluate_training(run: str | Path, *, episodes: int = FINAL_EPISODES) -> dic
     if is_latest:
         to_stderr("the latest policy is the better one, and becomes the best")
         best = RunDirectory(folder).best
-        keep_best(best, agent.policy, judged, trained_steps(agent.source) or 0)
-        agent = replace(agent, source=best)
+        keep_best(best, agent.policy, judged, agent.env_steps or 0)
+        agent = replace(agent, source=best, kind="best")
     metrics = _metrics_of(agent, judged, FINAL_SEED) | {"compared": {"seed": CHOICE_SEED, **compared}}
     _keep(folder, agent, judged, metrics)
     return metrics
@@ -115,7 +136,7 @@ def _metrics_of(agent: TrainedAgent, judged: EvalResult, seed: int) -> dict[str,
     return judged.metrics | {
         "headline": judged.headline,
         "policy": agent.source.name,
-        "env_steps": trained_steps(agent.source),
+        "env_steps": agent.env_steps,
         "seed": seed,
         **provenance(),
         "config": encode(agent.experiment),
@@ -126,7 +147,7 @@ def _keep(out: Path, agent: TrainedAgent, judged: EvalResult, metrics: dict[str,
     """``eval.json`` and ``flights.npz``."""
     write_json(out / "eval.json", metrics)
     path = RunDirectory(out).flights
-    judged.record(path, policy=kind_of(agent), env_steps=metrics["env_steps"], **more)
+    judged.record(path, policy=agent.kind, env_steps=agent.env_steps, **more)
 
 
 def film_run(
@@ -153,22 +174,21 @@ def film_run(
     return film_compiled(env, agent.policy, **plan), env.spec.ctrl_dt
 
 
-def kept_in(run: str | Path, out: Path | None, overrides: Sequence[str] = ()) -> Path | None:
+def kept_in(
+    run: str | Path, out: Path | None, overrides: Sequence[str] = (), *, warn: Warn = lambda _: None
+) -> Path | None:
     """Where an evaluation leaves its files: ``out``, else the run itself.
 
-    None where neither will do: a shipped policy and a read-only run stay as they are, and metrics of a changed task
-    (``overrides``) are not the run's.
+    None where neither will do: a shipped policy and a read-only run stay as they are, metrics of a changed task
+    (``overrides``) are not the run's, and the files of a run that trains are those of its training (``warn`` tells).
     """
     folder = find(run)
-    is_own = is_run(folder) and not overrides and os.access(folder, os.W_OK)
-    return folder if out is None and is_own else out
-
-
-def kind_of(agent: TrainedAgent) -> str:
-    """``"best"`` or ``"latest"`` of a run, or ``"shipped"``."""
-    if (agent.source / "host.json").is_file():  # a checkpoint of the whole training
-        return "latest"
-    return "shipped" if (agent.source / CONFIG).is_file() else "best"
+    if out is not None or overrides or not is_run(folder) or not os.access(folder, os.W_OK):
+        return out
+    if (owner := RunDirectory(folder).owner) is None:
+        return folder
+    warn(f"process {owner} is using {folder}: this evaluation is not kept there")
+    return None
 
 
 def judged_task(experiment: Experiment, overrides: Sequence[str]) -> AbstractTask:
@@ -219,25 +239,22 @@ def ship(
     """Write the policy of a run to ``folder`` as it is shipped: arrays and JSON, evaluated afresh."""
     _room_for_policy(folder)
     agent = load_agent(run, which=which, warn=to_stderr)
-    metrics = evaluate_run(run, episodes=episodes, which=which)
+    metrics = evaluate_agent(agent, episodes=episodes, out=kept_in(run, None, warn=to_stderr))
     write_policy(agent, metrics, folder)
     return metrics
 
 
 def _room_for_policy(folder: Path) -> None:
-    """Refused before anything flies where the folder holds anything but a shipped policy."""
+    """Refused before anything flies where the folder holds anything but a shipped policy, or none can be made."""
     is_policy = (folder / MANIFEST).is_file() and (folder / "policy.npz").is_file() and not is_run(folder)
     if folder.exists() and not is_policy and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"{folder} holds something else, which shipping would remove; choose another name")
+    room_for_results(folder.parent, "--to")
 
 
 def write_policy(agent: TrainedAgent, metrics: dict[str, Any], folder: Path) -> None:
     """``policy.npz``, ``config.json``, ``eval.json`` and their checksums, replacing what is there."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_policy(partial / "policy.npz", agent.policy)
-    save_experiment(partial / CONFIG, agent.experiment)
-    write_json(partial / "eval.json", metrics)
-    write_manifest(partial)
-    replace_folder(partial, folder)
+    with replaced_folder(folder) as new:
+        save_policy(new / "policy.npz", agent.policy)
+        save_experiment(new / CONFIG, agent.experiment)
+        write_json(new / "eval.json", metrics)

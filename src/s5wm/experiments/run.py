@@ -18,7 +18,7 @@ from s5wm.envs.host import HostEnv
 from s5wm.envs.task import AbstractTask
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import Experiment, check_storable, load_experiment, save_experiment
-from s5wm.experiments.start import find_start, recorded_start, settle_start
+from s5wm.experiments.start import group_start, recorded_start, settle_start
 from s5wm.experiments.trackers import check_trackers, open_trackers
 from s5wm.runs.checkpoint import about
 from s5wm.runs.codec import Warn, differences, encode
@@ -121,8 +121,7 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
         RunDirectory(path).check()
     experiment = next(iter(runs.values()))
     check_storable(experiment)
-    is_new = not any(RunDirectory(path).exists() for path in runs)
-    start = find_start(how.source, experiment, to_stderr) if how.source is not None and is_new else None
+    start = group_start([RunDirectory(path) for path in runs], how.source, experiment, to_stderr)
     placement = Placement.over(how.devices, num_envs=experiment.train.num_envs)
     program = experiment.build()
     _check_hosted(program, devices=how.devices, seeds=len(runs))

@@ -1,6 +1,6 @@
 """``train --from``: parameters of a run or of a shipped policy, checked against the training that begins with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ import numpy as np
 from s5wm.agents.dreamer.agent import DreamerConfig
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import Experiment, load_experiment
-from s5wm.experiments.trained import find, is_run, load_agent, trained_steps
+from s5wm.experiments.trained import find, is_run, load_agent
 from s5wm.runs.checkpoint import Checkpoints, restore_named
 from s5wm.runs.codec import Warn, differences, encode
 from s5wm.runs.directory import CONFIG, RunDirectory
-from s5wm.runs.files import read_json
+from s5wm.runs.files import read_json, whole_folder
 from s5wm.runs.policyfile import named_leaves
 from s5wm.runs.shapes import Arrays, describe
 from s5wm.training.run import abstract_state
-from s5wm.training.start import ABOUT, Start, save_start
+from s5wm.training.start import ABOUT, Start, read_start, save_start
 
 LEARNER = "learner."
 MOST_SHOWN = 4
@@ -82,6 +82,27 @@ def find_start(source: str | Path, experiment: Experiment, warn: Warn) -> Start:
     return Start(arrays, {"run": str(source), **about, "fresh": fresh})
 
 
+def group_start(
+    group: Sequence[RunDirectory], source: str | None, experiment: Experiment, warn: Warn
+) -> Start | None:
+    """Parameters for the new ones of runs that train together: those that the others began with, or ``source``'s.
+
+    A group that was killed between its first two configurations is new in part.  Raises ``ConfigError`` where its
+    runs began with different parameters.
+    """
+    begun = [directory for directory in group if directory.exists()]
+    if not begun:
+        return None if source is None else find_start(source, experiment, warn)
+    first = recorded_start(begun[0])
+    for directory in begun:
+        if (other := recorded_start(directory)) != first:
+            raise ConfigError(
+                f"{begun[0].path} was begun with {_origin(first)}, and {directory.path} with {_origin(other)}: seeds "
+                "train together from the same parameters; go on with each alone, s5wm resume RUN"
+            )
+    return None if len(begun) == len(group) else read_start(begun[0].start)
+
+
 def settle_start(directory: RunDirectory, source: str | None, start: Start | None) -> None:
     """Store the parameters in a new run; in an existing run check that they are the same."""
     if not directory.exists():
@@ -92,16 +113,19 @@ def settle_start(directory: RunDirectory, source: str | None, start: Start | Non
         return
     recorded = recorded_start(directory)
     if source is not None and (recorded is None or recorded.get("run") != source):
-        began = "fresh parameters" if recorded is None else f"those of {recorded.get('run')}"
         raise ConfigError(
-            f"{directory.path} was begun with {began}, not with --from {source}; leave out --from to go on with it, or "
-            "name another directory"
+            f"{directory.path} was begun with {_origin(recorded)}, not with --from {source}; leave out --from to go on "
+            "with it, or name another directory"
         )
+
+
+def _origin(recorded: Mapping[str, Any] | None) -> str:
+    return "fresh parameters" if recorded is None else f"those of {recorded.get('run')}"
 
 
 def recorded_start(directory: RunDirectory) -> dict[str, Any] | None:
     """What a run began with; None: fresh parameters."""
-    about = directory.start / ABOUT
+    about = whole_folder(directory.start) / ABOUT
     return read_json(about) if about.is_file() else None
 
 
@@ -122,10 +146,11 @@ def _of_run(folder: Path, before: Experiment, names: Names, warn: Warn) -> tuple
 def _of_policy(folder: Path, before: Experiment, names: Names, warn: Warn) -> tuple[Arrays, dict[str, Any]]:
     del before
     arrays: Arrays = {}
-    for name, leaf in named_leaves(load_agent(folder, which="latest", warn=warn).policy).items():
+    agent = load_agent(folder, which="latest", warn=warn)
+    for name, leaf in named_leaves(agent.policy).items():
         part = next(part for part in names.policy if _is_in(name, (part,)))
         arrays[names.policy[part] + name.removeprefix(part)] = np.asarray(leaf)
-    return arrays, {"policy": "shipped", "env_steps": trained_steps(folder)}
+    return arrays, {"policy": "shipped", "env_steps": agent.env_steps}
 
 
 def _check(source: str | Path, arrays: Arrays, expected: dict[str, Any], other: list[str]) -> None:

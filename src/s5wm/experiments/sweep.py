@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,13 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s5wm.errors import ConfigError
+from s5wm.errors import STOPPED, ConfigError, WriteError
+from s5wm.runs.directory import room_for_results
 from s5wm.runs.files import read_json, write_json
 from s5wm.training.stop import StopRequest
 
 RECORD = "sweep.json"
 LONGEST_NAME = 100
 PAUSE = 0.2  # s between two looks at the processes
+TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)
+"""Codes of a process that SIGTERM ended before it had anything to save, or after it had saved all."""
 
 Log = Callable[[str], None]
 
@@ -35,6 +39,7 @@ class Job:
     name: str
     run: Path
     arguments: tuple[str, ...]  # of ``s5wm``
+    experiment: str = ""  # SHA-256 of what the arguments mean: files that they name may change
 
     @property
     def command(self) -> list[str]:
@@ -98,22 +103,38 @@ class Record:
 
     def __init__(self, out: Path) -> None:
         self.path = out / RECORD
+        self._is_saved = True
         self.ended: dict[str, Any] = read_json(self.path) if self.path.is_file() else {}
 
     def has_finished(self, job: Job) -> bool:
-        """Whether it ended well before, with these arguments, and is still there."""
+        """Whether it ended well before, with these arguments of the same meaning, and is still there."""
         entry = self.ended.get(job.name)
         return (
             isinstance(entry, Mapping)
             and entry.get("code") == 0
             and entry.get("arguments") == list(job.arguments)
+            and entry.get("experiment", job.experiment) == job.experiment  # records of before have none
             and job.run.is_dir()
         )
 
-    def note(self, job: Job, code: int) -> None:
-        """Record the exit code."""
-        self.ended[job.name] = {"code": code, "arguments": list(job.arguments)}
-        write_json(self.path, self.ended)
+    def note(self, job: Job, code: int, log: Log) -> None:
+        """Record the exit code; where that cannot be written, ``log`` gets a line, and ``save`` tries again."""
+        self.ended[job.name] = {
+            "code": code,
+            "arguments": list(job.arguments),
+            "experiment": job.experiment,
+        }
+        self._is_saved = False
+        try:
+            self.save()
+        except WriteError as error:
+            log(f"{error}; the trainings go on")
+
+    def save(self) -> None:
+        """Write what the file lacks; raises ``WriteError``."""
+        if not self._is_saved:
+            write_json(self.path, self.ended)
+            self._is_saved = True
 
 
 class Pool:
@@ -142,11 +163,11 @@ class Pool:
         self.running[place] = (job, process)
 
     def ended(self) -> Iterator[tuple[Job, int]]:
-        """Finished jobs with their exit codes."""
+        """Finished jobs with their exit codes; of those that ``stop`` ended at once, that of a stopped training."""
         for place, (job, process) in list(self.running.items()):
             if (code := process.poll()) is not None:
                 del self.running[place]
-                yield job, code
+                yield job, STOPPED if process.pid in self._signalled and code in TERMINATED else code
 
     def stop(self) -> None:
         """Signal each process once, to save and exit; a second signal would end it without saving."""
@@ -172,9 +193,10 @@ class Pool:
 def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[str, int]:
     """Exit codes by name; at most ``at_once`` processes, finished ones left out.
 
-    On SIGINT, SIGTERM, SIGHUP or SIGUSR1 running trainings save and stop, and the rest is not begun.
+    On SIGINT, SIGTERM, SIGHUP or SIGUSR1 running trainings save and stop, and the rest is not begun.  A record that
+    cannot be written stops none: raises ``WriteError`` at the end, if it still cannot.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    room_for_results(out)
     record = Record(out)
     codes = {job.name: 0 for job in jobs if record.has_finished(job)}
     for name in codes:
@@ -190,10 +212,15 @@ def run_jobs(jobs: Sequence[Job], out: Path, *, at_once: int, log: Log) -> dict[
                 pool.stop()
             for job, code in pool.ended():
                 codes[job.name] = code
-                record.note(job, code)
-                log(f"{job.name}: {'finished' if code == 0 else f'exit code {code}, see {pool.log(job)}'}")
+                record.note(job, code, log)
+                log(f"{job.name}: {_how_it_ended(code, pool.log(job))}")
             time.sleep(PAUSE)
+    record.save()
     return codes
+
+
+def _how_it_ended(code: int, log: Path) -> str:
+    return {0: "finished", STOPPED: "stopped"}.get(code, f"exit code {code}, see {log}")
 
 
 def shares(cores: Sequence[int], at_once: int) -> list[list[int]]:

@@ -27,11 +27,12 @@ from s5wm.experiments.names import pretrained_names as pretrained_names
 from s5wm.runs.checkpoint import Checkpoints
 from s5wm.runs.codec import Warn, suggest
 from s5wm.runs.directory import CONFIG, RunDirectory
-from s5wm.runs.files import MANIFEST, read_json, recover_folder, verify_manifest
+from s5wm.runs.files import MANIFEST, read_json, verify_manifest, whole_folder
 from s5wm.runs.policyfile import load_policy
 from s5wm.types import EnvSpec, MixedObs, Obs
 
 Which = Literal["best", "latest"]
+Kind = Literal["best", "latest", "shipped"]
 
 
 class ActingState(eqx.Module):
@@ -71,10 +72,12 @@ class TrainedAgent:
 
     experiment: Experiment
     policy: AbstractPolicy[Any, Any]
-    source: Path
+    source: Path  # that it was loaded from; a training may have replaced or removed it since
+    kind: Kind
+    env_steps: int | None  # that it was trained for; None where that is not recorded
 
     def __repr__(self) -> str:
-        name, spec, steps = self.experiment.name, self.spec, trained_steps(self.source)
+        name, spec, steps = self.experiment.name, self.spec, self.env_steps
         trained = "" if steps is None else f", {steps:,} environment steps"
         what = " ".join(part for part in (name.agent, name.size, name.task) if part) or "no preset"
         return f"TrainedAgent({what}; {self.source}{trained}; obs {spec.obs_shape}, action ({spec.action_size},))"
@@ -238,44 +241,45 @@ def load_agent(run: str | Path, *, which: Which, warn: Warn) -> TrainedAgent:
     """
     folder = find(run)
     experiment = load_runnable(folder, warn=warn)
-    source = _policy_folder(folder, which, warn)
+    source, kind = _policy_folder(folder, which, warn)
+    env_steps = _trained_steps(source)
     env = experiment.build_env()
     agent = experiment.build_agent(env)
     template = jax.eval_shape(lambda: agent.policy(agent.init(jr.key(0))))
-    return TrainedAgent(experiment, load_policy(source / "policy.npz", template), source)
+    return TrainedAgent(experiment, load_policy(source / "policy.npz", template), source, kind, env_steps)
 
 
-def _policy_folder(folder: Path, which: Which, warn: Warn) -> Path:
+def _policy_folder(folder: Path, which: Which, warn: Warn) -> tuple[Path, Kind]:
     if not is_run(folder):
         verify_manifest(folder)
-        return folder
+        return folder, "shipped"
     directory = RunDirectory(folder)
     places: dict[Which, Callable[[], Path | None]] = {
         "best": lambda: _best_folder(directory, warn),
         "latest": lambda: Checkpoints(directory.checkpoints, keep=1).newest(warn),
     }
     if (asked := places.pop(which)()) is not None:
-        return asked
+        return asked, which
     ((other, place),) = places.items()
     if (found := place()) is None:
         raise RunDirectoryError(f"{folder} has no policy yet: train until the first evaluation or checkpoint")
     warn(f"{folder} holds no whole {which} policy; taking the {other} one")
-    return found
+    return found, other
 
 
 def _best_folder(directory: RunDirectory, warn: Warn) -> Path | None:
-    recover_folder(directory.best)
-    if not (directory.best / MANIFEST).is_file():
+    best = whole_folder(directory.best)
+    if not (best / MANIFEST).is_file():
         return None
     try:
-        verify_manifest(directory.best)
+        verify_manifest(best)
     except CorruptError as error:
         warn(f"the best policy is damaged ({error})")
         return None
-    return directory.best
+    return best
 
 
-def trained_steps(source: Path) -> int | None:
+def _trained_steps(source: Path) -> int | None:
     """Environment steps that a policy was trained for, where its folder records them."""
     for name in ("host.json", "eval.json"):
         if (source / name).is_file():

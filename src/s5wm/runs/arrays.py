@@ -1,4 +1,7 @@
-"""Files of arrays (``.npz``), written whole or not at all."""
+"""Files of arrays (``.npz``), written whole or not at all.
+
+Apart from ``files``, which commands import that compute nothing and load no NumPy.
+"""
 
 import io
 from collections.abc import Mapping

@@ -26,8 +26,12 @@ def lives(run: Path) -> list[dict[str, Any]]:
     return stored.get("lives", [stored])
 
 
-_BEFORE = ("lock", "start", "start.partial")
-"""Files that a training killed at its start may have left before its configuration."""
+_STARTS = ("start", "start.partial", "start.older")
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a training that was killed at its start may have left this before its configuration."""
+    return path.name in ("lock", *_STARTS) or path.suffix == ".partial"
 
 
 class RunDirectory:
@@ -82,7 +86,8 @@ class RunDirectory:
 
     def forget_start(self) -> None:
         """Remove files of a training that was killed before its configuration was written."""
-        shutil.rmtree(self.start, ignore_errors=True)
+        for name in _STARTS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def exists(self) -> bool:
         """Whether there is a run."""
@@ -96,11 +101,7 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path} is a single policy, which holds only what acting needs; name another directory"
             )
-        if (
-            self.path.is_dir()
-            and not self.exists()
-            and any(p.name not in _BEFORE for p in self.path.iterdir())
-        ):
+        if self.path.is_dir() and not self.exists() and not all(map(_is_left_over, self.path.iterdir())):
             raise RunDirectoryError(
                 f"{self.path} is not empty and not a run (it has no {CONFIG}); name another directory"
             )
@@ -109,6 +110,19 @@ class RunDirectory:
             parent = parent.parent
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise RunDirectoryError(f"{parent} is not writable; name another directory with --run")
+
+    @property
+    def owner(self) -> str | None:
+        """Number of the process that holds the lock; None where none does."""
+        lock = self.path / "lock"
+        try:
+            with lock.open(encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read_text(encoding="utf-8").strip() or "unknown"
+        except OSError:
+            return None  # there is no lock, or this place is not for us to lock
+        return None
 
     def __enter__(self) -> "RunDirectory":
         self.check()
@@ -148,11 +162,13 @@ def shortest_ends(paths: Sequence[Path]) -> list[str]:
     return ["/".join(own[-depth:]) for own in parts]
 
 
-def room_for_results(out: Path) -> None:
-    """Make the folder ``out``, before anything runs whose results go there."""
+def room_for_results(out: Path, option: str = "--out") -> None:
+    """Make the folder ``out`` of an option, before anything runs whose results go there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(
-            f"--out {out} cannot be made: {error.strerror}; name another folder"
+            f"{out} cannot be made: {error.strerror}; name another folder with {option}"
         ) from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise RunDirectoryError(f"{out} is not writable; name another folder with {option}")

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,18 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace ``path`` atomically by ``content``."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write it at once
     try:
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of JSON values; the order of names does not matter."""
+    return hashlib.sha256(json.dumps(plain(data), sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> Any:
@@ -52,24 +57,36 @@ def read_json(path: Path) -> Any:
         raise CorruptError(f"{path} is not valid JSON: {error}") from error
 
 
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put a whole folder in the place of an older one, which is removed afterwards.
+@contextmanager
+def replaced_folder(folder: Path) -> Generator[Path]:
+    """A new folder to write to, which gets a manifest and then the place of an older one; raises ``WriteError``.
 
-    Whatever ends the program meanwhile, ``recover_folder`` finds one of them.
+    Whatever ends the program meanwhile, ``whole_folder`` finds one of them.
     """
-    older = _older(folder)
-    if folder.is_dir():
-        shutil.rmtree(older, ignore_errors=True)
-        os.replace(folder, older)
-    os.replace(new, folder)
+    new, older = folder.with_name(folder.name + ".partial"), _older(folder)
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        write_manifest(new)
+        if folder.is_dir():
+            shutil.rmtree(older, ignore_errors=True)
+            os.replace(folder, older)
+        os.replace(new, folder)
+    except OSError as error:
+        raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(older, ignore_errors=True)
 
 
-def recover_folder(folder: Path) -> None:
-    """Put the older folder back, if ``replace_folder`` was ended between its two steps."""
-    with suppress(OSError):  # it is not there, or this place can only be read
-        if not folder.is_dir():
-            os.replace(_older(folder), folder)
+def whole_folder(folder: Path) -> Path:
+    """The folder, or the older one where ``replaced_folder`` is, or was ended, between two of its steps.
+
+    Nothing is moved: a reader that put the older folder back would be in the way of a training that replaces it.
+    """
+    older = _older(folder)
+    return older if older.is_dir() and not folder.is_dir() else folder
 
 
 def _older(folder: Path) -> Path:
@@ -98,8 +115,8 @@ def verify_manifest(folder: Path, *, allows_more: bool = False) -> None:
     for name in expected:
         path = present[name]
         with _readable(path):
-            digest = _digest(path)
-        if digest != expected[name]:
+            found = _digest(path)
+        if found != expected[name]:
             raise CorruptError(f"{path} has changed since it was written (SHA-256)")
 
 

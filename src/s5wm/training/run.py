@@ -118,9 +118,10 @@ class Trainer:
             weight=float(restored.smoothing_weight),
             updates=iterations * self.program.updates_per_iteration,
         )
-        # One that was found after the checkpoint: environments on the host do not go the same way again.
-        found = [score for score in (self.host.best, kept_score(self.directory.best)) if score is not None]
-        self.host = replace(self.host, best=max(found, default=None))
+        # The policy to beat is the one that is kept: it may be newer than the checkpoint, and the evaluation after
+        # training may have replaced it.
+        best = kept_score(self.directory.best, unrecorded=self.host.best)
+        self.host = replace(self.host, best=best)
         self._share = self.progress
 
     @property
@@ -226,7 +227,6 @@ class Trainer:
         was, rate = self.host, self.state.learner.guard.rate
         failures = was.failures if reason is None else (*was.failures, reason)
         self.restore(checkpoint)
-        self.host = replace(self.host, best=was.best)  # its policy was good, and stays where it is
         if reason is None and len(failures) <= len(self.host.failures):
             return
         at = was.failed_at if reason is None else was.env_steps

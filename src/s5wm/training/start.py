@@ -1,7 +1,6 @@
 """Parameters of another training that a run begins with: kept in the run, so that it begins the same way again."""
 
 import io
-import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from s5wm.errors import CorruptError, WriteError
+from s5wm.errors import CorruptError
 from s5wm.runs.files import (
     read_json,
-    recover_folder,
-    replace_folder,
+    replaced_folder,
     verify_manifest,
+    whole_folder,
     write_bytes,
     write_json,
-    write_manifest,
 )
 from s5wm.runs.migrate import renamed
 from s5wm.runs.policyfile import named_leaves
@@ -42,23 +40,16 @@ class Start:
 
 def save_start(folder: Path, start: Start) -> None:
     """Write the folder, whole or not at all."""
-    partial = folder.with_name(folder.name + ".partial")
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **start.arrays)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write_bytes(partial / ARRAYS, buffer.getvalue())
-        write_json(partial / ABOUT, start.about)
-        write_manifest(partial)
-        replace_folder(partial, folder)
-    except OSError as error:
-        raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
+    with replaced_folder(folder) as new:
+        write_bytes(new / ARRAYS, buffer.getvalue())
+        write_json(new / ABOUT, start.about)
 
 
 def read_start(folder: Path) -> Start | None:
     """What ``save_start`` wrote; None where a run begins with fresh parameters.  Raises ``CorruptError``."""
-    recover_folder(folder)
+    folder = whole_folder(folder)
     if not folder.is_dir():
         return None
     verify_manifest(folder)

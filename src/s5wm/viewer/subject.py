@@ -16,8 +16,7 @@ from s5wm.agents.ppo.agent import PPOConfig, PPOLearner
 from s5wm.diagnostics.forecast import beliefs_of
 from s5wm.diagnostics.loaded import LoadedRun, policy_model
 from s5wm.experiments.experiment import Experiment
-from s5wm.experiments.policies import kind_of
-from s5wm.experiments.trained import Which, find, load_agent, trained_steps
+from s5wm.experiments.trained import Which, find, load_agent
 from s5wm.runs.checkpoint import restore
 from s5wm.runs.codec import Warn
 from s5wm.training.run import abstract_state
@@ -52,18 +51,17 @@ def load_subject(run: str | Path, *, which: Which, warn: Warn) -> Subject:
     folder = find(run)
     agent = load_agent(folder, which=which, warn=warn)
     name = agent.experiment.name
-    kind = kind_of(agent)
-    is_latest = kind == "latest"
+    is_latest = agent.kind == "latest"
     loaded = (
         _latest(agent.experiment, agent.source, warn)
         if is_latest
-        else _policy_only(agent.experiment, agent.policy, of_run=kind != "shipped")
+        else _policy_only(agent.experiment, agent.policy, of_run=agent.kind != "shipped")
     )
-    steps = trained_steps(agent.source)
+    steps = agent.env_steps
     trained = "" if steps is None else f" after {steps:,} environment steps"
     return Subject(
         name=" ".join(word for word in (name.agent, name.size) if word) or folder.name,
-        facts=f"{kind} policy of {run}{trained}",
+        facts=f"{agent.kind} policy of {run}{trained}",
         experiment=agent.experiment,
         policy=loaded.policy or agent.policy,
         model=loaded.model,

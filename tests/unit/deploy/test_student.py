@@ -33,7 +33,7 @@ def hovering() -> TrainedAgent:
     network = TanhMLP((*spec.obs_shape, 8, spec.action_size), out_scale=0.5, key=jr.key(3))
     moments = RunningMoments.init(spec.obs_shape[0])
     policy = PPOPolicy(ReactiveActor(network), jnp.zeros(spec.action_size), moments, spec.action)
-    return TrainedAgent(experiment, policy, Path("nowhere"))
+    return TrainedAgent(experiment, policy, Path("nowhere"), "latest", None)
 
 
 def test_its_error_falls_where_it_flies():

@@ -13,9 +13,10 @@ from s5wm.cli import main
 from s5wm.diagnostics.run import imagine_run
 from s5wm.errors import ConfigError, RunDirectoryError
 from s5wm.experiments.experiment import PresetName
-from s5wm.experiments.policies import evaluate_run, judged_task, kept_in, kind_of, write_policy
+from s5wm.experiments.policies import evaluate_agent, evaluate_run, judged_task, kept_in, write_policy
 from s5wm.experiments.trained import load_agent
 from s5wm.plots.records import policy_of, title_of
+from s5wm.runs.directory import RunDirectory
 from s5wm.runs.flights import load_flown
 from s5wm.runs.predictions import load_predictions
 from s5wm.worldmodel.latent import IdentityLatentConfig
@@ -97,6 +98,31 @@ def test_eval_of_a_run_that_cannot_be_written_still_gives_its_figures(run: Path,
     assert not (run / "eval.json").exists()
 
 
+def test_eval_of_a_run_that_trains_leaves_it_as_it_is_and_says_so(run: Path, tmp_path: Path, capsys) -> None:
+    with RunDirectory(run):
+        before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+        assert call("eval", str(run), *FEW) == 0
+        told = capsys.readouterr()
+        assert json.loads(told.out)["episodes"] == 2
+        assert f"process {os.getpid()} is using {run}: this evaluation is not kept there" in told.err
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+        assert call("eval", str(run), *FEW, "--out", str(tmp_path / "out")) == 0
+    assert kept_in(run, None) == run
+    assert (tmp_path / "out" / "eval.json").is_file()
+
+
+def test_an_evaluation_tells_the_policy_that_flew_though_its_checkpoint_is_gone(
+    run: Path, tmp_path: Path
+) -> None:
+    agent = load_agent(run, which="latest", warn=print)
+    shutil.rmtree(run / "checkpoints")
+    tmp_path.joinpath("out").mkdir()
+    metrics = evaluate_agent(agent, episodes=1, out=tmp_path / "out")
+    about = load_flown(tmp_path / "out" / "flights.npz").about
+    assert metrics["env_steps"] == about["env_steps"] == 192
+    assert about["policy"] == "latest"
+
+
 def test_plot_flies_a_shipped_policy_and_draws_it(shipped: Path, tmp_path: Path, capsys) -> None:
     assert call("plot", str(shipped), "--out", str(tmp_path)) == 0
     flown = tmp_path / "small"
@@ -157,7 +183,7 @@ def test_what_the_policy_cannot_fly_is_refused_before_anything_compiles(
 
 def test_a_race_is_changed_under_the_rules_of_a_test() -> None:
     agent = load_agent("pretrained/split-s", which="best", warn=print)
-    assert kind_of(agent) == "shipped"
+    assert agent.kind == "shipped"
     task = judged_task(agent.experiment, ["task.quad.name=kolibri", "task.track.type=Figure8Config"])
     assert (task.quad.name, type(task.track).__name__) == ("kolibri", "Figure8Config")
     assert (task.p_start_final, task.episode_seconds) == (1.0, 20.0)

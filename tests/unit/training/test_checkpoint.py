@@ -171,7 +171,7 @@ def test_a_save_that_fails_after_its_pack_leaves_nothing(
     write = Path.write_bytes
 
     def full(path: Path, content: bytes) -> int:
-        if path.name == f"{name}.partial":
+        if path.name.startswith(f"{name}."):  # the temporary one, of this process
             raise OSError(28, "No space left on device")
         return write(path, content)
 

@@ -1,5 +1,6 @@
 import functools as ft
 import os
+import shutil
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from s5wm.evaluation.result import EvalResult, finite_score, keep_best
 from s5wm.experiments.experiment import Experiment
 from s5wm.runs.checkpoint import Checkpoints
 from s5wm.runs.directory import RunDirectory
+from s5wm.runs.files import read_json, write_json, write_manifest
 from s5wm.training.fit import load
 from s5wm.training.host import HostState
 from s5wm.training.loop import iterate_many
@@ -113,22 +115,43 @@ def test_the_log_and_the_best_policy(tiny: Experiment, run_path: Path, sink: Rec
     assert trainer.host.best is not None
 
 
-def test_a_better_policy_found_after_the_checkpoint_stays_the_best(
-    tiny: Experiment, run_path: Path, sink: RecordingSink
+def scored(score: tuple[float, ...]) -> EvalResult:
+    return EvalResult(
+        success=None, score=score, row={}, metrics={}, headline="", save_flights=lambda *_, **__: None
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [1.0, -1.0], ids=["found after the checkpoint", "put there by an evaluation"]
+)
+def test_the_score_to_beat_is_that_of_the_kept_policy(
+    tiny: Experiment, run_path: Path, sink: RecordingSink, change: float
 ) -> None:
     trainer = trained(tiny, run_path, sink)
     assert trainer.host.best is not None
-    better = (trainer.host.best[0] + 1.0, *trainer.host.best[1:])
-    judged = EvalResult(
-        success=None, score=better, row={}, metrics={}, headline="", save_flights=lambda *_, **__: None
-    )
-    policy = trainer.program.agent.policy(trainer.state.learner)
-    keep_best(trainer.directory.best, policy, judged, 300)
+    other = (trainer.host.best[0] + change, *trainer.host.best[1:])
+    policy, best = trainer.program.agent.policy(trainer.state.learner), trainer.directory.best
+    keep_best(best, policy, scored(other), 300)
     trainer.restore(trainer.newest(pytest.fail))
-    assert trainer.host.best == better
-    (trainer.directory.best / "policy.npz").write_bytes(b"")
+    assert trainer.host.best == other
+    (best / "policy.npz").write_bytes(b"")
     trainer.restore(trainer.newest(pytest.fail))
-    assert trainer.host.best is not None and trainer.host.best < better
+    assert trainer.host.best is None
+    shutil.rmtree(best)
+    trainer.restore(trainer.newest(pytest.fail))
+    assert trainer.host.best is None
+
+
+def test_a_kept_policy_of_a_version_without_scores_has_that_of_the_checkpoint(
+    tiny: Experiment, run_path: Path, sink: RecordingSink
+) -> None:
+    trainer = trained(tiny, run_path, sink)
+    before, best = trainer.host.best, trainer.directory.best
+    judged = {name: value for name, value in read_json(best / "eval.json").items() if name != "score"}
+    write_json(best / "eval.json", judged)
+    write_manifest(best)
+    trainer.restore(trainer.newest(pytest.fail))
+    assert trainer.host.best == before is not None
 
 
 def test_pieces_are_timed_on_request_only(tiny: Experiment, run_path: Path, sink: RecordingSink) -> None:

@@ -12,8 +12,10 @@ import pytest
 from s5wm.agents.ppo.agent import PPOConfig
 from s5wm.diagnostics.health import inspect_run
 from s5wm.errors import ConfigError, CorruptError
+from s5wm.experiments import run as running
 from s5wm.experiments.experiment import Experiment, load_experiment, save_experiment
 from s5wm.experiments.policies import write_policy
+from s5wm.experiments.run import How
 from s5wm.experiments.start import find_start, recorded_start, settle_start
 from s5wm.experiments.trained import load_agent
 from s5wm.runs.checkpoint import Checkpoints, restore
@@ -152,3 +154,43 @@ def test_damage_is_found(source: Path, tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(CorruptError, match="has changed"):
         read_start(directory.start)
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["--from again", "no --from"])
+def test_seeds_that_were_killed_between_two_configurations_all_begin_with_the_same_parameters(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    how, train = How(source=str(source)), tmp_path / "group"
+    monkeypatch.setattr(running, "load", lambda *_: None)
+    monkeypatch.setattr(running, "fit", lambda *_, **__: True)
+
+    def killed(path: Path, experiment: Experiment, **more: object) -> None:
+        if experiment.seed == 8:
+            raise KeyboardInterrupt
+        save_experiment(path, experiment, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "save_experiment", killed)
+        with pytest.raises(KeyboardInterrupt):
+            running.run_seeds(AVERAGED, train, count=2, how=how)
+    seeds = [RunDirectory(train / f"seed-{seed}") for seed in (7, 8)]
+    assert [directory.exists() for directory in seeds] == [True, False]
+    running.run_seeds(AVERAGED, train, count=2, how=how if again else How())
+    first, second = (read_start(directory.start) for directory in seeds)
+    assert first is not None and second is not None and first.about == second.about
+    jax.tree.map(np.testing.assert_array_equal, dict(first.arrays), dict(second.arrays))
+    seeds[1].forget_start()
+    with pytest.raises(
+        ConfigError, match=r"seed-8 with fresh parameters: seeds train together from the same"
+    ):
+        running.run_seeds(AVERAGED, train, count=2, how=how)
+
+
+def test_what_a_training_killed_at_its_start_leaves_is_no_other_thing(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    for name in ("start", "start.partial", "start.older"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "config.json.123.partial").write_text("{")
+    directory.check()
+    directory.forget_start()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json.123.partial"]
