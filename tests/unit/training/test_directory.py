@@ -1,6 +1,8 @@
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,16 @@ def test_a_place_that_is_not_writable_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(RunDirectoryError, match="not writable"):
         RunDirectory(tmp_path / "run").check()
+
+
+def test_a_look_at_the_owner_keeps_nobody_out(tmp_path):
+    path = tmp_path / "run"
+    with RunDirectory(path):
+        pass
+    with (path / "lock").open(encoding="utf-8") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        done = threading.Timer(0.03, lambda: fcntl.flock(looking, fcntl.LOCK_UN))
+        done.start()
+        with RunDirectory(path) as taken:
+            assert taken.owner == str(os.getpid())
+        done.join()
