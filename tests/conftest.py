@@ -1,6 +1,7 @@
 """What holds for every test: JAX settings that turn silent conversions into errors, and shared fixtures."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ import jax
 import pytest
 from hypothesis import HealthCheck, settings
 from jaxlib import xla_client
+
+# A shell starts programs in the background with Ctrl-C ignored, and programs that tests begin would ignore it, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _known(flags: str) -> str:

@@ -35,7 +35,7 @@ def test_one_signal_ends_a_script_of_several_trainings(
     monkeypatch.setattr(Lines, "write_row", interrupted)
     with pytest.raises(s5wm.Stopped) as caught:
         for name in ("first", "second"):
-            how = {"agent": "ppo", "run": tmp_path / name, "env_steps": 10**8, "overrides": TINY}
+            how = {"agent": "ppo", "run": tmp_path / name, "env_steps": 20_000, "overrides": TINY}
             try:
                 s5wm.train("toy/double-integrator", **how)
             except Exception:  # noqa: BLE001 - what scripts do so that one failure does not end all

@@ -131,14 +131,6 @@ def test_an_error_is_raised_at_once_where_no_vehicle_follows_or_hovering_fails_t
     assert len(said) == 1
 
 
-@pytest.fixture(autouse=True)
-def hears_ctrl_c():
-    """A shell starts programs in the background with Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_remembered_and_the_second_interrupts(number):
     before = signal.signal(number, signal.SIG_DFL)  # under nohup, SIGHUP is ignored
