@@ -9,7 +9,7 @@ import pytest
 import s5wm
 from s5wm.experiments import run as running
 from s5wm.runs.checkpoint import Checkpoints
-from s5wm.runs.log import Lines
+from s5wm.runs.log import Lines, TensorBoard
 
 TINY = [
     *(
@@ -44,6 +44,26 @@ def test_one_signal_ends_a_script_of_several_trainings(
     assert not (tmp_path / "second").exists()
     assert Checkpoints(tmp_path / "first" / "checkpoints", keep=1).newest(pytest.fail) is not None
     assert s5wm.Run(tmp_path / "first").evaluation is None
+
+
+def test_what_is_written_is_closed_however_a_training_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[TensorBoard] = []
+    close = TensorBoard.close
+
+    def closes(sink: TensorBoard) -> None:
+        closed.append(sink)
+        close(sink)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("no more")
+
+    monkeypatch.setattr(running, "fit", fails)
+    monkeypatch.setattr(TensorBoard, "close", closes)
+    with pytest.raises(OSError, match="no more"):
+        s5wm.train("toy/double-integrator", agent="ppo", run=tmp_path / "run", overrides=TINY)
+    assert len(closed) == 1
 
 
 def test_seeds_that_a_signal_stopped_are_told_by_their_folder(

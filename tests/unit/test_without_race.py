@@ -114,7 +114,7 @@ def test_hover_trains_without_it(package: Path) -> None:
     assert "hover" in listed.stdout and "race/" not in listed.stdout.split("pretrained")[0]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_tests_of_other_tasks_pass_without_it(package: Path) -> None:
     here = Path(__file__).parent
     rules = ("-c", str(here.parents[1] / "pyproject.toml"), "-o", "pythonpath=", "-p", "no:cacheprovider")

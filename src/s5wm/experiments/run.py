@@ -149,11 +149,11 @@ def _run(runs: Mapping[Path, Experiment], how: How) -> bool:
             screen.write_line,
             lambda newest: _check_drift(newest, runs[newest.parents[1]], screen.write_line),
         )
-        group = [_member(runs[path], trainer, screen, how, len(runs)) for path, trainer in trainers.items()]
+        group: list[SeedRun] = []
+        for path, trainer in trainers.items():
+            group.append(_member(runs[path], trainer, screen, how, len(runs)))
+            stack.callback(group[-1].sink.close)  # however the training ends
         finished = fit(group, screen.write_line, may_exit=how.may_exit)
-        with ExitStack() as ends:
-            for member in group:
-                ends.callback(member.sink.close)
     shutdown()
     return finished
 
