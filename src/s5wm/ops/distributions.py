@@ -216,13 +216,14 @@ class NormalMixture(eqx.Module):
         one = Normal(normal.loc[..., None, :], normal.scale[..., None, :])
         each = one.kl_of_each(Normal(self.loc, self.scale))
         log_probs = jax.nn.log_softmax(self.logits)
-        bound = -jax.nn.logsumexp(log_probs - each.sum(axis=-1), axis=-1)
+        joint = log_probs - each.sum(axis=-1)
+        bound = -jax.nn.logsumexp(joint, axis=-1)
         if beta == 0.0:
             return bound
         stop_gradient = jax.lax.stop_gradient
         weight = stop_gradient(self.scale / one.scale) ** (2.0 * beta)
         # The gradient of the bound is that of the components' terms, each by its share in the sum.
-        share = stop_gradient(jax.nn.softmax(log_probs - each.sum(axis=-1)))
+        share = stop_gradient(jax.nn.softmax(joint))
         learned = jnp.sum(share * (jnp.sum(weight * each, axis=-1) - log_probs), axis=-1)
         return stop_gradient(bound - learned) + learned
 

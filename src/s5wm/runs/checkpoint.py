@@ -182,9 +182,9 @@ class Checkpoints:
         self._packs.prune([index for step in self.steps() if (index := self._readable(step)) is not None])
 
     def _drop_orphans(self) -> None:
-        """Remove packs that no index names: with each save that fails there would be one more, on a disk that is full.
+        """Remove packs that no index names; every failed save would leave one more on a full disk.
 
-        While an index cannot be read, nothing is removed: its packs may be needed when the disk gives it again.
+        Nothing is removed while an index is unreadable: its packs are needed if it can be read later.
         """
         indices = [self._readable(step) for step in self.steps()]
         if None not in indices:

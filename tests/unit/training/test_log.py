@@ -70,6 +70,10 @@ def test_a_console_that_cannot_be_written_ends_nothing(
         sink.write_row(ROW)
         sink.write_line("a line")
     panel.close()
+    assert not log.path.exists()
+    log.path.touch()  # the disk takes rows again
+    log.write_row(ROW | {"env_steps": ROW["env_steps"] + 1})
+    assert [row["env_steps"] for row in read_rows(log.path)] == [ROW["env_steps"], ROW["env_steps"] + 1]
 
 
 def test_a_course_that_was_rolled_back_is_left_out(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from s5wm.envs.adapters.tasks import FactoryConfig
 from s5wm.envs.hover import HoverConfig
 from s5wm.viewer.episode import run_episode
 
+from ...faults import fragile
+
 SEED = 3
 
 
@@ -50,32 +52,6 @@ def test_an_episode_that_ends_early_is_what_stepping_gives() -> None:
         np.testing.assert_allclose(value, getattr(metrics[name], "value", metrics[name]), atol=1e-4)
 
 
-BREAKS = '''
-import gymnasium as gym
-import numpy as np
-
-
-class Breaks(gym.Env):
-    """Its simulator breaks at the third step of its first episode."""
-
-    observation_space = gym.spaces.Box(-10.0, 10.0, (2,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-    has_broken = False
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t = 0
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        self.t += 1
-        if self.t == 3 and not Breaks.has_broken:
-            Breaks.has_broken = True
-            raise RuntimeError("the simulator broke")
-        return np.full(2, self.t, np.float32), 1.0, self.t == 5, False, {}
-'''
-
-
 class First(AbstractPolicy):
     """Always chooses the first of two."""
 
@@ -89,11 +65,11 @@ class First(AbstractPolicy):
 def test_an_episode_ends_where_its_environment_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "breaks.py").write_text(BREAKS)
-    monkeypatch.syspath_prepend(tmp_path)
-    task = FactoryConfig(factory="breaks:Breaks", eval_steps=10)
+    monkeypatch.syspath_prepend(Path(fragile.__file__).parent)
+    fragile.order(tmp_path, "raise")  # obeyed at the second step
+    task = FactoryConfig(factory="fragile:Fragile", args=(f"folder={tmp_path}",), eval_steps=10)
     found = run_episode(task, First(), SEED)
-    assert (found.rows, found.ending) == (3, "cut: the environment failed")
-    np.testing.assert_array_equal(found.numbers[:, 0], [0.0, 1.0, 2.0])
+    assert (found.rows, found.ending) == (2, "cut: the environment failed")
+    np.testing.assert_array_equal(found.numbers[:, 0], [0.0, 1.0])
     again = run_episode(task, First(), SEED)  # what failed has been made anew
-    assert (again.rows, again.ending) == (6, "terminated")
+    assert (again.rows, again.ending) == (7, "terminated")
